@@ -1,0 +1,100 @@
+# Every target is listed by a bare `make`, from the ## beside it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# --- what a user may set -------------------------------------------------------------------------------------------
+PYTHON ?= python3.11
+PHOTO ?=
+OUT ?= out
+ARGS ?=
+# Extra words for pip when it fetches torch, for instance the index of its CPU-only builds.
+TORCH_PIP_ARGS ?=
+
+# --- names ---------------------------------------------------------------------------------------------------------
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+TOOLS := .tools
+FACENET := facenet-pytorch==2.6.0
+INSTALLED := $(VENV)/.installed
+EXPORTED := build/export.stamp
+NETWORKS := detector regressor texture
+SOURCES := $(wildcard server export training tests)
+# The folders that Triton runs as programs of their own, each with its own model.py.
+VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
+
+.PHONY: help setup export serve demo test check format clean distclean lock FORCE
+
+help: ## list the targets
+	@echo "usage: make TARGET [NAME=value ...]"
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-10s %s\n", $$1, $$2}'
+
+# --- environment ---------------------------------------------------------------------------------------------------
+setup: $(INSTALLED) ## make .venv and fetch everything (once; a second run does nothing)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 is needed and '$(PYTHON)' is not it. Install it (for instance: pyenv install 3.11, or your" >&2; \
+	  echo "distribution's python3.11 with its venv package) or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@echo "[setup 1/5] a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# torch comes after the hashed lock and by itself: see requirements-torch.txt.
+$(INSTALLED): requirements.lock requirements-torch.txt $(wildcard client/pyproject.toml) | $(PY)
+	@echo "[setup 2/5] $$(grep -c '==' requirements.lock) packages of requirements.lock, each checked by its hash (about 1 GB)"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@echo "[setup 3/5] $$(grep '^torch' requirements-torch.txt) (large; nothing is shown until it is there)"
+	@$(PIP) install $(TORCH_PIP_ARGS) -r requirements-torch.txt
+	@echo "[setup 4/5] $(FACENET) into $(TOOLS): only its weights are read"
+	@# Alone and without its dependencies: it asks for a torch of 2024, and nothing of its code runs here.
+	@test -d $(TOOLS)/facenet-pytorch/facenet_pytorch || $(PIP) install --no-deps --target $(TOOLS)/facenet-pytorch $(FACENET)
+	@echo "[setup 5/5] the client and its command, face3d"
+	@if [ -f client/pyproject.toml ]; then $(PIP) install --no-deps --no-build-isolation -e client; fi
+	@touch $@
+
+lock: ## resolve requirements.in anew (needs uv; for maintainers)
+	uv pip compile requirements.in --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-annotate --upgrade -o requirements.lock
+
+# --- models --------------------------------------------------------------------------------------------------------
+export: $(EXPORTED) ## weights -> ONNX -> model_repository (again when a source or weight changed)
+
+# Also when a product was deleted although the stamp is there.
+MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))))
+$(EXPORTED): $(INSTALLED) $(shell find export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
+	@echo "[export] weights -> ONNX -> model_repository"
+	@$(PY) -m export all --target cpu
+	@mkdir -p $(@D) && touch $@
+FORCE:
+
+serve: $(EXPORTED) ## start the server on 127.0.0.1:8000 (ARGS="--http-port 9000" for other options)
+	@$(PY) -m server $(ARGS)
+
+demo: $(EXPORTED) ## a portrait becomes OUT/face.glb with pictures of it (PHOTO=path, OUT=folder)
+	@$(PY) -m server.demo --out "$(OUT)" $(if $(PHOTO),--photo "$(PHOTO)")
+
+# --- quality -------------------------------------------------------------------------------------------------------
+test: $(EXPORTED) ## run the tests on a real server (ARGS="-k name")
+	@$(PY) -m pytest -m "not soak and not gpu" $(ARGS)
+
+check: $(INSTALLED) ## ruff, ruff format, mypy --strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy $(SOURCES)
+	@set -e; for folder in $(VERSION_FOLDERS); do echo "mypy $$folder"; $(PY) -m mypy --no-explicit-package-bases $$folder*.py; done
+
+format: $(INSTALLED) ## let ruff mend what it can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean: ## remove what demo, export and the tests leave (keeps .venv)
+	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -f model_repository/*/[0-9]*/model.onnx model_repository/*/[0-9]*/topology.npz
+	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv and .tools
+	@rm -rf $(VENV) $(TOOLS)
