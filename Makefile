@@ -16,7 +16,7 @@ TORCH_PIP_ARGS ?=
 # --- names ---------------------------------------------------------------------------------------------------------
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PIP := $(PY) -m pip --disable-pip-version-check -qq
 TOOLS := .tools
 FACENET := facenet-pytorch==2.6.0
 INSTALLED := $(VENV)/.installed
@@ -85,7 +85,7 @@ check: $(INSTALLED) ## ruff, ruff format, mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy $(SOURCES)
-	@set -e; for folder in $(VERSION_FOLDERS); do echo "mypy $$folder"; $(PY) -m mypy --no-explicit-package-bases $$folder*.py; done
+	@set -e; for folder in $(VERSION_FOLDERS); do MYPYPATH=$$folder $(PY) -m mypy $$folder*.py; done
 
 format: $(INSTALLED) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .

@@ -1,0 +1,66 @@
+"""Triton backend `onnxruntime` in Python, for servers that come without the C++ one (the wheel's).
+
+Triton finds a backend called X that has no shared library as ``<backend directory>/X/model.py`` and runs it in a
+Python stub, one process an instance. The same `config.pbtxt` (``backend: "onnxruntime"``) loads on both. What is
+computed is in `onnx_session.py`; here tensors only change hands.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
+from onnx_session import ConfigError, OnnxModel, RequestError
+
+
+class TritonPythonModel:
+    """The interface that Triton's Python stub calls."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the model of this version folder.
+
+        Args:
+            args: Triton's: model_config (JSON), model_repository (the model's folder), model_version, ...
+
+        Raises:
+            TritonModelException: one sentence on what in the configuration or the model does not fit.
+        """
+        config: dict[str, Any] = json.loads(args["model_config"])
+        filename = config.get("default_model_filename") or "model.onnx"
+        try:
+            self._model = OnnxModel(Path(args["model_repository"]) / args["model_version"] / filename, config)
+        except ConfigError as error:
+            raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
+
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """Answer a batch of requests: one run for all, one response each, errors only where they belong."""
+        responses: dict[int, pb_utils.InferenceResponse] = {}
+        live: list[int] = []
+        for index, request in enumerate(requests):
+            if request.is_cancelled():
+                error = pb_utils.TritonError("the client cancelled the request.", pb_utils.TritonError.CANCELLED)
+                responses[index] = pb_utils.InferenceResponse([], error)
+            else:
+                live.append(index)
+        inputs = [{tensor.name(): tensor.as_numpy() for tensor in requests[i].inputs()} for i in live]
+        wanted = [requests[i].requested_output_names() for i in live]
+        for index, result in zip(live, self._model.run(inputs, wanted), strict=True):
+            responses[index] = _response(result)
+        return [responses[index] for index in range(len(requests))]
+
+    def finalize(self) -> None:
+        """Let go of the session, so that its memory is free before the next version loads."""
+        del self._model
+
+
+def _response(result: dict[str, NDArray[Any]] | Exception) -> pb_utils.InferenceResponse:
+    if isinstance(result, Exception):
+        code = pb_utils.TritonError.INVALID_ARG if isinstance(result, RequestError) else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(result), code))
+    return pb_utils.InferenceResponse(
+        [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in result.items()]
+    )

@@ -1,0 +1,292 @@
+"""One ONNX model behind Triton's configuration: options, checks, and batches of requests; no Triton in here.
+
+Everything that a `config.pbtxt` may say to the C++ onnxruntime backend is either done here in the same way or refused
+by name, so that a configuration that loads on this backend means the same on the other one. In particular the outputs'
+dimensions must agree exactly (a -1 in the configuration needs a symbolic dimension in the model), because the C++
+backend asks for that too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Config = Mapping[str, Any]
+
+# Triton's names of element types, and what ONNX Runtime calls them. BYTES and BF16 are left out on purpose.
+_DTYPES: dict[str, tuple[type[np.generic], str]] = {
+    "TYPE_BOOL": (np.bool_, "tensor(bool)"),
+    "TYPE_UINT8": (np.uint8, "tensor(uint8)"),
+    "TYPE_UINT16": (np.uint16, "tensor(uint16)"),
+    "TYPE_UINT32": (np.uint32, "tensor(uint32)"),
+    "TYPE_UINT64": (np.uint64, "tensor(uint64)"),
+    "TYPE_INT8": (np.int8, "tensor(int8)"),
+    "TYPE_INT16": (np.int16, "tensor(int16)"),
+    "TYPE_INT32": (np.int32, "tensor(int32)"),
+    "TYPE_INT64": (np.int64, "tensor(int64)"),
+    "TYPE_FP16": (np.float16, "tensor(float16)"),
+    "TYPE_FP32": (np.float32, "tensor(float)"),
+    "TYPE_FP64": (np.float64, "tensor(double)"),
+}
+
+# `optimization { graph { level } }` as the C++ backend reads it.
+_GRAPH_LEVELS = {
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
+_DEVICE_INITIALIZERS = "session.use_device_allocator_for_initializers"
+
+
+class ConfigError(ValueError):
+    """The configuration and the model do not fit, or the configuration asks for something this backend cannot do."""
+
+
+class RequestError(ValueError):
+    """One request is not what the configuration promises; its neighbours are not touched."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What the configuration says of one tensor; ``dims`` includes the batch dimension (-1) where there is one."""
+
+    name: str
+    dtype: np.dtype[Any]
+    dims: tuple[int, ...]
+
+    def check(self, value: Array) -> None:
+        """Raise RequestError if ``value`` is not of this dtype and shape (-1 fits any length)."""
+        if value.dtype != self.dtype:
+            raise RequestError(f"input '{self.name}' must be {self.dtype}, not {value.dtype}.")
+        fits = value.ndim == len(self.dims) and all(
+            want in (-1, got) for want, got in zip(self.dims, value.shape, strict=True)
+        )
+        if not fits:
+            raise RequestError(f"input '{self.name}' must have shape {list(self.dims)}, not {list(value.shape)}.")
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, less where a cgroup (v2) quota allows less. At least 1."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, int(quota) // int(period))
+    except (OSError, ValueError):
+        pass  # no cgroup v2: the affinity is all there is to know
+    return max(1, cores)
+
+
+def _number(parameters: dict[str, str], name: str, default: int) -> int:
+    text = parameters.pop(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ConfigError(f"parameter '{name}' must be a whole number of at least 0, not '{text}'.")
+    return value
+
+
+def _flag(parameters: dict[str, str], name: str, default: bool) -> bool:
+    text = parameters.pop(name, str(default)).lower()
+    if text not in ("0", "1", "true", "false"):
+        raise ConfigError(f"parameter '{name}' must be 0 or 1, not '{text}'.")
+    return text in ("1", "true")
+
+
+def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]:
+    """ONNX Runtime's options out of a model configuration.
+
+    Args:
+        config: the model configuration as Triton hands it out in JSON. Read are ``parameters`` (the names of the C++
+            backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
+            enable_mem_pattern, memory.enable_memory_arena_shrinkage,
+            session.use_device_allocator_for_initializers, share_session_between_instances) and
+            ``optimization.graph.level``.
+
+    Raises:
+        ConfigError: a value is out of range, or a parameter has no meaning here.
+    """
+    parameters = {name: str(entry.get("string_value", "")) for name, entry in config.get("parameters", {}).items()}
+    options, run_options = ort.SessionOptions(), ort.RunOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = _number(parameters, "intra_op_thread_count", 0) or usable_cores()
+    options.inter_op_num_threads = _number(parameters, "inter_op_thread_count", 0) or usable_cores()
+    # A waiting pool that spins takes the cores that the other models' processes need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    mode = _number(parameters, "execution_mode", 0)
+    if mode > 1:
+        raise ConfigError(f"parameter 'execution_mode' must be 0 (sequential) or 1 (parallel), not '{mode}'.")
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = _flag(parameters, "enable_mem_arena", True)
+    options.enable_mem_pattern = _flag(parameters, "enable_mem_pattern", True)
+    if _DEVICE_INITIALIZERS in parameters:
+        entry = "1" if _flag(parameters, _DEVICE_INITIALIZERS, False) else "0"
+        options.add_session_config_entry(_DEVICE_INITIALIZERS, entry)
+    if _SHRINKAGE in parameters:
+        run_options.add_run_config_entry(_SHRINKAGE, parameters.pop(_SHRINKAGE))
+    if _flag(parameters, "share_session_between_instances", False):
+        raise ConfigError("parameter 'share_session_between_instances' cannot be 1: each instance is its own process.")
+    if parameters:
+        names = ", ".join(f"'{name}'" for name in sorted(parameters))
+        raise ConfigError(f"parameter {names} is not supported by the Python onnxruntime backend; remove it.")
+    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
+    if level not in _GRAPH_LEVELS:
+        raise ConfigError(f"optimization.graph.level must be one of {sorted(_GRAPH_LEVELS)}, not {level}.")
+    options.graph_optimization_level = _GRAPH_LEVELS[level]
+    return options, run_options
+
+
+def refuse_unsupported(config: Config) -> None:
+    """Raise ConfigError for what the C++ backend does with a configuration and this one does not."""
+    if any(group.get("kind") == "KIND_GPU" for group in config.get("instance_group", [])):
+        raise ConfigError("instance_group KIND_GPU needs the NGC container's onnxruntime backend; use KIND_CPU.")
+    if config.get("optimization", {}).get("execution_accelerators"):
+        raise ConfigError("optimization.execution_accelerators is not supported by the Python onnxruntime backend.")
+    for key in ("sequence_batching", "batch_input", "batch_output"):
+        if config.get(key):
+            raise ConfigError(f"{key} is not supported by the Python onnxruntime backend.")
+    if config.get("model_transaction_policy", {}).get("decoupled"):
+        raise ConfigError("a decoupled model is not supported by the onnxruntime backend.")
+    for tensor in (*config.get("input", []), *config.get("output", [])):
+        for key in ("reshape", "optional", "allow_ragged_batch", "is_shape_tensor"):
+            if tensor.get(key):
+                raise ConfigError(f"'{key}' of tensor '{tensor['name']}' is not supported by the Python backend.")
+
+
+def _spec(tensor: Config, provided: Mapping[str, Any], kind: str, batched: bool) -> TensorSpec:
+    """Hold one tensor of the configuration against the model's; ``provided``: the model's tensors by name."""
+    name, data_type = str(tensor["name"]), str(tensor["data_type"])
+    if data_type not in _DTYPES:
+        raise ConfigError(f"{kind} '{name}' is {data_type}, which the Python onnxruntime backend does not support.")
+    if name not in provided:
+        raise ConfigError(f"{kind} '{name}' is in the configuration but the model has only {sorted(provided)}.")
+    dtype, onnx_type = _DTYPES[data_type]
+    if provided[name].type != onnx_type:
+        raise ConfigError(
+            f"{kind} '{name}' is {data_type} in the configuration and {provided[name].type} in the model."
+        )
+    has = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in provided[name].shape)
+    want = tuple(int(dim) for dim in tensor["dims"])
+    if batched:
+        if not has or has[0] != -1:
+            raise ConfigError(
+                f"{kind} '{name}' has shape {list(has)} in the model, but max_batch_size > 0 needs a symbolic first "
+                "dimension."
+            )
+        want = (-1, *want)
+    # Inputs: what the model leaves open the configuration may fix. Outputs: exactly, as on the C++ backend.
+    open_ok = kind == "input"
+    if len(has) != len(want) or any(h != w and not (open_ok and h == -1) for h, w in zip(has, want, strict=True)):
+        raise ConfigError(
+            f"{kind} '{name}' has shape {list(want)} in the configuration (batch first) and {list(has)} in the model."
+        )
+    return TensorSpec(name, np.dtype(dtype), want)
+
+
+class OnnxModel:
+    """A loaded model that runs batches of requests.
+
+    Args:
+        path: the ``model.onnx`` file.
+        config: the model configuration in Triton's JSON form.
+
+    Raises:
+        ConfigError: with one sentence that names what does not fit.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        refuse_unsupported(config)
+        options, self._run_options = session_options(config)
+        if not path.is_file():
+            raise ConfigError(f"{path} is missing: run `make export`.")
+        try:
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            raise ConfigError(f"{path} is not a model that ONNX Runtime can load: {error}") from error
+        self._batched = int(config.get("max_batch_size", 0)) > 0
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        declared = [str(tensor["name"]) for tensor in config["input"]]
+        if missing := sorted(set(inputs) - set(declared)):
+            raise ConfigError(f"input {missing} of the model is not in the configuration.")
+        self.inputs = [_spec(tensor, inputs, "input", self._batched) for tensor in config["input"]]
+        self.outputs = [_spec(tensor, outputs, "output", self._batched) for tensor in config["output"]]
+
+    def run(
+        self, requests: Sequence[Mapping[str, Array]], wanted: Sequence[Sequence[str]]
+    ) -> list[dict[str, Array] | Exception]:
+        """Run requests together, once for each combination of shapes among them.
+
+        Args:
+            requests: per request the inputs by name, batch first when the model is batched.
+            wanted: per request the names of the outputs asked for; the model computes their union, each gets its own.
+
+        Returns:
+            Per request its outputs by name, or the exception that concerns it alone.
+        """
+        results: list[dict[str, Array] | Exception] = [RuntimeError("the request was not run")] * len(requests)
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index, request in enumerate(requests):
+            try:
+                values = [self._checked(request, spec) for spec in self.inputs]
+                if self._batched and len({value.shape[0] for value in values}) > 1:
+                    raise RequestError("the inputs differ in their batch dimension.")
+            except RequestError as error:
+                results[index] = error
+                continue
+            # Without a batch dimension nothing can be put together: every request is a group of its own.
+            key = tuple(value.shape[1:] for value in values) if self._batched else ((index,),)
+            groups.setdefault(key, []).append(index)
+        for members in groups.values():
+            outcomes = self._run_group([requests[i] for i in members], [wanted[i] for i in members])
+            for index, outcome in zip(members, outcomes, strict=True):
+                results[index] = outcome
+        return results
+
+    @staticmethod
+    def _checked(request: Mapping[str, Array], spec: TensorSpec) -> Array:
+        if spec.name not in request:
+            raise RequestError(f"input '{spec.name}' is missing.")
+        spec.check(request[spec.name])
+        return request[spec.name]
+
+    def _run_group(
+        self, requests: list[Mapping[str, Array]], wanted: list[Sequence[str]]
+    ) -> Sequence[dict[str, Array] | Exception]:
+        names = [spec.name for spec in self.outputs if any(spec.name in w for w in wanted)]
+        if not names:
+            return [{} for _ in requests]
+        single = len(requests) == 1
+        feed = {
+            spec.name: requests[0][spec.name] if single else np.concatenate([r[spec.name] for r in requests])
+            for spec in self.inputs
+        }
+        try:
+            values = self._session.run(names, feed, self._run_options)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            if single:
+                return [RuntimeError(f"the model failed: {error}")]
+            # One of them spoils the batch: alone, each meets its own fate.
+            return [self._run_group([r], [w])[0] for r, w in zip(requests, wanted, strict=True)]
+        if single:
+            return [dict(zip(names, values, strict=True))]
+        ends = np.cumsum([next(iter(r.values())).shape[0] for r in requests])[:-1]
+        parts = [np.split(value, ends) for value in values]
+        return [
+            {name: part[i] for name, part in zip(names, parts, strict=True) if name in wanted[i]}
+            for i in range(len(requests))
+        ]

@@ -1,0 +1,351 @@
+"""Starts a real tritonserver as a child process, waits until it serves, and ends it without leaving anything.
+
+with EmbeddedServer(ServerOptions(http_port=0, grpc_port=0, metrics_port=0)) as server:
+    ...  # server.http, server.grpc, server.metrics are "127.0.0.1:PORT"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from server import shared_memory, triton_log
+from server.errors import ModelLoadFailed, PortTaken, ServerDied, ServerError, StartTimeout
+from server.repository import DEFAULT_REPOSITORY, Model, check_products, models_to_await, read_repository
+from server.runtime import find_runtime
+
+ControlMode = Literal["none", "explicit", "poll"]
+Progress = Callable[[str], None]
+
+# How often a start is tried again when a port that was free a moment ago was taken by somebody else.
+_PORT_RACES = 3
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How to start the server. A port of 0 means: any free one.
+
+    Attributes:
+        repository: the model repository.
+        address: where to listen; loopback, unless the machine is meant to be reached from outside.
+        http_port, grpc_port, metrics_port: TCP ports.
+        model_control_mode: ``none`` (load all, change nothing), ``explicit`` (load all, then by API), ``poll``.
+        model_config_name: flavour of the configurations (``configs/NAME.pbtxt``); None for ``config.pbtxt``.
+        load_models: with ``explicit``: what to load at start; None for everything.
+        log_verbose: Triton's verbosity, 0 for none.
+        log_file: where Triton's log is kept; None for a file that goes with the server.
+        exit_timeout: seconds that requests in flight get to finish once the server was told to stop.
+        start_timeout: seconds until the models must be ready.
+        stub_timeout: seconds a model's process may take to start; Triton's 30 are short on a busy machine.
+        shared_memory: bytes that must be free in /dev/shm. The stubs' pools start at 1 MB each and grow to a few
+            copies of the largest batch of pictures (2048 x 2048 x 3 = 12.6 MB each).
+        admin_key: when set, the APIs that change the server (repository, shared memory, trace, logging) ask for this
+            key: header ``admin-key`` on HTTP, ``triton-grpc-protocol-admin-key`` on gRPC.
+        extra: more words for tritonserver's command line.
+    """
+
+    repository: Path = DEFAULT_REPOSITORY
+    address: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    model_control_mode: ControlMode = "none"
+    model_config_name: str | None = None
+    load_models: tuple[str, ...] | None = None
+    log_verbose: int = 0
+    log_file: Path | None = None
+    exit_timeout: int = 30
+    start_timeout: float = 300.0
+    stub_timeout: int = 120
+    shared_memory: int = 128 << 20
+    admin_key: str | None = None
+    extra: tuple[str, ...] = ()
+
+
+class EmbeddedServer:
+    """A tritonserver process, from start to the last trace of it.
+
+    Start it in a thread that outlives it: the kernel ends the server when the thread that started it ends, so that no
+    server is left behind by a program that was killed.
+    """
+
+    def __init__(self, options: ServerOptions | None = None, progress: Progress | None = None) -> None:
+        self.options = options or ServerOptions()
+        self._progress: Progress = progress or (lambda _: None)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._prefix = ""
+        self._ports = {"http": 0, "grpc": 0, "metrics": 0}
+
+    # --- what is known of it ---------------------------------------------------------------------------------------
+    @property
+    def http(self) -> str:
+        """``host:port`` of the HTTP endpoint."""
+        return self._endpoint("http")
+
+    @property
+    def grpc(self) -> str:
+        """``host:port`` of the gRPC endpoint."""
+        return self._endpoint("grpc")
+
+    @property
+    def metrics(self) -> str:
+        """``host:port`` of the metrics endpoint; the page is ``/metrics``."""
+        return self._endpoint("metrics")
+
+    @property
+    def pid(self) -> int:
+        """Process id of tritonserver; it leads a process group of its own that holds its stubs."""
+        return self._running().pid
+
+    @property
+    def shm_prefix(self) -> str:
+        """What the names of its shared-memory regions start with."""
+        return self._prefix
+
+    @property
+    def log_path(self) -> Path:
+        """Triton's log."""
+        if self.options.log_file is not None:
+            return self.options.log_file
+        assert self._folder is not None, "the server has not been started"
+        return self._folder / "triton.log"
+
+    def log(self) -> str:
+        """Triton's log so far."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.log_path.read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def poll(self) -> int | None:
+        """Exit status if the process has ended by itself, else None."""
+        return self._running().poll()
+
+    def is_ready(self, model: str) -> bool:
+        """Whether ``model`` answers requests now."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://{self.http}/v2/models/{model}/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    # --- life ------------------------------------------------------------------------------------------------------
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start the process and return when the ensembles are ready.
+
+        Raises:
+            ServerError: one of its subclasses; nothing is left running.
+        """
+        runtime = find_runtime()
+        models = read_repository(self.options.repository, self.options.model_config_name)
+        check_products(models)
+        shared_memory.sweep()
+        shared_memory.check_room(self.options.shared_memory)
+        for attempt in range(_PORT_RACES):
+            ports = self._choose_ports()
+            self._folder = Path(tempfile.mkdtemp(prefix="face3d-server-"))
+            self._prefix = shared_memory.new_prefix()
+            backends = runtime.lay_out_backends(self._folder / "backends")
+            command = [str(runtime.binary), *self._arguments(backends, runtime.caches, ports)]
+            self._ports = ports
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=runtime.environment(),
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
+            try:
+                self._wait_until_ready(models)
+            except PortTaken:
+                self.stop()
+                if attempt + 1 == _PORT_RACES or 0 not in self._asked_ports().values():
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+            else:
+                return self
+        raise AssertionError("unreachable")
+
+    def stop(self) -> int | None:
+        """Let requests in flight finish, end the server and its stubs, remove its shared memory and folder.
+
+        Safe to call twice. Returns the exit status, None if there was no process.
+        """
+        status = None
+        if self._process is not None:
+            process, self._process = self._process, None
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                # Triton itself gives up after exit_timeout; a stub that was killed makes it wait that long.
+                status = process.wait(self.options.exit_timeout + 10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                status = process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # stubs that outlived it
+        if self._prefix:
+            shared_memory.remove(self._prefix)
+            self._prefix = ""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        return status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the process ends by itself and return its exit status; TimeoutExpired after ``timeout`` s."""
+        return self._running().wait(timeout)
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ServerDied("the server is not running: call start() first.")
+        return self._process
+
+    def _endpoint(self, kind: str) -> str:
+        self._running()
+        host = "127.0.0.1" if self.options.address in ("0.0.0.0", "::") else self.options.address
+        return f"{host}:{self._ports[kind]}"
+
+    def _asked_ports(self) -> dict[str, int]:
+        return {
+            "http": self.options.http_port,
+            "grpc": self.options.grpc_port,
+            "metrics": self.options.metrics_port,
+        }
+
+    def _choose_ports(self) -> dict[str, int]:
+        """Bind every port once to see that it is free; all at the same time, so that free ones differ."""
+        chosen = {}
+        with contextlib.ExitStack() as stack:
+            for kind, port in self._asked_ports().items():
+                sock = stack.enter_context(socket.socket())
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    sock.bind((self.options.address, port))
+                except OSError as error:
+                    raise PortTaken(_port_sentence(kind, port, self.options.address, error)) from None
+                chosen[kind] = sock.getsockname()[1]
+        return chosen
+
+    def _arguments(self, backends: Path, caches: Path, ports: dict[str, int]) -> list[str]:
+        options = self.options
+        arguments = [
+            f"--model-repository={options.repository.resolve()}",
+            f"--backend-directory={backends}",
+            f"--cache-directory={caches}",
+            f"--http-address={options.address}",
+            f"--grpc-address={options.address}",
+            f"--metrics-address={options.address}",
+            *(f"--{kind}-port={port}" for kind, port in ports.items()),
+            f"--model-control-mode={options.model_control_mode}",
+            # The configurations are complete; completing them would start every model's process twice.
+            "--disable-auto-complete-config",
+            f"--exit-timeout-secs={options.exit_timeout}",
+            f"--log-verbose={options.log_verbose}",
+            "--log-format=default",
+            "--allow-gpu-metrics=false",
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            f"--backend-config=python,stub-timeout-seconds={options.stub_timeout}",
+        ]
+        if options.model_config_name:
+            arguments.append(f"--model-config-name={options.model_config_name}")
+        if options.model_control_mode == "explicit":
+            arguments += [f"--load-model={name}" for name in (options.load_models or ("*",))]
+        if options.admin_key:
+            closed = f"model-repository,shared-memory,trace,logging:admin-key={options.admin_key}"
+            arguments += [f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"]
+        return [*arguments, *options.extra]
+
+    def _wait_until_ready(self, models: dict[str, Model]) -> None:
+        if self.options.load_models is not None:
+            models = {name: models[name] for name in self.options.load_models if name in models}
+        awaited = models_to_await(models)
+        deadline = time.monotonic() + self.options.start_timeout
+        reported: set[str] = set()
+        while True:
+            if self.poll() is not None:
+                raise self._why_it_died()
+            log = self.log()
+            for name in sorted(triton_log.loaded_models(log) - reported):
+                reported.add(name)
+                self._progress(f"loaded {name} ({len(reported)} of {len(models)})")
+            # The endpoints open when loading is over, one way or the other.
+            if "Started HTTPService" in log and all(self.is_ready(name) for name in awaited):
+                return
+            if "Started HTTPService" in log and (failed := triton_log.failures(log)):
+                raise ModelLoadFailed(_failure_sentence(failed))
+            if time.monotonic() > deadline:
+                missing = ", ".join(name for name in models if name not in reported) or ", ".join(awaited)
+                raise StartTimeout(
+                    f"the server was not ready after {self.options.start_timeout:.0f} s (still waiting for {missing}): "
+                    "give it longer with --start-timeout."
+                )
+            time.sleep(0.1)
+
+    def _why_it_died(self) -> ServerError:
+        """Turn the end of the process into a sentence."""
+        log = self.log()
+        if failed := triton_log.failures(log):
+            return ModelLoadFailed(_failure_sentence(failed))
+        if triton_log.port_in_use(log):
+            return PortTaken(f"a port was taken while the server started: {triton_log.last_error(log)}")
+        status = self.poll()
+        return ServerDied(f"tritonserver ended with status {status}: {triton_log.last_error(log) or 'it said nothing'}")
+
+
+def _failure_sentence(failed: dict[str, str]) -> str:
+    # An ensemble fails because one of its steps did: say the step's reason, not the echo.
+    causes = {name: reason for name, reason in failed.items() if "depends on" not in reason} or failed
+    name, reason = next(iter(causes.items()))
+    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
+    return f"the model '{name}' failed to load{more}: {reason}"
+
+
+def _port_sentence(kind: str, port: int, address: str, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"port {port} ({kind}) needs privileges: choose one above 1023 with --{kind}-port."
+    return (
+        f"port {port} ({kind}) on {address} cannot be used ({error.strerror}): stop the program that has it, or choose "
+        f"another with --{kind}-port (0 takes any free one)."
+    )
+
+
+def _die_with_parent() -> None:
+    """Between fork and exec: have the kernel send SIGTERM to this process when its parent is gone."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def on_free_ports(options: ServerOptions) -> ServerOptions:
+    """The same options with every port free to choose, for tests and tools that start a server of their own."""
+    return replace(options, http_port=0, grpc_port=0, metrics_port=0)

@@ -1,0 +1,130 @@
+"""What a model repository holds: configurations, versions, ensembles, and whether the build products are there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from server.errors import ExportMissing, RepositoryInvalid
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_REPOSITORY = ROOT / "model_repository"
+
+# What Triton looks for in a version folder when the configuration names no file, by backend or platform.
+_DEFAULT_FILES = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
+_DEFAULT_FILES |= {"tensorrt": "model.plan", "python": "model.py"}
+# Build products that a Python model reads beside its code.
+_EXTRA_FILES = {"postprocess": ("topology.npz",)}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a repository, as its configuration describes it."""
+
+    name: str
+    folder: Path
+    config: Any  # model_config_pb2.ModelConfig; protobuf's generated classes carry no types here
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the model is only a wiring of other models."""
+        return bool(self.config.platform == "ensemble")
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the models an ensemble is made of, in the order of its configuration; empty for a leaf."""
+        return [step.model_name for step in self.config.ensemble_scheduling.step]
+
+    @property
+    def versions(self) -> list[int]:
+        """The numbers of the version folders, ascending."""
+        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.is_dir() and is_version(entry.name))
+
+    def needed_files(self) -> tuple[str, ...]:
+        """Names of the files that a version folder must hold."""
+        if self.is_ensemble:
+            return ()
+        named = str(self.config.default_model_filename)
+        default = _DEFAULT_FILES.get(self.config.backend) or _DEFAULT_FILES.get(self.config.platform)
+        main = named or default
+        return (*((main,) if main else ()), *_EXTRA_FILES.get(self.name, ()))
+
+
+def is_version(name: str) -> bool:
+    """Whether Triton takes a folder of this name for a version: a positive number without leading zeros."""
+    return name.isdigit() and not name.startswith("0")
+
+
+def read_config(path: Path) -> Any:
+    """Parse one ``config.pbtxt``.
+
+    Raises:
+        RepositoryInvalid: it is not a model configuration; the parser's line is in the message.
+    """
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise RepositoryInvalid(f"{path} is not a valid model configuration: {error}") from None
+
+
+def read_repository(repository: Path, config_name: str | None = None) -> dict[str, Model]:
+    """Read every model of a repository.
+
+    Args:
+        repository: the folder with one folder a model.
+        config_name: the flavour, as in ``--model-config-name``: ``configs/NAME.pbtxt`` where a model has one, else its
+            ``config.pbtxt``.
+
+    Raises:
+        RepositoryInvalid: no such folder, no model in it, or a configuration that cannot be read.
+    """
+    if not repository.is_dir():
+        raise RepositoryInvalid(f"the model repository {repository} does not exist.")
+    models = {}
+    for folder in sorted(repository.iterdir()):
+        flavour = folder / "configs" / f"{config_name}.pbtxt"
+        path = flavour if config_name and flavour.is_file() else folder / "config.pbtxt"
+        if path.is_file():
+            config = read_config(path)
+            if config.name not in ("", folder.name):
+                raise RepositoryInvalid(f"{path} names the model '{config.name}' but its folder is '{folder.name}'.")
+            models[folder.name] = Model(folder.name, folder, config)
+    if not models:
+        raise RepositoryInvalid(f"the model repository {repository} holds no model (no folder with a config.pbtxt).")
+    return models
+
+
+def check_products(models: dict[str, Model]) -> None:
+    """Refuse a repository whose highest versions lack a file, before Triton reports it in its own words.
+
+    Raises:
+        ExportMissing: naming the first file that is missing.
+    """
+    for model in models.values():
+        versions = model.versions
+        if not versions:
+            raise ExportMissing(f"{_short(model.folder)} has no version folder: run `make export`.")
+        for name in model.needed_files():
+            path = model.folder / str(versions[-1]) / name
+            if not path.exists():
+                raise ExportMissing(f"{_short(path)} is missing: run `make export`.")
+
+
+def models_to_await(models: dict[str, Model]) -> tuple[str, ...]:
+    """The names whose readiness means that the service is up: the ensembles, or every model if there are none.
+
+    An ensemble is ready only when all its steps are, and it is what clients call. The server-wide ready check is not
+    used: it stays false after one failed load, whatever happens later.
+    """
+    ensembles = tuple(name for name, model in models.items() if model.is_ensemble)
+    return ensembles or tuple(models)
+
+
+def _short(path: Path) -> str:
+    """``path`` as a user in the current folder would write it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,64 @@
+"""Reads Triton's log: which models are up, and what went wrong in the words of whoever knew it."""
+
+from __future__ import annotations
+
+import re
+
+_LOADED = re.compile(r"successfully loaded '([^']+)'")
+_FAILED = re.compile(r"failed to load '([^']+)' version (\d+): (.*)")
+_POLL = re.compile(r"(?:Poll failed for model directory|failed to load model) '([^']+)': (.*)")
+_INVALID = re.compile(r"Invalid argument: (.*)")
+_IN_USE = re.compile(r"already in use|Address already in use")
+# What is put before the reason on its way up: "Internal: ", "Invalid argument: ", "TritonModelException: ", a
+# traceback's "At: /path(12): initialize".
+_CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown)\s*(?:-|:)\s*")
+_CLASS = re.compile(r"^(?:[A-Za-z_.]*(?:Exception|Error)):\s*")
+_TRACE = re.compile(r"\s*(?:\\n|\n)*\s*At:\s.*$", re.DOTALL)
+_PREFIX = re.compile(r"^[IWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ")
+
+
+def loaded_models(log: str) -> set[str]:
+    """Names of the models that Triton says it has loaded."""
+    return set(_LOADED.findall(log))
+
+
+def port_in_use(log: str) -> bool:
+    """Whether the server ended because an address was taken."""
+    return bool(_IN_USE.search(log))
+
+
+def failures(log: str) -> dict[str, str]:
+    """Model name -> why it did not load, cleaned of codes, exception classes and tracebacks."""
+    found: dict[str, str] = {}
+    lines = log.splitlines()
+    for index, line in enumerate(lines):
+        match = _FAILED.search(line)
+        name, reason = (match[1], match[3]) if match else ("", "")
+        if not match and (match := _POLL.search(line)):
+            name, reason = match[1], match[2]
+        if name:
+            rest = []
+            for following in lines[index + 1 :]:
+                if _PREFIX.match(following):
+                    break
+                rest.append(following)
+            found.setdefault(name, clean("\n".join([reason, *rest])))
+    return found
+
+
+def clean(reason: str) -> str:
+    """One line of reason out of what Triton wraps around it."""
+    text = _TRACE.sub("", reason.strip()).strip().strip('"')
+    previous = None
+    while previous != text:
+        previous = text
+        text = _CLASS.sub("", _CODE.sub("", text))
+    return " ".join(text.split())
+
+
+def last_error(log: str) -> str:
+    """The last error line of the log without its prefix, or the last line that says anything, or ''."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"^E\d{4} ", line)]
+    line = (errors or lines or [""])[-1]
+    return clean(_PREFIX.sub("", line))
