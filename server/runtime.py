@@ -1,7 +1,7 @@
 """Finds the tritonserver binary in the `nvidia-pytriton` wheel and lays out what it needs to run.
 
 The wheel carries Triton 2.51 with the Python backend, one stub for each Python version, and the libraries it was built
-against. Triton wants one folder that holds all backends, so such a folder is put together from symbolic links: the
+against. Triton wants one folder that holds all backends, so such a folder is put together: copies of the
 wheel's Python backend with the stub of this Python, and this project's own backends beside it.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -38,40 +39,34 @@ class Runtime:
     stub: Path
     caches: Path
     libraries: tuple[Path, ...]
-    packages: tuple[Path, ...]
+    python: Path
 
     def lay_out_backends(self, folder: Path) -> Path:
-        """Fill ``folder`` with links to every backend and return it, ready for ``--backend-directory``."""
-        python = folder / "python"
-        python.mkdir(parents=True, exist_ok=True)
-        for part in (*self.python_backend.iterdir(), self.stub):
-            if part.name != "__pycache__":
-                _link(python / part.name, part)
+        """Fill ``folder`` with every backend and return it, ready for ``--backend-directory``.
+
+        Copies (4 MB), not links: Triton refuses a library whose real path is outside of the backend folder.
+        """
+        without_cache = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(self.python_backend, folder / "python", ignore=without_cache)
+        shutil.copy2(self.stub, folder / "python")
         for backend in OWN_BACKENDS.iterdir():
             if (backend / "model.py").is_file():
-                _link(folder / backend.name, backend)
+                shutil.copytree(backend, folder / backend.name, ignore=without_cache)
         return folder
 
     def environment(self) -> dict[str, str]:
         """The environment for the server and, through it, for its stubs.
 
-        The stubs embed this Python: they see this environment's packages and nothing of the user's, use one thread
-        in each numerical library unless the caller's environment says otherwise, and write no byte code, so that a
-        version folder stays as it was released.
+        A stub embeds Python in isolated mode: it ignores every PYTHON* variable and finds its packages by the first
+        ``python3`` on PATH, like a virtual environment does. Numerical libraries get one thread each unless the
+        caller's environment says otherwise.
         """
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        libraries = [str(path) for path in self.libraries]
-        if old := os.environ.get("LD_LIBRARY_PATH"):
-            libraries.append(old)
+        old = os.environ
         return {
             **_THREAD_LIMITS,
-            **inherited,
-            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-            "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
-            "PYTHONPATH": os.pathsep.join(str(path) for path in self.packages),
-            "PYTHONNOUSERSITE": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
+            **old,
+            "PATH": _joined(self.python.parent, old.get("PATH")),
+            "LD_LIBRARY_PATH": _joined(*self.libraries, old.get("LD_LIBRARY_PATH")),
         }
 
 
@@ -105,7 +100,7 @@ def find_runtime() -> Runtime:
         stub=stub,
         caches=triton / "caches",
         libraries=(site / "nvidia_pytriton.libs", _libpython_folder()),
-        packages=packages,
+        python=_python3(),
     )
 
 
@@ -129,6 +124,16 @@ def _libpython_folder() -> Path:
     )
 
 
-def _link(link: Path, target: Path) -> None:
-    if not link.exists():
-        link.symlink_to(target.resolve())
+def _python3() -> Path:
+    """This interpreter under the name ``python3``, which the stubs look for. Not resolved: the link is what counts."""
+    python = Path(sys.executable).with_name("python3")
+    if not python.exists():
+        raise PlatformNotSupported(
+            f"the models' processes look for a program called python3 and {python} does not exist: make the virtual "
+            "environment anew (make distclean setup)."
+        )
+    return python
+
+
+def _joined(*parts: Path | str | None) -> str:
+    return os.pathsep.join(str(part) for part in parts if part)

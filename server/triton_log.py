@@ -13,7 +13,7 @@ _IN_USE = re.compile(r"already in use|Address already in use")
 # traceback's "At: /path(12): initialize".
 _CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown)\s*(?:-|:)\s*")
 _CLASS = re.compile(r"^(?:[A-Za-z_.]*(?:Exception|Error)):\s*")
-_TRACE = re.compile(r"\s*(?:\\n|\n)*\s*At:\s.*$", re.DOTALL)
+_TRACE = re.compile(r"\s*(?:\\n|\n)*\s*At:(?:\\n|\s).*$", re.DOTALL)
 _PREFIX = re.compile(r"^[IWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ")
 
 
