@@ -203,7 +203,7 @@ class EmbeddedServer:
         """
         status = None
         if self._process is not None:
-            process, self._process = self._process, None
+            process = self._process
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             try:
@@ -214,6 +214,7 @@ class EmbeddedServer:
                 status = process.wait()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # stubs that outlived it
+            self._process = None
         if self._prefix:
             shared_memory.remove(self._prefix)
             self._prefix = ""
@@ -221,6 +222,11 @@ class EmbeddedServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         return status
+
+    def kill(self) -> None:
+        """End the process at once, answered or not; `stop` still has to clean up after it."""
+        if self._process is not None:
+            self._process.kill()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process ends by itself and return its exit status; TimeoutExpired after ``timeout`` s."""

@@ -1,0 +1,153 @@
+"""`python -m server`: start the embedded Triton server and stay with it.
+
+Every option has an environment variable, FACE3D_ and its name in capitals (FACE3D_HTTP_PORT=0). Ends with status 0 when
+it was told to stop (SIGTERM, SIGINT) and every request in flight was answered, else 1 and one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from server.embedded import EmbeddedServer, ServerOptions
+from server.errors import ServerError
+
+_DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
+
+
+class _Stop(BaseException):
+    """Raised in the main thread by SIGTERM or SIGINT."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m server",
+        description="Start a Triton server with this project's models and stay until SIGTERM or Ctrl-C.",
+        epilog="Words after -- go to tritonserver as they are. Each option can also be set by the environment: "
+        "FACE3D_HTTP_PORT and so on; FACE3D_ADMIN_KEY closes the APIs that change the server.",
+    )
+
+    def add(name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
+        field = name.replace("-", "_")
+        default = _DEFAULTS[field]
+        shown = "" if default is None else f" (default {default})"
+        environment = os.environ.get(f"FACE3D_{field.upper()}")
+        # argparse converts a default that is a string, so a bad value in the environment is reported like an option.
+        parser.add_argument(
+            f"--{name}", type=kind, default=default if environment is None else environment, help=text + shown, **more
+        )
+
+    add("repository", Path, "model repository", metavar="DIR")
+    add("address", str, "address to listen on; 0.0.0.0 for all", metavar="IP")
+    for port in ("http-port", "grpc-port", "metrics-port"):
+        add(port, _port, f"{port.split('-')[0]} port, 0 for any free one", metavar="PORT")
+    add("model-control-mode", str, "who decides what is loaded", choices=("none", "explicit", "poll"))
+    add("model-config-name", str, "flavour of the configurations: configs/NAME.pbtxt", metavar="NAME")
+    add("log-verbose", int, "Triton's verbosity", metavar="N")
+    add("log-file", Path, "keep Triton's log here", metavar="FILE")
+    add("exit-timeout", int, "seconds that requests in flight get to finish", metavar="S")
+    add("start-timeout", float, "seconds until the models must be ready", metavar="S")
+    add("stub-timeout", int, "seconds that a model's process may take to start", metavar="S")
+    add("shared-memory", int, "bytes that must be free in /dev/shm", metavar="BYTES")
+    parser.add_argument("--load-model", action="append", metavar="NAME", help="with explicit control: load only this")
+    parser.add_argument("extra", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port (0 to 65535)")
+    return int(text)
+
+
+def parse_options(arguments: Sequence[str]) -> ServerOptions:
+    """Turn a command line and the environment into options; SystemExit 2 when they make no sense."""
+    values = vars(_parser().parse_args(arguments))
+    loaded = values.pop("load_model")
+    return ServerOptions(
+        **{name: value for name, value in values.items() if name != "extra"},
+        load_models=tuple(loaded) if loaded else None,
+        admin_key=os.environ.get("FACE3D_ADMIN_KEY") or None,
+        extra=tuple(values["extra"]),
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _LogFollower:
+    """Prints what Triton logs after the start: warnings and errors, or all of it when it was asked to be verbose."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._log = server.log_path.open(encoding="utf-8", errors="replace")
+        self._log.seek(0, os.SEEK_END)
+        self._verbose = server.options.log_verbose > 0
+
+    def print_new(self) -> None:
+        """Print the lines that have come since the last call."""
+        for line in self._log:
+            if self._verbose or line[:1] in "WE":
+                _say(line.rstrip())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._log.close()
+
+
+def _stay(server: EmbeddedServer) -> int:
+    """Wait until the process ends by itself, which it should not."""
+    follower = _LogFollower(server)
+    try:
+        while True:
+            try:
+                return server.wait(0.5)
+            except subprocess.TimeoutExpired:
+                follower.print_new()
+    finally:
+        follower.print_new()
+        follower.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    server = EmbeddedServer(parse_options(sys.argv[1:] if arguments is None else arguments), progress=_say)
+    asked = 0
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise _Stop
+        server.kill()  # the second time somebody is in a hurry
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    try:
+        server.start()
+        print(f"ready: http {server.http}, grpc {server.grpc}, metrics http://{server.metrics}/metrics", flush=True)
+        status = _stay(server)
+        _say(f"error: tritonserver ended by itself with status {status}; its last words are above.")
+    except _Stop:
+        _say("stopping: requests in flight may finish")
+        end = server.stop()
+        if not end:
+            return 0
+        _say(f"error: tritonserver ended with status {end}: not every request was answered within the exit timeout.")
+    except ServerError as error:
+        _say(f"error: {error}")
+    finally:
+        server.stop()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
