@@ -1,0 +1,50 @@
+"""Fixtures that every part shares: the real server with the real repository, and portraits that come with libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """The real server with the real models, on free ports, for all tests of a session: do not change its state."""
+    log = tmp_path_factory.mktemp("server") / "triton.log"
+    with EmbeddedServer(on_free_ports(ServerOptions(log_file=log))) as running:
+        yield running
+
+
+def _package_file(package: str, *parts: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+@pytest.fixture(scope="session")
+def portrait_bytes() -> bytes:
+    """Eileen Collins (NASA, public domain) as PNG file bytes, 512 x 512, from scikit-image."""
+    return _package_file("skimage", "data", "astronaut.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def portrait_jpeg() -> bytes:
+    """Grace Hopper (US Navy, public domain) as JPEG file bytes, 512 x 600, from matplotlib."""
+    return _package_file("matplotlib", "mpl-data", "sample_data", "grace_hopper.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the evaluation pictures: FACE3D_DATA, or shared/data beside the checkout."""
+    folder = Path(os.environ.get("FACE3D_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no evaluation pictures here: set FACE3D_DATA to the folder with portraits.zip")
+    return folder
