@@ -1,0 +1,99 @@
+"""Photographs to textured 3D faces, from a Face3D server.
+
+::
+
+    from face3d_client import Face3DClient
+
+    with Face3DClient("localhost:8001") as client:
+        face = client.reconstruct("portrait.jpg")
+        face.save("face.glb")
+
+`Face3DClient` blocks, `AsyncFace3DClient` awaits; both speak gRPC and HTTP and give the same `Reconstruction`.
+Everything raised on purpose is one of these:
+
+::
+
+    Face3DError
+    ├── RequestError            this request cannot succeed however often it is sent
+    │   ├── BadImage            not a picture, truncated, empty or of an unsupported format
+    │   ├── ImageTooLarge       more bytes or pixels than the server takes
+    │   ├── NoFace              no face, or none with a high enough score
+    │   ├── BadFace             the five points found cannot be a face
+    │   ├── NoSuchFace          the face asked for (index or box) is not in the picture
+    │   └── BadOption           an option's value makes no sense
+    ├── ServiceError            the picture may be fine; the service is not
+    │   ├── Overloaded          the queue is full                                   (retried)
+    │   ├── Timeout             the deadline passed
+    │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
+    │   ├── AccessDenied        the token or certificate was refused
+    │   └── FaceModelMismatch   regressor and face model on the server do not belong together
+    └── NotRequested            a field of a result was read that had not been asked for
+
+Files that cannot be read raise OSError as everywhere in Python, arguments that contradict each other ValueError or
+TypeError.
+"""
+
+from ._async_client import AsyncFace3DClient
+from ._client import Face3DClient
+from ._codec import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
+from ._endpoint import TLS, Protocol
+from ._errors import (
+    AccessDenied,
+    BadFace,
+    BadImage,
+    BadOption,
+    Face3DError,
+    FaceModelMismatch,
+    ImageTooLarge,
+    NoFace,
+    NoSuchFace,
+    NotRequested,
+    Overloaded,
+    RequestError,
+    ServerUnavailable,
+    ServiceError,
+    Timeout,
+)
+from ._images import ImageSource
+from ._outcome import Outcome
+from ._results import Camera, Coefficients, DetectedFace, Reconstruction
+from ._retry import Retry
+from ._transport import ModelStatus, ServerInfo
+from ._version import __version__
+
+__all__ = [
+    "DEFAULT_OUTPUTS",
+    "TLS",
+    "AccessDenied",
+    "AsyncFace3DClient",
+    "BadFace",
+    "BadImage",
+    "BadOption",
+    "Camera",
+    "Coefficients",
+    "DetectedFace",
+    "Face3DClient",
+    "Face3DError",
+    "FaceModelMismatch",
+    "ImageSource",
+    "ImageTooLarge",
+    "ModelStatus",
+    "NoFace",
+    "NoSuchFace",
+    "NotRequested",
+    "Options",
+    "Outcome",
+    "Output",
+    "Overloaded",
+    "Pose",
+    "Protocol",
+    "Reconstruction",
+    "RequestError",
+    "Retry",
+    "ServerInfo",
+    "ServerUnavailable",
+    "ServiceError",
+    "TextureFormat",
+    "Timeout",
+    "__version__",
+]

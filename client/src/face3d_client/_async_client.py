@@ -1,0 +1,224 @@
+"""The asyncio client: the surface of `Face3DClient`, with ``await`` before it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Literal, Self, TypeVar, Unpack, overload
+
+from ._client import not_ready, whole
+from ._codec import (
+    ENSEMBLES,
+    Call,
+    Options,
+    Reply,
+    build_detect,
+    build_reconstruct,
+    parse_detect,
+    parse_reconstruct,
+    with_face,
+)
+from ._endpoint import TLS, Endpoint, Protocol
+from ._errors import Face3DError
+from ._images import ImageSource, image_bytes
+from ._ordered import ordered_map_async
+from ._outcome import Outcome
+from ._results import DetectedFace, Reconstruction
+from ._retry import Budget, Deadline, Retry
+from ._transport import ModelStatus, ServerInfo, open_async_transport
+
+__all__ = ["AsyncFace3DClient"]
+
+S = TypeVar("S", bound=ImageSource)
+T = TypeVar("T")
+
+
+class AsyncFace3DClient:
+    """`Face3DClient` for asyncio: same arguments, same methods, same results and errors.
+
+    ::
+
+        async with AsyncFace3DClient("localhost:8001") as client:
+            face = await client.reconstruct("portrait.jpg")
+
+    It belongs to the event loop that makes its first call. Cancelling a task cancels its call on the server too (gRPC).
+    Files are read and arrays encoded in a thread, so that neither holds up the loop.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        protocol: Protocol | None = None,
+        timeout: float = 60.0,
+        retry: Retry | None = None,
+        tls: TLS | bool | None = None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers)
+        self._timeout = Deadline.checked(timeout)
+        self._budget = Budget(retry or Retry())
+        self._transport = open_async_transport(self.endpoint)
+
+    # --- faces ------------------------------------------------------------------------------------------------------
+
+    async def detect(
+        self, image: ImageSource, *, score_threshold: float | None = None, timeout: float | None = None
+    ) -> list[DetectedFace]:
+        """See `Face3DClient.detect`."""
+        return parse_detect(await self._infer(build_detect(await _bytes(image)), timeout), score_threshold)
+
+    async def reconstruct(
+        self, image: ImageSource, *, timeout: float | None = None, **options: Unpack[Options]
+    ) -> Reconstruction:
+        """See `Face3DClient.reconstruct`."""
+        return parse_reconstruct(await self._infer(build_reconstruct(await _bytes(image), options), timeout))
+
+    @overload
+    async def reconstruct_all(
+        self,
+        image: ImageSource,
+        *,
+        min_size: float = 0,
+        concurrency: int = 8,
+        return_exceptions: Literal[False] = False,
+        timeout: float | None = None,
+        **options: Unpack[Options],
+    ) -> list[Reconstruction]: ...
+
+    @overload
+    async def reconstruct_all(
+        self,
+        image: ImageSource,
+        *,
+        min_size: float = 0,
+        concurrency: int = 8,
+        return_exceptions: Literal[True],
+        timeout: float | None = None,
+        **options: Unpack[Options],
+    ) -> list[Reconstruction | Face3DError]: ...
+
+    async def reconstruct_all(
+        self,
+        image: ImageSource,
+        *,
+        min_size: float = 0,
+        concurrency: int = 8,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        **options: Unpack[Options],
+    ) -> list[Reconstruction] | list[Reconstruction | Face3DError]:
+        """See `Face3DClient.reconstruct_all`."""
+        data, deadline = await _bytes(image), Deadline(self._timeout if timeout is None else timeout)
+        threshold = options.get("score_threshold")
+        found = await self.detect(data, score_threshold=threshold, timeout=deadline.left())
+
+        async def one(face: DetectedFace) -> Reconstruction | Face3DError:
+            try:
+                return await self.reconstruct(data, timeout=deadline.left(), **with_face(options, face))
+            except Face3DError as error:
+                return error
+
+        chosen = [face for face in found if face.size >= min_size]
+        results = [result async for result in ordered_map_async(one, chosen, concurrency)]
+        return results if return_exceptions else whole(results)
+
+    def map(
+        self,
+        images: Iterable[S] | AsyncIterable[S],
+        *,
+        concurrency: int = 8,
+        timeout: float | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[Outcome[S, Reconstruction]]:
+        """See `Face3DClient.map`; `images` may be an async iterable too. Use with ``async for``."""
+
+        async def one(numbered: tuple[int, S]) -> Outcome[S, Reconstruction]:
+            index, image = numbered
+            try:
+                return Outcome(index, image, result=await self.reconstruct(image, timeout=timeout, **options))
+            except (Face3DError, OSError) as error:
+                return Outcome(index, image, error=error)
+
+        return ordered_map_async(one, _enumerate(images), concurrency)
+
+    # --- the server -------------------------------------------------------------------------------------------------
+
+    async def ready(self, *, timeout: float = 5.0) -> bool:
+        """See `Face3DClient.ready`."""
+        try:
+            return all([await self._transport.model_ready(model, timeout) for model in ENSEMBLES])
+        except Face3DError as error:
+            if error.retryable or error.status == "DEADLINE_EXCEEDED":
+                return False
+            raise
+
+    async def wait_ready(self, timeout: float = 60.0) -> None:
+        """See `Face3DClient.wait_ready`."""
+        deadline = Deadline(timeout)
+        while not await self.ready(timeout=min(5.0, timeout)):
+            if deadline.over():
+                raise not_ready(self.endpoint, timeout)
+            await asyncio.sleep(0.2)
+
+    async def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
+        """See `Face3DClient.models`."""
+        return await self._retrying(self._transport.models, timeout)
+
+    async def info(self, *, timeout: float | None = None) -> ServerInfo:
+        """See `Face3DClient.info`."""
+        return await self._retrying(self._transport.info, timeout)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncFace3DClient({str(self.endpoint)!r})"
+
+    async def _infer(self, call: Call, timeout: float | None) -> Reply:
+        return await self._retrying(lambda left: self._transport.infer(call, left), timeout)
+
+    async def _retrying(self, send: Callable[[float], Awaitable[T]], timeout: float | None) -> T:
+        deadline = Deadline(self._timeout if timeout is None else timeout)
+        for attempt in itertools.count(1):
+            try:
+                answer = await send(deadline.left())
+            except Face3DError as error:
+                pause = self._budget.pause(error, attempt, deadline)
+                if pause is None:
+                    raise
+            else:
+                self._budget.succeeded()
+                return answer
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+
+async def _bytes(image: ImageSource) -> bytes:
+    # Bytes need only be looked at; files and arrays cost time.
+    return image_bytes(image) if isinstance(image, bytes) else await asyncio.to_thread(image_bytes, image)
+
+
+async def _enumerate(images: Iterable[S] | AsyncIterable[S]) -> AsyncIterator[tuple[int, S]]:
+    if isinstance(images, AsyncIterable):
+        index = 0
+        async for image in images:
+            yield index, image
+            index += 1
+    else:
+        for index, image in enumerate(images):
+            yield index, image

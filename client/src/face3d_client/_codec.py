@@ -1,0 +1,201 @@
+"""The one place that knows the service's contract: model, tensor and parameter names.
+
+Requests are built and answers read here, for sync and async, gRPC and HTTP alike; a transport only carries a `Call`
+there and a `Reply` back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import BadOption
+from ._results import DetectedFace, Reconstruction
+
+__all__ = [
+    "DEFAULT_OUTPUTS",
+    "ENSEMBLES",
+    "SCORE_THRESHOLD",
+    "Call",
+    "Options",
+    "Output",
+    "Pose",
+    "Reply",
+    "TextureFormat",
+    "build_detect",
+    "build_reconstruct",
+    "parse_detect",
+    "parse_reconstruct",
+    "with_face",
+]
+
+Output: TypeAlias = Literal[
+    "mesh",
+    "texture",
+    "preview",
+    "vertices",
+    "vertices_neutral",
+    "landmarks",
+    "landmarks_3d",
+    "coefficients",
+    "visibility",
+    "face",
+    "camera",
+    "warnings",
+    "face_model",
+]
+"""What `outputs` may name. The server runs only the steps that these need: coefficients alone cost no texture."""
+
+Pose: TypeAlias = Literal["head", "camera", "neutral"]
+"""Which frame `mesh` is in: upright with the expression, as photographed, or upright without expression."""
+
+TextureFormat: TypeAlias = Literal["png", "jpeg"]
+
+ENSEMBLES: Final = ("face3d", "reconstruct", "detect")
+SCORE_THRESHOLD: Final = 0.7
+_OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
+
+# `texture` is left out because the mesh carries it; `preview` and `visibility` because few want them.
+DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
+    "mesh",
+    "vertices",
+    "vertices_neutral",
+    "landmarks",
+    "landmarks_3d",
+    "coefficients",
+    "face",
+    "camera",
+    "warnings",
+    "face_model",
+)
+
+
+class Options(TypedDict, total=False):
+    """What may be asked of a reconstruction. Left out or None means: as the server does by default.
+
+    Attributes:
+        outputs: names of what to compute and send. Default: everything but texture (which is inside the mesh), preview
+            and visibility.
+        face: which face: a number in the order of score (0 = best), or one that `detect` returned, which spares the
+            server the detection.
+        box: x1, y1, x2, y2 in source pixels: the face that overlaps this most (at least 0.3 of the union).
+        score_threshold: lowest score of a face, 0..1 (0.7).
+        pose: frame of `mesh` (``"head"``).
+        texture_size: side of the texture in pixels, 64..2048 (512).
+        texture_format: of `texture` and inside `mesh` (``"png"``).
+        white_balance: grey-world white balance of the texture (False).
+        sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
+    """
+
+    outputs: Iterable[Output] | None
+    face: int | DetectedFace | None
+    box: Sequence[float] | NDArray[np.float32] | None
+    score_threshold: float | None
+    pose: Pose | None
+    texture_size: int | None
+    texture_format: TextureFormat | None
+    white_balance: bool | None
+    sharpen: float | None
+
+
+Parameter: TypeAlias = "str | int | bool"
+Reply: TypeAlias = Mapping[str, NDArray[Any]]
+"""Output name -> array with the batch dimension still in front."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One inference, as every transport understands it.
+
+    Attributes:
+        model: name of an ensemble.
+        inputs: tensor name -> array with batch dimension 1; object arrays hold bytes.
+        outputs: names of the tensors to compute and send.
+        parameters: request parameters. Triton 2.51 takes strings, integers and booleans, so numbers with a fraction go
+            as text.
+    """
+
+    model: str
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+
+
+def build_detect(image: bytes) -> Call:
+    """The call that finds faces in the bytes of a picture file."""
+    return Call("detect", {"image": _bytes_tensor(image)}, ("faces",), {})
+
+
+def build_reconstruct(image: bytes, options: Options) -> Call:
+    """The call that makes a face of the bytes of a picture file.
+
+    Raises:
+        BadOption: an option contradicts another, or cannot be written down. Ranges are the server's business.
+        TypeError: an option that does not exist.
+    """
+    existing = Options.__annotations__
+    if unknown := set(options) - set(existing):
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}. There are: {', '.join(existing)}")
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
+    inputs: dict[str, NDArray[Any]] = {"image": _bytes_tensor(image)}
+    face, box = given.pop("face", None), given.pop("box", None)
+    if face is not None and box is not None:
+        raise BadOption("face and box both choose a face. Give one of them.")
+    parameters: dict[str, Parameter] = {}
+    model = "face3d"
+    if isinstance(face, DetectedFace):
+        model = "reconstruct"
+        inputs["face"] = face.row[np.newaxis]
+    elif face is not None:
+        parameters["face"] = int(face)
+    if box is not None:
+        parameters["box"] = _box(box)
+    for name, value in given.items():
+        parameters[name] = repr(value) if isinstance(value, float) else value
+    return Call(model, inputs, outputs, parameters)
+
+
+def with_face(options: Options, face: DetectedFace) -> Options:
+    """The same options for one of several faces."""
+    chosen = options.copy()
+    chosen["face"] = face
+    return chosen
+
+
+def _outputs(names: Iterable[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+    wrong = [name for name in chosen if name not in _OUTPUTS]
+    if wrong or not chosen:
+        raise BadOption(f"outputs={list(chosen)!r}: choose one or more of {', '.join(sorted(_OUTPUTS))}.")
+    return chosen
+
+
+def _box(box: Sequence[float] | NDArray[np.float32]) -> str:
+    corners = [float(value) for value in box]
+    if len(corners) != 4 or not all(map(math.isfinite, corners)):
+        raise BadOption(f"box={box!r}: four finite numbers are needed: x1, y1, x2, y2 in source pixels.")
+    return ",".join(f"{value:.2f}" for value in corners)
+
+
+def _bytes_tensor(data: bytes) -> NDArray[np.object_]:
+    return np.array([[data]], dtype=np.object_)
+
+
+def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[DetectedFace]:
+    """Faces in the order of score; empty slots and faces below the threshold (None: 0.7) left out."""
+    lowest = SCORE_THRESHOLD if score_threshold is None else score_threshold
+    rows = np.asarray(reply["faces"], np.float32)[0]
+    # A row that fell below the threshold is 0; so is an empty slot, which must stay out even at threshold 0.
+    kept = [row for row in rows if row[4] > 0 and row[4] >= lowest]
+    return [DetectedFace(row, index) for index, row in enumerate(kept)]
+
+
+def parse_reconstruct(reply: Reply) -> Reconstruction:
+    """The result behind an answer of `face3d` or `reconstruct`; its fields are decoded when first read."""
+    return Reconstruction({name: array[0] for name, array in reply.items()})

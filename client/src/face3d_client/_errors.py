@@ -1,0 +1,202 @@
+"""What can go wrong, as one tree.
+
+::
+
+    Face3DError
+    ├── RequestError            this request cannot succeed however often it is sent
+    │   ├── BadImage            not a picture, truncated, empty or of an unsupported format
+    │   ├── ImageTooLarge       more bytes or pixels than the server takes
+    │   ├── NoFace              no face, or none with a high enough score
+    │   ├── BadFace             the five points found cannot be a face
+    │   ├── NoSuchFace          the face asked for (index or box) is not in the picture
+    │   └── BadOption           an option's value makes no sense
+    ├── ServiceError            the picture may be fine; the service is not
+    │   ├── Overloaded          the queue is full                                   (retried)
+    │   ├── Timeout             the deadline passed
+    │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
+    │   ├── AccessDenied        the token or certificate was refused
+    │   └── FaceModelMismatch   regressor and face model on the server do not belong together
+    └── NotRequested            a field of a result was read that had not been asked for
+
+The server puts the class in front of its sentence (``[NoFace] ...``); Triton wraps that in words of its own, so the tag
+is searched for, not expected at the start. Without a tag the status decides.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = [
+    "AccessDenied",
+    "BadFace",
+    "BadImage",
+    "BadOption",
+    "Face3DError",
+    "FaceModelMismatch",
+    "ImageTooLarge",
+    "NoFace",
+    "NoSuchFace",
+    "NotRequested",
+    "Overloaded",
+    "RequestError",
+    "ServerUnavailable",
+    "ServiceError",
+    "Timeout",
+    "error_from",
+    "error_from_http",
+]
+
+
+class Face3DError(Exception):
+    """Root of everything this package raises on purpose.
+
+    Attributes:
+        message: one sentence for a person: what is wrong and what to do.
+        status: the gRPC status it came with (``"INVALID_ARGUMENT"``), or None where no server was asked.
+        retryable: whether the same call may succeed a moment later.
+    """
+
+    def __init__(self, message: str, *, status: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.retryable = retryable
+
+
+class RequestError(Face3DError):
+    """This request cannot succeed however often it is sent."""
+
+
+class BadImage(RequestError):
+    """Not a picture, truncated, empty or of an unsupported format."""
+
+
+class ImageTooLarge(RequestError):
+    """More bytes or pixels than the server takes."""
+
+
+class NoFace(RequestError):
+    """No face in the picture, or none whose score reaches the threshold."""
+
+
+class BadFace(RequestError):
+    """The five points found cannot be a face."""
+
+
+class NoSuchFace(RequestError):
+    """The face asked for, by index or by box, is not in the picture."""
+
+
+class BadOption(RequestError):
+    """An option's value makes no sense."""
+
+
+class ServiceError(Face3DError):
+    """The picture may be fine; the service is not."""
+
+
+class Overloaded(ServiceError):
+    """The server's queue is full."""
+
+
+class Timeout(ServiceError):
+    """The deadline passed before the answer came."""
+
+
+class ServerUnavailable(ServiceError):
+    """The server, a model or one of its processes is down."""
+
+
+class AccessDenied(ServiceError):
+    """The server refused the token or certificate."""
+
+
+class FaceModelMismatch(ServiceError):
+    """The regressor and the face model on the server do not belong together."""
+
+
+class NotRequested(Face3DError):
+    """A field of a result was read that had not been asked for."""
+
+
+_TAGGED: Final[dict[str, type[Face3DError]]] = {
+    cls.__name__: cls
+    for cls in (
+        BadImage,
+        ImageTooLarge,
+        NoFace,
+        BadFace,
+        NoSuchFace,
+        BadOption,
+        Overloaded,
+        Timeout,
+        ServerUnavailable,
+        FaceModelMismatch,
+    )
+}
+_TAG: Final = re.compile(rf"\[({'|'.join(_TAGGED)})\]\s*(.+)", re.DOTALL)
+
+# The two conditions under which the same call may well succeed a moment later. INTERNAL is not one of them: Triton
+# also answers it to malformed requests.
+_RETRYABLE: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
+
+_BY_STATUS: Final[dict[str, type[Face3DError]]] = {
+    "INVALID_ARGUMENT": RequestError,
+    "OUT_OF_RANGE": RequestError,
+    "UNIMPLEMENTED": RequestError,
+    "ALREADY_EXISTS": RequestError,
+    "RESOURCE_EXHAUSTED": Overloaded,
+    "DEADLINE_EXCEEDED": Timeout,
+    "UNAUTHENTICATED": AccessDenied,
+    "PERMISSION_DENIED": AccessDenied,
+}
+
+_FROM_HTTP: Final[dict[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def error_from(status: str, message: str) -> Face3DError:
+    """The exception for what a server answered.
+
+    Args:
+        status: name of a gRPC status code, such as ``"INVALID_ARGUMENT"``.
+        message: the server's words, with or without a ``[Tag]`` in them.
+    """
+    retryable = status in _RETRYABLE
+    tagged = _TAG.search(message)
+    if tagged is not None:
+        cls = _TAGGED[tagged[1]]
+        return cls(tagged[2].strip(), status=status, retryable=retryable and issubclass(cls, ServiceError))
+    words = message.strip() or f"the server answered {status} without a word"
+    if "message larger than max" in words:  # gRPC says RESOURCE_EXHAUSTED, but waiting does not help
+        return ImageTooLarge(f"{words}. Send a smaller file.", status=status)
+    cls = _BY_STATUS.get(status, ServerUnavailable)
+    if status == "UNAVAILABLE" and "maximum queue size" in words.lower():
+        cls = Overloaded
+    elif status == "UNAVAILABLE" and "timeout expired" in words.lower():
+        cls = Timeout
+    return cls(words, status=status, retryable=retryable)
+
+
+def error_from_http(code: int, message: str) -> Face3DError:
+    """The exception for an HTTP status code and the text of its body.
+
+    Triton maps its own codes to HTTP ones (INVALID_ARG 400, NOT_FOUND 404, INTERNAL 500, UNAVAILABLE 503); the others
+    come from the proxies in front of it.
+    """
+    if code == 413 and _TAG.search(message) is None:
+        return ImageTooLarge("the request is larger than the server takes. Send a smaller file.", status="HTTP 413")
+    return error_from(_FROM_HTTP.get(code, "INTERNAL"), message)

@@ -1,0 +1,187 @@
+"""Writers of GLB, OBJ, PLY, STL and NPZ: each gives names and contents, and one function puts those on disk whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._surface import Surface
+
+if TYPE_CHECKING:
+    from ._results import Reconstruction
+
+__all__ = ["SUFFIXES", "glb_bytes", "npz_bytes", "obj_files", "ply_bytes", "save", "stl_bytes", "write_whole"]
+
+_MM_TO: Final[dict[str, float]] = {"m": 0.001, "mm": 1.0}
+_UNITS: Final[dict[str, Literal["m", "mm"]]] = {".glb": "m", ".obj": "m", ".ply": "mm", ".stl": "mm", ".npz": "mm"}
+SUFFIXES: Final = tuple(_UNITS)
+
+
+def save(
+    result: Reconstruction, path: Path, pose: Literal["camera", "neutral"] | None, units: Literal["m", "mm"] | None
+) -> list[Path]:
+    """What `Reconstruction.save` says."""
+    suffix = path.suffix.lower()
+    if suffix not in _UNITS:
+        raise ValueError(f"{path.name!r}: the suffix is one of {', '.join(_UNITS)}")
+    if suffix == ".npz":
+        files = {path.name: npz_bytes(result)}
+    elif suffix == ".glb" and pose is None and units in (None, "m"):
+        files = {path.name: result.glb}  # as the server made it
+    else:
+        surface = result._posed(pose)
+        scale = _MM_TO[units or _UNITS[suffix]]
+        if suffix == ".obj":
+            files = obj_files(surface, path.stem, path.name, scale)
+        else:
+            writers: dict[str, Callable[[Surface, float], bytes]] = {
+                ".glb": glb_bytes,
+                ".ply": ply_bytes,
+                ".stl": stl_bytes,
+            }
+            files = {path.name: writers[suffix](surface, scale)}
+    return [write_whole(path.with_name(name), content) for name, content in files.items()]
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file that appears whole or not at all: to a temporary name beside it, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".face3d-", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes files for their owner alone; a result gets the rights that any new file would.
+        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def glb_bytes(surface: Surface, scale: float = 0.001) -> bytes:
+    """GLB with texture and normals inside. `scale`: file units a millimetre (glTF asks for metres)."""
+    mesh: Any = surface.to_trimesh(scale)  # its export is typed for every format at once
+    glb: bytes = mesh.export(file_type="glb", include_normals=True)
+    return glb
+
+
+def stl_bytes(surface: Surface, scale: float = 1.0) -> bytes:
+    """Binary STL, shape only; slicers take its numbers for millimetres."""
+    corners = surface.vertices[surface.faces] * np.float32(scale)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    triangles = np.zeros(len(corners), record)
+    triangles["normal"] = normals
+    triangles["corners"] = corners
+    header = b"face3d binary STL, y up".ljust(80)
+    return header + np.uint32(len(corners)).tobytes() + triangles.tobytes()
+
+
+def ply_bytes(surface: Surface, scale: float = 1.0) -> bytes:
+    """Binary PLY: vertices with normals, texture coordinates (s, t; t up) and the texture's colour at each."""
+    vertex = np.dtype(
+        [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")]
+        + [(name, "u1") for name in ("red", "green", "blue")]
+    )
+    rows = np.zeros(len(surface.vertices), vertex)
+    for names, columns in (
+        (("x", "y", "z"), surface.vertices * np.float32(scale)),
+        (("nx", "ny", "nz"), surface.normals),
+        (("s", "t"), surface.uv),
+        (("red", "green", "blue"), _vertex_colours(surface)),
+    ):
+        for index, name in enumerate(names):
+            rows[name] = columns[:, index]
+    triangles = np.zeros(len(surface.faces), np.dtype([("count", "u1"), ("vertices", "<i4", 3)]))
+    triangles["count"] = 3
+    triangles["vertices"] = surface.faces
+    comment = f"comment face3d: y up, facing +z, unit {_unit(scale)}"
+    header = ["ply", "format binary_little_endian 1.0", comment, f"element vertex {len(rows)}"]
+    header += [f"property {'uchar' if vertex[name] == np.uint8 else 'float'} {name}" for name in vertex.names or ()]
+    header += [f"element face {len(triangles)}", "property list uchar int vertex_indices", "end_header", ""]
+    return "\n".join(header).encode() + rows.tobytes() + triangles.tobytes()
+
+
+def _vertex_colours(surface: Surface) -> NDArray[np.uint8]:
+    texture = np.asarray(surface.texture_image())
+    height, width = texture.shape[:2]
+    columns = np.clip(np.rint(surface.uv[:, 0] * width - 0.5), 0, width - 1).astype(np.intp)
+    rows = np.clip(np.rint((1 - surface.uv[:, 1]) * height - 0.5), 0, height - 1).astype(np.intp)
+    colours: NDArray[np.uint8] = texture[rows, columns]
+    return colours
+
+
+def obj_files(surface: Surface, stem: str, name: str, scale: float = 0.001) -> dict[str, bytes]:
+    """OBJ with its material and texture: texture first and OBJ last, so that where the OBJ is, all of it is.
+
+    y up and facing +z, which Blender's importer (forward -Z, up Y) turns upright, facing its front view; v up.
+    """
+    texture = f"{stem}.png"
+    material = f"{stem}.mtl"
+    mtl = f"# face3d\nnewmtl face\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture}\n"
+    lines = [f"# face3d: y up, facing +z, unit {_unit(scale)}", f"mtllib {material}", "o face"]
+    lines += _rows("v", surface.vertices * np.float64(scale), 7)
+    lines += _rows("vt", surface.uv, 6)
+    lines += _rows("vn", surface.normals, 4)
+    lines.append("usemtl face")
+    lines += ["f {0}/{0}/{0} {1}/{1}/{1} {2}/{2}/{2}".format(*corners) for corners in (surface.faces + 1).tolist()]
+    obj = "\n".join(lines) + "\n"
+    return {texture: _as_png(surface), material: mtl.encode(), name: obj.encode()}
+
+
+def _unit(scale: float) -> str:
+    return next(name for name, factor in _MM_TO.items() if factor == scale)
+
+
+def _rows(key: str, values: NDArray[Any], digits: int) -> list[str]:
+    layout = f"{key} " + " ".join([f"%.{digits}f"] * values.shape[1])
+    return [layout % tuple(row) for row in values.tolist()]
+
+
+def _as_png(surface: Surface) -> bytes:
+    if surface.texture.startswith(b"\x89PNG"):
+        return surface.texture
+    buffer = io.BytesIO()
+    surface.texture_image().save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def npz_bytes(result: Reconstruction) -> bytes:
+    """Every number of a result, compressed; no pickled objects inside (loads with ``allow_pickle=False``)."""
+    arrays: dict[str, NDArray[Any]] = {
+        name: array for name, array in result.raw.items() if array.dtype != np.object_ and array.dtype.kind in "fiu"
+    }
+    arrays.pop("face", None)
+    if result.has("face"):
+        arrays |= {"box": result.box, "score": np.float32(result.score), "points": result.points}  # type: ignore[dict-item]
+    if result.has("camera"):
+        arrays["camera_matrix"] = result.camera.matrix
+    if result.has("mesh"):
+        arrays |= {"faces": result.faces, "uv": result.uv}
+    if result.has("mesh") or result.has("texture"):
+        arrays["texture"] = np.asarray(result.texture)
+    if result.has("warnings"):
+        arrays["warnings"] = np.array(result.warnings, dtype=np.str_)
+    buffer = io.BytesIO()
+    _savez(buffer, arrays)
+    return buffer.getvalue()
+
+
+def _savez(buffer: io.BytesIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    keywords: Any = arrays  # any of them could be allow_pickle, think the checkers
+    np.savez_compressed(buffer, **keywords)

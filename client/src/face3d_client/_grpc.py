@@ -1,0 +1,190 @@
+"""gRPC, by tritonclient: one channel a client, shared by all threads (or by all tasks of one event loop)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from ._codec import Call, Reply
+from ._endpoint import Endpoint
+from ._errors import Face3DError, ServerUnavailable, error_from
+from ._transport import ModelStatus, ServerInfo
+
+__all__ = ["AsyncGrpcTransport", "GrpcTransport"]
+
+_CHANNEL: Final[list[tuple[str, Any]]] = [
+    # gRPC's own limit of 4 MiB is less than a mesh with a 2048 texture.
+    ("grpc.max_send_message_length", 2**31 - 1),
+    ("grpc.max_receive_message_length", 2**31 - 1),
+    # A server that was started again is found within seconds; by default gRPC waits for up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # A connection that a firewall dropped in silence is noticed after 60 + 10 s, but an idle one is left in peace:
+    # servers close connections that ping without calls.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Retries are this package's, where they are counted; two layers of them would multiply.
+    ("grpc.enable_retries", 0),
+    # Two clients of one process must not share, and so not close, one connection.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+def _connection(endpoint: Endpoint) -> dict[str, Any]:
+    options: dict[str, Any] = {"url": endpoint.address, "channel_args": _CHANNEL}
+    if endpoint.tls is not None:
+        options["ssl"] = True
+        for name, path in (
+            ("root_certificates", endpoint.tls.ca),
+            ("certificate_chain", endpoint.tls.cert),
+            ("private_key", endpoint.tls.key),
+        ):
+            options[name] = None if path is None else os.fspath(path)
+    return options
+
+
+def _request(call: Call, timeout: float, headers: dict[str, str]) -> dict[str, Any]:
+    inputs = []
+    for name, array in call.inputs.items():
+        tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    return {
+        "model_name": call.model,
+        "inputs": inputs,
+        "outputs": [triton.InferRequestedOutput(name) for name in call.outputs],
+        "parameters": dict(call.parameters) or None,
+        "headers": headers,
+        "client_timeout": timeout,
+        # The server's queue may drop what nobody waits for any more (where its policy allows overriding).
+        "timeout": max(1, int(timeout * 1e6)),
+    }
+
+
+def _reply(call: Call, result: Any) -> Reply:
+    return {name: result.as_numpy(name) for name in call.outputs}
+
+
+@contextmanager
+def _errors(endpoint: Endpoint) -> Iterator[None]:
+    try:
+        yield
+    except InferenceServerException as error:
+        raise _translated(endpoint, error) from error
+    except ValueError as error:  # gRPC's way to say that the channel was closed
+        if "closed channel" not in str(error):
+            raise
+        raise ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED") from error
+
+
+def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
+    status = str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
+    words = str(error.message() or "")
+    if status == "UNAVAILABLE" and _is_connection_trouble(words):
+        return ServerUnavailable(
+            f"no server answers at {endpoint}: {words}. Start one (python -m server) or check the address.",
+            status=status,
+            retryable=True,
+        )
+    if status == "CANCELLED":
+        return ServerUnavailable("the call was cut off: the client was closed or the server ended.", status=status)
+    if status == "DEADLINE_EXCEEDED":
+        words = "no answer before the deadline. Allow more time (timeout=...) or send fewer pictures at once."
+    return error_from(status, words)
+
+
+def _is_connection_trouble(words: str) -> bool:
+    signs = ("failed to connect", "connection", "socket closed", "dns", "name resolution", "endpoint", "goaway")
+    return any(sign in words.lower() for sign in signs)
+
+
+def _statuses(index: Any) -> list[ModelStatus]:
+    return [ModelStatus(model.name, model.version, model.state, model.reason) for model in index.models]
+
+
+class GrpcTransport:
+    """Blocking gRPC."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._headers = dict(endpoint.headers)
+        self._client = triton.InferenceServerClient(**_connection(endpoint))
+
+    def infer(self, call: Call, timeout: float) -> Reply:
+        """See `Transport`."""
+        with _errors(self._endpoint):
+            return _reply(call, self._client.infer(**_request(call, timeout, self._headers)))
+
+    def model_ready(self, model: str, timeout: float) -> bool:
+        """See `Transport`."""
+        with _errors(self._endpoint):
+            return bool(self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
+
+    def models(self, timeout: float) -> list[ModelStatus]:
+        """See `Transport`."""
+        with _errors(self._endpoint):
+            return _statuses(self._client.get_model_repository_index(headers=self._headers, client_timeout=timeout))
+
+    def info(self, timeout: float) -> ServerInfo:
+        """See `Transport`."""
+        with _errors(self._endpoint):
+            answer = self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
+        return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
+
+    def close(self) -> None:
+        """See `Transport`."""
+        self._client.close()
+
+
+class AsyncGrpcTransport:
+    """Non-blocking gRPC. The channel is made by the first call: it belongs to the event loop that runs then."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._headers = dict(endpoint.headers)
+        self._made: Any = None
+        self._closed = False
+
+    @property
+    def _client(self) -> Any:
+        if self._closed:
+            raise ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
+        if self._made is None:
+            self._made = triton_aio.InferenceServerClient(**_connection(self._endpoint))
+        return self._made
+
+    async def infer(self, call: Call, timeout: float) -> Reply:
+        """See `AsyncTransport`."""
+        with _errors(self._endpoint):
+            return _reply(call, await self._client.infer(**_request(call, timeout, self._headers)))
+
+    async def model_ready(self, model: str, timeout: float) -> bool:
+        """See `AsyncTransport`."""
+        with _errors(self._endpoint):
+            return bool(await self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
+
+    async def models(self, timeout: float) -> list[ModelStatus]:
+        """See `AsyncTransport`."""
+        with _errors(self._endpoint):
+            return _statuses(
+                await self._client.get_model_repository_index(headers=self._headers, client_timeout=timeout)
+            )
+
+    async def info(self, timeout: float) -> ServerInfo:
+        """See `AsyncTransport`."""
+        with _errors(self._endpoint):
+            answer = await self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
+        return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
+
+    async def close(self) -> None:
+        """See `AsyncTransport`."""
+        self._closed = True
+        if self._made is not None:
+            await self._made.close()

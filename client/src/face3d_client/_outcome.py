@@ -1,0 +1,43 @@
+"""What `map` gives for each picture: a result or an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ._errors import Face3DError
+from ._images import ImageSource
+
+__all__ = ["Outcome"]
+
+S = TypeVar("S", bound=ImageSource)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome(Generic[S, R]):
+    """One picture of many.
+
+    Attributes:
+        index: the picture's place among those handed in, from 0.
+        source: the picture as it was handed in.
+        result: what came back, or None.
+        error: why nothing did, or None: a `Face3DError`, or OSError where the file cannot be read.
+    """
+
+    index: int
+    source: S
+    result: R | None = None
+    error: Face3DError | OSError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.error is None
+
+    def unwrap(self) -> R:
+        """The result; raises the error if there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result

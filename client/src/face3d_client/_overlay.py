@@ -1,0 +1,60 @@
+"""The mesh and landmarks drawn over the photograph they came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from ._images import ImageSource, open_upright
+
+if TYPE_CHECKING:
+    from ._results import Reconstruction
+
+__all__ = ["draw_overlay"]
+
+_WIRE: Final = (80, 220, 255, 110)
+_POINT: Final = (255, 80, 60, 255)
+_BOX: Final = (255, 200, 0, 255)
+
+
+def draw_overlay(
+    result: Reconstruction, image: ImageSource, *, wireframe: bool, landmarks: bool, box: bool
+) -> Image.Image:
+    """What `Reconstruction.overlay` says."""
+    photograph = open_upright(image)
+    layer = Image.new("RGBA", photograph.size)
+    pen = ImageDraw.Draw(layer)
+    if wireframe:
+        pixels = result.camera.project(result.vertices)
+        for start, end in front_edges(pixels, result.faces):
+            pen.line([tuple(pixels[start]), tuple(pixels[end])], fill=_WIRE, width=1)
+    # Marks keep their size on the face, not on the paper, so that they show on a phone's picture too.
+    width = max(1, round(max(photograph.size) / 600))
+    if landmarks:
+        for x, y in np.rint(result.landmarks).astype(int).tolist():
+            pen.ellipse([x - width, y - width, x + width, y + width], fill=_POINT)
+    if box:
+        pen.rectangle([float(value) for value in result.box], outline=_BOX, width=width)
+    return Image.alpha_composite(photograph.convert("RGBA"), layer).convert("RGB")
+
+
+def front_edges(pixels: NDArray[np.floating[Any]], faces: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The edges, each once, of the triangles that turn toward the camera.
+
+    Args:
+        pixels: (N, 2) projected vertices, y down.
+        faces: (F, 3) triangles, counter-clockwise from outside (so clockwise in signed area where y points down).
+
+    Returns:
+        int32 (E, 2): vertex numbers.
+    """
+    first, second, third = (pixels[faces[:, corner]] for corner in range(3))
+    to_second, to_third = second - first, third - first
+    area = to_second[:, 0] * to_third[:, 1] - to_second[:, 1] * to_third[:, 0]
+    front = faces[area < 0]
+    edges = np.concatenate([front[:, [0, 1]], front[:, [1, 2]], front[:, [2, 0]]])
+    unique: NDArray[np.int32] = np.unique(np.sort(edges, axis=1), axis=0).astype(np.int32)
+    return unique

@@ -1,0 +1,113 @@
+"""Deadlines and retries, shared by the sync and the async client."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+from ._errors import Face3DError, Timeout
+
+__all__ = ["Budget", "Deadline", "Retry"]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how patiently a failed call is sent again.
+
+    Only what may pass by itself is retried: UNAVAILABLE and RESOURCE_EXHAUSTED (HTTP 429, 502, 503, or no connection).
+    Every pause is drawn at random between zero and a bound that doubles from `base` to `cap` ("full jitter"), so that
+    clients that failed together do not come back together. `Retry(attempts=1)` means never.
+
+    Attributes:
+        attempts: calls in all, the first one included.
+        base: bound of the first pause in seconds.
+        cap: largest bound of a pause in seconds.
+        budget: retries that all calls of one client may have in hand together. A retry takes one, two successes give
+            one back; with none left, errors are raised at once: a server in trouble is not made worse by retries.
+    """
+
+    attempts: int = 4
+    base: float = 0.1
+    cap: float = 2.0
+    budget: int = 20
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.base <= 0 or self.cap < self.base or self.budget < 0:
+            raise ValueError("Retry: attempts >= 1, 0 < base <= cap and budget >= 0 are needed")
+
+
+class Deadline:
+    """A moment on the monotonic clock that a call, with all its retries, must not pass."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self.checked(seconds)
+        self._end = time.monotonic() + seconds
+
+    @staticmethod
+    def checked(seconds: float) -> float:
+        """The number itself, if it can be a timeout: positive and finite, since every call has an end."""
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"timeout is a positive number of seconds, not {seconds!r}")
+        return seconds
+
+    def over(self) -> bool:
+        """Whether the moment has passed."""
+        return time.monotonic() >= self._end
+
+    def left(self) -> float:
+        """Seconds left.
+
+        Raises:
+            Timeout: none are.
+        """
+        rest = self._end - time.monotonic()
+        if rest <= 0:
+            raise self.error()
+        return rest
+
+    def error(self) -> Timeout:
+        """The exception that says this deadline has passed."""
+        return Timeout(
+            f"no answer within {self._seconds:g} s. Allow more time (timeout=...) or send fewer pictures at once.",
+            status="DEADLINE_EXCEEDED",
+        )
+
+
+class Budget:
+    """One client's count of the retries it may still make; safe between threads."""
+
+    def __init__(self, policy: Retry) -> None:
+        self._policy = policy
+        self._left = float(policy.budget)
+        self._lock = threading.Lock()
+
+    def succeeded(self) -> None:
+        """Note a success: half a retry comes back."""
+        if self._left < self._policy.budget:  # read without the lock: a stale value costs half a retry at most
+            with self._lock:
+                self._left = min(self._left + 0.5, float(self._policy.budget))
+
+    def pause(self, error: Face3DError, attempt: int, deadline: Deadline) -> float | None:
+        """Seconds to wait before sending again, or None if the error is final.
+
+        Args:
+            error: what the attempt ended with.
+            attempt: number of attempts made so far, from 1.
+            deadline: a pause that would pass it is not begun.
+        """
+        if not error.retryable or attempt >= self._policy.attempts:
+            return None
+        bound = min(self._policy.cap, self._policy.base * 2 ** (attempt - 1))
+        seconds = random.uniform(0, bound)
+        try:
+            if seconds >= deadline.left():
+                return None
+        except Timeout:
+            return None
+        with self._lock:
+            if self._left < 1:
+                return None
+            self._left -= 1
+        return seconds

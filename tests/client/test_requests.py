@@ -1,0 +1,282 @@
+"""Requests and errors: what the codec builds, how messages become exceptions, addresses, retries."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import face3d_client
+import numpy as np
+import pytest
+from face3d_client import (
+    TLS,
+    AccessDenied,
+    BadImage,
+    BadOption,
+    DetectedFace,
+    Face3DError,
+    ImageTooLarge,
+    NoFace,
+    Options,
+    Overloaded,
+    RequestError,
+    Retry,
+    ServerUnavailable,
+    Timeout,
+)
+from face3d_client._codec import DEFAULT_OUTPUTS, build_detect, build_reconstruct
+from face3d_client._endpoint import Endpoint
+from face3d_client._errors import error_from, error_from_http
+from face3d_client._images import MAX_BYTES, image_bytes
+from face3d_client._retry import Budget, Deadline
+from PIL import Image
+
+from tests.client import synthetic
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_was_asked_for_is_requested() -> None:
+    call = build_reconstruct(b"picture", Options(outputs=["coefficients", "coefficients", "landmarks"]))
+    assert call.model == "face3d"
+    assert call.outputs == ("coefficients", "landmarks")
+    assert call.inputs["image"].shape == (1, 1)
+    assert call.inputs["image"][0, 0] == b"picture"
+    assert call.parameters == {}
+    assert build_reconstruct(b"picture", Options()).outputs == DEFAULT_OUTPUTS
+    assert build_detect(b"picture").outputs == ("faces",)
+
+
+def test_options_travel_as_parameters_and_numbers_with_a_fraction_as_text() -> None:
+    options = Options(
+        face=2, score_threshold=0.5, sharpen=0.1, white_balance=True, texture_size=1024, texture_format="jpeg",
+        pose="neutral",
+    )  # fmt: skip
+    assert build_reconstruct(b"p", options).parameters == {
+        "face": 2,
+        "score_threshold": "0.5",
+        "sharpen": "0.1",
+        "white_balance": True,
+        "texture_size": 1024,
+        "texture_format": "jpeg",
+        "pose": "neutral",
+    }
+
+
+def test_an_option_that_is_none_is_not_sent() -> None:
+    assert build_reconstruct(b"p", Options(pose=None, face=None, outputs=None)).parameters == {}
+
+
+def test_a_detected_face_goes_to_reconstruct_without_detection() -> None:
+    call = build_reconstruct(b"p", Options(face=DetectedFace(synthetic.FACE)))
+    assert call.model == "reconstruct"
+    assert call.inputs["face"].tolist() == [synthetic.FACE.tolist()]
+    assert call.inputs["face"].dtype == np.float32
+
+
+def test_a_box_is_written_with_commas() -> None:
+    box = DetectedFace(synthetic.FACE).box
+    assert build_reconstruct(b"p", Options(box=box)).parameters == {"box": "100.00,120.00,300.00,380.00"}
+    for wrong in ([1, 2, 3], [1, 2, 3, float("nan")]):
+        with pytest.raises(BadOption, match="four finite numbers"):
+            build_reconstruct(b"p", Options(box=wrong))
+
+
+def test_contradicting_and_unknown_options_are_refused_before_anything_is_sent() -> None:
+    with pytest.raises(BadOption, match="Give one of them"):
+        build_reconstruct(b"p", Options(face=1, box=[1, 2, 3, 4]))
+    with pytest.raises(BadOption, match="choose one or more of camera"):
+        build_reconstruct(b"p", Options(outputs=["meshes"]))  # type: ignore[list-item]
+    with pytest.raises(BadOption):
+        build_reconstruct(b"p", Options(outputs=[]))
+    with pytest.raises(TypeError, match="no such option: sharpness"):
+        build_reconstruct(b"p", {"sharpness": 1})  # type: ignore[typeddict-unknown-key]
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_files_and_bytes_pass_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(b"anything")
+    assert image_bytes(path) == image_bytes(str(path)) == image_bytes(b"anything") == b"anything"
+    assert image_bytes(bytearray(b"anything")) == b"anything"
+
+
+def test_arrays_become_png_without_loss() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(image_bytes(pixels[:, ::-1]))) as image:
+        assert image.format == "PNG"
+        assert np.array_equal(np.asarray(image), pixels[:, ::-1])
+    with Image.open(io.BytesIO(image_bytes(pixels[..., 0]))) as image:
+        assert image.mode == "L"
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_arrays_that_are_no_picture_are_refused(array: np.ndarray) -> None:  # type: ignore[type-arg]
+    with pytest.raises(BadImage, match="uint8 of shape"):
+        image_bytes(array)
+
+
+def test_empty_huge_and_missing_files_are_refused_without_reading_them(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(BadImage, match=r"empty\.jpg is empty"):
+        image_bytes(tmp_path / "empty.jpg")
+    with (tmp_path / "film.mov").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(ImageTooLarge, match="at most 64"):
+        image_bytes(tmp_path / "film.mov")
+    with pytest.raises(FileNotFoundError):
+        image_bytes(tmp_path / "nothing.jpg")
+    with pytest.raises(TypeError, match="not int"):
+        image_bytes(3)  # type: ignore[arg-type]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BadImage", "ImageTooLarge", "NoFace", "BadFace", "NoSuchFace", "BadOption", "FaceModelMismatch", "Overloaded"],
+)
+def test_a_tag_anywhere_in_the_message_chooses_the_class(name: str) -> None:
+    words = f"in ensemble 'face3d', Failed to process the request(s) for model 'align_0_1', message: [{name}] What. Do."
+    error = error_from("INVALID_ARGUMENT", words)
+    assert type(error) is getattr(face3d_client, name)
+    assert error.message == str(error) == "What. Do."
+    assert error.status == "INVALID_ARGUMENT"
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind", "retryable"),
+    [
+        ("INVALID_ARGUMENT", "unexpected shape", RequestError, False),
+        ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded, True),
+        ("UNAVAILABLE", "Request timeout expired", Timeout, True),
+        ("UNAVAILABLE", "Request for unknown model: 'x' is not found", ServerUnavailable, True),
+        ("RESOURCE_EXHAUSTED", "too many", Overloaded, True),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", ImageTooLarge, False),
+        ("DEADLINE_EXCEEDED", "late", Timeout, False),
+        ("INTERNAL", "Stub process 'align_0_0' is not healthy.", ServerUnavailable, False),
+        ("UNAUTHENTICATED", "", AccessDenied, False),
+        ("NOT_FOUND", "no model", ServerUnavailable, False),
+    ],
+)
+def test_without_a_tag_the_status_decides(status: str, words: str, kind: type[Face3DError], retryable: bool) -> None:
+    error = error_from(status, words)
+    assert type(error) is kind
+    assert error.retryable is retryable
+    assert error.message
+
+
+def test_http_statuses_mean_the_same() -> None:
+    assert type(error_from_http(400, "x [NoFace] None. Look.")) is NoFace
+    assert type(error_from_http(503, "Exceeds maximum queue size")) is Overloaded
+    assert type(error_from_http(413, "")) is ImageTooLarge
+    assert type(error_from_http(504, "")) is Timeout
+    assert not error_from_http(500, "broken").retryable
+    assert error_from_http(502, "proxy").retryable
+
+
+def test_every_exception_is_in_the_trees_of_the_docstrings() -> None:
+    for name in face3d_client.__all__:
+        thing = getattr(face3d_client, name)
+        if isinstance(thing, type) and issubclass(thing, Exception):
+            assert issubclass(thing, Face3DError)
+            assert name in (face3d_client.__doc__ or "")
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "shown"),
+    [
+        ("localhost:9001", None, "grpc://localhost:9001"),
+        ("localhost", "http", "http://localhost:8000"),
+        ("https://faces.example/v3/", None, "https://faces.example:8000/v3"),
+        ("grpcs://faces.example", None, "grpcs://faces.example:8001"),
+        ("[::1]:7", None, "grpc://[::1]:7"),
+        (None, None, "grpc://localhost:8001"),
+    ],
+)
+def test_addresses_are_read(
+    url: str | None, protocol: face3d_client.Protocol | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACE3D_URL", raising=False)
+    assert str(Endpoint.parse(url, protocol)) == shown
+
+
+def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACE3D_URL", "http://elsewhere:1")
+    assert str(Endpoint.parse(None, None)) == "http://elsewhere:1"
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "localhost:port", "localhost:99999", ":8001", "grpc://x/path"])
+def test_addresses_that_make_no_sense_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Endpoint.parse(url, None)
+
+
+def test_contradictions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="means http"):
+        Endpoint.parse("http://x", "grpc")
+    with pytest.raises(ValueError, match="means TLS"):
+        Endpoint.parse("https://x", None, tls=False)
+    with pytest.raises(ValueError, match="belong together"):
+        TLS(cert=tmp_path / "cert.pem")
+    with pytest.raises(FileNotFoundError, match="ca: no such file"):
+        TLS(ca=tmp_path / "ca.pem")
+
+
+def test_a_token_becomes_a_bearer_header() -> None:
+    endpoint = Endpoint.parse("x", None, token="secret", headers={"X-Team": "blue"})
+    assert endpoint.headers == {"authorization": "Bearer secret", "x-team": "blue"}
+    assert "secret" not in str(endpoint)
+
+
+# --- retries ----------------------------------------------------------------------------------------------------------
+
+BUSY = Overloaded("full", status="UNAVAILABLE", retryable=True)
+
+
+def test_what_may_pass_is_retried_with_growing_random_pauses() -> None:
+    budget = Budget(Retry(attempts=5, base=0.1, cap=0.3, budget=100))
+    for attempt, bound in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.3)):
+        pauses = [budget.pause(BUSY, attempt, Deadline(60)) for _ in range(20)]
+        assert all(pause is not None and 0 <= pause <= bound for pause in pauses)
+        assert len(set(pauses)) > 1
+    assert budget.pause(BUSY, 5, Deadline(60)) is None
+
+
+def test_what_cannot_pass_is_not_retried() -> None:
+    assert Budget(Retry()).pause(NoFace("none"), 1, Deadline(60)) is None
+
+
+def test_the_budget_is_shared_and_refilled_by_successes() -> None:
+    budget = Budget(Retry(budget=2))
+    assert [budget.pause(BUSY, 1, Deadline(60)) is None for _ in range(3)] == [False, False, True]
+    budget.succeeded()
+    assert budget.pause(BUSY, 1, Deadline(60)) is None
+    budget.succeeded()
+    assert budget.pause(BUSY, 1, Deadline(60)) is not None
+
+
+def test_no_pause_passes_the_deadline() -> None:
+    late = Deadline(1e-9)
+    assert Budget(Retry()).pause(BUSY, 1, late) is None
+    assert late.over()
+    with pytest.raises(Timeout, match="Allow more time"):
+        late.left()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_is_positive_and_finite(seconds: float) -> None:
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        Deadline(seconds)
+
+
+def test_a_retry_policy_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="attempts >= 1"):
+        Retry(attempts=0)
