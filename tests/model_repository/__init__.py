@@ -1,0 +1,1 @@
+"""Tests of what the models of the repository compute, without Triton."""

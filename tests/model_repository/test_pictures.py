@@ -1,0 +1,320 @@
+"""`preprocess`: what is decoded, how large it becomes, where its pixels come from, what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.model_repository.version_folder import load
+
+pictures = load("preprocess", "pictures")
+LIMITS = pictures.Limits()
+U8 = NDArray[np.uint8]
+
+
+def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decode(data: bytes, limits: Any = LIMITS) -> Any:
+    return pictures.decode(data, limits)
+
+
+def refusal(data: bytes, limits: Any = LIMITS) -> tuple[str, str]:
+    with pytest.raises(pictures.BadPicture) as caught:
+        pictures.decode(data, limits)
+    return caught.value.tag, str(caught.value)
+
+
+def colour_chart(width: int = 64, height: int = 48) -> U8:
+    """Four quarters: red, green, blue, yellow; smooth enough for any codec inside each."""
+    chart = np.zeros((height, width, 3), np.uint8)
+    chart[: height // 2, : width // 2] = (200, 30, 30)
+    chart[: height // 2, width // 2 :] = (30, 180, 30)
+    chart[height // 2 :, : width // 2] = (30, 30, 200)
+    chart[height // 2 :, width // 2 :] = (200, 190, 30)
+    return chart
+
+
+def quarters(pixels: U8) -> list[list[int]]:
+    h, w = pixels.shape[:2]
+    return [pixels[y, x].astype(int).tolist() for y in (h // 4, 3 * h // 4) for x in (w // 4, 3 * w // 4)]
+
+
+def blob(width: int, height: int, x: float, y: float, sigma: float) -> U8:
+    """A soft white spot on black, centred on (x, y) in pixels with centres at integers."""
+    gx = np.exp(-((np.arange(width) - x) ** 2) / (2 * sigma**2))
+    gy = np.exp(-((np.arange(height) - y) ** 2) / (2 * sigma**2))
+    return np.repeat((255 * gy[:, None] * gx[None]).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def centroid(grey: NDArray[Any]) -> tuple[float, float]:
+    weights = grey.astype(np.float64)
+    total = weights.sum()
+    return (
+        float((weights.sum(0) * np.arange(grey.shape[1])).sum() / total),
+        float((weights.sum(1) * np.arange(grey.shape[0])).sum() / total),
+    )
+
+
+# --- formats and colours -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_every_format_decodes_to_the_same_colours(kind: str) -> None:
+    picture = decode(file_of(Image.fromarray(colour_chart()), kind))
+    assert picture.pixels.shape == (48, 64, 3)
+    assert picture.pixels.dtype == np.uint8
+    np.testing.assert_allclose(quarters(picture.pixels), quarters(colour_chart()), atol=6)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "YCbCr", "LA", "RGBA", "1", "LAB", "I", "F"])
+def test_any_colour_mode_becomes_rgb(mode: str) -> None:
+    grey = Image.fromarray(np.full((20, 30, 3), 255, np.uint8))
+    kind = "PNG" if mode in ("L", "P", "LA", "RGBA", "1") else "TIFF"
+    picture = decode(file_of(grey.convert(mode), kind))
+    assert picture.pixels.shape == (20, 30, 3)
+    np.testing.assert_allclose(picture.pixels, 255, atol=2)
+
+
+def test_a_cmyk_jpeg_keeps_its_colours() -> None:
+    picture = decode(file_of(Image.fromarray(colour_chart()).convert("CMYK"), "JPEG", quality=95))
+    np.testing.assert_allclose(quarters(picture.pixels), quarters(colour_chart()), atol=12)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_and_not_cut(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)
+    picture = decode(file_of(Image.fromarray(np.tile(ramp, (8, 1))), kind))
+    np.testing.assert_array_equal(picture.pixels[3, :, 0], np.arange(256))
+
+
+def test_sixteen_bit_colour_is_scaled() -> None:
+    width, height = 4, 3
+    rows = b"".join(b"\0" + np.full((width, 3), 0x8040, ">u2").tobytes() for _ in range(height))
+    picture = decode(png_of(width, height, rows, depth=16, colour=2))
+    np.testing.assert_allclose(picture.pixels, 0x80, atol=1)
+
+
+def test_float_grey_between_zero_and_one_spans_the_whole_range() -> None:
+    ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (4, 1))
+    ramp[0, 0] = np.nan
+    picture = decode(file_of(Image.fromarray(ramp), "TIFF"))
+    np.testing.assert_array_equal(picture.pixels[2, :, 1], np.arange(256))
+
+
+def test_transparency_is_laid_on_white_paper() -> None:
+    rgba = np.zeros((10, 10, 4), np.uint8)
+    rgba[:, 5:] = (255, 0, 0, 128)
+    pixels = decode(file_of(Image.fromarray(rgba))).pixels
+    np.testing.assert_array_equal(pixels[5, 2], (255, 255, 255))
+    np.testing.assert_allclose(pixels[5, 8], (255, 127, 127), atol=1)
+
+
+def test_a_transparent_colour_of_a_palette_counts_as_transparency() -> None:
+    image = Image.new("P", (10, 10), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50] + [0] * 762)
+    image.paste(1, (5, 0, 10, 10))
+    pixels = decode(file_of(image, transparency=0)).pixels
+    np.testing.assert_array_equal(pixels[5, 2], (255, 255, 255))
+    np.testing.assert_array_equal(pixels[5, 8], (200, 100, 50))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_the_first_frame_of_an_animation_counts(kind: str) -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ((200, 20, 20), (20, 200, 20))]
+    pixels = decode(file_of(frames[0], kind, save_all=True, append_images=frames[1:])).pixels
+    np.testing.assert_allclose(pixels[15, 20], (200, 20, 20), atol=4)
+
+
+def test_a_telephone_s_multi_picture_jpeg_decodes() -> None:
+    large = Image.fromarray(np.repeat(np.repeat(colour_chart(), 64, 0), 64, 1))
+    data = file_of(large, "MPO", save_all=True, append_images=[large.resize((64, 48))])
+    picture = decode(data)
+    assert picture.source == (4096, 3072)
+    np.testing.assert_allclose(quarters(picture.pixels), quarters(colour_chart()), atol=8)
+
+
+# --- orientation and size ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -> None:
+    undo: dict[int, Callable[[U8], U8]] = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    stored = np.ascontiguousarray(undo[orientation](colour_chart()))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(file_of(Image.fromarray(stored), kind, exif=exif))
+    assert picture.source == (64, 48)
+    assert picture.pixels.shape == (48, 64, 3)
+    np.testing.assert_allclose(quarters(picture.pixels), quarters(colour_chart()), atol=8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_broken_exif_does_not_spoil_a_good_picture() -> None:
+    data = file_of(Image.fromarray(colour_chart()), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xffgarbage")
+    assert decode(data).source == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("size", "working"),
+    [
+        ((4032, 3024), (2016, 1512)),
+        ((4033, 3023), (2016, 1511)),
+        ((8064, 6048), (2016, 1512)),
+        ((3000, 40), (2048, 27)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(size: tuple[int, int], working: tuple[int, int]) -> None:
+    picture = decode(file_of(Image.new("RGB", size, (90, 120, 200)), "JPEG"))
+    assert picture.source == size
+    assert picture.pixels.shape[1::-1] == working
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("size", "kind"), [((4033, 3023), "JPEG"), ((2500, 1700), "JPEG"), ((2901, 1203), "PNG"), ((700, 900), "PNG")]
+)
+def test_the_geometry_maps_working_and_canvas_pixels_back_to_the_source(
+    size: tuple[int, int], kind: str, orientation: int
+) -> None:
+    width, height = size
+    x, y = width * 0.71, height * 0.34
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(blob(width, height, x, y, max(size) / 60))
+    picture = decode(file_of(image, kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {})))
+    if orientation == 6:  # the raster was turned clockwise: rows became columns from the right
+        x, y = height - 1 - y, x
+        width, height = height, width
+    canvas, ratio = pictures.canvas_of(picture)
+    geometry = pictures.geometry_of(picture, ratio)
+    np.testing.assert_array_equal(geometry[:2], (width, height))
+    on_canvas = canvas[0, : round(height / ratio[1]), : round(width / ratio[0])]
+    for raster, (rx, ry) in ((picture.pixels[..., 0], geometry[4:]), (on_canvas, geometry[2:4])):
+        col, row = centroid(np.where(raster > 24, raster, 0))
+        assert (col + 0.5) * rx - 0.5 == pytest.approx(x, abs=0.06 * rx)
+        assert (row + 0.5) * ry - 0.5 == pytest.approx(y, abs=0.06 * ry)
+
+
+def test_the_canvas_holds_the_whole_picture_at_its_top_left() -> None:
+    canvas, ratio = pictures.canvas_of(decode(file_of(Image.fromarray(colour_chart(64, 48)))))
+    assert canvas.shape == (3, 512, 512)
+    assert ratio == (64 / 512, 48 / 384)
+    np.testing.assert_array_equal(canvas[:, 384:], 127)
+    np.testing.assert_allclose(quarters(canvas[:, :384].transpose(1, 2, 0)), quarters(colour_chart()), atol=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 2)])
+def test_the_smallest_pictures_decode(size: tuple[int, int]) -> None:
+    for kind in ("PNG", "JPEG"):
+        picture = decode(file_of(Image.new("RGB", size, (10, 20, 30)), kind))
+        assert pictures.canvas_of(picture)[0].shape == (3, 512, 512)
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "empty"),
+        (b"hello", "not a picture"),
+        (bytes(1000), "not a picture"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+        (b"\0\0\0\x18ftypavif" + bytes(40), "AVIF"),
+        (b"GIF89a" + bytes(40), "GIF"),
+        (b"%PDF-1.7", "PDF"),
+        (b"<svg xmlns='x'/>", "text"),
+        (b"https://example.org/a.jpg", "address"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
+    ],
+)
+def test_what_is_not_a_picture_is_refused_by_name(data: bytes, word: str) -> None:
+    tag, sentence = refusal(data)
+    assert tag == "BadImage"
+    assert word in sentence
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+@pytest.mark.filterwarnings("ignore")
+def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
+    noise = np.random.default_rng(5).integers(0, 255, (200, 300, 3), np.uint8)
+    data = file_of(Image.fromarray(noise), kind)
+    assert refusal(data[: int(len(data) * share)])[0] == "BadImage"
+
+
+def test_too_many_bytes_are_refused_before_they_are_looked_at() -> None:
+    tag, sentence = refusal(bytes(2 << 20), pictures.Limits(max_bytes=1 << 20))
+    assert tag == "ImageTooLarge"
+    assert "2.0 MiB" in sentence
+    assert "1 MiB" in sentence
+
+
+def png_of(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 0) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+BOMBS = {
+    "png": png_of(20_000, 20_000, b""),
+    "bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 20_000, 20_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "webp": b"RIFF" + struct.pack("<I", 60) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0" * 4 + b"\xfe\x3f\0" * 2,
+    "jpeg": b"\xff\xd8\xff\xc0\0\x11\x08"
+    + struct.pack(">HH", 20_000, 20_000)
+    + b"\3\1\x22\0\2\x11\1\3\x11\1\xff\xda\0\2",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_huge_picture_is_refused_by_its_header(kind: str) -> None:
+    tag, sentence = refusal(BOMBS[kind])
+    assert tag == "ImageTooLarge"
+    assert "64 megapixels" in sentence
+
+
+def test_pillow_s_own_limit_is_reported_as_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pixels in (40, 80):  # its error at twice the limit, its warning above
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+        assert refusal(file_of(Image.new("RGB", (10, 10))))[0] == "ImageTooLarge"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mutated_files_are_decoded_or_refused_and_nothing_else() -> None:
+    random = np.random.default_rng(11)
+    chart = Image.fromarray(np.repeat(np.repeat(colour_chart(), 3, 0), 3, 1))
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF"):
+        data = np.frombuffer(file_of(chart, kind), np.uint8)
+        for _ in range(60):
+            broken = data.copy()
+            at = random.integers(0, len(data), random.integers(1, 12))
+            broken[at] = random.integers(0, 256, len(at), np.uint8)
+            with contextlib.suppress(pictures.BadPicture):
+                assert max(decode(broken.tobytes()).pixels.shape[:2]) <= 2048
