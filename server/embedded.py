@@ -25,7 +25,7 @@ from typing import Literal, Self
 
 from server import shared_memory, triton_log
 from server.errors import ModelLoadFailed, PortTaken, ServerDied, ServerError, StartTimeout
-from server.repository import DEFAULT_REPOSITORY, Model, check_products, models_to_await, read_repository
+from server.repository import DEFAULT_REPOSITORY, Model, check_products, models_to_await, read_repository, with_steps
 from server.runtime import find_runtime
 
 ControlMode = Literal["none", "explicit", "poll"]
@@ -162,6 +162,8 @@ class EmbeddedServer:
         """
         runtime = find_runtime()
         models = read_repository(self.options.repository, self.options.model_config_name)
+        if (chosen := self.options.load_models) is not None:
+            models = with_steps(models, chosen)
         check_products(models)
         shared_memory.sweep()
         shared_memory.check_room(self.options.shared_memory)
@@ -183,6 +185,7 @@ class EmbeddedServer:
                     start_new_session=True,
                     preexec_fn=_die_with_parent,
                 )
+            self._progress(f"loading {len(models)} models from {self.options.repository}")
             try:
                 self._wait_until_ready(models)
             except PortTaken:
@@ -294,8 +297,6 @@ class EmbeddedServer:
         return [*arguments, *options.extra]
 
     def _wait_until_ready(self, models: dict[str, Model]) -> None:
-        if self.options.load_models is not None:
-            models = {name: models[name] for name in self.options.load_models if name in models}
         awaited = models_to_await(models)
         deadline = time.monotonic() + self.options.start_timeout
         reported: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def read_repository(repository: Path, config_name: str | None = None) -> dict[st
     if not models:
         raise RepositoryInvalid(f"the model repository {repository} holds no model (no folder with a config.pbtxt).")
     return models
+
+
+def with_steps(models: dict[str, Model], names: Iterable[str]) -> dict[str, Model]:
+    """The named models and, for the ensembles among them, the models they are made of.
+
+    Raises:
+        RepositoryInvalid: a name is not in the repository.
+    """
+    chosen: dict[str, Model] = {}
+    for name in names:
+        if name not in models:
+            raise RepositoryInvalid(f"there is no model '{name}' in the repository, only {', '.join(models)}.")
+        chosen[name] = models[name]
+        chosen |= with_steps(models, models[name].steps)
+    return chosen
 
 
 def check_products(models: dict[str, Model]) -> None:

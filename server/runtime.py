@@ -29,6 +29,8 @@ _THREAD_LIMITS = {
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 
+_SYSTEM_LIBRARIES = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib64"), Path("/usr/local/lib"))
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -107,15 +109,8 @@ def find_runtime() -> Runtime:
 def _libpython_folder() -> Path:
     """The folder of the libpython that the stub loads (it is linked against it by its full soname)."""
     soname = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    multiarch = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
-    candidates = [
-        Path(str(sysconfig.get_config_var("LIBDIR"))),
-        Path(sys.base_prefix) / "lib",
-        Path("/usr/lib") / multiarch,
-        Path("/usr/lib64"),
-        Path("/usr/local/lib"),
-    ]
-    for folder in candidates:
+    own = (Path(str(sysconfig.get_config_var("LIBDIR"))), Path(sys.base_prefix) / "lib")
+    for folder in (*own, *_SYSTEM_LIBRARIES):
         if (folder / soname).is_file():
             return folder
     raise PlatformNotSupported(

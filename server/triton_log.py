@@ -57,8 +57,17 @@ def clean(reason: str) -> str:
 
 
 def last_error(log: str) -> str:
-    """The last error line of the log without its prefix, or the last line that says anything, or ''."""
+    """The last error line of the log without its prefix, or the last line that says anything, or ''.
+
+    A command line that Triton does not understand is answered with several pages of help, with the complaint before or
+    after them.
+    """
     lines = [line for line in log.splitlines() if line.strip()]
+    if "Usage: tritonserver [options]" in lines:
+        complaints = [
+            line for line in (lines[0], lines[-1]) if line.startswith(("tritonserver", "/", "Bad", "Invalid"))
+        ]
+        return f"it does not understand its options: {complaints[0].split('tritonserver: ')[-1] if complaints else '?'}"
     errors = [line for line in lines if re.match(r"^E\d{4} ", line)]
     line = (errors or lines or [""])[-1]
     return clean(_PREFIX.sub("", line))

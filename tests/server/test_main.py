@@ -1,0 +1,188 @@
+"""`python -m server` as a user meets it: a process with options, signals and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import tritonclient.http as triton_http
+
+from server.__main__ import parse_options
+from server.embedded import ServerOptions
+from tests.server.calls import rows
+from tests.server.repositories import arithmetic, python_model
+
+FREE_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+
+
+class Command:
+    """A running `python -m server`."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.errors: list[str] = []
+        assert self.process.stderr is not None
+        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,))
+        self._reader.start()
+
+    def _read(self, stream: IO[str]) -> None:
+        self.errors.extend(line.rstrip() for line in stream)
+
+    def ready(self) -> str:
+        """The HTTP endpoint, once the command says that it is ready."""
+        assert self.process.stdout is not None
+        match = re.match(r"ready: http (\S+), grpc \S+, metrics http://\S+/metrics$", self.process.stdout.readline())
+        assert match, self.errors
+        return match[1]
+
+    def end(self, timeout: float = 60) -> int:
+        status = self.process.wait(timeout)
+        self._reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return status
+
+
+def failure_of(url: str, body: bytes) -> OSError:
+    """Post a request that is not going to be answered."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - a reset, a closed connection: whatever the kernel says
+        urllib.request.urlopen(url, body, timeout=60).close()
+    return caught.value
+
+
+@pytest.fixture
+def commands() -> Iterator[list[Command]]:
+    started: list[Command] = []
+    yield started
+    for command in started:
+        command.process.kill()
+        command.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serves_until_it_is_told_to_stop(tmp_path: Path, commands: list[Command], number: signal.Signals) -> None:
+    arithmetic(tmp_path)
+    commands.append(Command("--repository", str(tmp_path), *FREE_PORTS))
+    client = triton_http.InferenceServerClient(commands[0].ready())
+    tensor = triton_http.InferInput("x", [1, 4], "FP32")
+    tensor.set_data_from_numpy(rows(2))
+    assert client.infer("arithmetic", [tensor]).as_numpy("twice")[0, 0] == np.float32(4)
+    client.close()
+    commands[0].process.send_signal(number)
+    assert commands[0].end() == 0
+    assert commands[0].errors == [
+        f"loading 1 models from {tmp_path}",
+        "loaded arithmetic (1 of 1)",
+        "stopping: requests in flight may finish",
+    ]
+
+
+def test_stops_while_it_is_still_loading(tmp_path: Path, commands: list[Command]) -> None:
+    python_model(tmp_path, "slow", "def initialize(self, args):\n    time.sleep(60)")
+    commands.append(Command("--repository", str(tmp_path), *FREE_PORTS))
+    while not commands[0].errors:
+        time.sleep(0.05)
+    commands[0].process.send_signal(signal.SIGTERM)
+    assert commands[0].end(30) == 0
+    assert commands[0].errors[-1] == "stopping: requests in flight may finish"
+
+
+def test_ends_at_once_when_told_twice(tmp_path: Path, commands: list[Command]) -> None:
+    python_model(tmp_path, "slow", "def execute(self, requests):\n    time.sleep(60)")
+    commands.append(Command("--repository", str(tmp_path), *FREE_PORTS))
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0, 0, 0, 0]}]}'
+    url = f"http://{commands[0].ready()}/v2/models/slow/infer"
+    failed: list[OSError] = []
+    thread = threading.Thread(target=lambda: failed.append(failure_of(url, body)))
+    thread.start()
+    time.sleep(0.5)  # into the model's sleep
+    commands[0].process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert commands[0].process.poll() is None, "the first time it waits for the request"
+    commands[0].process.send_signal(signal.SIGINT)
+    assert commands[0].end(20) == 1
+    assert "ended with status -9" in commands[0].errors[-1]
+    thread.join()
+    assert len(failed) == 1
+
+
+def test_reads_ports_from_the_environment(tmp_path: Path, commands: list[Command]) -> None:
+    arithmetic(tmp_path)
+    environment = {"FACE3D_HTTP_PORT": "0", "FACE3D_GRPC_PORT": "0", "FACE3D_METRICS_PORT": "0"}
+    commands.append(Command("--repository", str(tmp_path), **environment))
+    assert not commands[0].ready().endswith(":8000")
+    commands[0].process.terminate()
+    assert commands[0].end() == 0
+
+
+def test_says_in_one_sentence_why_it_cannot_start(tmp_path: Path, commands: list[Command]) -> None:
+    (arithmetic(tmp_path) / "1" / "model.onnx").unlink()
+    commands.append(Command("--repository", str(tmp_path), *FREE_PORTS))
+    assert commands[0].end() == 1
+    assert len(commands[0].errors) == 1
+    assert commands[0].errors[0].endswith("arithmetic/1/model.onnx is missing: run `make export`.")
+
+
+def test_says_so_when_the_server_ends_by_itself(tmp_path: Path, commands: list[Command]) -> None:
+    arithmetic(tmp_path)
+    commands.append(Command("--repository", str(tmp_path), *FREE_PORTS))
+    commands[0].ready()
+    children = Path(f"/proc/{commands[0].process.pid}/task/{commands[0].process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert commands[0].end() == 1
+    assert "ended by itself with status -9" in commands[0].errors[-1]
+
+
+def test_takes_the_server_with_it_when_it_is_killed(tmp_path: Path, commands: list[Command]) -> None:
+    arithmetic(tmp_path)
+    commands.append(Command("--repository", str(tmp_path), *FREE_PORTS))
+    commands[0].ready()
+    parent = commands[0].process.pid
+    (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    commands[0].process.kill()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{child}").exists()
+
+
+class TestOptions:
+    def test_are_those_of_the_embedded_server(self) -> None:
+        assert parse_options([]) == ServerOptions()
+
+    def test_come_from_the_command_line_before_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FACE3D_HTTP_PORT", "9000")
+        monkeypatch.setenv("FACE3D_GRPC_PORT", "9001")
+        monkeypatch.setenv("FACE3D_ADMIN_KEY", "sesame")
+        options = parse_options(
+            ["--http-port", "0", "--load-model", "a", "--load-model", "b", "--", "--rate-limit=off"]
+        )
+        assert (options.http_port, options.grpc_port, options.metrics_port) == (0, 9001, 8002)
+        assert options.load_models == ("a", "b")
+        assert options.extra == ("--rate-limit=off",)
+        assert options.admin_key == "sesame"
+
+    @pytest.mark.parametrize("port", ["-1", "65536", "http"])
+    def test_refuse_what_is_no_port(self, port: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            parse_options([f"--http-port={port}"])
+        assert f"argument --http-port: '{port}' is not a port (0 to 65535)" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Reading a model repository without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.errors import ExportMissing, RepositoryInvalid
+from server.repository import check_products, is_version, models_to_await, read_repository, with_steps
+from tests.server.repositories import ECHO, arithmetic, ensemble, python_model, write_arithmetic_version
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    arithmetic(tmp_path)
+    python_model(tmp_path, "echo", ECHO)
+    ensemble(tmp_path, "chain", ["arithmetic"])
+    return tmp_path
+
+
+def test_takes_for_a_version_what_triton_takes_for_one() -> None:
+    assert [name for name in ("1", "12", "0", "01", "-1", "1.5", "one", "") if is_version(name)] == ["1", "12"]
+
+
+def test_ignores_folders_that_are_no_models(repository: Path) -> None:
+    (repository / "notes").mkdir()
+    assert sorted(read_repository(repository)) == ["arithmetic", "chain", "echo"]
+
+
+def test_awaits_the_ensembles_or_else_every_model(repository: Path) -> None:
+    models = read_repository(repository)
+    assert models_to_await(models) == ("chain",)
+    assert models_to_await({name: models[name] for name in ("arithmetic", "echo")}) == ("arithmetic", "echo")
+
+
+def test_follows_an_ensemble_to_its_steps(repository: Path) -> None:
+    models = read_repository(repository)
+    assert sorted(with_steps(models, ["chain"])) == ["arithmetic", "chain"]
+    with pytest.raises(RepositoryInvalid, match="there is no model 'chian' in the repository, only arithmetic, chain"):
+        with_steps(models, ["chian"])
+
+
+def test_takes_the_flavour_of_a_model_that_has_one(repository: Path) -> None:
+    (repository / "arithmetic" / "configs").mkdir()
+    (repository / "arithmetic" / "configs" / "gpu.pbtxt").write_text('platform: "tensorrt_plan"\n')
+    models = read_repository(repository, "gpu")
+    assert models["arithmetic"].needed_files() == ("model.plan",)
+    assert models["echo"].needed_files() == ("model.py",)
+    assert read_repository(repository)["arithmetic"].needed_files() == ("model.onnx",)
+
+
+def test_refuses_a_configuration_that_names_another_model(repository: Path) -> None:
+    (repository / "echo" / "config.pbtxt").write_text('name: "ohce"\n')
+    with pytest.raises(RepositoryInvalid, match="names the model 'ohce' but its folder is 'echo'"):
+        read_repository(repository)
+
+
+def test_misses_the_products_of_the_highest_version(repository: Path) -> None:
+    check_products(read_repository(repository))
+    write_arithmetic_version(repository / "arithmetic" / "2").unlink()
+    with pytest.raises(ExportMissing, match=r"arithmetic/2/model.onnx is missing: run `make export`"):
+        check_products(read_repository(repository))
+
+
+def test_misses_the_version_folder_of_a_model(repository: Path) -> None:
+    (repository / "chain" / "1").rmdir()
+    with pytest.raises(ExportMissing, match="chain has no version folder: run `make export`"):
+        check_products(read_repository(repository))
+
+
+def test_misses_what_a_python_model_reads_beside_its_code(tmp_path: Path) -> None:
+    python_model(tmp_path, "postprocess", ECHO)
+    with pytest.raises(ExportMissing, match=r"postprocess/1/topology.npz is missing: run `make export`"):
+        check_products(read_repository(tmp_path))

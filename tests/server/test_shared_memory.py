@@ -1,0 +1,44 @@
+"""Names in /dev/shm: ours alone, and nothing of a dead server stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from server import shared_memory
+from server.errors import SharedMemoryTooSmall
+
+
+def test_removes_only_what_has_the_prefix() -> None:
+    one, other = shared_memory.new_prefix(), shared_memory.new_prefix()
+    try:
+        for prefix in (one, one, other):
+            (shared_memory.SHM / f"{prefix}{os.urandom(4).hex()}").touch()
+        assert shared_memory.remove(one) == 2
+        assert shared_memory.regions(one) == []
+        assert len(shared_memory.regions(other)) == 1
+    finally:
+        shared_memory.remove(other)
+
+
+def test_sweeps_what_a_dead_process_left_and_nothing_of_a_living_one() -> None:
+    code = "from server import shared_memory as s; p = s.new_prefix(); (s.SHM / (p + 'region')).touch(); print(p)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    dead, living = run.stdout.strip(), shared_memory.new_prefix()
+    (shared_memory.SHM / f"{living}region").touch()
+    try:
+        assert len(shared_memory.regions(dead)) == 1
+        assert shared_memory.sweep() >= 1
+        assert shared_memory.regions(dead) == []
+        assert len(shared_memory.regions(living)) == 1
+    finally:
+        shared_memory.remove(living)
+
+
+def test_refuses_to_start_without_room() -> None:
+    shared_memory.check_room(0)
+    with pytest.raises(SharedMemoryTooSmall, match=r"^/dev/shm has \d+ MB free .* need about 1048576 MB"):
+        shared_memory.check_room(1 << 40)
