@@ -142,8 +142,7 @@ def canvas_of(picture: Picture) -> tuple[U8, tuple[float, float]]:
     """
     width, height = picture.source
     w, h = _fit(width, height, CANVAS)
-    shrinks = picture.pixels.shape[0] * picture.pixels.shape[1] > w * h
-    scaled = cv2.resize(picture.pixels, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    scaled = _scaled(picture.pixels, (w, h))
     canvas = np.full((3, CANVAS, CANVAS), CANVAS_GREY, np.uint8)
     canvas[:, :h, :w] = scaled.transpose(2, 0, 1)
     rows, cols = picture.pixels.shape[:2]
@@ -164,7 +163,8 @@ def _decode(image: Image.Image) -> Picture:
     if width % step or height % step:
         # The reduction keeps a last, partial pixel; without it the ratio is exactly `step` everywhere.
         image = image.crop((0, 0, max(1, width // step), max(1, height // step)))
-    w, h = _fit(*image.size, WORKING_SIDE) if max(image.size) > WORKING_SIDE else image.size
+    # Multiples of 4, so that the canvas comes out of exact halves.
+    w, h = _fit(*image.size, WORKING_SIDE, 4) if max(image.size) > WORKING_SIDE else image.size
     ratio_x, ratio_y = step * image.size[0] / w, step * image.size[1] / h
     pixels = _rgb(image, (w, h))
     if orientation in _UPRIGHT:
@@ -192,20 +192,24 @@ def _rgb(image: Image.Image, size: tuple[int, int]) -> U8:
     """The picture as uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
     mode = image.mode
     if mode.startswith("I") or mode == "F":
-        grey = _eight_bits(np.asarray(image))
-        if grey.shape != size[::-1]:
-            grey = _u8(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    transparent = image.has_transparency_data
-    if transparent:
+        return np.repeat(_scaled(_eight_bits(np.asarray(image)), size)[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
         image = image.convert("RGBA")
-    elif mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    if transparent:
+        if image.size != size:  # scaled by Pillow, which weighs colours by their opacity
+            image = image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
         image = Image.alpha_composite(Image.new("RGBA", size, (*PAPER, 255)), image)
-    return np.asarray(image.convert("RGB"))
+    return _scaled(np.asarray(image.convert("RGB")), size)
+
+
+def _scaled(pixels: U8, size: tuple[int, int]) -> U8:
+    """Scale to ``size`` (w, h): by exact halves, which is quick, then by less than two between neighbours."""
+    w, h = size
+    while (rows := pixels.shape[0]) >= 2 * h and (cols := pixels.shape[1]) >= 2 * w and not (rows % 2 or cols % 2):
+        pixels = _u8(cv2.resize(pixels, (cols // 2, rows // 2), interpolation=cv2.INTER_AREA))
+    if pixels.shape[1::-1] == size:
+        return pixels
+    odd = pixels.shape[0] >= 2 * h or pixels.shape[1] >= 2 * w
+    return _u8(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if odd else cv2.INTER_LINEAR))
 
 
 def _eight_bits(grey: NDArray[np.generic]) -> U8:
@@ -227,9 +231,9 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _fit(width: int, height: int, side: int) -> tuple[int, int]:
-    scale = side / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _fit(width: int, height: int, side: int, multiple: int = 1) -> tuple[int, int]:
+    scale = side / max(width, height) / multiple
+    return max(1, round(width * scale) * multiple), max(1, round(height * scale) * multiple)
 
 
 def _unknown(head: bytes) -> BadPicture:
