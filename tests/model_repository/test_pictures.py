@@ -183,7 +183,7 @@ def test_broken_exif_does_not_spoil_a_good_picture() -> None:
         ((4032, 3024), (2016, 1512)),
         ((4033, 3023), (2016, 1511)),
         ((8064, 6048), (2016, 1512)),
-        ((3000, 40), (2048, 27)),
+        ((3000, 40), (2048, 28)),
     ],
 )
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(size: tuple[int, int], working: tuple[int, int]) -> None:
