@@ -34,6 +34,7 @@ help: ## list the targets
 
 # --- environment ---------------------------------------------------------------------------------------------------
 setup: $(INSTALLED) ## make .venv and fetch everything (once; a second run does nothing)
+	@echo "everything is in $(VENV); next: make demo"
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
