@@ -135,6 +135,7 @@ _TAGGED: Final[dict[str, type[Face3DError]]] = {
         FaceModelMismatch,
     )
 }
+_REQUEST_ID: Final = re.compile(r"^\[request id: [^\]]*\]")  # Triton puts it in front, mostly as <id_unknown>
 _TAG: Final = re.compile(rf"\[({'|'.join(_TAGGED)})\]\s*(.+)", re.DOTALL)
 
 # The two conditions under which the same call may well succeed a moment later. INTERNAL is not one of them: Triton
@@ -180,12 +181,13 @@ def error_from(status: str, message: str) -> Face3DError:
     if tagged is not None:
         cls = _TAGGED[tagged[1]]
         return cls(tagged[2].strip(), status=status, retryable=retryable and issubclass(cls, ServiceError))
-    words = message.strip() or f"the server answered {status} without a word"
+    words = _REQUEST_ID.sub("", message).strip() or f"the server answered {status} without a word"
     if "message larger than max" in words:  # gRPC says RESOURCE_EXHAUSTED, but waiting does not help
         return ImageTooLarge(f"{words}. Send a smaller file.", status=status)
     cls = _BY_STATUS.get(status, ServerUnavailable)
     if status == "UNAVAILABLE" and "maximum queue size" in words.lower():
         cls = Overloaded
+        words = "the server's queue is full. Send fewer pictures at once, or later."
     elif status == "UNAVAILABLE" and "timeout expired" in words.lower():
         cls = Timeout
     return cls(words, status=status, retryable=retryable)

@@ -72,31 +72,25 @@ def _reply(call: Call, result: Any) -> Reply:
     return {name: result.as_numpy(name) for name in call.outputs}
 
 
-@contextmanager
-def _errors(endpoint: Endpoint) -> Iterator[None]:
-    try:
-        yield
-    except InferenceServerException as error:
-        raise _translated(endpoint, error) from error
-    except ValueError as error:  # gRPC's way to say that the channel was closed
-        if "closed channel" not in str(error):
-            raise
-        raise ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED") from error
+def _closed() -> ServerUnavailable:
+    return ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
 
 
 def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
     status = str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
     words = str(error.message() or "")
-    if status == "UNAVAILABLE" and _is_connection_trouble(words):
+    # The deadline's own status can come second to that of the stream it cuts.
+    if status == "DEADLINE_EXCEEDED" or "deadline exceeded" in words.lower():
+        late = "no answer before the deadline. Allow more time (timeout=...) or send fewer pictures at once."
+        return error_from("DEADLINE_EXCEEDED", late)
+    # A server that dies amid an answer shows as a cut stream, which gRPC calls by several names.
+    cut = status == "CANCELLED" or "RST_STREAM" in words or "Stream removed" in words
+    if cut or (status == "UNAVAILABLE" and _is_connection_trouble(words)):
         return ServerUnavailable(
             f"no server answers at {endpoint}: {words}. Start one (python -m server) or check the address.",
-            status=status,
+            status="UNAVAILABLE",
             retryable=True,
         )
-    if status == "CANCELLED":
-        return ServerUnavailable("the call was cut off: the client was closed or the server ended.", status=status)
-    if status == "DEADLINE_EXCEEDED":
-        words = "no answer before the deadline. Allow more time (timeout=...) or send fewer pictures at once."
     return error_from(status, words)
 
 
@@ -116,31 +110,46 @@ class GrpcTransport:
         self._endpoint = endpoint
         self._headers = dict(endpoint.headers)
         self._client = triton.InferenceServerClient(**_connection(endpoint))
+        self._closed = False
 
     def infer(self, call: Call, timeout: float) -> Reply:
         """See `Transport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             return _reply(call, self._client.infer(**_request(call, timeout, self._headers)))
 
     def model_ready(self, model: str, timeout: float) -> bool:
         """See `Transport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             return bool(self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
 
     def models(self, timeout: float) -> list[ModelStatus]:
         """See `Transport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             return _statuses(self._client.get_model_repository_index(headers=self._headers, client_timeout=timeout))
 
     def info(self, timeout: float) -> ServerInfo:
         """See `Transport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             answer = self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
         return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
 
     def close(self) -> None:
         """See `Transport`."""
+        self._closed = True
         self._client.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        if self._closed:
+            raise _closed()
+        try:
+            yield
+        except (InferenceServerException, ValueError) as error:  # ValueError: the channel was closed just now
+            if self._closed:
+                raise _closed() from error
+            if isinstance(error, ValueError):
+                raise
+            raise _translated(self._endpoint, error) from error
 
 
 class AsyncGrpcTransport:
@@ -155,31 +164,31 @@ class AsyncGrpcTransport:
     @property
     def _client(self) -> Any:
         if self._closed:
-            raise ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
+            raise _closed()
         if self._made is None:
             self._made = triton_aio.InferenceServerClient(**_connection(self._endpoint))
         return self._made
 
     async def infer(self, call: Call, timeout: float) -> Reply:
         """See `AsyncTransport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             return _reply(call, await self._client.infer(**_request(call, timeout, self._headers)))
 
     async def model_ready(self, model: str, timeout: float) -> bool:
         """See `AsyncTransport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             return bool(await self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
 
     async def models(self, timeout: float) -> list[ModelStatus]:
         """See `AsyncTransport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             return _statuses(
                 await self._client.get_model_repository_index(headers=self._headers, client_timeout=timeout)
             )
 
     async def info(self, timeout: float) -> ServerInfo:
         """See `AsyncTransport`."""
-        with _errors(self._endpoint):
+        with self._errors():
             answer = await self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
         return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
 
@@ -188,3 +197,12 @@ class AsyncGrpcTransport:
         self._closed = True
         if self._made is not None:
             await self._made.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except InferenceServerException as error:
+            if self._closed:
+                raise _closed() from error
+            raise _translated(self._endpoint, error) from error

@@ -1,0 +1,120 @@
+"""Which pictures there are and where the results of each go: decided before the first request, the same every time."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Job", "UsageError", "plan"]
+
+
+class UsageError(Exception):
+    """The command makes no sense; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture.
+
+    Attributes:
+        source: the file.
+        name: how it is called in tables and lists.
+        stem: path of its results without their suffix.
+        alone: whether it is the only one, whose results have fixed names (face.glb, preview.png).
+    """
+
+    source: Path
+    name: str
+    stem: Path
+    alone: bool = False
+
+    def mesh(self, suffix: str, face: int | None) -> Path:
+        """Where the mesh goes; `face` numbers it where all faces of a picture are made."""
+        return self._named("" if face is None else f"-{face}", suffix)
+
+    def extra(self, what: str, face: int | None) -> Path:
+        """Where a picture that goes with the mesh goes: ``preview`` or ``overlay``."""
+        if self.alone and face is None:
+            return self.stem.with_name(f"{what}.png")
+        return self._named(f"-{what}" if face is None else f"-{face}-{what}", ".png")
+
+    def _named(self, tail: str, suffix: str) -> Path:
+        return self.stem.with_name(self.stem.name + tail + suffix)
+
+
+def plan(arguments: Sequence[str], out: Path) -> list[Job]:
+    """The jobs behind the words of a command line.
+
+    A folder stands for every file below it that is not hidden, mirrored below `out`; a pattern for what it matches
+    (``**`` for any depth); a file for itself. The results of ``a/b.jpg`` are called ``a/b.*``; where two pictures would
+    share a name, each keeps its suffix (``b.jpg.*``), and where even those agree, later ones are numbered. One file
+    alone makes ``face.*``.
+
+    Raises:
+        UsageError: a word stands for nothing, or results would be written over the pictures.
+    """
+    if len(arguments) == 1 and Path(arguments[0]).is_file():
+        source = Path(arguments[0])
+        jobs = [Job(source, str(source), out / "face", alone=True)]
+    else:
+        jobs = _named(list(_once(_expand(arguments, out))), out)
+    _spare_the_pictures(jobs)
+    return jobs
+
+
+def _expand(arguments: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
+    """Pairs of a file and its place below the output folder."""
+    for word in arguments:
+        path = Path(word)
+        if path.is_dir():
+            found = [(file, file.relative_to(path)) for file in _walk(path, out.resolve())]
+        elif path.exists():
+            found = [(path, Path(path.name))]
+        else:
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            found = [(Path(name), Path(Path(name).name)) for name in matches if Path(name).is_file()]
+        if not found:
+            raise UsageError(f"{word!r} is no file, no folder with files and matches none.")
+        yield from found
+
+
+def _walk(folder: Path, out: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        # Results of an earlier run are no pictures to work on.
+        folders[:] = sorted(name for name in folders if name[0] != "." and (Path(parent) / name).resolve() != out)
+        yield from (Path(parent) / name for name in sorted(files) if name[0] != "." and name != "failures.csv")
+
+
+def _once(pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
+    seen: set[Path] = set()
+    for file, place in pairs:
+        real = file.resolve()
+        if real not in seen:
+            seen.add(real)
+            yield file, place
+
+
+def _named(pairs: list[tuple[Path, Path]], out: Path) -> list[Job]:
+    # Compared without case: on some systems A.glb and a.glb are one file.
+    shared = Counter(str(place.with_suffix("")).casefold() for _, place in pairs)
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    for file, place in pairs:
+        stem = place if shared[str(place.with_suffix("")).casefold()] > 1 else place.with_suffix("")
+        number = 1
+        while str(name := stem if number == 1 else stem.with_name(f"{stem.name}-{number}")).casefold() in taken:
+            number += 1
+        taken.add(str(name).casefold())
+        jobs.append(Job(file, str(file), out / name))
+    return jobs
+
+
+def _spare_the_pictures(jobs: Sequence[Job]) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        if (texture := job.mesh(".png", None).resolve()) in sources:
+            raise UsageError(f"the texture of {job.name} would be written over {texture.name}: choose another -o.")
