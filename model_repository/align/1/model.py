@@ -1,0 +1,73 @@
+"""Triton's side of `align`: pictures and faces in, crops and cameras out; see alignment.py and faces.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import cv2
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from alignment import cut, fit, window
+from faces import Options, Refused, Row, check, choose, doubts, given, options_from, points_of
+from numpy.typing import NDArray
+
+CROP, CROP_HD = 224, 512
+
+
+class TritonPythonModel:
+    """Chooses the face of each picture and cuts it out."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the threshold from the ``parameters`` of the configuration."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self._threshold = float(parameters["score_threshold"]["string_value"])
+        cv2.setNumThreads(1)
+
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """Answer each request by itself: a picture without a face is an error for its own request only."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
+        tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        try:
+            options = options_from(request.parameters())
+            rows = [
+                self._row(picture, geometry, self._face(tensors, index, options))
+                for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True))
+            ]
+        except Refused as error:
+            refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse([], refusal)
+        most = max(len(row["warnings"]) for row in rows)
+        for row in rows:  # rows of one request share a shape
+            row["warnings"] = np.array([*row["warnings"], *[b""] * (most - len(row["warnings"]))], np.object_)
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, np.stack([row[name] for row in rows])) for name in request.requested_output_names()]
+        )
+
+    def _face(self, tensors: dict[str, NDArray[Any]], index: int, options: Options) -> Row:
+        if "choice" in tensors:
+            return given(tensors["choice"][index], options)
+        if "faces" not in tensors:
+            raise Refused("BadOption", "the request has neither `faces` nor `choice`: give one of them.")
+        return choose(tensors["faces"][index], options, self._threshold)
+
+    def _row(self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row) -> dict[str, Any]:
+        """Everything about one face. ``picture`` may be padded; its true size follows from the geometry."""
+        width, height, _, _, ratio_x, ratio_y = (float(value) for value in geometry)
+        source = (width, height)
+        check(face, source)
+        picture = picture[: int(height / ratio_y + 0.01), : int(width / ratio_x + 0.01)]
+        camera = fit(points_of(face), height)
+        small, large = window(camera, source, CROP), window(camera, source, CROP_HD)
+        crop, crop_hd = cut(picture, small), cut(picture, large)
+        cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
+        return {
+            "crop": crop.transpose(2, 0, 1),
+            "crop_hd": crop_hd.transpose(2, 0, 1),
+            "context": np.concatenate([face, cameras]),
+            "face": face,
+            "camera": cameras,
+            "warnings": [sentence.encode() for sentence in doubts(face, source, camera.yaw, crop)],
+        }

@@ -1,0 +1,218 @@
+"""`align`: which face is meant, which cannot be one, and what is said about doubtful ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.model_repository.version_folder import load
+
+faces = load("align", "faces")
+SOURCE = (640.0, 480.0)
+
+
+def face(x: float = 320, y: float = 200, size: float = 150, score: float = 0.99) -> NDArray[np.float32]:
+    """A frontal face with its box around (x, y), ``size`` pixels wide."""
+    box = [x - size / 2, y - size * 0.6, x + size / 2, y + size * 0.6]
+    points = [(-0.2, -0.1), (0.2, -0.1), (0, 0.12), (-0.16, 0.3), (0.16, 0.3)]
+    return np.array([*box, score, *(c for px, py in points for c in (x + px * size, y + py * size))], np.float32)
+
+
+def slots(*rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    table = np.zeros((16, 15), np.float32)
+    for slot, row in zip(table, rows, strict=False):
+        slot[:] = row
+    return table
+
+
+def options(**parameters: Any) -> Any:
+    return faces.options_from(json.dumps(parameters))
+
+
+def refusal(function: Any, *arguments: Any) -> tuple[str, str]:
+    with pytest.raises(faces.Refused) as caught:
+        function(*arguments)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    return caught.value.tag, sentence
+
+
+# --- choice --------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_face_is_taken_when_nothing_is_said() -> None:
+    table = slots(face(100, score=0.8), face(400, score=0.95))
+    np.testing.assert_array_equal(faces.choose(table, options(), 0.7), table[1])
+
+
+@pytest.mark.parametrize("index", [1, "1"])
+def test_an_index_counts_in_the_order_of_the_scores(index: Any) -> None:
+    table = slots(face(100, score=0.8), face(400, score=0.95))
+    np.testing.assert_array_equal(faces.choose(table, options(face=index), 0.7), table[0])
+
+
+def test_a_box_means_the_face_that_it_overlaps_most() -> None:
+    table = slots(face(150, score=0.9), face(450, score=0.95))
+    np.testing.assert_array_equal(faces.choose(table, options(box="80, 110, 230, 300"), 0.7), table[0])
+
+
+def test_no_face_says_the_best_score_and_the_threshold() -> None:
+    tag, sentence = refusal(faces.choose, slots(face(score=0.43)), options(), 0.7)
+    assert tag == "NoFace"
+    assert "0.43" in sentence
+    assert "0.7" in sentence
+
+
+def test_an_empty_table_is_no_face() -> None:
+    assert refusal(faces.choose, slots(), options(score_threshold=0), 0.7)[0] == "NoFace"
+    assert refusal(faces.choose, slots(np.full(15, np.nan, np.float32)), options(), 0.7)[0] == "NoFace"
+
+
+def test_a_request_may_lower_the_threshold() -> None:
+    table = slots(face(score=0.43))
+    np.testing.assert_array_equal(faces.choose(table, options(score_threshold="0.4"), 0.7), table[0])
+
+
+def test_a_face_that_is_not_there_says_how_many_there_are() -> None:
+    tag, sentence = refusal(faces.choose, slots(face(), face(100)), options(face=2), 0.7)
+    assert tag == "NoSuchFace"
+    assert "2 faces were found" in sentence
+    tag, sentence = refusal(faces.choose, slots(face(150)), options(box="400,100,500,200"), 0.7)
+    assert tag == "NoSuchFace"
+    assert "0.00" in sentence
+
+
+def test_a_given_row_is_taken_as_it_is_even_with_a_low_score() -> None:
+    row = face(score=0.35)
+    np.testing.assert_array_equal(faces.given(row, options()), row)
+
+
+def test_an_empty_slot_cannot_be_given() -> None:
+    assert refusal(faces.given, np.zeros(15, np.float32), options())[0] == "NoSuchFace"
+
+
+def test_a_given_row_and_another_choice_contradict() -> None:
+    assert refusal(faces.given, face(), options(face=1))[0] == "BadOption"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"score_threshold": "high"},
+        {"score_threshold": 1.5},
+        {"score_threshold": "nan"},
+        {"score_threshold": True},
+        {"face": -1},
+        {"face": "first"},
+        {"face": True},
+        {"face": "1.5"},
+        {"box": "1,2,3"},
+        {"box": "10,10,5,20"},
+        {"box": "nan,0,1,1"},
+        {"box": "0,0,inf,1"},
+        {"box": 7},
+        {"face": 0, "box": "0,0,9,9"},
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(parameters: dict[str, Any]) -> None:
+    tag, sentence = refusal(faces.options_from, json.dumps(parameters))
+    assert tag == "BadOption"
+    assert f"`{next(iter(parameters))}`" in sentence
+
+
+def test_options_of_other_steps_are_left_alone() -> None:
+    assert options(white_balance=True, texture_format="png") == options()
+    assert faces.options_from("") == options()
+
+
+# --- what cannot be a face -----------------------------------------------------------------------------------------
+
+
+def test_a_plain_face_is_fine() -> None:
+    faces.check(face(), SOURCE)
+    assert faces.doubts(face(), SOURCE, 0.0, sharp()) == []
+
+
+def edited(**changes: tuple[float, float]) -> NDArray[np.float32]:
+    row = face()
+    for name, (x, y) in changes.items():
+        start = 5 + 2 * ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"].index(name)
+        row[start : start + 2] = (x, y)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        (np.full(15, np.nan, np.float32), "finite"),
+        (np.array([*face()[:14], np.inf], np.float32), "finite"),
+        (np.full(15, 50.0, np.float32), "too small"),
+        (face(size=6), "too small"),
+        (edited(left_eye=(320, 185), right_eye=(322, 185)), "too close"),
+        (edited(left_mouth=(300, 150), right_mouth=(340, 150)), "above"),
+        (edited(nose=(320, 260)), "above"),
+        (face(x=630), "outside"),
+        (face(x=-4000), "outside"),
+        (face()[[0, 1, 2, 3, 4, 7, 8, 5, 6, 9, 10, 13, 14, 11, 12]], "swapped"),
+    ],
+)
+def test_points_that_cannot_be_a_face_are_refused(row: NDArray[np.float32], word: str) -> None:
+    tag, sentence = refusal(faces.check, row, SOURCE)
+    assert tag == "BadFace"
+    assert word in sentence
+
+
+def test_a_face_seen_from_the_side_is_still_a_face() -> None:
+    faces.check(edited(left_eye=(340, 185), right_eye=(356, 185), nose=(390, 218), left_mouth=(345, 245)), SOURCE)
+
+
+# --- doubts --------------------------------------------------------------------------------------------------------
+
+
+def sharp(level: float = 120) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(1).normal(level, level / 4, (224, 224, 1)).clip(0, 255).astype(np.uint8)
+    return np.repeat(noise, 3, axis=2)
+
+
+def smooth() -> NDArray[np.uint8]:
+    ramp = np.linspace(60, 200, 224).astype(np.uint8)
+    return np.repeat(np.tile(ramp, (224, 1))[..., None], 3, axis=2)
+
+
+def tilted(degrees: float) -> NDArray[np.float32]:
+    row = face()
+    a = np.radians(degrees)
+    points = (row[5:].reshape(5, 2) - np.array([320, 200])) @ np.array(
+        [[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]
+    )
+    row[5:] = (points + np.array([320, 200])).reshape(-1)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("row", "yaw", "crop", "word"),
+    [
+        (face(), 41.6, sharp(), "about 42 degrees to the side"),
+        (face(), -41.6, sharp(), "about 42 degrees to the side"),
+        (tilted(40), 0.0, sharp(), "tilted by about 40 degrees"),
+        (face(size=64), 0.0, sharp(), "only 64 pixels"),
+        (face(y=85), 0.0, sharp(), "cut by the border"),
+        (face(), 0.0, sharp(20), "dark"),
+        (face(), 0.0, smooth(), "blurred"),
+    ],
+)
+def test_each_doubt_has_a_sentence_of_its_own(
+    row: NDArray[np.float32], yaw: float, crop: NDArray[np.uint8], word: str
+) -> None:
+    (sentence,) = faces.doubts(row, SOURCE, yaw, crop)
+    assert word in sentence
+    assert sentence.endswith(".")
+
+
+def test_how_sharp_a_face_is_does_not_depend_on_its_light() -> None:
+    luma = sharp()[..., 0].astype(np.float32)
+    assert faces.detail(luma) == pytest.approx(faces.detail(luma * 0.4 + 20), rel=1e-3)
