@@ -122,6 +122,7 @@ def embedded_image(glb: bytes) -> bytes:
         tree = json.loads(glb[20 : 20 + json_size])
         view = tree["bufferViews"][tree["images"][0]["bufferView"]]
         begin = 20 + json_size + 8 + view.get("byteOffset", 0)
-        return glb[begin : begin + view["byteLength"]]
+        # Some writers count the padding in; neither PNG nor JPEG ends in a zero.
+        return glb[begin : begin + view["byteLength"]].rstrip(b"\0")
     except (struct.error, KeyError, IndexError) as error:
         raise ValueError(f"this GLB has no picture inside ({error})") from error

@@ -9,10 +9,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from face3d_client._client import Face3DClient
 from face3d_client._codec import ENSEMBLES, Options
@@ -48,14 +48,21 @@ environment: FACE3D_URL is the server's address, FACE3D_TOKEN the token, where n
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``face3d``; the exit status."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["serve"]:  # what follows is for another program, --help included
+        return _guarded(lambda: _serve(words[1:]))
+    options = parser.parse_args(words)
     if options.command is None:
         parser.print_help()
         return NOTHING_DONE
+    return _guarded(lambda: int(options.run(options)))
+
+
+def _guarded(run: Callable[[], int]) -> int:
     with contextlib.suppress(ValueError):  # not in the main thread: whoever called has signals of their own
         signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return int(options.run(options))
+        return run()
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
@@ -109,8 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     _picture_options(detect)
     command("models", _models, "list what the server has loaded", server)
     command("info", _info, "say who answers and whether it is ready", server)
-    serve = command("serve", _serve, "start the server that comes with the repository", add_help=False)
-    serve.add_argument("words", nargs=argparse.REMAINDER, metavar="OPTION", help="as for python -m server")
+    command("serve", None, "start the server that comes with the repository (options: as for python -m server)")
     return parser
 
 
@@ -359,7 +365,7 @@ def _info(options: argparse.Namespace) -> int:
     return ALL_DONE if ready else SOME_FAILED
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(words: Sequence[str]) -> int:
     root = _repository_root()
     if root is None:
         raise UsageError(
@@ -367,7 +373,7 @@ def _serve(options: argparse.Namespace) -> int:
             "Face3D on Triton (after `make setup export`), or start its container."
         )
     os.chdir(root)
-    os.execv(sys.executable, [sys.executable, "-m", "server", *cast(list[str], options.words)])
+    os.execv(sys.executable, [sys.executable, "-m", "server", *words])
 
 
 def _repository_root() -> Path | None:
