@@ -1,0 +1,161 @@
+"""The whole MTCNN cascade as one module of fixed shapes: canvas in, K face slots out, every picture on its own.
+
+What the sequential cascade does with growing lists is done with the best K candidates and a mask. Where a stage
+has no more than K candidates the result is the sequential one's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.detector import pyramid
+from export.detector.networks import CELL, STRIDE, ONet, PNet, RNet, load_networks
+from export.detector.suppression import overlaps, suppress
+
+SLOTS = 16
+"""Rows of the output, K of the contract."""
+PER_LEVEL = 64
+"""Windows kept of each pyramid level: a face fires 5 to 20 windows of its level."""
+TO_REFINE = 128
+"""Candidates that R-Net sees: a portrait has about 60, and 192 found no further face in pictures of 16 faces."""
+TO_OUTPUT = 32
+"""Candidates that O-Net sees, two for each slot; a portrait has about 10."""
+P_THRESHOLD, R_THRESHOLD = 0.6, 0.7
+FLOOR = 0.3
+"""Lowest final score that is reported; who consumes the faces decides what is good enough."""
+
+
+class Detector(nn.Module):
+    """`canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,16,15] in source pixels."""
+
+    INPUTS = ("canvas", "geometry")
+    OUTPUTS = ("faces",)
+
+    def __init__(self, p_net: PNet, r_net: RNet, o_net: ONet) -> None:
+        super().__init__()
+        self.p_net, self.r_net, self.o_net = p_net, r_net, o_net
+
+    @classmethod
+    def load(cls, folder: Path) -> Detector:
+        """Read `pnet.pt`, `rnet.pt`, `onet.pt` from a folder."""
+        return cls(*load_networks(folder)).eval()
+
+    def forward(self, canvas: Tensor, geometry: Tensor) -> Tensor:
+        """Find faces.
+
+        Args:
+            canvas: uint8 RGB [B,3,512,512]: the whole picture, long side 512, top left, the rest grey.
+            geometry: [B,6] source_w, source_h, rx_canvas, ry_canvas, (2 unused): source pixels per canvas pixel.
+
+        Returns:
+            [B,16,15]: x1 y1 x2 y2 score, then x y of left eye, right eye (as seen), nose tip, left and right mouth
+            corner, in source pixels with centres at integers; best score first, empty slots all zero.
+        """
+        ratio = geometry[:, None, 2:4]
+        content = torch.round(geometry[:, None, 0:2] / ratio)
+        table = pyramid.summed_area_table(canvas)
+
+        boxes, scores = self._propose(table, content)
+        boxes, scores = self._refine(table, boxes, scores, content)
+        faces = self._output(table, boxes, scores, content)
+
+        # One-based canvas pixels -> source pixels with centres at integers: X = (x - 1 + 0.5) r - 0.5.
+        scale = ratio.repeat(1, 1, 7)
+        places = (faces[..., 1:] - 0.5) * scale - 0.5
+        found = (faces[..., :1] > 0).to(faces.dtype)
+        return torch.cat([places[..., :4], faces[..., :1], places[..., 4:]], 2) * found
+
+    def _propose(self, table: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        """P-Net over all levels: boxes [B,TO_REFINE,4] squared, scores [B,TO_REFINE], 0 where there is none."""
+        all_boxes, all_offsets, all_scores = [], [], []
+        for scale in pyramid.level_scales():
+            probability, offsets = self.p_net(pyramid.level(table, scale))
+            side = probability.shape[1]
+            score = probability.flatten(1)
+            cells = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).reshape(
+                -1, 2
+            )
+            low = torch.floor((STRIDE * cells + 1) / scale)
+            high = torch.floor((STRIDE * cells + CELL) / scale)
+            # A window that reaches beyond the picture into the grey has no counterpart in a plain cascade.
+            inside = (high[None] <= content + STRIDE / scale).all(2)
+            score = score * ((score >= P_THRESHOLD) & inside).to(score.dtype)
+            count = min(PER_LEVEL, side * side)
+            best, at = torch.topk(score, count, dim=1)
+            missing = PER_LEVEL - count
+            all_boxes.append(nn.functional.pad(torch.cat([low, high], 1)[at], (0, 0, 0, missing)))
+            all_offsets.append(nn.functional.pad(_take(offsets.flatten(2).transpose(1, 2), at), (0, 0, 0, missing)))
+            all_scores.append(nn.functional.pad(best, (0, missing)))
+        boxes, scores = torch.stack(all_boxes, 1), torch.stack(all_scores, 1)
+        # The sequential cascade suppresses once more between levels, at 0.7. Windows of neighbouring levels differ by
+        # 0.709 in side, so they cannot overlap by more than 0.51 (0.57 with the rounding of the smallest): no effect.
+        keep = suppress(overlaps(boxes, 0.5), (scores > 0).to(scores.dtype))
+        scores, at = torch.topk((scores * keep).flatten(1), TO_REFINE, dim=1)
+        boxes = _take(boxes.flatten(1, 2), at)
+        size = boxes[..., 2:] - boxes[..., :2]
+        boxes = boxes + _take(torch.stack(all_offsets, 1).flatten(1, 2), at) * size.repeat(1, 1, 2)
+        return _square(boxes), scores
+
+    def _refine(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        """R-Net: boxes [B,TO_OUTPUT,4] squared, scores [B,TO_OUTPUT]."""
+        low, high, valid = _inside(boxes, scores, content)
+        probability, offsets = self.r_net(pyramid.crops(table, low, high, RNet.SIDE))
+        probability = probability.reshape(-1, TO_REFINE)
+        scores = probability * valid * (probability > R_THRESHOLD).to(valid.dtype)
+        scores, at = torch.topk(scores, TO_REFINE, dim=1)
+        boxes, offsets = _take(boxes, at), _take(offsets.reshape(-1, TO_REFINE, 4), at)
+        keep = suppress(overlaps(boxes, 0.7), (scores > 0).to(scores.dtype))
+        scores, at = torch.topk(scores * keep, TO_OUTPUT, dim=1)
+        return _square(_moved(_take(boxes, at), _take(offsets, at))), scores
+
+    def _output(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> Tensor:
+        """O-Net: [B,16,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first."""
+        low, high, valid = _inside(boxes, scores, content)
+        probability, offsets, points = self.o_net(pyramid.crops(table, low, high, ONet.SIDE))
+        probability = probability.reshape(-1, TO_OUTPUT)
+        scores = probability * valid * (probability > FLOOR).to(valid.dtype)
+        points = points.reshape(-1, TO_OUTPUT, 2, 5).transpose(2, 3)
+        side = boxes[..., 2:] - boxes[..., :2] + 1
+        points = (points * side[:, :, None] + boxes[:, :, None, :2]).reshape(-1, TO_OUTPUT, 10)
+        rows = torch.cat([_moved(boxes, offsets.reshape(-1, TO_OUTPUT, 4)), points], 2)
+        scores, at = torch.topk(scores, TO_OUTPUT, dim=1)
+        rows = _take(rows, at)
+        keep = suppress(overlaps(rows[..., :4], 0.7, "smaller", extra=1.0), (scores > 0).to(scores.dtype))
+        scores, at = torch.topk(scores * keep, SLOTS, dim=1)
+        return torch.cat([scores[..., None], _take(rows, at)], 2)
+
+
+def example_inputs(batch: int = 2) -> tuple[Tensor, Tensor]:
+    """Inputs of the right shapes and types for tracing."""
+    geometry = torch.tensor([[pyramid.CANVAS, pyramid.CANVAS, 1, 1, 1, 1]], dtype=torch.float32)
+    return torch.zeros(batch, 3, pyramid.CANVAS, pyramid.CANVAS, dtype=torch.uint8), geometry.repeat(batch, 1)
+
+
+def _take(rows: Tensor, at: Tensor) -> Tensor:
+    """Rows [B,n,c] at indices [B,k] -> [B,k,c]."""
+    return torch.gather(rows, 1, at[..., None].expand(-1, -1, rows.shape[2]))
+
+
+def _inside(boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole pixels of boxes that lie in the picture: first, one past the last, and 1.0 where there are any."""
+    low = torch.relu(torch.floor(boxes[..., :2]) - 1)
+    high = torch.minimum(torch.floor(torch.relu(boxes[..., 2:])), content)
+    valid = (high > low).all(2) & (scores > 0)
+    return low, high, valid.to(scores.dtype)
+
+
+def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+    """Edges moved by parts of the inclusive sides."""
+    side = boxes[..., 2:] - boxes[..., :2] + 1
+    return boxes + offsets * side.repeat(1, 1, 2)
+
+
+def _square(boxes: Tensor) -> Tensor:
+    """The shorter side grown about the centre."""
+    size = boxes[..., 2:] - boxes[..., :2]
+    side = size.max(dim=2, keepdim=True).values
+    low = boxes[..., :2] + size * 0.5 - side * 0.5
+    return torch.cat([low, low + side], 2)

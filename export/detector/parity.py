@@ -1,0 +1,195 @@
+"""Compare the detector graph with the plain cascade on a folder of photographs.
+
+    python -m export.detector.parity FOLDER [--limit N] [--mosaics N]
+
+For every picture the plain cascade runs on the picture itself and the graph on its 512 px canvas, as the service
+does it. A face counts as found when a face of the graph overlaps it by IoU >= 0.85; its points agree when each of
+the five lies within 3 % of the box's longer side. Mosaics put 4 to 16 of the pictures into one, to test crowds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.detector import reference
+from export.detector.cascade import Detector, example_inputs
+from export.detector.networks import ONet, PNet, RNet
+from export.detector.pyramid import CANVAS, MIN_FACE
+from export.detector.weights import default_weights
+from export.graph import onnx_from_module
+from export.session import Session
+
+Floats = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+Run = Callable[[NDArray[np.uint8], Floats], Floats]
+
+GREY = 127
+SMALLEST = 0.08
+"""Faces below this part of the picture's short side are not counted."""
+SAME_IOU, SAME_POINTS = 0.85, 0.03
+BAR = 0.97
+SUMMARY = "Compare the detector graph with the plain cascade on a folder of photographs."
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def canvas_of(picture: Picture) -> tuple[Picture, Floats]:
+    """The detector's input for an RGB picture [h,w,3]: canvas [3,512,512] and geometry [6] (see the contract)."""
+    height, width = picture.shape[:2]
+    scale = CANVAS / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = np.full((CANVAS, CANVAS, 3), GREY, np.uint8)
+    canvas[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=how)
+    geometry = np.array([width, height, width / size[0], height / size[1], 1, 1], np.float32)
+    return np.ascontiguousarray(canvas.transpose(2, 0, 1)), geometry
+
+
+def iou(box: Floats, boxes: Floats) -> Floats:
+    """Intersection over union of one box [4] with many [n,4]."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:4], boxes[:, 2:4])
+    inter = np.prod(np.maximum(high - low, 0), axis=1)
+    area = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
+    return np.asarray(inter / np.maximum(np.prod(box[2:4] - box[:2]) + area - inter, 1e-9), np.float32)
+
+
+@dataclass
+class Agreement:
+    """What was compared so far."""
+
+    pictures: int = 0
+    faces: int = 0
+    found: int = 0
+    points: int = 0
+    extra: int = 0
+    ious: list[float] = field(default_factory=list)
+    point_errors: list[float] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def add(self, name: str, short_side: int, plain: Floats, graph: Floats) -> None:
+        """Compare the plain cascade's faces [n,15] with the graph's [m,15] (score >= 0.7) on one picture."""
+        self.pictures += 1
+        large = SMALLEST * short_side
+        for row in plain[np.minimum(plain[:, 2] - plain[:, 0], plain[:, 3] - plain[:, 1]) > large]:
+            self.faces += 1
+            overlap = iou(row[:4], graph[:, :4]) if len(graph) else np.zeros(1, np.float32)
+            best = int(overlap.argmax())
+            self.ious.append(float(overlap[best]))
+            if overlap[best] < SAME_IOU:
+                self.missed.append(f"{name} (score {row[4]:.2f}, IoU {overlap[best]:.2f})")
+                continue
+            self.found += 1
+            away = np.linalg.norm((row[5:] - graph[best, 5:]).reshape(5, 2), axis=1).max()
+            error = float(away / max(row[2] - row[0], row[3] - row[1]))
+            self.point_errors.append(error)
+            self.points += error <= SAME_POINTS
+        for row in graph[np.minimum(graph[:, 2] - graph[:, 0], graph[:, 3] - graph[:, 1]) > large]:
+            self.extra += not len(plain) or float(iou(row[:4], plain[:, :4]).max()) < 0.5
+
+    @property
+    def rate(self) -> float:
+        """Part of the plain cascade's faces that the graph finds, 0..1."""
+        return self.found / max(1, self.faces)
+
+    def lines(self) -> list[str]:
+        """The numbers, one sentence each."""
+        errors = self.point_errors or [0.0]
+        return [
+            f"{self.pictures} pictures, {self.faces} faces of the plain cascade above {SMALLEST:.0%} of the short side",
+            f"same face (IoU >= {SAME_IOU}): {self.found} = {self.rate:.1%}; mean IoU {np.mean(self.ious or [0]):.3f}",
+            f"all five points within {SAME_POINTS:.0%} of the box: {self.points} of {self.found}",
+            f"worst of the five: {np.mean(errors):.2%} of the box, 95th percentile {np.percentile(errors, 95):.2%}",
+            f"faces of the graph that the plain cascade has not: {self.extra}",
+        ]
+
+
+def compare(
+    pictures: Iterator[tuple[str, Picture]], networks: tuple[PNet, RNet, ONet], run: Run, on_canvas: bool = False
+) -> Agreement:
+    """Run both on every picture. `run` maps canvas [1,3,512,512] and geometry [1,6] to faces [1,16,15]."""
+    agreement = Agreement()
+    for name, picture in pictures:
+        canvas, geometry = canvas_of(picture)
+        faces = run(canvas[None], geometry[None])[0]
+        ratio = float(max(geometry[2:4]))
+        if on_canvas:
+            size = np.round(geometry[:2] / geometry[2:4]).astype(int)
+            plain = reference.detect(canvas.transpose(1, 2, 0)[: size[1], : size[0]], networks, MIN_FACE)
+            spread = np.tile(geometry[2:4], 7)
+            plain[:, [0, 1, 2, 3, *range(5, 15)]] = (plain[:, [0, 1, 2, 3, *range(5, 15)]] + 0.5) * spread - 0.5
+        else:
+            plain = reference.detect(picture, networks, MIN_FACE * ratio)
+        agreement.add(name, min(picture.shape[:2]), plain, faces[faces[:, 4] >= 0.7])
+    return agreement
+
+
+def pictures_in(folder: Path, limit: int | None = None) -> list[Path]:
+    """Picture files below a folder, in a fixed order; `limit` takes a fixed random choice of them."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if limit is not None and limit < len(files):
+        files = sorted(random.Random(0).sample(files, limit))
+    return files
+
+
+def load_picture(path: Path) -> Picture:
+    """RGB [h,w,3]."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError(f"{path} is not a picture")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def mosaics(files: list[Path], count: int) -> Iterator[tuple[str, Picture]]:
+    """`count` pictures of 1200 px that hold 2x2 to 4x4 of the given ones each."""
+    chance = random.Random(1)
+    for index in range(count):
+        across = 2 + index % 3
+        side = 1200 // across
+        picture = np.zeros((side * across, side * across, 3), np.uint8)
+        for cell in range(across * across):
+            row, col = divmod(cell, across)
+            part = cv2.resize(load_picture(chance.choice(files)), (side, side), interpolation=cv2.INTER_AREA)
+            picture[row * side : (row + 1) * side, col * side : (col + 1) * side] = part
+        yield f"mosaic {index} ({across}x{across})", picture
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the agreement; exit code 1 below the bar, 2 when there is nothing to compare."""
+    parser = argparse.ArgumentParser(prog="python -m export.detector.parity", description=SUMMARY)
+    parser.add_argument("folder", type=Path, help="photographs, in subfolders too")
+    parser.add_argument("--limit", type=int, help="take only so many of them")
+    parser.add_argument("--mosaics", type=int, default=0, help="add so many pictures of 4 to 16 faces")
+    parser.add_argument("--on-canvas", action="store_true", help="let the plain cascade see the 512 px canvas, too")
+    options = parser.parse_args(arguments)
+    files = pictures_in(options.folder, options.limit)
+    if not files:
+        print(f"There are no pictures in {options.folder}.", file=sys.stderr)
+        return 2
+    detector = Detector.load(default_weights())
+    session = Session(onnx_from_module(detector, example_inputs(), Detector.INPUTS, Detector.OUTPUTS))
+
+    def run(canvas: Picture, geometry: Floats) -> Floats:
+        return session({"canvas": canvas, "geometry": geometry})["faces"]
+
+    def pictures() -> Iterator[tuple[str, Picture]]:
+        for file in files:
+            yield str(file.relative_to(options.folder)), load_picture(file)
+        yield from mosaics(files, options.mosaics)
+
+    agreement = compare(pictures(), (detector.p_net, detector.r_net, detector.o_net), run, options.on_canvas)
+    print("\n".join(agreement.lines()))
+    for name in agreement.missed[:20]:
+        print("  not the same:", name)
+    return 0 if agreement.rate >= BAR else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

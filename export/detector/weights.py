@@ -1,0 +1,13 @@
+"""Where the detector's weights are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("pnet.pt", "rnet.pt", "onet.pt")
+
+
+def default_weights() -> Path:
+    """The folder with the three weight files, unpacked from the facenet-pytorch wheel by `make setup`."""
+    return ROOT / ".tools" / "facenet-pytorch" / "facenet_pytorch" / "data"

@@ -1,0 +1,55 @@
+"""PyTorch modules become ONNX graphs here, with the names and types of the model repository's contract."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+OPSET = 18
+"""Newest opset that the TensorRT of the serving image, ONNX Runtime 1.2x and the tracing exporter all handle."""
+IR_VERSION = 9
+"""What opset 18 came with; older runtimes refuse a newer number."""
+BATCH = "batch"
+
+
+def onnx_from_module(
+    module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """Trace a module whose arguments and results are tensors with a batch axis in front.
+
+    Args:
+        module: in evaluation mode.
+        example: tensors to trace with, of batch 2 or more (a traced 1 would be taken for a constant).
+        inputs, outputs: names in the order of the arguments and results.
+
+    Returns:
+        A checked model whose batch axis is free and whose other axes are fixed.
+    """
+    axes = {name: {0: BATCH} for name in (*inputs, *outputs)}
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        # The tracing exporter says on every call that it is the old one; the new one needs two more packages and
+        # unrolls the same graph more slowly.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            example,
+            file,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        model = onnx.load(str(file))
+    model.ir_version = IR_VERSION
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,54 @@
+"""ONNX Runtime sessions on the CPU, as the service runs them, and a timer that compares graphs fairly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Feed = dict[str, NDArray[Any]]
+THREADS = 2
+
+
+class Session:
+    """One loaded graph: `session(feed)` gives its outputs by name."""
+
+    def __init__(self, model: onnx.ModelProto | Path, threads: int = THREADS) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Two sessions that are timed in turn must not take each other's cores while they wait.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        source = str(model) if isinstance(model, Path) else model.SerializeToString()
+        self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.outputs = [output.name for output in self._session.get_outputs()]
+        self.inputs = [value.name for value in self._session.get_inputs()]
+
+    def __call__(self, feed: Mapping[str, NDArray[Any]]) -> Feed:
+        """Run once; entries of `feed` that are no inputs of this graph are left out."""
+        results = self._session.run(None, {name: feed[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def median_seconds(sessions: Mapping[str, Session], feed: Feed, rounds: int = 7) -> dict[str, float]:
+    """Median time of one run of each session, taken in turns so that other load on the machine meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for name, session in sessions.items():
+        session(feed)
+        times[name] = []
+    for _ in range(rounds):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session(feed)
+            times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def stack(feeds: Sequence[Feed]) -> Feed:
+    """Feeds of single samples (batch 1) as one batch."""
+    return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}

@@ -1,0 +1,51 @@
+"""What the export tests share: the detector's networks, portraits as pixels, and the session for a graph."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.detector.cascade import Detector, example_inputs
+from export.detector.weights import default_weights
+from export.graph import onnx_from_module
+from export.session import Session
+
+
+def pixels(data: bytes) -> NDArray[np.uint8]:
+    """RGB [h,w,3] of a picture file's bytes."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def portraits(portrait_bytes: bytes, portrait_jpeg: bytes) -> dict[str, NDArray[np.uint8]]:
+    """The two public-domain portraits that come with libraries."""
+    return {"astronaut": pixels(portrait_bytes), "grace_hopper": pixels(portrait_jpeg)}
+
+
+@pytest.fixture(scope="session")
+def photographs(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
+    """The portraits of the evaluation pictures; skips where they are not."""
+    archive = data_dir / "portraits.zip"
+    if not archive.is_file():
+        pytest.skip(f"no {archive.name} in {data_dir}")
+    with zipfile.ZipFile(archive) as files:
+        names = sorted(n for n in files.namelist() if n.lower().endswith((".jpg", ".jpeg", ".png")))
+        return {name: pixels(files.read(name)) for name in names}
+
+
+@pytest.fixture(scope="session")
+def detector() -> Detector:
+    """The detector as a PyTorch module, with its trained weights."""
+    return Detector.load(default_weights())
+
+
+@pytest.fixture(scope="session")
+def detector_session(detector: Detector) -> Session:
+    """The detector as an ONNX graph in ONNX Runtime."""
+    return Session(onnx_from_module(detector, example_inputs(), Detector.INPUTS, Detector.OUTPUTS))

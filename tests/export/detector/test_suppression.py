@@ -1,0 +1,65 @@
+"""Suppression as tensor operations against the greedy loop."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from export.detector.reference import greedy_suppression
+from export.detector.suppression import overlaps, suppress
+
+Floats = NDArray[np.float32]
+
+
+def _kept(boxes: Floats, valid: int, threshold: float, mode: str, extra: float) -> list[int]:
+    mask = torch.zeros(len(boxes))
+    mask[:valid] = 1.0
+    keep = suppress(overlaps(torch.from_numpy(boxes), threshold, mode, extra), mask)  # type: ignore[arg-type]
+    return [int(i) for i in torch.nonzero(keep).flatten()]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 100),
+    crowding=st.floats(5, 200),
+    threshold=st.sampled_from([0.3, 0.5, 0.7]),
+    mode=st.sampled_from(["union", "smaller"]),
+    extra=st.sampled_from([0.0, 1.0]),
+)
+def test_tensor_suppression_keeps_exactly_what_the_greedy_loop_keeps(
+    seed: int, count: int, crowding: float, threshold: float, mode: str, extra: float
+) -> None:
+    chance = np.random.default_rng(seed)
+    low = chance.uniform(0, crowding, (count, 2))
+    boxes = np.concatenate([low, low + chance.uniform(1, 60, (count, 2))], 1).astype(np.float32)
+    scores = np.sort(chance.random(count).astype(np.float32))[::-1].copy()
+
+    greedy = greedy_suppression(boxes, scores, threshold, mode, extra)  # type: ignore[arg-type]
+
+    assert _kept(boxes, count, threshold, mode, extra) == sorted(greedy)
+
+
+def test_the_longest_possible_chain_of_suppressions_is_resolved() -> None:
+    # Each box overlaps only its neighbours: 1 kills 2, which frees 3, and so on through all 100.
+    left = np.arange(100, dtype=np.float32) * 4
+    boxes = np.stack([left, np.zeros(100, np.float32), left + 10, np.full(100, 10, np.float32)], 1)
+    assert _kept(boxes, 100, 0.3, "union", 0.0) == list(range(0, 100, 2))
+
+
+def test_empty_slots_are_never_kept_and_suppress_nothing() -> None:
+    boxes = np.tile(np.array([[10, 10, 20, 20]], np.float32), (5, 1))
+    assert _kept(boxes, 1, 0.5, "union", 0.0) == [0]
+    assert _kept(np.zeros((5, 4), np.float32), 0, 0.5, "union", 0.0) == []
+
+
+@pytest.mark.parametrize("mode", ["union", "smaller"])
+def test_each_picture_of_a_batch_is_suppressed_on_its_own(mode: str) -> None:
+    chance = np.random.default_rng(1)
+    low = chance.uniform(0, 40, (3, 20, 2))
+    boxes = torch.from_numpy(np.concatenate([low, low + 20], 2).astype(np.float32))
+    together = suppress(overlaps(boxes, 0.5, mode), torch.ones(3, 20))  # type: ignore[arg-type]
+    for row, alone in zip(together, boxes, strict=True):
+        assert torch.equal(row, suppress(overlaps(alone, 0.5, mode), torch.ones(20)))  # type: ignore[arg-type]
