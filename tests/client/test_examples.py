@@ -1,0 +1,126 @@
+"""The examples and the README's commands run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from face3d_client import Reconstruction
+
+from server.embedded import EmbeddedServer
+from tests.client import synthetic
+
+CLIENT = Path(__file__).resolve().parents[2] / "client"
+README = (CLIENT / "README.md").read_text(encoding="utf-8")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, CLIENT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_five_lines_of_the_readme_make_a_glb(
+    stand_in_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "portrait.jpg").write_bytes(b"NUMBER 1")
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    program = block[1].replace("localhost:8001", stand_in_server.grpc)
+    assert len([line for line in program.splitlines() if line]) <= 5
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert (tmp_path / "face.glb").read_bytes() == synthetic.glb()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
+def test_the_curl_call_of_the_readme_writes_a_glb(stand_in_server: EmbeddedServer, tmp_path: Path) -> None:
+    (tmp_path / "portrait.jpg").write_bytes(b"SLEEP 0.01 " + bytes(range(256)) * 300)
+    block = re.search(r"```sh\n(photo=.*?)```", README, re.DOTALL)
+    assert block is not None
+    script = block[1].replace("localhost:8000", stand_in_server.http)
+    subprocess.run(["bash", "-eu", "-c", script], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "face.glb").read_bytes() == synthetic.glb()
+
+
+def test_a_folder_in_a_batch(
+    stand_in_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(5):
+        (photos / f"{number}.jpg").write_bytes(f"NUMBER {number}".encode())
+    (photos / "bad.jpg").write_bytes(b"ERROR INVALID_ARG [NoFace] no face was found. Look.")
+    monkeypatch.setenv("FACE3D_URL", f"http://{stand_in_server.http}")
+    assert load("batch_folder").main(photos, tmp_path / "meshes", stand_in_server.grpc) == 1
+    assert len(list((tmp_path / "meshes").glob("*.glb"))) == 5
+    assert "bad.jpg: NoFace: no face was found. Look." in capsys.readouterr().out
+
+
+def test_a_web_service_answers_with_a_glb_or_a_sentence(
+    stand_in_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("httpx", reason="httpx, which FastAPI's test client needs, is not installed")
+    testing = pytest.importorskip("fastapi.testclient", reason="FastAPI is not installed")
+    monkeypatch.setenv("FACE3D_URL", stand_in_server.grpc)
+    with testing.TestClient(load("web_service").app) as web:
+        answer = web.post("/face", content=b"NUMBER 1")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "model/gltf-binary"
+        assert answer.content == synthetic.glb()
+        bad = web.post("/face", content=b"ERROR INVALID_ARG [NoFace] no face was found. Look.")
+        assert bad.status_code == 422
+        assert bad.json() == {"error": "NoFace", "message": "no face was found. Look."}
+        assert web.post("/face", content=b"").json()["error"] == "BadImage"
+        assert web.post("/face", content=b"ERROR INTERNAL stub died").status_code == 502
+        assert web.get("/health").json() == {"ready": True}
+
+
+def _blender() -> list[str] | None:
+    """A Blender: the program, or a Python with bpy (FACE3D_BLENDER names either)."""
+    named = os.environ.get("FACE3D_BLENDER") or shutil.which("blender")
+    if named:
+        return (
+            [named] if "python" in Path(named).name else [named, "--background", "--python-exit-code", "1", "--python"]
+        )
+    return [sys.executable] if importlib.util.find_spec("bpy") else None
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
+def test_blender_gets_a_life_size_upright_face(result: Reconstruction, tmp_path: Path, suffix: str) -> None:
+    command = _blender()
+    if command is None:
+        pytest.skip("no Blender here: install it, or set FACE3D_BLENDER to a Python with bpy")
+    result.save(tmp_path / f"face{suffix}")
+    ask = tmp_path / "ask.py"
+    ask.write_text(
+        f"import json, runpy, sys\n"
+        f"example = runpy.run_path({str(CLIENT / 'examples' / 'blender_import.py')!r}, run_name='example')\n"
+        f"face = example['load'](__import__('pathlib').Path({str(tmp_path / f'face{suffix}')!r}))\n"
+        f"example['frame'](face)\n"
+        f"corners = [list(vertex.co) for vertex in face.data.vertices]\n"
+        f"normals = [list(polygon.normal) for polygon in face.data.polygons]\n"
+        f"layers = face.data.uv_layers\n"
+        f"uv = [(loop.vertex_index, *layers[0].data[loop.index].uv) for loop in face.data.loops] if layers else []\n"
+        f"open({str(tmp_path / 'told.json')!r}, 'w').write(json.dumps([corners, normals, uv]))\n"
+    )
+    subprocess.run([*command, str(ask)], check=True, timeout=200, capture_output=True)
+    corners, normals, uv = json.loads((tmp_path / "told.json").read_text())
+    spans = [max(corner[axis] for corner in corners) - min(corner[axis] for corner in corners) for axis in range(3)]
+    assert spans == pytest.approx([0.16, 0.06, 0.2], abs=1e-4)  # x to the side, y in depth, z up, in metres
+    assert sum(normal[1] for normal in normals) / len(normals) < -0.5  # faces the front view
+    if uv:
+        vertex, u, v = min(uv, key=lambda row: corners[row[0]][0] - corners[row[0]][2])
+        assert (u, v) == pytest.approx((0, 1))  # top left of the face shows the top left of the texture
+        assert corners[vertex][0] == pytest.approx(-0.08)
