@@ -1,0 +1,98 @@
+"""The texture's last touches: white balance, size, sharpness; and its encoding."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from options import Options
+
+U8 = NDArray[np.uint8]
+
+# The generalised grey world of Finlayson and Trezzi ("Shades of gray and colour constancy", 2004): with the 6th power
+# instead of the mean, highlights tell the colour of the light. A plain mean would call skin the light and turn it grey.
+NORM = 6
+# No light is stronger than this: a face under coloured light keeps some of it.
+STRONGEST_GAIN = 1.4
+# Samples that are clipped or in the dark tell nothing about the light.
+DARK, CLIPPED = 8, 250
+# Unsharp mask at full strength; the blur is about one pixel of a 512 texture.
+SHARPEN_GAIN = 1.2
+SHARPEN_SIGMA = 1.0
+# Quality 92 without chroma subsampling: no difference to be seen, a quarter of the PNG's size.
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+# Level 1 takes a third of the time of the default for 5 % more bytes.
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+MIME = {"png": "image/png", "jpeg": "image/jpeg"}
+
+
+def finish(texture: U8, crop: U8, options: Options) -> U8:
+    """Apply the options to a texture.
+
+    Args:
+        texture: uint8 [3, h, w] RGB; row 0 is v = 1.
+        crop: uint8 [3, h, w] RGB, the picture of the face, black outside; it shows the light.
+        options: of the request.
+
+    Returns:
+        uint8 [size, size, 3] RGB.
+    """
+    image = np.ascontiguousarray(texture.transpose(1, 2, 0))
+    if options.white_balance:
+        image = _apply(image, gains(crop))
+    size = options.texture_size
+    if image.shape[:2] != (size, size):
+        shrinks = size < image.shape[0]
+        image = _u8(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
+    if options.sharpen > 0:
+        blurred = cv2.GaussianBlur(image, (0, 0), SHARPEN_SIGMA * max(1.0, size / 512))
+        amount = SHARPEN_GAIN * options.sharpen
+        image = _u8(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0))
+    return image
+
+
+def gains(crop: U8) -> tuple[float, float, float]:
+    """What each channel of linear light is multiplied by, so that the light of the picture turns white.
+
+    ``crop`` is uint8 [3, h, w]. The green channel keeps its brightness; nothing to go by gives (1, 1, 1).
+    """
+    low, high = crop.min(axis=0), crop.max(axis=0)
+    seen = crop[:, (low > DARK) & (high < CLIPPED)]
+    if seen.shape[1] < 256:
+        return 1.0, 1.0, 1.0
+    power = _LINEAR**NORM
+    light = [float(power[channel].mean()) ** (1 / NORM) for channel in seen]
+    red, green, blue = (min(max(light[1] / value, 1 / STRONGEST_GAIN), STRONGEST_GAIN) for value in light)
+    return red, green, blue
+
+
+def encode(image: U8, kind: str) -> bytes:
+    """The bytes of a ``png`` or ``jpeg`` file of a uint8 [h, w, 3] RGB image."""
+    extension, settings = (".png", PNG) if kind == "png" else (".jpg", JPEG)
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+    assert done, f"OpenCV cannot write {kind}"
+    return bytes(data)
+
+
+def _apply(image: U8, factors: tuple[float, float, float]) -> U8:
+    tables = np.stack([_encode_srgb(_LINEAR * factor) for factor in factors], axis=-1)[None]
+    return _u8(cv2.LUT(image, tables))
+
+
+def _decode_srgb(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IEC 61966-2-1: 0..1 as stored to linear light."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _encode_srgb(linear: NDArray[np.float64]) -> U8:
+    linear = np.clip(linear, 0, 1)
+    stored = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(stored * 255), np.uint8)
+
+
+_LINEAR = _decode_srgb(np.arange(256) / 255)
+
+
+def _u8(array: object) -> U8:
+    """OpenCV's types say less than is known here: uint8 in, uint8 out."""
+    return np.asarray(array, dtype=np.uint8)

@@ -1,0 +1,71 @@
+"""`postprocess`: which options there are, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.model_repository.version_folder import load
+
+options = load("postprocess", "options")
+
+
+def test_nothing_said_means_the_defaults() -> None:
+    assert options.options_from("") == options.options_from("{}") == options.Options()
+    defaults = options.Options()
+    assert (defaults.pose, defaults.sharpen, defaults.texture_size) == ("head", 0.3, 512)
+    assert not defaults.white_balance
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "read"),
+    [
+        ("white_balance", True, True),
+        ("white_balance", "false", False),
+        ("white_balance", 1, True),
+        ("sharpen", "0.75", 0.75),
+        ("sharpen", 1, 1.0),
+        ("texture_format", "JPEG", "jpeg"),
+        ("texture_size", "1024", 1024),
+        ("texture_size", 64, 64),
+        ("pose", "neutral", "neutral"),
+    ],
+)
+def test_numbers_and_booleans_may_come_as_text(name: str, given: Any, read: Any) -> None:
+    assert getattr(options.options_from(json.dumps({name: given})), name) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("white_balance", "maybe"),
+        ("white_balance", 2),
+        ("sharpen", 1.01),
+        ("sharpen", "-0.1"),
+        ("sharpen", "nan"),
+        ("sharpen", True),
+        ("texture_format", "webp"),
+        ("texture_format", 3),
+        ("texture_size", 63),
+        ("texture_size", 2049),
+        ("texture_size", "large"),
+        ("texture_size", "512.5"),
+        ("texture_size", True),
+        ("pose", "profile"),
+        ("pose", "x" * 5000),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_may_be(name: str, given: Any) -> None:
+    with pytest.raises(options.Refused) as caught:
+        options.options_from(json.dumps({name: given}))
+    assert caught.value.tag == "BadOption"
+    sentence = str(caught.value)
+    assert f"`{name}`" in sentence
+    assert ": give " in sentence
+    assert len(sentence) < 200
+
+
+def test_options_of_other_steps_are_left_alone() -> None:
+    assert options.options_from(json.dumps({"face": 3, "score_threshold": "0.1"})) == options.Options()
