@@ -42,7 +42,7 @@ def build(repository: Path) -> Path:
         del reply["warnings"]
         reply["faces"] = faces()
         np.savez(folder / "answers.npz", **reply)
-        inputs = {"image": ("STRING", "1")} | ({"face": ("FP32", "15")} if model == "reconstruct" else {})
+        inputs = {"image": ("STRING", "1")} | ({"choice": ("FP32", "15")} if model == "reconstruct" else {})
         (folder.parent / "config.pbtxt").write_text(_config(model, inputs, outputs))
     return repository
 

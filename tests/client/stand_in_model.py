@@ -53,7 +53,7 @@ class TritonPythonModel:
             answers["coefficients"] = answers["coefficients"].copy()
             answers["coefficients"][0, 0] = float(words[1])
         told = [f"{name}={value!r}" for name, value in sorted(json.loads(request.parameters()).items())]
-        face = pb_utils.get_input_tensor_by_name(request, "face") if "face" in self.outputs else None
+        face = pb_utils.get_input_tensor_by_name(request, "choice")
         if face is not None:
             told.append(f"face {face.as_numpy()[0, 4]:.2f}")
             answers["face"] = face.as_numpy()

@@ -70,8 +70,8 @@ def test_an_option_that_is_none_is_not_sent() -> None:
 def test_a_detected_face_goes_to_reconstruct_without_detection() -> None:
     call = build_reconstruct(b"p", Options(face=DetectedFace(synthetic.FACE)))
     assert call.model == "reconstruct"
-    assert call.inputs["face"].tolist() == [synthetic.FACE.tolist()]
-    assert call.inputs["face"].dtype == np.float32
+    assert call.inputs["choice"].tolist() == [synthetic.FACE.tolist()]
+    assert call.inputs["choice"].dtype == np.float32
 
 
 def test_a_box_is_written_with_commas() -> None:

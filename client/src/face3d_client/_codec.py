@@ -87,7 +87,7 @@ class Options(TypedDict, total=False):
         score_threshold: lowest score of a face, 0..1 (0.7).
         pose: frame of `mesh` (``"head"``).
         texture_size: side of the texture in pixels, 64..2048 (512).
-        texture_format: of `texture` and inside `mesh` (``"png"``).
+        texture_format: of `texture` and inside `mesh` (PNG for the former, JPEG for the latter, which makes it small).
         white_balance: grey-world white balance of the texture (False).
         sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
     """
@@ -151,7 +151,7 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     model = "face3d"
     if isinstance(face, DetectedFace):
         model = "reconstruct"
-        inputs["face"] = face.row[np.newaxis]
+        inputs["choice"] = face.row[np.newaxis]
     elif face is not None:
         parameters["face"] = int(face)
     if box is not None:

@@ -213,7 +213,7 @@ class Reconstruction:
 
     @cached_property
     def _surface(self) -> Surface:
-        return surface_from_glb(self.glb)
+        return surface_from_glb(self.glb, self.texture_bytes)
 
     @cached_property
     def mesh(self) -> trimesh.Trimesh:

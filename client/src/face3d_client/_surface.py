@@ -95,8 +95,13 @@ class Surface:
         )
 
 
-def surface_from_glb(glb: bytes) -> Surface:
-    """Read the only mesh of a GLB that this service wrote; metres become millimetres."""
+def surface_from_glb(glb: bytes, texture: bytes) -> Surface:
+    """Read the only mesh of a GLB that this service wrote; metres become millimetres.
+
+    Args:
+        glb: the file.
+        texture: the picture to put on it: the one inside, or a better copy of that.
+    """
     import trimesh
 
     mesh: Any = trimesh.load(io.BytesIO(glb), file_type="glb", force="mesh", process=False)
@@ -104,7 +109,7 @@ def surface_from_glb(glb: bytes) -> Surface:
         vertices=(np.asarray(mesh.vertices) * _MM_PER_M).astype(np.float32),
         faces=np.asarray(mesh.faces, np.int32),
         uv=np.asarray(mesh.visual.uv, np.float32),
-        texture=embedded_image(glb),
+        texture=texture,
     )
 
 

@@ -53,6 +53,7 @@ class Settings:
     def outputs(self) -> list[Output]:
         """No more than the files need."""
         names: list[Output] = list(DEFAULT_OUTPUTS) if ".npz" in self.formats else ["mesh", "face", "warnings"]
+        names.append("texture")  # the one inside the mesh is a JPEG
         if self.overlay:
             names += ["vertices", "landmarks", "camera"]
         if self.preview:
