@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
@@ -27,6 +28,7 @@ from ._ordered import ordered_map_async
 from ._outcome import Outcome
 from ._results import DetectedFace, Reconstruction
 from ._retry import Budget, Deadline, Retry
+from ._shared import Region, Regions, forgotten
 from ._transport import ModelStatus, ServerInfo, open_async_transport
 
 __all__ = ["AsyncFace3DClient"]
@@ -57,10 +59,14 @@ class AsyncFace3DClient:
         tls: TLS | bool | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        shared_memory: bool = False,
     ) -> None:
         self.endpoint = Endpoint.parse(url, protocol, tls, token, headers)
         self._timeout = Deadline.checked(timeout)
         self._budget = Budget(retry or Retry())
+        if shared_memory:
+            Regions.check(self.endpoint)
+        self._regions = Regions() if shared_memory else None
         self._transport = open_async_transport(self.endpoint)
 
     # --- faces ------------------------------------------------------------------------------------------------------
@@ -69,13 +75,13 @@ class AsyncFace3DClient:
         self, image: ImageSource, *, score_threshold: float | None = None, timeout: float | None = None
     ) -> list[DetectedFace]:
         """See `Face3DClient.detect`."""
-        return parse_detect(await self._infer(build_detect(await _bytes(image)), timeout), score_threshold)
+        return parse_detect(await self._infer(build_detect(await self._bytes(image)), timeout), score_threshold)
 
     async def reconstruct(
         self, image: ImageSource, *, timeout: float | None = None, **options: Unpack[Options]
     ) -> Reconstruction:
         """See `Face3DClient.reconstruct`."""
-        return parse_reconstruct(await self._infer(build_reconstruct(await _bytes(image), options), timeout))
+        return parse_reconstruct(await self._infer(build_reconstruct(await self._bytes(image), options), timeout))
 
     @overload
     async def reconstruct_all(
@@ -112,7 +118,7 @@ class AsyncFace3DClient:
         **options: Unpack[Options],
     ) -> list[Reconstruction] | list[Reconstruction | Face3DError]:
         """See `Face3DClient.reconstruct_all`."""
-        data, deadline = await _bytes(image), Deadline(self._timeout if timeout is None else timeout)
+        data, deadline = await self._bytes(image), Deadline(self._timeout if timeout is None else timeout)
         threshold = options.get("score_threshold")
         found = await self.detect(data, score_threshold=threshold, timeout=deadline.left())
 
@@ -176,6 +182,11 @@ class AsyncFace3DClient:
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
+        if self._regions is not None:
+            for name in self._regions.registered():
+                with contextlib.suppress(Face3DError):  # a server that is gone has forgotten it anyway
+                    await self._transport.unregister(name, 2.0)
+            self._regions.close()
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -189,8 +200,30 @@ class AsyncFace3DClient:
     def __repr__(self) -> str:
         return f"AsyncFace3DClient({str(self.endpoint)!r})"
 
+    async def _bytes(self, image: ImageSource) -> bytes:
+        if isinstance(image, bytes):  # needs only be looked at; files and arrays cost time
+            return image_bytes(image)
+        return await asyncio.to_thread(image_bytes, image, compress=self._regions is None)
+
     async def _infer(self, call: Call, timeout: float | None) -> Reply:
-        return await self._retrying(lambda left: self._transport.infer(call, left), timeout)
+        if self._regions is None:
+            return await self._retrying(lambda left: self._transport.infer(call, left), timeout)
+        with self._regions.place(call) as (placed, region):
+            return await self._retrying(lambda left: self._infer_placed(placed, region, left), timeout)
+
+    async def _infer_placed(self, call: Call, region: Region, timeout: float) -> Reply:
+        deadline = Deadline(timeout)
+        for _ in range(2):
+            if not region.registered:
+                await self._transport.register(region, deadline.left())
+                region.registered = True
+            try:
+                return await self._transport.infer(call, deadline.left())
+            except Face3DError as error:
+                if not forgotten(error):
+                    raise
+                region.registered = False
+        return await self._transport.infer(call, deadline.left())
 
     async def _retrying(self, send: Callable[[float], Awaitable[T]], timeout: float | None) -> T:
         deadline = Deadline(self._timeout if timeout is None else timeout)
@@ -206,11 +239,6 @@ class AsyncFace3DClient:
                 return answer
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
-
-
-async def _bytes(image: ImageSource) -> bytes:
-    # Bytes need only be looked at; files and arrays cost time.
-    return image_bytes(image) if isinstance(image, bytes) else await asyncio.to_thread(image_bytes, image)
 
 
 async def _enumerate(images: Iterable[S] | AsyncIterable[S]) -> AsyncIterator[tuple[int, S]]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import BadOption
 from ._results import DetectedFace, Reconstruction
+
+if TYPE_CHECKING:
+    from ._shared import Placed
 
 __all__ = [
     "DEFAULT_OUTPUTS",
@@ -118,12 +121,14 @@ class Call:
         outputs: names of the tensors to compute and send.
         parameters: request parameters. Triton 2.51 takes strings, integers and booleans, so numbers with a fraction go
             as text.
+        placed: inputs whose bytes are in shared memory instead of in the request.
     """
 
     model: str
     inputs: Mapping[str, NDArray[Any]]
     outputs: tuple[str, ...]
     parameters: Mapping[str, Parameter]
+    placed: Mapping[str, Placed] = field(default_factory=dict)
 
 
 def build_detect(image: bytes) -> Call:

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from ._codec import Call, Reply
 from ._endpoint import Endpoint
 from ._errors import Face3DError, ServerUnavailable, error_from
+from ._shared import Region
 from ._transport import ModelStatus, ServerInfo
 
 __all__ = ["AsyncGrpcTransport", "GrpcTransport"]
@@ -54,7 +55,10 @@ def _request(call: Call, timeout: float, headers: dict[str, str]) -> dict[str, A
     inputs = []
     for name, array in call.inputs.items():
         tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(array)
+        if name in call.placed:
+            tensor.set_shared_memory(call.placed[name].region, call.placed[name].byte_size)
+        else:
+            tensor.set_data_from_numpy(array)
         inputs.append(tensor)
     return {
         "model_name": call.model,
@@ -133,6 +137,18 @@ class GrpcTransport:
             answer = self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
         return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
 
+    def register(self, region: Region, timeout: float) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.register_system_shared_memory(
+                region.name, region.key, region.size, headers=self._headers, client_timeout=timeout
+            )
+
+    def unregister(self, name: str, timeout: float) -> None:
+        """See `Transport`."""
+        with self._errors():
+            self._client.unregister_system_shared_memory(name, headers=self._headers, client_timeout=timeout)
+
     def close(self) -> None:
         """See `Transport`."""
         self._closed = True
@@ -191,6 +207,18 @@ class AsyncGrpcTransport:
         with self._errors():
             answer = await self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
         return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
+
+    async def register(self, region: Region, timeout: float) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.register_system_shared_memory(
+                region.name, region.key, region.size, headers=self._headers, client_timeout=timeout
+            )
+
+    async def unregister(self, name: str, timeout: float) -> None:
+        """See `AsyncTransport`."""
+        with self._errors():
+            await self._client.unregister_system_shared_memory(name, headers=self._headers, client_timeout=timeout)
 
     async def close(self) -> None:
         """See `AsyncTransport`."""

@@ -26,11 +26,13 @@ from ._codec import Call, Reply
 from ._endpoint import TLS, Endpoint
 from ._errors import Face3DError, ServerUnavailable, error_from_http
 from ._retry import Deadline
+from ._shared import Region
 from ._transport import ModelStatus, ServerInfo
 
 __all__ = ["AsyncHttpTransport", "HttpTransport"]
 
 _HEADER_LENGTH: Final = "inference-header-content-length"
+_SHARED: Final = "/v2/systemsharedmemory/region"
 _CHUNK: Final = 1 << 18
 _Answer: TypeAlias = "tuple[int, Mapping[str, str], bytes]"  # status, headers (names in any case), body
 
@@ -40,7 +42,10 @@ def _request(call: Call, timeout: float) -> tuple[str, bytes, dict[str, str]]:
     inputs = []
     for name, array in call.inputs.items():
         tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(array, binary_data=True)
+        if name in call.placed:
+            tensor.set_shared_memory(call.placed[name].region, call.placed[name].byte_size)
+        else:
+            tensor.set_data_from_numpy(array, binary_data=True)
         inputs.append(tensor)
     body, json_size = triton.InferenceServerClient.generate_request_body(
         inputs,
@@ -52,6 +57,12 @@ def _request(call: Call, timeout: float) -> tuple[str, bytes, dict[str, str]]:
     if json_size is not None:
         headers[_HEADER_LENGTH] = str(json_size)
     return f"/v2/models/{quote(call.model)}/infer", body, headers
+
+
+def _registration(region: Region) -> tuple[str, bytes]:
+    """Path and body that make a region of shared memory known to the server."""
+    description = {"key": region.key, "offset": 0, "byte_size": region.size}
+    return f"{_SHARED}/{region.name}/register", json.dumps(description).encode()
 
 
 def _reply(call: Call, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -112,28 +123,38 @@ class HttpTransport:
     def infer(self, call: Call, timeout: float) -> Reply:
         """See `Transport`."""
         path, body, headers = _request(call, timeout)
-        code, answer_headers, answer = self._exchange("POST", path, timeout, body, headers)
+        code, answer_headers, answer = self._exchange("POST", path, body, headers, timeout=timeout)
         _raise_for_status(code, answer)
         return _reply(call, answer_headers, answer)
 
     def model_ready(self, model: str, timeout: float) -> bool:
         """See `Transport`."""
-        code, _, body = self._exchange("GET", f"/v2/models/{quote(model)}/ready", timeout)
+        code, _, body = self._exchange("GET", f"/v2/models/{quote(model)}/ready", timeout=timeout)
         if code in (401, 403):
             _raise_for_status(code, body)
         return code == 200
 
     def models(self, timeout: float) -> list[ModelStatus]:
         """See `Transport`."""
-        code, _, body = self._exchange("POST", "/v2/repository/index", timeout, b"{}")
+        code, _, body = self._exchange("POST", "/v2/repository/index", b"{}", timeout=timeout)
         _raise_for_status(code, body)
         return _statuses(body)
 
     def info(self, timeout: float) -> ServerInfo:
         """See `Transport`."""
-        code, _, body = self._exchange("GET", "/v2", timeout)
+        code, _, body = self._exchange("GET", "/v2", timeout=timeout)
         _raise_for_status(code, body)
         return _info(body)
+
+    def register(self, region: Region, timeout: float) -> None:
+        """See `Transport`."""
+        code, _, body = self._exchange("POST", *_registration(region), timeout=timeout)
+        _raise_for_status(code, body)
+
+    def unregister(self, name: str, timeout: float) -> None:
+        """See `Transport`."""
+        code, _, body = self._exchange("POST", f"{_SHARED}/{name}/unregister", b"", timeout=timeout)
+        _raise_for_status(code, body)
 
     def close(self) -> None:
         """See `Transport`."""
@@ -152,9 +173,10 @@ class HttpTransport:
         self,
         method: str,
         path: str,
-        timeout: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float,
     ) -> _Answer:
         deadline = Deadline(timeout)
         all_headers = {**self._endpoint.headers, **(headers or {})}
@@ -239,28 +261,38 @@ class AsyncHttpTransport:
     async def infer(self, call: Call, timeout: float) -> Reply:
         """See `AsyncTransport`."""
         path, body, headers = _request(call, timeout)
-        code, answer_headers, answer = await self._exchange("POST", path, timeout, body, headers)
+        code, answer_headers, answer = await self._exchange("POST", path, body, headers, timeout=timeout)
         _raise_for_status(code, answer)
         return _reply(call, answer_headers, answer)
 
     async def model_ready(self, model: str, timeout: float) -> bool:
         """See `AsyncTransport`."""
-        code, _, body = await self._exchange("GET", f"/v2/models/{quote(model)}/ready", timeout)
+        code, _, body = await self._exchange("GET", f"/v2/models/{quote(model)}/ready", timeout=timeout)
         if code in (401, 403):
             _raise_for_status(code, body)
         return code == 200
 
     async def models(self, timeout: float) -> list[ModelStatus]:
         """See `AsyncTransport`."""
-        code, _, body = await self._exchange("POST", "/v2/repository/index", timeout, b"{}")
+        code, _, body = await self._exchange("POST", "/v2/repository/index", b"{}", timeout=timeout)
         _raise_for_status(code, body)
         return _statuses(body)
 
     async def info(self, timeout: float) -> ServerInfo:
         """See `AsyncTransport`."""
-        code, _, body = await self._exchange("GET", "/v2", timeout)
+        code, _, body = await self._exchange("GET", "/v2", timeout=timeout)
         _raise_for_status(code, body)
         return _info(body)
+
+    async def register(self, region: Region, timeout: float) -> None:
+        """See `AsyncTransport`."""
+        code, _, body = await self._exchange("POST", *_registration(region), timeout=timeout)
+        _raise_for_status(code, body)
+
+    async def unregister(self, name: str, timeout: float) -> None:
+        """See `AsyncTransport`."""
+        code, _, body = await self._exchange("POST", f"{_SHARED}/{name}/unregister", b"", timeout=timeout)
+        _raise_for_status(code, body)
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
@@ -272,9 +304,10 @@ class AsyncHttpTransport:
         self,
         method: str,
         path: str,
-        timeout: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float,
     ) -> _Answer:
         if self._closed:
             raise ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")

@@ -22,11 +22,11 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryvie
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
-def image_bytes(image: ImageSource) -> bytes:
+def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
     """The picture as the bytes of a file, which is how it travels: a tenth of what its pixels would weigh.
 
     Files and bytes pass as they are: the server decodes and turns them by their EXIF tag. Arrays become PNG, without
-    loss.
+    loss, or BMP where not even that time should be spent (`compress` False).
 
     Raises:
         BadImage: empty, or an array that is not a picture.
@@ -35,7 +35,7 @@ def image_bytes(image: ImageSource) -> bytes:
         TypeError: none of the kinds of `ImageSource`.
     """
     if isinstance(image, np.ndarray):
-        return _encode(image)
+        return _encode(image, compress)
     if isinstance(image, (bytes, bytearray, memoryview)):
         data = bytes(image)
         name = "the picture"
@@ -60,15 +60,22 @@ def _too_large(name: str, size: int) -> ImageTooLarge:
     )
 
 
-def _encode(array: NDArray[np.uint8]) -> bytes:
+def _encode(array: NDArray[np.uint8], compress: bool) -> bytes:
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise BadImage(
             f"an array must be uint8 of shape (H, W, 3) RGB or (H, W) grey, not {array.dtype} {array.shape}. "
             "Convert it first."
         )
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    if compress:
+        picture.save(buffer, "PNG", compress_level=1)
+    else:
+        picture.save(buffer, "BMP")
+    data = buffer.getvalue()
+    if len(data) > MAX_BYTES:
+        raise _too_large("the array", len(data))
+    return data
 
 
 def open_upright(image: ImageSource) -> Image.Image:

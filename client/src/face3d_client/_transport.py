@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ._codec import Call, Reply
 from ._endpoint import Endpoint
+from ._shared import Region
 
 __all__ = ["AsyncTransport", "ModelStatus", "ServerInfo", "Transport", "open_async_transport", "open_transport"]
 
@@ -67,6 +68,14 @@ class Transport(Protocol):
         """Who answers."""
         ...
 
+    def register(self, region: Region, timeout: float) -> None:
+        """Make a region of shared memory known to the server."""
+        ...
+
+    def unregister(self, name: str, timeout: float) -> None:
+        """Let the server forget a region."""
+        ...
+
     def close(self) -> None:
         """Close the connections; calls in flight end with ServerUnavailable."""
         ...
@@ -89,6 +98,14 @@ class AsyncTransport(Protocol):
 
     async def info(self, timeout: float) -> ServerInfo:
         """Who answers."""
+        ...
+
+    async def register(self, region: Region, timeout: float) -> None:
+        """Make a region of shared memory known to the server."""
+        ...
+
+    async def unregister(self, name: str, timeout: float) -> None:
+        """Let the server forget a region."""
         ...
 
     async def close(self) -> None:

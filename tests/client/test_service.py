@@ -1,0 +1,269 @@
+"""The client against the real service: the real models on the real server, portraits in the public domain."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import trimesh
+from face3d_client import (
+    AsyncFace3DClient,
+    BadImage,
+    BadOption,
+    Face3DClient,
+    ImageTooLarge,
+    NoFace,
+    NoSuchFace,
+    Output,
+    Reconstruction,
+)
+from PIL import Image
+
+from server.embedded import EmbeddedServer
+
+COMMAND = [sys.executable, "-m", "face3d_client"]
+
+
+@pytest.fixture(scope="module")
+def service(server: EmbeddedServer) -> Iterator[Face3DClient]:
+    with Face3DClient(server.grpc) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def portrait(service: Face3DClient, portrait_bytes: bytes) -> Reconstruction:
+    return service.reconstruct(portrait_bytes, outputs=get_args(Output))
+
+
+@pytest.fixture(scope="module")
+def pair(portrait_bytes: bytes, portrait_jpeg: bytes) -> bytes:
+    """Both portraits side by side."""
+    left, right = (Image.open(io.BytesIO(data)).convert("RGB") for data in (portrait_bytes, portrait_jpeg))
+    both = Image.new("RGB", (left.width + right.width, max(left.height, right.height)), (120, 120, 120))
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
+    buffer = io.BytesIO()
+    both.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def grey(width: int = 300, height: int = 200) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (128, 128, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_field_of_a_portrait_has_its_shape_and_unit(portrait: Reconstruction) -> None:
+    n = len(portrait.vertices)
+    assert portrait.vertices.shape == portrait.vertices_neutral.shape == portrait.mesh.vertices.shape == (n, 3)
+    assert portrait.uv.shape == (n, 2)
+    assert portrait.faces.max() == n - 1
+    assert portrait.landmarks.shape == (68, 2)
+    assert portrait.landmarks_3d.shape == (68, 3)
+    assert portrait.coefficients.values.shape == (257,)
+    assert portrait.visibility.shape == (512, 512)
+    assert portrait.texture.size == (512, 512)
+    # A face is about 15 cm wide: millimetres, not decimetres or metres.
+    assert 100 < float(np.ptp(portrait.vertices_neutral[:, 0])) < 250
+    assert 100 < portrait.mesh.extents[0] < 250
+    assert portrait.score > 0.9
+    assert portrait.preview.width > 200
+
+
+def test_landmarks_are_where_the_camera_projects_them(portrait: Reconstruction) -> None:
+    assert portrait.camera.project(portrait.landmarks_3d) == pytest.approx(portrait.landmarks, abs=0.1)
+
+
+def test_the_mesh_lies_on_the_face_in_the_photograph(portrait: Reconstruction, portrait_bytes: bytes) -> None:
+    middle = portrait.camera.project(portrait.vertices).mean(0)
+    x1, y1, x2, y2 = portrait.box
+    assert x1 < middle[0] < x2
+    assert y1 < middle[1] < y2
+    eyes = portrait.landmarks[36:48].mean(0)
+    assert np.linalg.norm(eyes - portrait.points[:2].mean(0)) < 0.15 * portrait.detection.size
+    drawn = portrait.overlay(portrait_bytes, box=True)
+    with Image.open(io.BytesIO(portrait_bytes)) as photograph:
+        assert drawn.size == photograph.size
+
+
+def test_triangles_face_outward_and_the_face_looks_along_z(portrait: Reconstruction) -> None:
+    assert portrait.mesh.face_normals[:, 2].mean() > 0.2
+    nose, ears = portrait.landmarks_3d[30], portrait.landmarks_3d[[0, 16]]
+    assert nose[2] > ears[:, 2].max()
+    eyes, chin = portrait.landmarks_3d[36:48], portrait.landmarks_3d[8]
+    assert eyes[:, 1].min() > chin[1]
+    assert portrait.neutral_mesh.vertices == pytest.approx(portrait.vertices_neutral)
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
+def test_every_format_opens_with_the_same_triangles(portrait: Reconstruction, tmp_path: Path, suffix: str) -> None:
+    written = portrait.save(tmp_path / f"face{suffix}")
+    mesh: Any = trimesh.load(written[-1], process=False, force="mesh")
+    assert len(mesh.faces) == len(portrait.faces)
+    scale = 1000 if suffix in (".glb", ".obj") else 1
+    assert mesh.extents * scale == pytest.approx(portrait.mesh.extents, rel=1e-3)
+    if suffix in (".glb", ".obj"):
+        assert mesh.visual.uv.shape == (len(mesh.vertices), 2)
+
+
+@pytest.mark.parametrize("output", get_args(Output))
+def test_each_output_can_be_asked_for_alone(service: Face3DClient, portrait_bytes: bytes, output: Output) -> None:
+    assert list(service.reconstruct(portrait_bytes, outputs=[output]).raw) == [output]
+
+
+def test_four_transports_give_the_same_face(
+    server: EmbeddedServer, portrait: Reconstruction, portrait_bytes: bytes
+) -> None:
+    async def ask(url: str) -> Reconstruction:
+        async with AsyncFace3DClient(url) as client:
+            return await client.reconstruct(portrait_bytes)
+
+    with Face3DClient(f"http://{server.http}") as client:
+        results = [client.reconstruct(portrait_bytes)]
+    results += [asyncio.run(ask(url)) for url in (server.grpc, f"http://{server.http}")]
+    for result in results:
+        assert result.vertices == pytest.approx(portrait.vertices, abs=1e-2)
+        assert np.array_equal(result.faces, portrait.faces)
+
+
+def test_an_array_is_the_same_picture_as_its_file(
+    service: Face3DClient, portrait: Reconstruction, portrait_bytes: bytes
+) -> None:
+    with Image.open(io.BytesIO(portrait_bytes)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert service.reconstruct(pixels, outputs=["landmarks"]).landmarks == pytest.approx(portrait.landmarks, abs=0.05)
+
+
+def test_a_face_that_was_detected_is_the_face_that_is_reconstructed(
+    service: Face3DClient, portrait: Reconstruction, portrait_bytes: bytes
+) -> None:
+    found = service.detect(portrait_bytes)
+    result = service.reconstruct(portrait_bytes, face=found[0], outputs=["vertices", "face"])
+    assert result.box == pytest.approx(found[0].box)
+    assert result.vertices == pytest.approx(portrait.vertices, abs=0.05)
+
+
+def test_every_face_of_a_group_is_made_and_can_be_chosen(service: Face3DClient, pair: bytes) -> None:
+    everyone = service.reconstruct_all(pair, min_size=60, outputs=["face", "landmarks"])
+    assert len(everyone) == 2
+    assert {result.box[0] < 512 for result in everyone} == {True, False}
+    for index, expected in enumerate(everyone):
+        assert service.reconstruct(pair, face=index, outputs=["face"]).box == pytest.approx(expected.box)
+        assert service.reconstruct(pair, box=expected.box, outputs=["face"]).box == pytest.approx(expected.box)
+    with pytest.raises(NoSuchFace):
+        service.reconstruct(pair, face=7)
+    with pytest.raises(NoSuchFace):
+        service.reconstruct(pair, box=[0, 0, 8, 8])
+
+
+def test_what_cannot_be_done_is_said_by_class(service: Face3DClient, portrait_bytes: bytes) -> None:
+    with pytest.raises(NoFace) as caught:
+        service.reconstruct(grey())
+    assert "[" not in caught.value.message
+    assert service.detect(grey()) == []
+    assert service.reconstruct_all(grey()) == []
+    for broken in (b"this is no picture", portrait_bytes[:5000]):
+        with pytest.raises(BadImage):
+            service.reconstruct(broken)
+    with pytest.raises(BadOption):
+        service.reconstruct(portrait_bytes, sharpen=7.0)
+    with pytest.raises(BadOption):
+        service.reconstruct(portrait_bytes, texture_size=5)
+    header = bytearray(grey())
+    header[16:24] = (100_000).to_bytes(4, "big") * 2  # a PNG that claims 100,000 x 100,000 pixels
+    with pytest.raises((ImageTooLarge, BadImage)):
+        service.reconstruct(bytes(header))
+
+
+def test_options_change_what_they_say(service: Face3DClient, portrait: Reconstruction, portrait_bytes: bytes) -> None:
+    small = service.reconstruct(portrait_bytes, texture_size=128, pose="neutral", outputs=["mesh", "vertices_neutral"])
+    assert small.texture.size == (128, 128)
+    # Neutral is neutral whether it comes as GLB or as numbers.
+    assert small.mesh.vertices == pytest.approx(small.vertices_neutral, abs=0.01)
+    posed = service.reconstruct(portrait_bytes, pose="camera", outputs=["mesh", "vertices"])
+    assert np.ptp(posed.mesh.vertices, axis=0) == pytest.approx(np.ptp(posed.vertices, axis=0), abs=0.01)
+
+
+def test_sixteen_threads_get_sixteen_right_answers(
+    service: Face3DClient, portrait_bytes: bytes, portrait_jpeg: bytes, portrait: Reconstruction
+) -> None:
+    other = service.reconstruct(portrait_jpeg, outputs=["landmarks"]).landmarks
+    pictures = [portrait_bytes, portrait_jpeg] * 8
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda data: service.reconstruct(data, outputs=["landmarks"]).landmarks, pictures))
+    for index, landmarks in enumerate(found):
+        assert landmarks == pytest.approx(other if index % 2 else portrait.landmarks, abs=0.05)
+
+
+def test_the_command_leaves_face_texture_and_preview(
+    server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path
+) -> None:
+    photo = tmp_path / "grace.jpg"
+    photo.write_bytes(portrait_jpeg)
+    done = subprocess.run(
+        [*COMMAND, "reconstruct", photo, "-o", tmp_path / "out", "--url", server.grpc, "--overlay", "--json"],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "face.glb", "face.png", "preview.png", "overlay.png",
+    }  # fmt: skip
+    with Image.open(tmp_path / "out" / "face.png") as texture:
+        assert (texture.format, texture.size) == ("PNG", (512, 512))
+    assert json.loads(done.stdout)["faces"][0]["score"] > 0.9
+
+
+def test_a_picture_without_a_face_has_status_2_and_one_sentence(server: EmbeddedServer, tmp_path: Path) -> None:
+    (tmp_path / "grey.png").write_bytes(grey())
+    for command in (["reconstruct", tmp_path / "grey.png", "-o", tmp_path / "out"], ["detect", tmp_path / "grey.png"]):
+        done = subprocess.run(
+            [*COMMAND, *map(str, command), "--url", server.grpc],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("face3d: NoFace: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_mixed_folder_is_finished(
+    server: EmbeddedServer, tmp_path: Path, portrait_bytes: bytes, portrait_jpeg: bytes, pair: bytes
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    contents = {
+        "astronaut.png": portrait_bytes,
+        "deep/grace \u00e9\u4e09.jpg": portrait_jpeg,
+        "deep/pair.png": pair,
+        "cut.png": portrait_bytes[:20000],
+        "landscape.png": grey(640, 200),
+        "empty.jpg": b"",
+        "letter.txt": b"Dear Sir or Madam, this is no picture.",
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    done = subprocess.run(
+        [*COMMAND, "reconstruct", folder, "-o", out, "--all-faces"],
+        env=os.environ | {"FACE3D_URL": server.grpc}, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert {str(path.relative_to(out)) for path in out.rglob("*.glb")} == {
+        "astronaut-0.glb", "deep/grace \u00e9\u4e09-0.glb", "deep/pair-0.glb", "deep/pair-1.glb",
+    }  # fmt: skip
+    with (out / "failures.csv").open(encoding="utf-8-sig", newline="") as file:
+        reasons = {Path(row["file"]).name: row["reason"] for row in csv.DictReader(file)}
+    assert reasons == {
+        "cut.png": "BadImage", "landscape.png": "NoFace", "empty.jpg": "BadImage", "letter.txt": "BadImage",
+    }  # fmt: skip
