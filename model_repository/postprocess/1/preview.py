@@ -29,6 +29,8 @@ PANEL = 320
 GUTTER = 12
 # Rays per pixel and side: smooths outlines.
 OVERSAMPLING = 2
+# A larger texture would only flicker.
+TEXTURE_SIDE = PANEL * OVERSAMPLING
 # The camera of the face model's family: 10 dm before the origin, focal length 1015 and centre 112 in pixels of 224.
 DISTANCE, FOCAL, CENTRE, CROP = 10.0, 1015.0, 112.0, 224
 # How much of a panel the face fills.
@@ -138,7 +140,7 @@ def page(surface: Surface, shapes: F32, pose: int, texture: U8, context: F32, cr
         surface: of the face model.
         shapes: float32 [3, N, 3]: as in the picture, upright with expression, upright and neutral.
         pose: which of the shapes is shown from the sides (1 or 2).
-        texture: uint8 [h, w, 3], row 0 is v = 1.
+        texture: uint8 [h, w, 3], row 0 is v = 1; sides up to TEXTURE_SIDE.
         context: float32 [23], the face and the cameras of both crops, as `align` gives them.
         crop: uint8 [3, 512, 512], the larger crop.
 
@@ -186,8 +188,6 @@ def _clay(seen: Seen) -> F32:
 
 def _skin(seen: Seen, texture: U8) -> F32:
     """The texture where the rays met it, slightly shaded; float32 [n, 3] sRGB."""
-    if texture.shape[0] > PANEL * OVERSAMPLING:
-        texture = _u8(cv2.resize(texture, (PANEL * OVERSAMPLING,) * 2, interpolation=cv2.INTER_AREA))
     rows, cols = texture.shape[:2]
     # remap wants coordinates in two dimensions, both below 32768.
     count, width = len(seen.uv), 1024
