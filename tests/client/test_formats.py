@@ -145,6 +145,11 @@ def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["face.glb"]
 
 
+def test_files_get_the_rights_that_any_new_file_has(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"")
+    assert write_whole(tmp_path / "face.bin", b"x").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_folders_are_made_and_files_replaced(tmp_path: Path) -> None:
     target = tmp_path / "a" / "b" / "face.bin"
     write_whole(target, b"old")

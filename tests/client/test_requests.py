@@ -170,6 +170,13 @@ def test_without_a_tag_the_status_decides(status: str, words: str, kind: type[Fa
     assert error.message
 
 
+def test_the_traceback_of_a_model_is_left_out() -> None:
+    words = (
+        "Failed to process the request(s) for model 'align_0_0', message: ValueError: no\n\nAt:\n  model.py(5): one\n"
+    )
+    assert str(error_from("INTERNAL", words)).endswith("ValueError: no")
+
+
 def test_http_statuses_mean_the_same() -> None:
     assert type(error_from_http(400, "x [NoFace] None. Look.")) is NoFace
     assert type(error_from_http(503, "Exceeds maximum queue size")) is Overloaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from face3d_client import (
     Timeout,
 )
 
-from server.embedded import EmbeddedServer
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in, synthetic
 from tests.client.conftest import url_of
 
@@ -126,6 +127,20 @@ def test_the_server_tells_who_it_is_and_what_is_loaded(client: Face3DClient) -> 
     ]
     assert client.ready()
     client.wait_ready(5)
+
+
+@both
+def test_a_server_without_the_service_is_not_ready(tmp_path: Path, protocol: Protocol) -> None:
+    repository = stand_in.build(tmp_path / "repository")
+    shutil.rmtree(repository / "reconstruct")
+    with (
+        EmbeddedServer(on_free_ports(ServerOptions(repository=repository))) as server,
+        Face3DClient(url_of(server, protocol), protocol=protocol, retry=Retry(attempts=1)) as client,
+    ):
+        assert not client.ready()
+        with pytest.raises(ServerUnavailable, match="reconstruct"):
+            client.reconstruct_all(b"picture")
+        assert client.reconstruct(b"picture").score > 0.9
 
 
 def test_a_closed_client_says_so(stand_in_server: EmbeddedServer) -> None:

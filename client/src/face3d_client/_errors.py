@@ -181,7 +181,9 @@ def error_from(status: str, message: str) -> Face3DError:
     if tagged is not None:
         cls = _TAGGED[tagged[1]]
         return cls(tagged[2].strip(), status=status, retryable=retryable and issubclass(cls, ServiceError))
-    words = _REQUEST_ID.sub("", message).strip() or f"the server answered {status} without a word"
+    # An exception that a Python model did not catch arrives with its traceback; the sentence is before that.
+    words = _REQUEST_ID.sub("", message).partition("\n\nAt:\n")[0].strip()
+    words = words or f"the server answered {status} without a word"
     if "message larger than max" in words:  # gRPC says RESOURCE_EXHAUSTED, but waiting does not help
         return ImageTooLarge(f"{words}. Send a smaller file.", status=status)
     cls = _BY_STATUS.get(status, ServerUnavailable)
