@@ -77,7 +77,7 @@ class Limits:
     """What is refused from the header. Bytes of the file, pixels of the picture."""
 
     max_bytes: int = 32 << 20
-    max_pixels: int = 64_000_000
+    max_pixels: int = 65_000_000
 
 
 @dataclass(frozen=True)
