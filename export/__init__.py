@@ -1,0 +1,1 @@
+"""From weights to a gated, versioned model of the Triton repository: see `python -m export --help`."""

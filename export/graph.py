@@ -48,8 +48,27 @@ def onnx_from_module(
             dynamo=False,
         )
         model = onnx.load(str(file))
+        results = module(*example)
     model.ir_version = IR_VERSION
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    shapes = [value.shape for value in (*example, *([results] if isinstance(results, Tensor) else results))]
+    for value, shape in zip((*model.graph.input, *model.graph.output), shapes, strict=True):
+        # The tracer loses sizes that it meets as computed numbers.
+        set_shape(value, [BATCH, *shape[1:]])
     onnx.checker.check_model(model)
     return model
+
+
+def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> None:
+    """Give a tensor of the graph's interface its shape; a string is a free axis of that name."""
+    dims = value.type.tensor_type.shape
+    del dims.dim[:]
+    for size in shape:
+        if isinstance(size, str):
+            dims.dim.add().dim_param = size
+        else:
+            dims.dim.add().dim_value = int(size)
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    """The shape of a tensor of the graph's interface; free axes by their name."""
+    return [dim.dim_param or int(dim.dim_value) for dim in value.type.tensor_type.shape.dim]

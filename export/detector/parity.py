@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from export.detector import reference
 from export.detector.cascade import Detector, example_inputs
@@ -140,11 +141,9 @@ def pictures_in(folder: Path, limit: int | None = None) -> list[Path]:
 
 
 def load_picture(path: Path) -> Picture:
-    """RGB [h,w,3]."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError(f"{path} is not a picture")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    """RGB [h,w,3], upright."""
+    with Image.open(path) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 def mosaics(files: list[Path], count: int) -> Iterator[tuple[str, Picture]]:

@@ -1,0 +1,112 @@
+"""`python -m export`: from weights to a gated, versioned model of the Triton repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.errors import ExportError
+
+DESCRIPTION = """\
+Turn weights into a version of the Triton model repository: trace, clean, convert, gate, write.
+
+Nothing enters the repository that has not passed its gate against float32. Without --version the checkout's own
+version 1 is made, and made anew when what it is made of has changed; a version asked for by number is never
+overwritten. Exit code 2: something is wrong, one sentence says what, and nothing was written.
+"""
+EXAMPLES = """\
+examples:
+  python -m export all                                  what `make export` does
+  python -m export all --target cpu --precision int8    INT8 wherever its gate lets it pass
+  python -m export regressor --weights net.pth --face-model bfm.npz --version 2
+  python -m export all --target tensorrt --precision fp16 --dry-run
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m export",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("network", choices=["detector", "regressor", "texture", "all"], help="what to export")
+    result.add_argument(
+        "--target", choices=["cpu", "tensorrt"], default="cpu", help="where it will run (default: cpu, ONNX Runtime)"
+    )
+    result.add_argument(
+        "--precision",
+        choices=["fp32", "fp16", "int8"],
+        help="default: for a CPU the fastest that passes its gate, for TensorRT fp16",
+    )
+    result.add_argument("--version", type=_version, metavar="N", help="number of the version folder (default: 1)")
+    result.add_argument(
+        "--weights", type=Path, metavar="PATH", help="weights of the one network (default: those in weights/)"
+    )
+    result.add_argument(
+        "--face-model", type=Path, metavar="PATH", help="face model, .npz (default: weights/face_model.npz)"
+    )
+    result.add_argument("--repository", type=Path, metavar="DIR", help="default: model_repository/ of this checkout")
+    result.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="photographs to calibrate INT8 with (default: committed ranges)"
+    )
+    result.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0: all there, 2: one sentence on stderr says what is wrong."""
+    options = parser().parse_args(arguments)
+    if options.network == "all" and options.weights is not None:
+        print("--weights belongs to one network: name it instead of 'all'.", file=sys.stderr)
+        return 2
+    start = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
+
+    try:
+        _run(options, say)
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace, say: object) -> None:
+    # Heavy imports only when there is work: `--help` must come at once.
+    from export.build import REPOSITORY, Order, Workshop, build, write_topology
+
+    assert callable(say)
+    everything = options.network == "all"
+    order = Order(
+        target=options.target,
+        precision=options.precision,
+        version=options.version,
+        weights=options.weights,
+        face_model=options.face_model,
+        repository=options.repository or REPOSITORY,
+        pictures=options.pictures,
+        dry_run=options.dry_run,
+        strict=not everything,
+    )
+    workshop = Workshop(order, say)
+    names = ["detector", "regressor", "texture"] if everything else [options.network]
+    for name in names:
+        build(name, order, workshop)
+    if "regressor" in names or "texture" in names:
+        write_topology(order, workshop)
+
+
+def _version(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a version is a whole number of at least 1, not '{text}'")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

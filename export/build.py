@@ -1,0 +1,345 @@
+"""From weights to a version folder: trace, clean, convert, gate, write. One network at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from export import calibration, gate
+from export.errors import ExportError
+from export.face_model import FaceModel, FaceModelError
+from export.fp16 import to_fp16
+from export.graph import OPSET
+from export.int8 import Range, Scheme, quantised_tensors, to_int8
+from export.networks import FACE_MODEL, NETWORKS, ROOT, Network
+from export.samples import Sample, built_in_portraits, samples_of, varied_portraits
+from export.session import Feed, Session
+from export.surgery import Size
+from export.versions import (
+    OWN_VERSION,
+    code_digest,
+    free_to_write,
+    read_sidecar,
+    sha256,
+    staged,
+    up_to_date,
+    write_sidecar,
+)
+
+Target = Literal["cpu", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
+Say = Callable[[str], None]
+
+REPOSITORY = ROOT / "model_repository"
+MODEL_FILE = "model.onnx"
+GATE_SAMPLES = 16
+CALIBRATION_SAMPLES = 96
+"""Variations of the built-in portraits when ranges have to be made on the spot; about half a minute."""
+TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for. None means the default: see `python -m export --help`."""
+
+    target: Target = "cpu"
+    precision: Precision | None = None
+    version: int | None = None
+    weights: Path | None = None
+    face_model: Path | None = None
+    repository: Path = REPOSITORY
+    pictures: Path | None = None
+    dry_run: bool = False
+    strict: bool = True
+    """A precision that fails its gate is an error; otherwise the next higher one is taken."""
+
+
+@dataclass
+class Workshop:
+    """What several networks of one order share, made when it is first needed."""
+
+    order: Order
+    say: Say
+    graphs: dict[str, onnx.ModelProto] = field(default_factory=dict)
+
+    @cached_property
+    def face_model(self) -> FaceModel:
+        """The face model that goes into regressor, texture and topology."""
+        path = self.order.face_model or FACE_MODEL
+        try:
+            return FaceModel.load(path)
+        except FaceModelError as error:
+            raise ExportError(str(error)) from error
+
+    @cached_property
+    def find(self) -> Callable[..., Any]:
+        """The detector as a function, in float32."""
+        session = Session(self.plain("detector", None))
+        return lambda canvas, geometry: session({"canvas": canvas, "geometry": geometry})["faces"]
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """What the gate looks at: the built-in portraits and variations of them."""
+        return samples_of(varied_portraits(GATE_SAMPLES, seed=7), self.find)
+
+    def plain(self, name: str, weights: Path | None) -> onnx.ModelProto:
+        """The float32 graph after surgery."""
+        if name not in self.graphs:
+            network = NETWORKS[name]
+            face_model = self.face_model if network.needs_face_model else None
+            traced = network.traced(weights, face_model)
+            cleaned = network.cleaned(traced)
+            before, after = Size.of(traced), Size.of(cleaned)
+            self.say(
+                f"{name}: traced and cleaned, {before.nodes} -> {after.nodes} nodes, "
+                f"{before.bytes / 1e6:.1f} -> {after.bytes / 1e6:.1f} MB"
+            )
+            self.graphs[name] = cleaned
+        return self.graphs[name]
+
+    def feeds(self, name: str, samples: Sequence[Sample]) -> list[Feed]:
+        """Inputs of a network for samples; the texture network's shapes come from the regressor."""
+        shapes: list[Feed] = [{} for _ in samples]
+        if name == "texture":
+            own = None if self.order.weights and NETWORKS[name].name == "texture" else self.order.weights
+            regressor = Session(self.plain("regressor", own))
+            shapes = [regressor({"crop": sample.crop, "context": sample.context}) for sample in samples]
+        return [NETWORKS[name].feed(sample, shape) for sample, shape in zip(samples, shapes, strict=True)]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A graph that passed its gate."""
+
+    precision: Precision
+    graph: onnx.ModelProto
+    verdict: gate.Verdict
+    calibration: dict[str, Any] | None = None
+
+
+def build(name: str, order: Order, workshop: Workshop) -> Path:
+    """Make one network's version and return its folder. What is there and made of the same is left alone.
+
+    Raises:
+        ExportError: something is missing or wrong, the version exists, or the gate refused the variant.
+    """
+    network, say = NETWORKS[name], workshop.say
+    weights = order.weights or network.weights
+    folder = order.repository / name / str(order.version or OWN_VERSION)
+    key = key_of(network, weights, order, workshop)
+    if up_to_date(folder, MODEL_FILE, key):
+        say(f"{name}: version {folder.name} is already there")
+        return folder
+    own = order.version is None and order.weights is None and order.face_model is None
+    free_to_write(folder, MODEL_FILE, own)
+    if order.dry_run:
+        say(f"{name}: would write {folder / MODEL_FILE}: {_plan(name, order)}")
+        return folder
+    plain = workshop.plain(name, order.weights)
+    feeds = workshop.feeds(name, workshop.samples)
+    variant = best_variant(name, plain, feeds, order, workshop)
+    with staged(folder) as staging:
+        onnx.save(variant.graph, staging / MODEL_FILE)
+        write_sidecar(staging, _sidecar(network, weights, key, plain, variant, workshop))
+    write_warmup(order.repository / name, feeds[0])
+    say(f"{name}: wrote version {folder.name}, {variant.precision}, {Size.of(variant.graph).bytes / 1e6:.1f} MB")
+    return folder
+
+
+def key_of(network: Network, weights: Path, order: Order, workshop: Workshop) -> dict[str, Any]:
+    """What a version is made of; two equal keys give the same version."""
+    if not weights.exists():
+        raise ExportError(f"The weights {weights} are not there: name them with --weights, or run `make setup`.")
+    return {
+        "weights": sha256(weights),
+        "face_model": workshop.face_model.fingerprint if network.needs_face_model else None,
+        "code": code_digest(),
+        "target": order.target,
+        "precision": order.precision,
+        "tools": {tool: installed(tool) for tool in TOOLS},
+    }
+
+
+def ladder(name: str, order: Order) -> list[Precision]:
+    """Precisions to try on a CPU, best first. float16 is no faster on any CPU that ONNX Runtime knows."""
+    if order.precision is not None:
+        return [order.precision] if order.strict or order.precision == "fp32" else [order.precision, "fp32"]
+    return ["fp32"] if name == "detector" else ["int8", "fp32"]
+
+
+def best_variant(name: str, plain: onnx.ModelProto, feeds: list[Feed], order: Order, workshop: Workshop) -> Variant:
+    """The first precision of the ladder that passes lint and gate."""
+    refusal = ""
+    for precision in ladder(name, order):
+        variant = _variant(name, plain, feeds, precision, order, workshop)
+        workshop.say(f"{name}: {precision}: {variant.verdict}")
+        if variant.verdict.passed:
+            return variant
+        refusal = f"The {precision} variant of the {name} was refused: {variant.verdict}. Nothing was written."
+        if precision != "fp32":
+            workshop.say(f"{name}: {precision} is refused")
+    raise ExportError(refusal)
+
+
+def _variant(
+    name: str, plain: onnx.ModelProto, feeds: list[Feed], precision: Precision, order: Order, workshop: Workshop
+) -> Variant:
+    made_from: dict[str, Any] | None = None
+    if precision == "fp32":
+        graph = plain
+        verdict = gate.judge_itself(graph, feeds)
+    elif precision == "fp16":
+        graph = to_fp16(plain)
+        verdict = gate.judge(name, plain, graph, feeds)
+    else:
+        bounds, made_from = ranges(name, plain, order, workshop)
+        graph = to_int8(plain, bounds, Scheme.U8S8)
+        verdict = gate.judge(name, plain, graph, feeds)
+    problem = gate.lint(graph)
+    if problem is not None:
+        raise ExportError(f"polygraphy's lint refuses the {precision} graph of the {name}: {problem}")
+    return Variant(precision, graph, verdict, made_from)
+
+
+def ranges(
+    name: str, plain: onnx.ModelProto, order: Order, workshop: Workshop
+) -> tuple[dict[str, Range], dict[str, Any]]:
+    """Calibrated ranges: the committed ones if they belong to these weights, else made here and now."""
+    weights = sha256(order.weights or NETWORKS[name].weights)
+    path = calibration.FOLDER / f"{name}.json"
+    if order.pictures is None and path.is_file():
+        kept = calibration.Ranges.load(path)
+        if kept.weights == weights:
+            return kept.bounds[kept.chosen], {"samples": kept.samples, "source": kept.source, "method": kept.chosen}
+        workshop.say(f"{name}: the committed ranges belong to other weights; calibrating anew")
+    made = calibrate(name, plain, order, workshop)
+    return made.bounds[made.chosen], {"samples": made.samples, "source": made.source, "method": made.chosen}
+
+
+def calibrate(name: str, plain: onnx.ModelProto, order: Order, workshop: Workshop) -> calibration.Ranges:
+    """Ranges from the photographs of a folder, or from variations of the built-in portraits where there is none."""
+    import onnx_graphsurgeon as gs
+
+    from export.detector.parity import load_picture, pictures_in
+
+    if order.pictures is not None:
+        files = pictures_in(order.pictures, limit=512)
+        if not files:
+            raise ExportError(f"There are no pictures in {order.pictures}.")
+        source = f"{len(files)} photographs of a folder named {order.pictures.name}"
+        samples = samples_of(((file.name, load_picture(file)) for file in files), workshop.find)
+    else:
+        source = "variations of two public-domain portraits, for want of photographs (--pictures FOLDER)"
+        samples = samples_of(varied_portraits(CALIBRATION_SAMPLES), workshop.find)
+    workshop.say(f"{name}: calibrating with {len(samples)} faces: {source}")
+    tensors = quantised_tensors(gs.import_onnx(plain))
+    bounds = calibration.calibrate(plain, tensors, workshop.feeds(name, samples))
+    return calibration.Ranges(sha256(order.weights or NETWORKS[name].weights), len(samples), source, bounds)
+
+
+def write_warmup(model: Path, feed: Feed) -> None:
+    """The raw input files that `model_warmup` of the configuration names: one real sample, without the batch axis."""
+    folder = model / "warmup"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in feed.items():
+        temporary = folder / f".{name}"
+        temporary.write_bytes(np.ascontiguousarray(value[0]).tobytes())
+        temporary.rename(folder / name)
+
+
+def write_topology(order: Order, workshop: Workshop) -> Path | None:
+    """`topology.npz` for the model `postprocess`: triangles, UV, landmarks and the fingerprint of the face model.
+
+    The version folder of a Python model is its code. Where the newest one has no topology yet, or the checkout's own
+    face model changed, the file is put there; for another face model a new version is made with a copy of the code.
+    """
+    model = workshop.face_model
+    folder = order.repository / "postprocess"
+    versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+    if not versions:
+        return None
+    newest = folder / str(versions[-1])
+    wanted = folder / str(order.version) if order.version is not None else newest
+    path = wanted / "topology.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as kept:
+            if int(kept["fingerprint"][0]) == model.fingerprint:
+                return path
+        if order.version is not None or order.face_model is not None:
+            raise ExportError(
+                f"Version {wanted.name} of the model 'postprocess' holds the topology of another face model; a version "
+                "is never overwritten: choose another number with --version."
+            )
+    if order.dry_run:
+        workshop.say(f"topology: would write {path}")
+        return path
+    if wanted.is_dir():
+        _save_topology(path, model)
+    else:
+        with staged(wanted) as staging:
+            for source in newest.glob("*.py"):
+                shutil.copy2(source, staging / source.name)
+            _save_topology(staging / "topology.npz", model)
+    workshop.say(f"topology: wrote {path} ({len(model.mean)} vertices, {len(model.triangles)} triangles)")
+    return path
+
+
+def _save_topology(path: Path, model: FaceModel) -> None:
+    temporary = path.with_name(".topology.npz")
+    np.savez_compressed(
+        temporary,
+        triangles=model.triangles,
+        uv=model.uv,
+        landmarks=model.landmarks,
+        fingerprint=np.array([model.fingerprint], np.int64),
+        name=np.array(model.name),
+    )
+    temporary.rename(path)
+
+
+def _plan(name: str, order: Order) -> str:
+    steps = ladder(name, order)
+    return f"{' or, if its gate refuses that, '.join(steps)}, opset {OPSET}, for {order.target}"
+
+
+def _sidecar(
+    network: Network,
+    weights: Path,
+    key: dict[str, Any],
+    plain: onnx.ModelProto,
+    variant: Variant,
+    workshop: Workshop,
+) -> dict[str, Any]:
+    face_model = None
+    if network.needs_face_model:
+        model = workshop.face_model
+        face_model = {
+            "name": model.name,
+            "fingerprint": model.fingerprint,
+            "vertices": len(model.mean),
+            "licence": model.licence,
+        }
+    return {
+        "key": key,
+        "network": network.name,
+        "precision": variant.precision,
+        "opset": OPSET,
+        "weights": {"file": weights.name, "sha256": key["weights"]},
+        "face_model": face_model,
+        "calibration": variant.calibration,
+        "gate": variant.verdict.as_dict(),
+        "gate_samples": f"{len(workshop.samples)} faces: two public-domain portraits and variations of them",
+        "size": {"fp32": vars(Size.of(plain)), "written": vars(Size.of(variant.graph))},
+        "tools": key["tools"],
+    }
+
+
+__all__ = ["Order", "Workshop", "build", "built_in_portraits", "read_sidecar", "write_topology"]

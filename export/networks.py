@@ -1,0 +1,126 @@
+"""The three networks of the repository: how each is loaded, traced, fed and compared.
+
+A `Network` is all that the rest of `export/` knows of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from torch import Tensor, nn
+
+from export.detector.cascade import Detector
+from export.detector.cascade import example_inputs as detector_inputs
+from export.detector.weights import default_weights
+from export.errors import ExportError
+from export.face_model import FaceModel
+from export.graph import onnx_from_module
+from export.samples import Sample
+from export.session import Feed
+from export.surgery import clean
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "weights"
+FACE_MODEL = WEIGHTS / "face_model.npz"
+Loader = Callable[[Path | None, FaceModel | None], tuple[nn.Module, tuple[Tensor, ...]]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of `detector`, `regressor`, `texture`.
+
+    Attributes:
+        name: of the model in the repository.
+        weights: where the default weights are.
+        inputs, outputs: names by the contract, in the order of the module's arguments and results.
+        load: weights and face model -> module and example inputs.
+        open_axes: output -> axis over the vertices, which the configuration leaves open.
+        feed: a sample (and the regressor's result for it) -> the network's inputs.
+        needs_face_model: whether the graph holds a face model.
+    """
+
+    name: str
+    weights: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    load: Loader
+    feed: Callable[[Sample, Feed], Feed]
+    open_axes: Mapping[str, int] = field(default_factory=dict)
+    needs_face_model: bool = True
+
+    def traced(self, weights: Path | None, face_model: FaceModel | None) -> onnx.ModelProto:
+        """The graph as the tracer writes it, without surgery."""
+        module, example = self.load(weights, face_model)
+        return onnx_from_module(module, example, self.inputs, self.outputs)
+
+    def cleaned(self, traced: onnx.ModelProto) -> onnx.ModelProto:
+        """The graph after surgery."""
+        return clean(traced, self.open_axes)
+
+
+def _load_detector(weights: Path | None, _face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Detector.load(weights or default_weights()), detector_inputs()
+
+
+def _load_regressor(weights: Path | None, face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    from export.regressor import Regressor, example_inputs
+
+    assert face_model is not None
+    path = weights or WEIGHTS / "regressor.safetensors"
+    if not path.is_file():
+        raise ExportError(f"The regressor's weights {path} are not there: name them with --weights.")
+    return Regressor.load(path, face_model), example_inputs()
+
+
+def _load_texture(weights: Path | None, face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    from export.texture import TextureNet, example_inputs  # type: ignore[import-not-found,unused-ignore]
+
+    assert face_model is not None
+    path = weights or WEIGHTS / "texture.safetensors"
+    return TextureNet.load(path, face_model), example_inputs(face_model)
+
+
+NETWORKS = {
+    "detector": Network(
+        name="detector",
+        weights=default_weights(),
+        inputs=Detector.INPUTS,
+        outputs=Detector.OUTPUTS,
+        load=_load_detector,
+        feed=lambda sample, _shapes: {"canvas": sample.canvas, "geometry": sample.geometry},
+        needs_face_model=False,
+    ),
+    "regressor": Network(
+        name="regressor",
+        weights=WEIGHTS / "regressor.safetensors",
+        inputs=("crop", "context"),
+        outputs=(
+            "shapes",
+            "fingerprint",
+            "coefficients",
+            "vertices",
+            "vertices_neutral",
+            "landmarks",
+            "landmarks_3d",
+            "face_model",
+        ),
+        load=_load_regressor,
+        feed=lambda sample, _shapes: {"crop": sample.crop, "context": sample.context},
+        open_axes={"shapes": 2, "vertices": 1, "vertices_neutral": 1},
+    ),
+    "texture": Network(
+        name="texture",
+        weights=WEIGHTS / "texture.safetensors",
+        inputs=("crop_hd", "shapes", "context"),
+        outputs=("texture", "visibility"),
+        load=_load_texture,
+        feed=lambda sample, shapes: {
+            "crop_hd": sample.crop_hd,
+            "shapes": shapes["shapes"],
+            "context": sample.context,
+        },
+    ),
+}

@@ -1,0 +1,124 @@
+"""Real inputs for the networks, made the way the service makes them: canvases, and crops by the served alignment.
+
+They calibrate INT8, feed the gates, and are what a model is warmed up with. Two public-domain portraits come with
+scikit-image and matplotlib and are always there; more photographs are better and are taken where a folder is given.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.detector.parity import canvas_of, load_picture
+from export.errors import ExportError
+
+Picture = NDArray[np.uint8]
+ROOT = Path(__file__).resolve().parents[1]
+THRESHOLD = 0.9
+"""Score a face needs to become a sample: what calibrates or judges a network should be a face beyond doubt."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One face as the networks see it, each array with a batch axis of 1 (see the contract for the shapes)."""
+
+    name: str
+    canvas: NDArray[np.uint8]
+    geometry: NDArray[np.float32]
+    crop: NDArray[np.uint8]
+    crop_hd: NDArray[np.uint8]
+    context: NDArray[np.float32]
+
+
+class Finder(Protocol):
+    """The detector: canvas [1,3,512,512] and geometry [1,6] -> faces [1,16,15]."""
+
+    def __call__(self, canvas: NDArray[np.uint8], geometry: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Find the faces of one picture."""
+        ...
+
+
+def served_alignment() -> ModuleType:
+    """The alignment that the service runs: the module in the newest version folder of the model `align`."""
+    folder = ROOT / "model_repository" / "align"
+    versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    path = folder / str(versions[-1]) / "alignment.py"
+    spec = importlib.util.spec_from_file_location("served_alignment", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def sample_of(name: str, picture: Picture, find: Finder) -> Sample | None:
+    """The best face of an RGB picture [h,w,3], or None where there is none beyond doubt."""
+    alignment = served_alignment()
+    canvas, geometry = canvas_of(picture)
+    face = find(canvas[None], geometry[None])[0, 0]
+    if face[4] < THRESHOLD:
+        return None
+    height, width = picture.shape[:2]
+    camera = alignment.fit(face[5:].reshape(5, 2), height)
+    windows = [alignment.window(camera, (width, height), size) for size in (224, 512)]
+    if any(max(window.width, window.height) > 20_000 for window in windows):
+        return None  # points that collapsed: the crop would be a few pixels blown up
+    crop, crop_hd = (_planes(alignment.cut(picture, window)) for window in windows)
+    cameras: list[Any] = [number for window in windows for number in window.camera((width, height))]
+    context = np.concatenate([face, np.array(cameras, np.float32)])[None]
+    return Sample(name, canvas[None], geometry[None], crop, crop_hd, context.astype(np.float32))
+
+
+def samples_of(pictures: Iterable[tuple[str, Picture]], find: Finder) -> list[Sample]:
+    """The faces of many pictures; pictures without one are left out."""
+    return [sample for name, picture in pictures if (sample := sample_of(name, picture, find)) is not None]
+
+
+def built_in_portraits() -> list[tuple[str, Picture]]:
+    """Eileen Collins (NASA) and Grace Hopper (US Navy): public domain, installed with scikit-image and matplotlib."""
+    files = [
+        ("astronaut", "skimage", ("data", "astronaut.png")),
+        ("grace_hopper", "matplotlib", ("mpl-data", "sample_data", "grace_hopper.jpg")),
+    ]
+    portraits = []
+    for name, package, parts in files:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ExportError(f"The package {package} is missing, which holds a test portrait: run `make setup`.")
+        portraits.append((name, load_picture(Path(spec.origin).parent.joinpath(*parts))))
+    return portraits
+
+
+def varied_portraits(count: int, seed: int = 0) -> Iterator[tuple[str, Picture]]:
+    """The built-in portraits turned, shifted, mirrored and lit differently: what there is without photographs."""
+    portraits = built_in_portraits()
+    chance = np.random.default_rng(seed)
+    for index in range(count):
+        name, picture = portraits[index % len(portraits)]
+        yield f"{name}, variation {index // len(portraits)}", vary(picture, chance) if index >= 2 else picture
+
+
+def vary(picture: Picture, chance: np.random.Generator) -> Picture:
+    """One random variation: mirrored or not, turned up to 20 degrees, 0.7 to 1.3 in size, other gamma, tint, blur."""
+    height, width = picture.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), chance.uniform(-20, 20), chance.uniform(0.7, 1.3))
+    turned = cv2.warpAffine(picture, turn, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101)
+    if chance.random() < 0.5:
+        turned = turned[:, ::-1]
+    light = (turned / 255.0) ** chance.uniform(0.6, 1.6) * chance.uniform(0.8, 1.1, 3)
+    blurred = cv2.GaussianBlur(light, (0, 0), chance.uniform(0.3, 1.5))
+    return np.ascontiguousarray((blurred.clip(0, 1) * 255).astype(np.uint8))
+
+
+def _planes(crop: Picture) -> Picture:
+    return np.ascontiguousarray(crop.transpose(2, 0, 1))[None]

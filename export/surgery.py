@@ -1,0 +1,107 @@
+"""What is done to every traced graph before it is gated: ONNX GraphSurgeon folds, strips, names and frees an axis.
+
+The tracer leaves thousands of nodes that compute constants and shapes; folding them makes a graph load faster and
+read like the network it is. Vertex counts are constants in a traced graph, but the repository's configurations leave
+that axis open (-1) so that one configuration serves any face model; `free_axis` opens it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from export.graph import BATCH, IR_VERSION, set_shape, shape_of
+
+VERTICES = "vertices"
+"""Name of the axis that runs over the vertices of a face model."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a graph is."""
+
+    nodes: int
+    bytes: int
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Size:
+        """Count the nodes and the serialised bytes."""
+        return cls(len(model.graph.node), model.ByteSize())
+
+
+def clean(model: onnx.ModelProto, open_axes: Mapping[str, int] | None = None) -> onnx.ModelProto:
+    """Fold constants, drop what nothing uses, sort, and strip what the tracer wrote down for debugging.
+
+    Args:
+        model: a traced graph; not changed.
+        open_axes: output name -> axis that must be free although its size is known (the vertices).
+
+    Returns:
+        A checked graph with the same interface.
+    """
+    interface = {value.name: shape_of(value) for value in (*model.graph.input, *model.graph.output)}
+    graph = gs.import_onnx(model)
+    graph.fold_constants().cleanup().toposort()
+    for index, node in enumerate(graph.nodes):
+        # The tracer's names are paths through the Python modules; short ones make reports and profiles readable.
+        node.name = f"{node.op}_{index}"
+    for name, axis in (open_axes or {}).items():
+        free_axis(graph, name, axis)
+        interface[name][axis] = VERTICES
+    graph.cleanup().toposort()
+    cleaned: onnx.ModelProto = gs.export_onnx(graph)
+    del cleaned.graph.value_info[:]
+    cleaned.graph.name = model.graph.name
+    cleaned.ir_version = IR_VERSION
+    cleaned.producer_name = "face3d export"
+    for value in (*cleaned.graph.input, *cleaned.graph.output):
+        set_shape(value, interface[value.name])
+    onnx.checker.check_model(cleaned)
+    return cleaned
+
+
+def free_axis(graph: gs.Graph, output: str, axis: int) -> None:
+    """Make one axis of an output free, although its size is a constant.
+
+    Triton holds an output's shape against the configuration exactly: -1 there asks for a free axis here. Naming the
+    axis is not enough, since the size is inferred again when the graph is loaded. So the output is reshaped to its
+    own shape with that size multiplied by min(batch, 1), which is 1 and which neither ONNX Runtime nor TensorRT
+    folds: both know the batch only when they run.
+    """
+    tensor = next(value for value in graph.outputs if value.name == output)
+    shape = list(tensor.shape)
+    inner = gs.Variable(f"{output}_sized", dtype=tensor.dtype, shape=shape)
+    for node in tensor.inputs:
+        node.outputs = [inner if value is tensor else value for value in node.outputs]
+    tensor.inputs.clear()
+
+    def variable(name: str) -> gs.Variable:
+        return gs.Variable(f"{output}_{name}", dtype=np.int64)
+
+    def constant(name: str, values: list[int]) -> gs.Constant:
+        return gs.Constant(f"{output}_{name}", np.array(values, np.int64))
+
+    batch, one, size, wanted = variable("batch"), variable("one"), variable("size"), variable("shape")
+    graph.nodes += [
+        gs.Node("Shape", f"{output}_shape_of", {"start": 0, "end": 1}, [graph.inputs[0]], [batch]),
+        gs.Node("Min", f"{output}_at_most_one", {}, [batch, constant("unit", [1])], [one]),
+        gs.Node("Mul", f"{output}_free", {}, [one, constant("count", [int(shape[axis])])], [size]),
+        gs.Node(
+            "Concat",
+            f"{output}_shape_all",
+            {"axis": 0},
+            [
+                batch,
+                *([constant("before", shape[1:axis])] if axis > 1 else []),
+                size,
+                *([constant("after", shape[axis + 1 :])] if axis + 1 < len(shape) else []),
+            ],
+            [wanted],
+        ),
+        gs.Node("Reshape", f"{output}_opened", {}, [inner, wanted], [tensor]),
+    ]
+    tensor.shape = [BATCH, *shape[1:axis], VERTICES, *shape[axis + 1 :]]
