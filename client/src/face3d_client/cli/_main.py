@@ -116,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     _picture_options(detect)
     command("models", _models, "list what the server has loaded", server)
     command("info", _info, "say who answers and whether it is ready", server)
+    ui = command("ui", _ui, "open a web page to try it in the browser", server)
+    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    ui.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    ui.add_argument("--no-browser", action="store_true", help="only print the address")
     command("serve", None, "start the server that comes with the repository (options: as for python -m server)")
     return parser
 
@@ -363,6 +367,26 @@ def _info(options: argparse.Namespace) -> int:
     print(f"server   {server.name} {server.version} at {client.endpoint}")
     print(f"service  {'ready' if ready else 'not ready: ' + (', '.join(missing) or 'loading')}")
     return ALL_DONE if ready else SOME_FAILED
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from face3d_client._ui import build_page
+
+    with _client(options) as client:
+        client.info(timeout=min(10.0, options.timeout))
+        try:
+            page = build_page(client)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"the page needs {error.name}, which is not installed: pip install 'face3d-client[ui]'."
+            ) from error
+        try:
+            page.launch(
+                server_name=options.host, server_port=options.port, inbrowser=not options.no_browser, show_error=True
+            )
+        finally:
+            page.studio.close()
+    return ALL_DONE
 
 
 def _serve(words: Sequence[str]) -> int:
