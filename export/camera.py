@@ -1,0 +1,41 @@
+"""The camera every part shares: HRN / Deep3DFaceRecon's, for a 224 px crop. Numpy and torch, batched.
+
+Camera frame in decimetres: x right, y up, z toward the camera, which stands at (0, 0, 10) and looks down -z.
+"""
+
+from __future__ import annotations
+
+import torch
+
+FOCAL = 1015.0  # pixels of a 224 px crop (field of view 12.6 degrees)
+CENTRE = 112.0
+DISTANCE = 10.0  # decimetres from camera to origin
+CROP = 224
+CROP_HD = 512
+
+
+def rotation(angle: torch.Tensor) -> torch.Tensor:
+    """Rotation matrices for row vectors, ``posed = shape @ R``.
+
+    Args:
+        angle: (B, 3) radians, pitch about x, yaw about y, roll about z.
+
+    Returns:
+        (B, 3, 3), the transpose of Rz Ry Rx (Deep3DFaceRecon, ``compute_rotation``).
+    """
+    x, y, z = angle.unbind(-1)
+    cx, sx, cy, sy, cz, sz = x.cos(), x.sin(), y.cos(), y.sin(), z.cos(), z.sin()
+    rows = [
+        torch.stack([cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz], -1),
+        torch.stack([cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz], -1),
+        torch.stack([-sy, sx * cy, cx * cy], -1),
+    ]
+    return torch.stack(rows, -2).transpose(-1, -2)
+
+
+def project(posed: torch.Tensor) -> torch.Tensor:
+    """Project camera-frame points (B, N, 3), decimetres, to (column, row) of the 224 px crop, (B, N, 2)."""
+    depth = DISTANCE - posed[..., 2]
+    column = FOCAL * posed[..., 0] / depth + CENTRE
+    row = (CROP - 1) - (FOCAL * posed[..., 1] / depth + CENTRE)
+    return torch.stack([column, row], -1)

@@ -1,0 +1,187 @@
+"""The regressor: a ResNet50 with seven heads (HRN / Deep3DFaceRecon) and the face model's decode in the same graph.
+
+State-dict names are those of the family's ``net_recon`` (``backbone.*``, ``final_layers.0..6.*``), so the default weights
+and the official checkpoints are read by the same code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from export.camera import CROP, project, rotation
+from export.face_model import COEFFICIENTS, FaceModel
+
+# Sizes of the seven 1x1 heads in file order; the last two (tx ty, tz) together are the translation.
+HEADS = (80, 64, 80, 3, 27, 2, 1)
+DECIMETRE_IN_MM = 100.0
+
+
+class Bottleneck(nn.Module):
+    """ResNet v1.5 bottleneck: stride on the 3x3 convolution."""
+
+    def __init__(self, channels: int, planes: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, planes * 4, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * 4)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels != planes * 4:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, planes * 4, 1, stride, bias=False), nn.BatchNorm2d(planes * 4)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Backbone(nn.Module):
+    """ResNet50 without its classifier: (B, 3, H, W) -> (B, 2048, 1, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        channels = 64
+        for index, (planes, blocks, stride) in enumerate(((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)), 1):
+            layer = []
+            for block in range(blocks):
+                layer.append(Bottleneck(channels, planes, stride if block == 0 else 1))
+                channels = planes * 4
+            setattr(self, f"layer{index}", nn.Sequential(*layer))
+
+    def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps after the stem and each of the four layers (the texture network's perceptual loss uses them)."""
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        maps = [x]
+        for index in range(1, 5):
+            x = getattr(self, f"layer{index}")(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stages(x)[-1].mean((2, 3), keepdim=True)
+
+
+class ReconstructionNet(nn.Module):
+    """``net_recon``: RGB 0..1 (B, 3, 224, 224) -> coefficients (B, 257)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.final_layers = nn.ModuleList(nn.Conv2d(2048, size, 1) for size in HEADS)
+        for head in self.final_layers:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        features = self.backbone(picture)
+        return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+
+
+class Decoded(NamedTuple):
+    """Shapes decoded from coefficients, decimetres. ``head``: with expression; ``neutral``: without; ``posed``: camera frame."""
+
+    posed: torch.Tensor
+    head: torch.Tensor
+    neutral: torch.Tensor
+
+
+class FaceDecoder(nn.Module):
+    """The face model as a layer: coefficients (B, 257) -> posed, expressive and neutral shapes (B, N, 3)."""
+
+    mean: torch.Tensor
+    identity: torch.Tensor
+    expression: torch.Tensor
+
+    def __init__(self, model: FaceModel) -> None:
+        super().__init__()
+        self.vertices = len(model.mean)
+        self.register_buffer("mean", torch.from_numpy(model.mean.reshape(1, -1).copy()))
+        self.register_buffer("identity", torch.from_numpy(model.identity.reshape(80, -1).copy()))
+        self.register_buffer("expression", torch.from_numpy(model.expression.reshape(64, -1).copy()))
+
+    def forward(self, coefficients: torch.Tensor) -> Decoded:
+        neutral = self.mean + coefficients[:, COEFFICIENTS["identity"]] @ self.identity
+        head = neutral + coefficients[:, COEFFICIENTS["expression"]] @ self.expression
+        neutral, head = neutral.view(-1, self.vertices, 3), head.view(-1, self.vertices, 3)
+        turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
+        posed = head @ turn + coefficients[:, None, COEFFICIENTS["translation"]]
+        return Decoded(posed, head, neutral)
+
+
+class Regressor(nn.Module):
+    """What is exported: crop and camera in, everything about the face's shape out.
+
+    Inputs:
+        crop: (B, 3, 224, 224) uint8 RGB.
+        context: (B, 23) float32, 15 numbers of the face and 8 of the camera (see `ARCHITECTURE.md`, tensor table).
+
+    Outputs, in the order of ``OUTPUTS``:
+        shapes (B, 3, N, 3) dm: posed, head frame with expression, head frame neutral; coefficients (B, 257);
+        vertices (B, N, 3) mm posed; vertices_neutral (B, N, 3) mm; landmarks (B, 68, 2) source pixels;
+        landmarks_3d (B, 68, 3) mm posed; face_model and fingerprint (B, 1) int64.
+    """
+
+    OUTPUTS = (
+        "shapes",
+        "fingerprint",
+        "coefficients",
+        "vertices",
+        "vertices_neutral",
+        "landmarks",
+        "landmarks_3d",
+        "face_model",
+    )
+    landmark_index: torch.Tensor
+    fingerprint: torch.Tensor
+
+    def __init__(self, net: nn.Module, model: FaceModel) -> None:
+        super().__init__()
+        self.net = net
+        self.decoder = FaceDecoder(model)
+        self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
+        self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
+
+    @classmethod
+    def load(cls, weights: Path, model: FaceModel) -> Regressor:
+        """Read ``net_recon`` weights (safetensors, any float type) strictly."""
+        net = ReconstructionNet()
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
+        return cls(net, model).eval()
+
+    def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        coefficients = self.net(crop.float() / 255.0)
+        decoded = self.decoder(coefficients)
+        posed_landmarks = decoded.posed[:, self.landmark_index]
+        # camera = (scale x, scale y, origin x, origin y) of the 224 px crop in source pixels
+        landmarks = project(posed_landmarks) * context[:, None, 15:17] + context[:, None, 17:19]
+        fingerprint = self.fingerprint.expand(crop.shape[0], 1)
+        return (
+            torch.stack([decoded.posed, decoded.head, decoded.neutral], 1),
+            fingerprint,
+            coefficients * 1.0,
+            decoded.posed * DECIMETRE_IN_MM,
+            decoded.neutral * DECIMETRE_IN_MM,
+            landmarks,
+            posed_landmarks * DECIMETRE_IN_MM,
+            fingerprint * 1,
+        )
+
+
+def example_inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs of the right shapes and types for tracing."""
+    context = torch.zeros(batch, 23)
+    context[:, 15:17] = 1.0
+    return torch.zeros(batch, 3, CROP, CROP, dtype=torch.uint8), context

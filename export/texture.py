@@ -1,0 +1,217 @@
+"""The texture network: from the 512 px crop and the posed shape to a complete UV texture, in one graph.
+
+Sampling needs no rasteriser: which triangle lies under a texel never changes, so positions and normals are gathered through
+a table. What the picture does not show (turned away, or hidden behind the nose) is filled from the other side of the face,
+then by diffusion, then corrected by a light U-Net; what it shows well is left as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from export.camera import CROP_HD, DISTANCE, project
+from export.face_model import FaceModel
+from export.uv_table import adjacency, texels
+
+SIZE = 512  # texels a side
+TABLE = 256  # positions are gathered at this size and interpolated: a mesh edge is about 6 texels of 512 long
+DEPTH_GRID = 112  # cells of two crop pixels; finer ones would leave holes between the splatted texels
+# Cosine between normal and view: below the first a texel is unseen, above the second fully seen.
+GRAZING, FACING = 0.12, 0.42
+# Decimetres behind the nearest surface of its cell: up to the first a texel is seen, from the second on hidden.
+# A cell is 2 mm wide, so a surface at 75 degrees varies by 7 mm inside one.
+TOUCHING, BEHIND = 0.07, 0.14
+
+
+def _smoothstep(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    t = ((x - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+class UVSampler(nn.Module):
+    """Picture -> UV space: colour (B, 3, 512, 512) in 0..1 and visibility (B, 1, 512, 512) in 0..1."""
+
+    vertices: torch.Tensor
+    weights: torch.Tensor
+    around: torch.Tensor
+    triangles: torch.Tensor
+
+    def __init__(self, model: FaceModel) -> None:
+        super().__init__()
+        triangles = model.triangles.astype(np.int64)
+        corners, weights = texels(TABLE, model.uv.astype(np.float64), triangles)
+        self.register_buffer("vertices", torch.from_numpy(corners.reshape(-1)))
+        self.register_buffer("weights", torch.from_numpy(weights).view(1, -1, 3, 1))
+        self.register_buffer("around", torch.from_numpy(adjacency(triangles, len(model.mean)).reshape(-1)))
+        self.register_buffer("triangles", torch.from_numpy(triangles.reshape(-1)))
+        self.count = len(model.mean)
+
+    def normals(self, posed: torch.Tensor) -> torch.Tensor:
+        """Unit vertex normals (B, N, 3), area-weighted."""
+        corners = posed.index_select(1, self.triangles).view(posed.shape[0], -1, 3, 3)
+        edge_a, edge_b = corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
+        (ax, ay, az), (bx, by, bz) = edge_a.unbind(-1), edge_b.unbind(-1)
+        faces = torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+        faces = F.pad(faces, (0, 0, 0, 1))  # the row that pads the table of neighbours
+        total = faces.index_select(1, self.around).view(posed.shape[0], self.count, -1, 3).sum(2)
+        return total / (total.square().sum(-1, keepdim=True) + 1e-20).sqrt()
+
+    def visibility(self, field: torch.Tensor) -> torch.Tensor:
+        """Seen share of every table texel (B, 1, T, T) from normals and a depth buffer of splatted texels.
+
+        Args:
+            field: (B, 8, T, T): column and row in the 224 px crop, posed position (3), normal (3).
+        """
+        place, position, normal = field[:, 0:2], field[:, 2:5], field[:, 5:8]
+        view = torch.cat([-position[:, 0:2], DISTANCE - position[:, 2:3]], 1)
+        cosine = (normal * view).sum(1) / view.square().sum(1).sqrt()
+        cell = (place * (DEPTH_GRID / 224)).floor().clamp(0, DEPTH_GRID - 1)
+        index = (cell[:, 1] * DEPTH_GRID + cell[:, 0]).long().flatten(1)
+        depth = position[:, 2].flatten(1)
+        empty = depth.new_full((1, DEPTH_GRID * DEPTH_GRID), -10.0).expand(depth.shape[0], -1)
+        nearest = empty.scatter_reduce(1, index, depth, "amax")
+        behind = nearest.gather(1, index) - depth
+        seen = _smoothstep(cosine, GRAZING, FACING).flatten(1) * (1 - _smoothstep(behind, TOUCHING, BEHIND))
+        return seen.view(-1, 1, TABLE, TABLE)
+
+    def forward(
+        self, crop_hd: torch.Tensor, posed: torch.Tensor, camera: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample the picture.
+
+        Args:
+            crop_hd: (B, 3, 512, 512) float, 0..255.
+            posed: (B, N, 3) decimetres, camera frame.
+            camera: (B, 8): scale x, y and origin x, y of the 224 px crop, then of the 512 px crop, in source pixels.
+        """
+        place = project(posed)
+        attributes = torch.cat([place, posed, self.normals(posed)], 2)
+        gathered = attributes.index_select(1, self.vertices).view(posed.shape[0], -1, 3, 8)
+        field = (gathered * self.weights).sum(2).transpose(1, 2).reshape(-1, 8, TABLE, TABLE)
+        seen = self.visibility(field)
+
+        source = field[:, 0:2] * camera[:, 0:2, None, None] + camera[:, 2:4, None, None]
+        in_hd = (source - camera[:, 6:8, None, None]) / camera[:, 4:6, None, None]
+        grid = F.interpolate((in_hd + 0.5) * (2 / CROP_HD) - 1, scale_factor=SIZE // TABLE, mode="bilinear")
+        seen = F.interpolate(seen, scale_factor=SIZE // TABLE, mode="bilinear")
+        colour = F.grid_sample(crop_hd, grid.permute(0, 2, 3, 1), align_corners=False, padding_mode="zeros")
+        # Beyond the picture the crop is exactly black, which no photographed skin is.
+        inside = (colour.sum(1, keepdim=True) > 0.5).float() * ((grid.abs() <= 1).all(1, keepdim=True)).float()
+        return colour / 255, seen * inside
+
+
+def fill(colour: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Complete a texture: unseen texels from the mirrored side where that is seen, the rest by pull and push.
+
+    Args:
+        colour: (B, 3, S, S) 0..1. seen: (B, 1, S, S) 0..1.
+
+    Returns:
+        (B, 3, S, S): ``colour`` where seen is 1, elsewhere a smooth continuation.
+    """
+    # The mirror side is trusted less than the picture itself: it wins only where nothing else is known.
+    mirrored, mirror_seen = colour.flip(3), seen.flip(3) * (1 - seen)
+    known = seen + mirror_seen
+    weighted = colour * seen + mirrored * mirror_seen
+    small_weight, small_colour = F.avg_pool2d(known, 4), F.avg_pool2d(weighted, 4)
+    levels = [(small_weight, small_colour)]
+    while levels[-1][0].shape[-1] > 1:
+        weight, total = levels[-1]
+        levels.append((F.avg_pool2d(weight, 2), F.avg_pool2d(total, 2)))
+    weight, total = levels[-1]
+    guess = total / weight.clamp(min=1e-4)
+    for weight, total in reversed(levels[:-1]):
+        guess = F.interpolate(guess, scale_factor=2, mode="bilinear")
+        trust = (weight * 4).clamp(0, 1)  # a cell a quarter known speaks for itself
+        guess = total / weight.clamp(min=1e-4) * trust + guess * (1 - trust)
+    guess = F.interpolate(guess, scale_factor=4, mode="bilinear")
+    return weighted + guess * (1 - known)
+
+
+def _block(channels: int, out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out, 3, stride, 1), nn.ReLU(inplace=True))
+
+
+class UNet(nn.Module):
+    """RGB + visibility at 512 -> correction at 512, computed at 128 (pixel-unshuffle by 4): about 1.1 GMAC."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        w = width
+        self.stem = nn.Sequential(nn.Conv2d(64, w, 1), nn.ReLU(inplace=True), _block(w, w))
+        self.down1 = nn.Sequential(_block(w, 2 * w, 2), _block(2 * w, 2 * w))
+        self.down2 = nn.Sequential(_block(2 * w, 3 * w, 2), _block(3 * w, 3 * w))
+        self.down3 = nn.Sequential(_block(3 * w, 4 * w, 2), _block(4 * w, 4 * w))
+        self.up2 = _block(4 * w + 3 * w, 3 * w)
+        self.up1 = _block(3 * w + 2 * w, 2 * w)
+        self.up0 = _block(2 * w + w, w)
+        self.head = nn.Conv2d(w, 48, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.stem(F.pixel_unshuffle(x, 4))
+        b = self.down1(a)
+        c = self.down2(b)
+        d = self.down3(c)
+        c = self.up2(torch.cat([F.interpolate(d, scale_factor=2, mode="bilinear"), c], 1))
+        b = self.up1(torch.cat([F.interpolate(c, scale_factor=2, mode="bilinear"), b], 1))
+        a = self.up0(torch.cat([F.interpolate(b, scale_factor=2, mode="bilinear"), a], 1))
+        return F.pixel_shuffle(self.head(a), 4)
+
+
+class TextureNet(nn.Module):
+    """What is exported: crop, shapes and camera in, texture and visibility out.
+
+    Inputs:
+        crop_hd: (B, 3, 512, 512) uint8 RGB; shapes: (B, 3, N, 3) float32 dm, the first one posed;
+        context: (B, 23) float32, camera in the last eight.
+
+    Outputs, in the order of ``OUTPUTS``:
+        texture (B, 3, 512, 512) uint8 RGB, row 0 at v = 1; visibility (B, 1, 512, 512) uint8, 255 = seen.
+    """
+
+    OUTPUTS = ("texture", "visibility")
+
+    def __init__(self, model: FaceModel, unet: UNet | None) -> None:
+        super().__init__()
+        self.sampler = UVSampler(model)
+        self.unet = unet
+
+    @classmethod
+    def load(cls, weights: Path | None, model: FaceModel) -> TextureNet:
+        """Read the U-Net (safetensors); ``None`` leaves it out: sampling and filling only, for other UV layouts."""
+        if weights is None:
+            return cls(model, None).eval()
+        unet = UNet()
+        unet.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+        return cls(model, unet).eval()
+
+    def complete(self, colour: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Fill and clean a sampled texture, (B, 3, S, S) 0..1; identity where ``seen`` is 1."""
+        filled = fill(colour, seen)
+        if self.unet is None:
+            return filled
+        correction = self.unet(torch.cat([filled - 0.5, seen], 1))
+        return (filled + correction * (1 - seen * seen)).clamp(0, 1)
+
+    def forward(
+        self, crop_hd: torch.Tensor, shapes: torch.Tensor, context: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        colour, seen = self.sampler(crop_hd.float(), shapes[:, 0], context[:, 15:23])
+        texture = self.complete(colour, seen)
+        return (texture * 255 + 0.5).clamp(0, 255).to(torch.uint8), (seen * 255 + 0.5).to(torch.uint8)
+
+
+def example_inputs(vertices: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs of the right shapes and types for tracing."""
+    context = torch.zeros(batch, 23)
+    context[:, 15:17], context[:, 19:21] = 1.0, 224 / 512
+    crop = torch.zeros(batch, 3, CROP_HD, CROP_HD, dtype=torch.uint8)
+    return crop, torch.zeros(batch, 3, vertices, 3), context

@@ -1,0 +1,349 @@
+"""Step 4, regressor: ResNet50 from scratch on renders of exact heads (3D losses) and real pictures (2D points only).
+
+The same code runs on CPU and GPU, resumes from its checkpoint, and picks up render shards that appear while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from export.alignment import crop_transform
+from export.camera import project, rotation
+from export.face_model import COEFFICIENTS, FaceModel
+from export.regressor import ReconstructionNet
+from training.render import MARGIN, SIZE, five_points_of_teacher
+from training.teacher_map import MAX_SCATTER_MM
+
+# Pixels between the eyes of an aligned 224 px crop: errors are measured in this unit.
+EYES = 65.0
+RENDERS_A_BATCH, PICTURES_A_BATCH = 32, 16
+HELD_OUT = 96  # real pictures that only monitor
+
+
+class Probes(nn.Module):
+    """A few hundred vertices of the face model, enough to hold a shape, decoded cheaply."""
+
+    def __init__(self, model: FaceModel, teacher_map: Path, seed: int = 0) -> None:
+        super().__init__()
+        found = np.load(teacher_map)
+        self.teacher = np.flatnonzero(found["scatter_mm"] < MAX_SCATTER_MM)
+        rng = np.random.default_rng(seed)
+        # inner face only: ears and throat are guesses in most pictures
+        inner = np.flatnonzero(np.linalg.norm(model.mean - model.mean[model.landmarks[30]], axis=1) < 1.05)
+        vertices = np.concatenate([rng.choice(inner, 450, replace=False), model.landmarks, found["vertex"][self.teacher]])
+        self.shape_probes = slice(0, 450 + 68)
+        self.teacher_probes = slice(450 + 68, len(vertices))
+        for name, array in (
+            ("mean", model.mean[vertices]),
+            ("identity", model.identity[:, vertices].reshape(80, -1)),
+            ("expression", model.expression[:, vertices].reshape(64, -1)),
+        ):
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
+
+    def neutral(self, identity: torch.Tensor) -> torch.Tensor:
+        """(B, 80) -> (B, P, 3) dm."""
+        out: torch.Tensor = self.mean + (identity @ self.identity).view(len(identity), -1, 3)
+        return out
+
+    def expressed(self, neutral: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Neutral probes and (B, 64) -> (B, P, 3) dm."""
+        out: torch.Tensor = neutral + (expression @ self.expression).view(len(expression), -1, 3)
+        return out
+
+
+class Renders:
+    """Shards of `training.render`, memory-mapped; new ones are found while training runs."""
+
+    def __init__(self, stem: Path) -> None:
+        self.stem = stem
+        self.crops: list[npt.NDArray[np.uint8]] = []
+        self.labels: list[dict[str, npt.NDArray[np.float32]]] = []
+        self.seen: set[Path] = set()
+        self.refresh()
+
+    def refresh(self) -> None:
+        for path in sorted(self.stem.parent.glob(f"{self.stem.name}-*.labels.npz")):
+            if path not in self.seen:
+                self.seen.add(path)
+                self.crops.append(np.load(path.with_name(path.name.replace(".labels.npz", ".npy")), mmap_mode="r"))
+                with np.load(path, allow_pickle=False) as data:
+                    self.labels.append({k: data[k] for k in ("identity", "expression", "angle", "camera")})
+
+    def __len__(self) -> int:
+        return sum(map(len, self.crops))
+
+    def sample(self, rng: np.random.Generator, n: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        picks = [(s, int(rng.integers(len(self.crops[s])))) for s in rng.integers(len(self.crops), size=n)]
+        crops = torch.from_numpy(np.stack([self.crops[s][k] for s, k in picks])).permute(0, 3, 1, 2)
+        labels = {
+            key: torch.from_numpy(np.stack([self.labels[s][key][k] for s, k in picks])) for key in self.labels[0]
+        }
+        return crops, labels
+
+
+def cut_pictures(folder: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Real pictures aligned like the service's crops -> crops (n, 3, 288, 288) uint8, points (n, 478, 2), eyes (n,) px."""
+    with np.load(labels, allow_pickle=False) as data:
+        good = np.flatnonzero(np.isfinite(data["points"][:, 0, 0]))
+        files, points = data["files"][good], data["points"][good][:, :, :2].astype(np.float64)
+    crops, places = [], []
+    for file, point in zip(files, points, strict=True):
+        picture = cv2.imread(str(folder / str(file)))
+        scale, dx, dy = crop_transform(five_points_of_teacher(point), picture.shape[0])
+        matrix = np.array([[scale, 0, dx + MARGIN], [0, scale, dy + MARGIN]])
+        if scale < 0.7:
+            picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / scale)
+        crops.append(cv2.warpAffine(picture, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)[..., ::-1])
+        places.append(point * scale + [dx, dy])
+    stacked = np.stack(places)
+    eyes = np.linalg.norm(stacked[:, 33] - stacked[:, 263], axis=1)
+    return (
+        torch.from_numpy(np.ascontiguousarray(np.stack(crops))).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(stacked.astype(np.float32)),
+        torch.from_numpy(eyes.astype(np.float32)),
+    )
+
+
+@dataclass
+class Warp:
+    """A random similarity of the crop: rotation about its centre, scale, shift; points and angles follow it."""
+
+    angle: torch.Tensor
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    @classmethod
+    def random(cls, n: int, train: bool) -> Warp:
+        if not train:
+            return cls(torch.zeros(n), torch.ones(n), torch.zeros(n, 2))
+        return cls(torch.randn(n) * 0.2, torch.exp(torch.randn(n) * 0.05), torch.randn(n, 2) * 5)
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        c, s = self.angle.cos() * self.scale, self.angle.sin() * self.scale
+        # y runs down: a positive roll (counter-clockwise) is [c s; -s c] on (column, row)
+        return torch.stack([c, s, -s, c], 1).view(-1, 2, 2)
+
+    def points(self, points: torch.Tensor) -> torch.Tensor:
+        """(B, P, 2) crop pixels before -> after."""
+        centre = 111.5
+        return (points - centre) @ self.matrix.transpose(1, 2) + centre + self.shift[:, None]
+
+    def picture(self, crops: torch.Tensor, resolution: int) -> torch.Tensor:
+        """(B, 3, 288, 288) uint8 -> (B, 3, resolution, resolution) 0..1."""
+        n, step = len(crops), 224 / resolution
+        source = crops.float() / 255
+        if step >= 2:  # half the picture first, or every second pixel would alias
+            source = F.avg_pool2d(source, 2)
+        axis = (torch.arange(resolution) + 0.5) * step - 0.5
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(1, -1, 2).expand(n, -1, -1)
+        back = (grid - 111.5 - self.shift[:, None]) @ torch.linalg.inv(self.matrix).transpose(1, 2) + 111.5 + MARGIN
+        place = (back + 0.5) / SIZE * 2 - 1
+        return F.grid_sample(
+            source, place.view(n, resolution, resolution, 2), align_corners=False, padding_mode="zeros"
+        )
+
+
+def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Light, colour, grey, blur, noise and occlusion on 0..1 pictures."""
+    n, resolution = len(x), x.shape[-1]
+    x = x * (1 + torch.randn(n, 1, 1, 1) * 0.25) + torch.randn(n, 3, 1, 1) * 0.05
+    grey = torch.rand(n) < 0.15
+    x = torch.where(grey[:, None, None, None], x.mean(1, keepdim=True).expand_as(x), x)
+    x = x.clamp(0, 1) ** torch.exp(torch.randn(n, 1, 1, 1) * 0.25)
+    for j in range(n):
+        if rng.random() < 0.3:
+            k = int(rng.choice([2, 3, 4]))
+            x[j] = F.interpolate(F.avg_pool2d(x[j : j + 1], k), size=(resolution, resolution), mode="bilinear")[0]
+        if rng.random() < 0.25:
+            h, w = rng.integers(resolution // 8, resolution // 3, 2)
+            top, left = rng.integers(0, resolution - h), rng.integers(0, resolution - w)
+            x[j, :, top : top + h, left : left + w] = torch.rand(3, 1, 1)
+    return x + torch.randn_like(x) * 0.02 * torch.rand(n, 1, 1, 1)
+
+
+def seen_by_render_camera(posed: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
+    """Points (B, P, 3) dm before translation and the render's camera (B, 4) -> (B, P, 2) px of the 224 px crop."""
+    distance, pixels = camera[:, None, 0:1], camera[:, None, 1:2]
+    flat = posed[..., :2] / (distance - posed[..., 2:]) * distance * pixels
+    return flat * torch.tensor([1.0, -1.0]) + camera[:, None, 2:4]
+
+
+class Trainer:
+    """Data, losses and state of one run."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(arguments.seed)
+        self.rng = np.random.default_rng(arguments.seed)
+        self.probes = Probes(FaceModel.load(arguments.face_model), arguments.teacher_map).to(self.device)
+        self.renders = Renders(arguments.renders)
+        self.crops, self.points, self.eyes = cut_pictures(arguments.pictures, arguments.labels)
+        order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
+        self.held, self.real = order[:HELD_OUT], order[HELD_OUT:]
+        self.net = ReconstructionNet()
+        for head in self.net.final_layers:
+            nn.init.normal_(head.weight, 0, 0.001)
+        self.net = self.net.to(self.device, memory_format=torch.channels_last)
+        self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), arguments.rate, weight_decay=1e-4)
+        self.samples = 0
+        if arguments.checkpoint.exists():
+            state = torch.load(arguments.checkpoint, weights_only=True, map_location=self.device)
+            self.net.load_state_dict(state["average" if arguments.restart else "net"])
+            self.average = state["average"]
+            if not arguments.restart:
+                self.optimiser.load_state_dict(state["optimiser"])
+                self.samples = state["samples"]
+            print(f"resumed at {self.samples} samples", flush=True)
+
+    def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        neutral = self.probes.neutral(coefficients[:, COEFFICIENTS["identity"]])
+        head = self.probes.expressed(neutral, coefficients[:, COEFFICIENTS["expression"]])
+        posed = head @ rotation(coefficients[:, COEFFICIENTS["angle"]]) + coefficients[:, None, COEFFICIENTS["translation"]]
+        return neutral, head, posed
+
+    def losses(self, resolution: int) -> dict[str, torch.Tensor]:
+        crops, labels = self.renders.sample(self.rng, RENDERS_A_BATCH)
+        warp = Warp.random(len(crops), True)
+        chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))]
+        warp_real = Warp.random(len(chosen), True)
+        pictures = torch.cat([warp.picture(crops, resolution), warp_real.picture(self.crops[chosen], resolution)])
+        pictures = photometric(pictures, self.rng).to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = self.net(pictures)
+        out = out.float()
+        n = len(crops)
+        neutral, head, posed = self.decode(out)
+        placed = project(posed)
+
+        truth = {k: v.to(self.device) for k, v in labels.items()}
+        true_neutral = self.probes.neutral(truth["identity"])
+        true_head = self.probes.expressed(true_neutral, truth["expression"])
+        angle = truth["angle"]
+        true_seen = warp.points(
+            seen_by_render_camera((true_head @ rotation(angle)).cpu(), labels["camera"])
+        ).to(self.device)
+        angle = angle + torch.stack([torch.zeros(n), torch.zeros(n), warp.angle], 1).to(self.device)
+        k = self.probes.shape_probes
+        true_turned = true_head[:, k] @ rotation(angle)
+        turned = posed[:n, k] - out[:n, None, COEFFICIENTS["translation"]]
+        real_points = warp_real.points(self.points[chosen][:, self.probes.teacher]).to(self.device)
+        eyes = self.eyes[chosen].clamp(min=30).to(self.device)
+        expression = out[:, COEFFICIENTS["expression"]]
+        return {
+            "render2d": (placed[:n, k] - true_seen[:, k]).norm(dim=2).mean() / EYES,
+            "shape": 5 * (neutral[:n, k] - true_neutral[:, k]).abs().mean(),  # 5 a decimetre = 0.5 a centimetre
+            "head": 5 * (head[:n, k] - true_head[:, k]).abs().mean(),
+            "turned": 3 * (turned - true_turned).abs().mean(),
+            "angle": 0.3 * (out[:n, COEFFICIENTS["angle"]] - angle).abs().mean(),
+            "real2d": ((placed[n:, self.probes.teacher_probes] - real_points).norm(dim=2).mean(1) / eyes).mean(),
+            "prior": 3e-4 * (out[n:, COEFFICIENTS["identity"]] ** 2).mean()
+            + 2e-3 * (expression**2).mean()
+            + 0.02 * torch.relu(-expression - 0.05).mean()
+            + 1e-3 * (out[:, 144:224] ** 2).mean()
+            + 1e-3 * (out[:, COEFFICIENTS["light"]] ** 2).mean(),
+        }
+
+    @torch.no_grad()
+    def monitor(self, resolution: int) -> str:
+        """2D error of the averaged weights on held-out pictures, over the outer-eye distance."""
+        live = {k: v.clone() for k, v in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average)
+        self.net.eval()
+        warp = Warp.random(len(self.held), False)
+        pictures = warp.picture(self.crops[self.held], resolution).to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = torch.cat([self.net(part).float() for part in pictures.split(32)])
+        placed = project(self.decode(out)[2])[:, self.probes.teacher_probes].cpu()
+        error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
+        self.net.load_state_dict(live)
+        self.net.train()
+        return f"held-out 2D median {error.median():.4f} mean {error.mean():.4f} over10% {(error > 0.1).float().mean():.3f}"
+
+    def save(self) -> None:
+        path: Path = self.arguments.checkpoint
+        state = {
+            "net": self.net.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "samples": self.samples,
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def run(self) -> None:
+        a = self.arguments
+        self.net.train()
+        started, first, smooth, step = time.time(), self.samples, {}, 0
+        batch = RENDERS_A_BATCH + PICTURES_A_BATCH
+        while True:
+            done = max((self.samples - first) / a.samples, (time.time() - started) / (60 * a.minutes))
+            if done >= 1:
+                break
+            for group in self.optimiser.param_groups:
+                group["lr"] = a.rate * min(1.0, (step + 1) / 150) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+            terms = self.losses(a.resolution)
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()
+            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            self.optimiser.step()
+            step, self.samples = step + 1, self.samples + batch
+            decay = min(0.998, (step + 1) / (step + 20))
+            for key, value in self.net.state_dict().items():
+                if value.is_floating_point():
+                    self.average[key].lerp_(value, 1 - decay)
+                else:
+                    self.average[key].copy_(value)
+            for key, term in terms.items():
+                smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
+            if step % 50 == 0:
+                self.renders.refresh()
+                rate = (self.samples - first) / (time.time() - started)
+                parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
+                print(f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders: {parts}", flush=True)
+            if step % 300 == 0:
+                print(self.monitor(a.resolution), flush=True)
+                self.save()
+        self.save()
+        print(self.monitor(a.resolution), flush=True)
+
+
+def write_weights(checkpoint: Path, output: Path) -> None:
+    """Averaged weights of a checkpoint -> safetensors, float16."""
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    save_file(half, output)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--face-model", type=Path, required=True)
+    parser.add_argument("--teacher-map", type=Path, required=True)
+    parser.add_argument("--renders", type=Path, required=True, help="stem of the shards")
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--samples", type=int, default=400_000)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop (and cool the rate down) by then")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--restart", action="store_true", help="keep the weights, begin a new schedule")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    Trainer(options).run()
+    write_weights(options.checkpoint, options.weights)

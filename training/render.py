@@ -1,0 +1,280 @@
+"""Step 3, render: photographs put on heads of exactly known geometry and rendered at any pose.
+
+For each picture the head model is fitted to the teacher's points; the picture becomes the head's texture by projection;
+identity and expression are perturbed, the head is turned, seen by a perspective camera, relit, and cut out the way the
+service cuts faces out (five points with noise). Every coefficient behind the pixels is known. About 40 a second a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from export.alignment import crop_transform
+from training import topology
+from training.face_model import ORIGIN_CM
+from training.face_model import build as build_face_model
+from training.raster import interpolate, rasterise
+
+Float = npt.NDArray[np.float64]
+MARGIN = 32  # pixels around the 224 px crop, room for augmentation
+SIZE = 224 + 2 * MARGIN
+
+# iBUG-68 index -> MediaPipe index for the inner landmarks (the contour of the two is not comparable).
+MEDIAPIPE_OF_IBUG = {
+    17: 70, 18: 63, 19: 105, 20: 66, 21: 107, 22: 336, 23: 296, 24: 334, 25: 293, 26: 300, 27: 168, 28: 197, 29: 5,
+    30: 4, 31: 75, 32: 97, 33: 2, 34: 326, 35: 305, 36: 33, 37: 160, 38: 158, 39: 133, 40: 153, 41: 144, 42: 362,
+    43: 385, 44: 387, 45: 263, 46: 373, 47: 380, 48: 61, 49: 39, 50: 37, 51: 0, 52: 267, 53: 269, 54: 291, 55: 405,
+    56: 314, 57: 17, 58: 84, 59: 181, 60: 78, 61: 82, 62: 13, 63: 312, 64: 308, 65: 317, 66: 14, 67: 87,
+}  # fmt: skip
+# Real portraits are taken from 0.5 m (a phone at arm's length) to 2 m; centimetres.
+CAMERA_CM = (45.0, 200.0)
+
+
+def euler(pitch: float, yaw: float, roll: float) -> Float:
+    """Rotation for column vectors, Rz Ry Rx, radians; the transpose of what `export.camera.rotation` returns."""
+    cx, sx, cy, sy, cz, sz = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw), np.cos(roll), np.sin(roll)
+    rx = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    ry = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    rz = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray(rz @ ry @ rx)
+
+
+def five_points(landmarks: Float) -> Float:
+    """(68, 2) -> (5, 2): eye centres, nose tip, mouth corners, left in the picture first."""
+    return np.stack(
+        [landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]]
+    )
+
+
+def five_points_of_teacher(points: Float) -> Float:
+    """(478, 2) MediaPipe points -> the same five points."""
+    at = {k: points[v] for k, v in MEDIAPIPE_OF_IBUG.items()}
+    eye = lambda first: np.mean([at[k] for k in range(first, first + 6)], 0)  # noqa: E731
+    return np.stack([eye(36), eye(42), at[30], at[48], at[54]])
+
+
+@dataclass
+class Heads:
+    """The exact heads with eyes and mouth closed, centimetres; modes are applied before the closing."""
+
+    neutral: Float
+    identity: Float
+    expression: Float
+    triangles: npt.NDArray[np.int64]
+    landmarks: npt.NDArray[np.int64]
+    mirror: npt.NDArray[np.int64]
+
+    @classmethod
+    def load(cls, path: Path) -> Heads:
+        with np.load(path, allow_pickle=False) as data:
+            neutral = data["neutral"].astype(np.float64)
+            identity, expression = data["identity"].astype(np.float64), data["expression"].astype(np.float64)
+            triangles, landmarks = data["faces_tri"].astype(np.int64), data["landmarks68"].astype(np.int64)
+            face = int(data["n_face"])
+        holes = [h for h in topology.boundary_loops(triangles[(triangles < face).all(1)])[:3]]
+        closed, weights, offset = topology.close_holes(neutral, triangles, holes)
+        apply = lambda modes: np.stack([weights @ m for m in modes])  # noqa: E731
+        positions = weights @ neutral + offset
+        mirror = cKDTree(positions).query(positions * [-1, 1, 1])[1]
+        return cls(positions, apply(identity), apply(expression), closed, landmarks, mirror.astype(np.int64))
+
+    def shape(self, identity: Float, expression: Float) -> Float:
+        """(100,), (57,) -> (M, 3) centimetres."""
+        return (
+            self.neutral + np.tensordot(identity, self.identity, 1) + np.tensordot(expression, self.expression, 1)
+        )
+
+
+@dataclass
+class Fit:
+    """A head fitted to a picture: ``picture = s * shape @ R + t`` (y up), orthographic."""
+
+    scale: float
+    turn: Float
+    shift: Float
+    identity: Float
+    expression: Float
+
+
+def fit(heads: Heads, points: Float) -> Fit:
+    """Fit pose (Procrustes), identity and expression (ridge) to the teacher's points (478, 3): y up, z to the camera."""
+    chosen = np.array(list(MEDIAPIPE_OF_IBUG))
+    target = points[np.array(list(MEDIAPIPE_OF_IBUG.values()))]
+    vertices = heads.landmarks[chosen]
+    base, by_identity, by_expression = heads.neutral[vertices], heads.identity[:, vertices], heads.expression[:, vertices]
+    identity, expression = np.zeros(len(by_identity)), np.zeros(len(by_expression))
+    # The teacher's depth is poor: it weighs less than its image positions.
+    trust = np.array([1.0, 1.0, 0.4])
+    system = np.concatenate([(by_identity * trust).reshape(100, -1), (by_expression * trust).reshape(57, -1)]).T
+    ridge = np.diag(np.concatenate([np.full(len(identity), 0.08), np.full(len(expression), 0.25)]))
+    inverse = np.linalg.solve(system.T @ system + ridge, system.T)
+    for _ in range(12):
+        shape = base + np.tensordot(identity, by_identity, 1) + np.tensordot(expression, by_expression, 1)
+        ms, mt = shape.mean(0), target.mean(0)
+        u, s, vt = np.linalg.svd((shape - ms).T @ (target - mt))
+        flip = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+        turn = (u * flip) @ vt
+        scale = float((s * flip).sum() / ((shape - ms) ** 2).sum())
+        shift = mt - scale * ms @ turn
+        residual = ((target - shift) / scale) @ turn.T - base
+        solution = inverse @ (residual * trust).reshape(-1)
+        identity, expression = solution[:100].clip(-3, 3), solution[100:].clip(0, 1)
+    return Fit(scale, turn, shift, identity, expression)
+
+
+@dataclass
+class Source:
+    """A picture with its fitted head: per vertex its place in the picture and whether it is seen there."""
+
+    picture: npt.NDArray[np.uint8]
+    fitted: Fit
+    places: npt.NDArray[np.float32]
+    facing: npt.NDArray[np.float32]
+
+
+def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer]) -> Float:
+    """Area-weighted unit normals (N, 3)."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    face = np.cross(b - a, c - a)
+    normals = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(normals, triangles[:, k], face)
+    return np.asarray(normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12))
+
+
+class Renderer:
+    """Draws random heads from labelled pictures."""
+
+    def __init__(self, pictures: Path, labels: Path, heads: Path, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.heads = Heads.load(heads)
+        self.model, self.mesh = build_face_model(heads)
+        with np.load(labels, allow_pickle=False) as data:
+            good = np.isfinite(data["points"][:, 0, 0])
+            self.files, self.points = data["files"][good], data["points"][good].astype(np.float64)
+        with (pictures / "index.csv").open(newline="") as handle:
+            sharp = {r["file"]: "sfhq" in r["file"] for r in csv.DictReader(handle)}
+        self.folder = pictures
+        weight = np.array([3.0 if sharp[f] else 1.0 for f in self.files])
+        self.weight = weight / weight.sum()
+        self.cache: dict[int, Source] = {}
+        # 80 modes from 100: least squares of the exact shape on the face model's basis
+        basis = self.model.identity.reshape(80, -1).astype(np.float64)
+        source = np.stack([(self.mesh.weights @ m).ravel() for m in np.load(heads)["identity"].astype(np.float64)]) / 10
+        self.to_modes = np.linalg.lstsq(basis.T, source.T, rcond=None)[0]
+
+    def source(self, index: int) -> Source:
+        if index not in self.cache:
+            picture = cv2.imread(str(self.folder / self.files[index]))
+            fitted = fit(self.heads, self.points[index] * [1, -1, -1])
+            shape = self.heads.shape(fitted.identity, fitted.expression)
+            placed = fitted.scale * shape @ fitted.turn + fitted.shift
+            facing = vertex_normals(placed, self.heads.triangles)[:, 2]
+            self.cache[index] = Source(
+                picture, fitted, (placed[:, :2] * [1, -1]).astype(np.float32), facing.astype(np.float32)
+            )
+        return self.cache[index]
+
+    def draw(self, index: int) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:
+        """One render: crop (288, 288, 3) uint8 RGB and its labels (see ``LABELS``)."""
+        rng, heads = self.rng, self.heads
+        source = self.source(index)
+        fitted = source.fitted
+        identity = np.clip(0.6 * fitted.identity + rng.normal(0, 0.8, 100), -2.8, 2.8)
+        change = np.where(rng.random(57) < 0.1, rng.normal(0, 0.35, 57), 0)
+        expression = np.clip(fitted.expression * rng.choice([1.0, 1.0, 0.3]) + change, 0, 1)
+        yaw = np.radians(np.clip(rng.normal(0, 32), -75, 75))
+        pitch, roll = np.radians(np.clip(rng.normal(0, 12), -32, 32)), np.radians(rng.normal(0, 7))
+        angle = np.array([pitch, yaw, roll])
+        camera = float(np.exp(rng.uniform(*np.log(CAMERA_CM))))
+        centred = heads.shape(identity, expression) - ORIGIN_CM
+        posed = centred @ euler(*angle).T
+        # The head need not be on the optical axis, but the crop hides where it was: keep it central.
+        seen = posed[:, :2] / (camera - posed[:, 2:]) * camera * [1, -1] * 10 + 400
+        points = five_points(seen[heads.landmarks])
+        eyes = np.linalg.norm(points[0] - points[1]) + 1e-6
+        noisy = points + rng.normal(0, 0.035, (5, 2)) * max(eyes, 25.0)
+        scale, dx, dy = crop_transform(noisy, 800)
+        place = seen * scale + [dx + MARGIN, dy + MARGIN]
+
+        triangles = heads.triangles
+        tri, bary, _ = rasterise(place, posed[:, 2], triangles, SIZE, SIZE)
+        hit = tri >= 0
+        normals = vertex_normals(posed, triangles)
+        attributes = np.concatenate(
+            [source.places, source.places[heads.mirror], source.facing[:, None], source.facing[heads.mirror][:, None], normals], 1
+        )
+        field = interpolate(tri, bary, triangles, attributes)
+        use_mirror = (field[..., 4] < 0.15) & (field[..., 5] > field[..., 4] + 0.2)
+        where = np.where(use_mirror[..., None], field[..., 2:4], field[..., 0:2])
+        picture = source.picture
+        shrink = scale * 10 / fitted.scale
+        if shrink < 0.6:  # the crop is coarser than the picture: blur before sampling
+            picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / shrink)
+        colour = cv2.remap(
+            picture, where[..., 0].copy(), where[..., 1].copy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        ).astype(np.float32)
+        if rng.random() < 0.6:
+            light = rng.normal(0, 1, 3) * [1, 0.6, 0.7] + [0, 0.3, 1]
+            light /= np.linalg.norm(light)
+            strength = rng.uniform(0.15, 0.7)
+            tint = 1 + rng.normal(0, 0.05, 3)
+            shade = 1 - strength / 2 + strength * np.clip(field[..., 6:9] @ light, -0.6, 1)
+            colour *= shade[..., None] * tint
+        other = cv2.imread(str(self.folder / self.files[rng.integers(len(self.files))]))
+        background = cv2.GaussianBlur(cv2.resize(other, (SIZE, SIZE)), (0, 0), rng.uniform(0.5, 10)).astype(np.float32)
+        # A soft edge hides the cut-out look of a rendered silhouette.
+        mask = cv2.GaussianBlur(hit.astype(np.float32), (0, 0), rng.uniform(0.4, 1.5))[..., None]
+        crop = np.where(hit[..., None], colour, background)
+        crop = np.clip(crop * mask + background * (1 - mask), 0, 255).astype(np.uint8)[..., ::-1]
+        label = {
+            "identity": (self.to_modes @ identity).astype(np.float32),
+            "expression": np.concatenate([expression, np.zeros(7)]).astype(np.float32),
+            "angle": angle.astype(np.float32),
+            "camera": np.array([camera / 10, scale * 100, scale * 400 + dx, scale * 400 + dy], np.float32),
+        }
+        return np.ascontiguousarray(crop), label
+
+
+# identity (80,), expression (64,), angle (3,) radians, camera (4,): distance in dm, pixels a decimetre at the origin, and
+# column and row of the origin in the 224 px crop (without the margin).
+LABELS = {"identity": 80, "expression": 64, "angle": 3, "camera": 4}
+
+
+def render(renderer: Renderer, count: int, output: Path) -> None:
+    """Write ``count`` renders: OUTPUT.npy (count, 288, 288, 3) uint8 and OUTPUT.labels.npz."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    crops = np.lib.format.open_memmap(output.with_suffix(".npy"), "w+", np.uint8, (count, SIZE, SIZE, 3))
+    labels = {k: np.zeros((count, n), np.float32) for k, n in LABELS.items()}
+    chosen = renderer.rng.choice(len(renderer.files), count, p=renderer.weight)
+    for k in tqdm(range(count), desc=f"render {output.name}", mininterval=5):
+        crops[k], label = renderer.draw(int(chosen[k]))
+        for key, value in label.items():
+            labels[key][k] = value
+    crops.flush()
+    np.savez(output.with_suffix(".labels.npz"), files=renderer.files[chosen], **labels)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, help="folder with index.csv")
+    parser.add_argument("labels", type=Path, help="labels.npz of training.label")
+    parser.add_argument("heads", type=Path, help="ict_facekit.npz")
+    parser.add_argument("output", type=Path, help="output stem; STEM-SEED-SHARD.npy and .labels.npz are written")
+    parser.add_argument("--count", type=int, default=1000, help="renders a shard")
+    parser.add_argument("--shards", type=int, default=20, help="files to write; training may start on the first")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    drawer = Renderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed)
+    for shard in range(arguments.shards):
+        render(drawer, arguments.count, arguments.output.with_name(f"{arguments.output.name}-{arguments.seed}-{shard:03d}"))
