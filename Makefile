@@ -26,7 +26,7 @@ SOURCES := $(wildcard server export training client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve demo test check format clean distclean lock FORCE
+.PHONY: help setup export serve demo test soak check format clean distclean lock FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -81,6 +81,9 @@ demo: $(EXPORTED) ## a portrait becomes OUT/face.glb with pictures of it (PHOTO=
 # --- quality -------------------------------------------------------------------------------------------------------
 test: $(EXPORTED) ## run the tests on a real server (ARGS="-k name")
 	@$(PY) -m pytest -m "not soak and not gpu" $(ARGS)
+
+soak: $(EXPORTED) ## run the tests that take many minutes
+	@$(PY) -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: $(INSTALLED) ## ruff, ruff format, mypy --strict
 	@$(PY) -m ruff check .

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from server import triton_log
 from server.embedded import EmbeddedServer, ServerOptions
 from server.errors import ServerError
 
@@ -95,7 +96,7 @@ class _LogFollower:
     def print_new(self) -> None:
         """Print the lines that have come since the last call."""
         for line in self._log:
-            if self._verbose or line[:1] in "WE":
+            if self._verbose or triton_log.is_trouble(line):
                 _say(line.rstrip())
 
     def close(self) -> None:

@@ -12,8 +12,13 @@ _IN_USE = re.compile(r"already in use|Address already in use")
 # What is put before the reason on its way up: "Internal: ", "Invalid argument: ", "TritonModelException: ", a
 # traceback's "At: /path(12): initialize".
 _CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown)\s*(?:-|:)\s*")
+_LOAD = re.compile(r"^load failed for model '[^']+': (?:version \d+ is at UNAVAILABLE state: )?")
 _CLASS = re.compile(r"^(?:[A-Za-z_.]*(?:Exception|Error)):\s*")
 _TRACE = re.compile(r"\s*(?:\\n|\n)*\s*At:(?:\\n|\s).*$", re.DOTALL)
+# Said at every start, and at every load of an ensemble, on a machine without a GPU.
+_NO_GPU = re.compile(
+    r"CUDA driver version is insufficient|CudaDriverHelper has not been initialized|no pinned memory pool"
+)
 _PREFIX = re.compile(r"^[IWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ")
 
 
@@ -52,8 +57,13 @@ def clean(reason: str) -> str:
     previous = None
     while previous != text:
         previous = text
-        text = _CLASS.sub("", _CODE.sub("", text))
-    return " ".join(text.split())
+        text = _CLASS.sub("", _CODE.sub("", _LOAD.sub("", text)))
+    return " ".join(text.split()).removesuffix(" ;").removesuffix(";").strip()
+
+
+def is_trouble(line: str) -> bool:
+    """Whether a line is a warning or an error that means something on a machine without a GPU."""
+    return bool(re.match(r"^[WE]\d{4} ", line)) and not _NO_GPU.search(line)
 
 
 def last_error(log: str) -> str:
@@ -68,6 +78,6 @@ def last_error(log: str) -> str:
             line for line in (lines[0], lines[-1]) if line.startswith(("tritonserver", "/", "Bad", "Invalid"))
         ]
         return f"it does not understand its options: {complaints[0].split('tritonserver: ')[-1] if complaints else '?'}"
-    errors = [line for line in lines if re.match(r"^E\d{4} ", line)]
+    errors = [line for line in lines if is_trouble(line) and line.startswith("E")]
     line = (errors or lines or [""])[-1]
     return clean(_PREFIX.sub("", line))

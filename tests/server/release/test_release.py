@@ -1,0 +1,363 @@
+"""Releases on a real server, and on a repository without one.
+
+The repository holds two models that belong together: `first` multiplies by a factor, `second` divides by it, so that
+the ensemble `chain` gives back what it got, as long as both are of the same release.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+
+from server.control import Control
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.release.commands import Releases
+from server.release.store import ReleaseError, Store
+from server.release.trial import CandidateRefused
+from tests.server.calls import infer, rows
+from tests.server.repositories import ECHO, arithmetic, ensemble, python_model, write_arithmetic_version
+
+
+def make_repository(folder: Path) -> Path:
+    arithmetic(folder, "first", config="dynamic_batching {}\n", factor=2)
+    arithmetic(folder, "second", config="dynamic_batching {}\n", factor=1 / 2)
+    ensemble(folder, "chain", ["first", "second"])
+    return folder
+
+
+def candidate(folder: Path, factor: float) -> Path:
+    """A version folder for `first` or `second`."""
+    write_arithmetic_version(folder, factor)
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def server(repository: Path) -> Iterator[EmbeddedServer]:
+    options = ServerOptions(repository=repository, model_control_mode="explicit", exit_timeout=10)
+    with EmbeddedServer(on_free_ports(options)) as running:
+        yield running
+
+
+@pytest.fixture
+def offline(repository: Path) -> Releases:
+    return Releases(Store(repository))
+
+
+@pytest.fixture
+def online(server: EmbeddedServer) -> Releases:
+    return Releases(Store(server.options.repository), Control(server.http))
+
+
+def factor(server: EmbeddedServer, model: str = "first") -> float:
+    return float(infer(server, model, ["twice"], x=rows(1))["twice"][0, 0])
+
+
+def names_in(repository: Path, model: str) -> set[str]:
+    return {entry.name for entry in (repository / model).iterdir() if entry.is_dir()}
+
+
+class Load:
+    """Clients that ask `chain` all the time and count what they get: 'ok', 'mixed', or the error."""
+
+    def __init__(self, server: EmbeddedServer, clients: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.latencies: list[float] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(server.grpc, i + 1.0)) for i in range(clients)]
+
+    def _ask(self, endpoint: str, value: float) -> None:
+        tensor = triton_grpc.InferInput("x", [1, 4], "FP32")
+        tensor.set_data_from_numpy(rows(value))
+        with triton_grpc.InferenceServerClient(endpoint) as client:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                try:
+                    got = client.infer("chain", [tensor], client_timeout=60).as_numpy("y")
+                    self.counts["ok" if np.allclose(got, value) else "mixed"] += 1
+                except Exception as error:
+                    self.counts[str(error)] += 1
+                self.latencies.append(time.monotonic() - began)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        time.sleep(0.5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.sleep(0.5)
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class TestPublish:
+    def test_serves_the_new_version_and_records_it(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        release = online.publish({"first": candidate(tmp_path / "new", 3)}, "three", trial=False)
+        assert factor(server) == 3
+        assert (release.number, release.versions, release.previous) == (1, {"first": 2}, {"first": 1})
+        assert [r.note for r in Store(online.store.repository).record().releases] == ["three"]
+        assert online.status()["server"]["first"] == [2]
+
+    def test_takes_the_single_file_of_a_version(self, offline: Releases, tmp_path: Path) -> None:
+        offline.publish({"first": candidate(tmp_path / "new", 3) / "model.onnx"}, trial=False)
+        assert names_in(offline.store.repository, "first") == {"1", "2"}
+
+    def test_refuses_a_candidate_that_does_not_load_and_changes_nothing(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "model.onnx").write_bytes(b"half a model")
+        with pytest.raises(CandidateRefused, match="is not a model that ONNX Runtime can load"):
+            online.publish({"first": tmp_path / "new"})
+        assert names_in(online.store.repository, "first") == {"1"}
+        assert online.status()["healthy"]
+        assert online.status()["last_release"] is None
+
+    def test_refuses_a_candidate_that_its_neighbours_do_not_understand(self, offline: Releases, tmp_path: Path) -> None:
+        # It loads, but what the ensemble makes of it is not a number.
+        with pytest.raises(CandidateRefused, match="'chain' gave numbers that are not finite"):
+            offline.publish({"first": candidate(tmp_path / "new", float("inf"))})
+        assert names_in(offline.store.repository, "first") == {"1"}
+
+    def test_puts_everything_back_when_the_server_refuses(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "model.onnx").write_bytes(b"half a model")
+        good = candidate(tmp_path / "good", 3)
+        with Load(server, 4) as load, pytest.raises(ReleaseError, match="It serves what it served before"):
+            online.publish({"first": good, "second": tmp_path / "bad"}, trial=False)
+        assert set(load.counts) == {"ok"}
+        assert names_in(online.store.repository, "first") == {"1", ".rejected-2"}
+        assert names_in(online.store.repository, "second") == {"1", ".rejected-2"}
+        # Triton's server-wide ready check stays false after this; the ensemble's does not.
+        assert online.status()["healthy"]
+        release = online.publish({"first": good, "second": candidate(tmp_path / "third", 1 / 3)}, trial=False)
+        assert release.versions == {"first": 3, "second": 3}
+        assert factor(server) == 3
+
+    def test_never_mixes_models_of_two_releases_under_load(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        with Load(server, 8) as load:
+            for value in (3, 5, 7):
+                pair = {
+                    "first": candidate(tmp_path / f"first-{value}", value),
+                    "second": candidate(tmp_path / f"second-{value}", 1 / value),
+                }
+                online.publish(pair, trial=False)
+            online.rollback()
+        assert factor(server) == 5
+        assert set(load.counts) == {"ok"}
+
+    @pytest.mark.parametrize(
+        ("pairs", "says"),
+        [
+            ({"third": "new"}, "there is no model 'third'"),
+            ({"chain": "new"}, "'chain' is an ensemble: it has no versions of its own"),
+            ({"first": "nowhere"}, "there is nothing at .*nowhere"),
+            ({"first": "empty"}, "lacks model.onnx, which a version of 'first' needs"),
+            ({"first": "linked"}, "is neither a file nor a folder"),
+            ({"first": "same"}, "first: the candidate is the very version that serves now"),
+        ],
+    )
+    def test_says_what_is_wrong_with_the_files(
+        self, offline: Releases, tmp_path: Path, pairs: dict[str, str], says: str
+    ) -> None:
+        candidate(tmp_path / "new", 3)
+        candidate(tmp_path / "same", 2)
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "linked").mkdir()
+        (tmp_path / "linked" / "model.onnx").symlink_to(tmp_path / "new" / "model.onnx")
+        with pytest.raises(ReleaseError, match=says):
+            offline.publish({name: tmp_path / path for name, path in pairs.items()}, trial=False)
+        assert names_in(offline.store.repository, "first") == {"1"}
+
+    def test_fails_before_it_touches_anything_when_there_is_no_server(self, repository: Path, tmp_path: Path) -> None:
+        releases = Releases(Store(repository), Control("127.0.0.1:1"))
+        with pytest.raises(Exception, match="cannot be reached"):
+            releases.publish({"first": candidate(tmp_path / "new", 3)}, trial=False)
+        assert names_in(repository, "first") == {"1"}
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_leaves_the_repository_alone_when_the_server_goes_away(
+        self, repository: Path, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        slow = python_model(repository, "slow", "def initialize(self, args):\n    time.sleep(0)\n" + ECHO)
+        (tmp_path / "new").mkdir()
+        code = (slow / "1" / "model.py").read_text().replace("time.sleep(0)", "time.sleep(4)")
+        (tmp_path / "new" / "model.py").write_text(code)
+        options = ServerOptions(repository=repository, model_control_mode="explicit", exit_timeout=10)
+        with EmbeddedServer(on_free_ports(options)) as server:
+            releases = Releases(Store(repository), Control(server.http))
+            # The whole group: a stub that lives on would keep the connection open.
+            thread = threading.Timer(1.5, lambda: os.killpg(server.pid, number))
+            thread.start()
+            with pytest.raises(ReleaseError, match=r"as it was|what it served before"):
+                releases.publish({"slow": tmp_path / "new"}, trial=False)
+            thread.join()
+        assert names_in(repository, "slow") == {"1", ".rejected-2"}
+        with EmbeddedServer(on_free_ports(options)) as server:
+            assert Releases(Store(repository), Control(server.http)).status()["healthy"]
+
+    def test_never_serves_a_folder_that_is_half_copied(self, server: EmbeddedServer, online: Releases) -> None:
+        (online.store.repository / "first" / ".staging-12345678").mkdir()
+        (online.store.repository / "first" / ".staging-12345678" / "model.onnx").write_bytes(b"half")
+        Control(server.http).load("first")
+        assert factor(server) == 2
+        online.prune(keep=5)
+        assert names_in(online.store.repository, "first") == {"1"}
+
+
+class TestGoingBack:
+    def test_rollback_serves_what_served_before(self, online: Releases, server: EmbeddedServer, tmp_path: Path) -> None:
+        for value in (3, 5):
+            online.publish({"first": candidate(tmp_path / str(value), value)}, trial=False)
+        assert online.rollback().versions == {"first": 2}
+        assert factor(server) == 3
+        assert online.rollback().versions == {"first": 1}
+        assert factor(server) == 2
+        with pytest.raises(ReleaseError, match="nothing to go back to"):
+            online.rollback()
+        # A number is never used twice, not even one that was taken back.
+        assert online.publish({"first": candidate(tmp_path / "7", 7)}, trial=False).versions == {"first": 4}
+        assert factor(server) == 7
+
+    def test_pin_holds_a_version_until_it_is_lifted(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        for value in (3, 5):
+            online.publish({"first": candidate(tmp_path / str(value), value)}, trial=False)
+        online.pin("first", 1)
+        assert factor(server) == 2
+        with pytest.raises(ReleaseError, match=r"'first' is pinned to version 1: unpin it first"):
+            online.publish({"first": candidate(tmp_path / "7", 7)}, trial=False)
+        assert [row["state"] for row in online.versions() if row["model"] == "first"] == [
+            "serves, pinned",
+            "retired",
+            "retired",
+        ]
+        online.unpin("first")
+        assert factor(server) == 5
+
+    def test_pin_refuses_versions_that_are_not_there(self, offline: Releases) -> None:
+        with pytest.raises(ReleaseError, match="version 9 of 'first' is not in the repository"):
+            offline.pin("first", 9)
+        with pytest.raises(ReleaseError, match="'first' is not pinned"):
+            offline.unpin("first")
+
+    def test_prune_keeps_the_serving_version_and_the_newest(self, offline: Releases, tmp_path: Path) -> None:
+        for value in (3, 5, 7, 9):
+            offline.publish({"first": candidate(tmp_path / str(value), value)}, trial=False)
+        assert offline.prune(keep=1) == {"first": [1, 2, 3]}
+        assert names_in(offline.store.repository, "first") == {"4", "5"}
+        offline.rollback()
+        with pytest.raises(ReleaseError, match="version 3 of 'first' is not in the repository any more"):
+            offline.rollback()
+
+
+class TestSafety:
+    def test_refuses_two_commands_at_once(self, offline: Releases, tmp_path: Path) -> None:
+        with offline.store.lock(), pytest.raises(ReleaseError, match=f"process {os.getpid()}\\) is at work"):
+            Releases(Store(offline.store.repository)).publish({"first": candidate(tmp_path / "new", 3)}, trial=False)
+
+    def test_takes_back_what_a_killed_command_left_half_done(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        # As if it had been killed after the first of two renames.
+        store = online.store
+        record = store.record()
+        record.pending = {"first": [1, 2], "second": [1, 2]}
+        store.write(record)
+        write_arithmetic_version(store.folder("first", 2), 3)
+        assert online.status()["interrupted"]
+        assert online.prune(keep=0) == {"first": [2]}
+        assert not online.status()["interrupted"]
+        assert factor(server) == 2
+        assert online.status()["healthy"]
+
+    def test_finds_out_that_a_version_was_changed_after_its_release(self, offline: Releases, tmp_path: Path) -> None:
+        offline.publish({"first": candidate(tmp_path / "new", 3)}, trial=False)
+        assert all(row["intact"] for row in offline.versions())
+        write_arithmetic_version(offline.store.folder("first", 2), 4)
+        assert [row["intact"] for row in offline.versions() if row["model"] == "first"] == [True, False]
+
+    def test_refuses_a_record_it_cannot_read(self, offline: Releases) -> None:
+        (offline.store.repository / "releases.json").write_text("{}")
+        with pytest.raises(ReleaseError, match="is not a record of releases"):
+            offline.rollback()
+
+
+class TestCommand:
+    def run(self, repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "server.release", "--repository", str(repository), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    def test_publishes_with_a_trial_and_goes_back(self, repository: Path, tmp_path: Path) -> None:
+        pairs = ["first", str(candidate(tmp_path / "a", 3)), "second", str(candidate(tmp_path / "b", 1 / 3))]
+        done = self.run(repository, "--offline", "publish", *pairs, "--note", "threes")
+        assert (done.returncode, done.stdout) == (0, "release 1 (publish): first 2, second 2\n")
+        assert "chain answers" in done.stderr
+        assert self.run(repository, "--offline", "rollback").stdout == "release 2 (rollback): first 1, second 1\n"
+        listed = json.loads(self.run(repository, "--json", "list").stdout)
+        assert [(row["model"], row["version"], row["state"]) for row in listed] == [
+            ("first", 1, "serves"),
+            ("first", 2, "retired"),
+            ("second", 1, "serves"),
+            ("second", 2, "retired"),
+        ]
+        assert (
+            self.run(repository, "--offline", "prune", "--keep", "0").stdout == "first: removed 2\nsecond: removed 2\n"
+        )
+
+    def test_ends_with_a_sentence_and_status_1_when_refused(self, repository: Path) -> None:
+        done = self.run(repository, "--server", "127.0.0.1:1", "rollback")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "error: the server at 127.0.0.1:1 cannot be reached (Connection refused).\n"
+
+    @pytest.mark.parametrize("arguments", [["publish", "first"], ["publish", "first", "a", "first", "b"], []])
+    def test_ends_with_status_2_for_a_wrong_command_line(self, repository: Path, arguments: list[str]) -> None:
+        assert self.run(repository, *arguments).returncode == 2
+
+    def test_reports_the_health_of_a_server(self, repository: Path, server: EmbeddedServer) -> None:
+        done = self.run(repository, "--server", server.http, "status")
+        assert done.returncode == 0
+        report = json.loads(done.stdout)
+        assert report["healthy"]
+        assert report["answers"] == {"chain": "yes"}
+
+
+@pytest.mark.soak
+def test_twenty_swaps_under_load_lose_no_request(online: Releases, server: EmbeddedServer, tmp_path: Path) -> None:
+    with Load(server, 16) as load:
+        for index in range(20):
+            value = 3 + index % 2
+            pair = {
+                "first": candidate(tmp_path / f"first-{index}", value),
+                "second": candidate(tmp_path / f"second-{index}", 1 / value),
+            }
+            online.publish(pair, trial=False)
+            online.prune(keep=2)
+    assert set(load.counts) == {"ok"}
+    assert load.counts["ok"] > 1000
+    assert online.status()["healthy"]
