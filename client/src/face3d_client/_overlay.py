@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_overlay"]
 
-_WIRE: Final = (80, 220, 255, 110)
+_WIRE: Final = (80, 220, 255)
 _POINT: Final = (255, 80, 60, 255)
 _BOX: Final = (255, 200, 0, 255)
 
@@ -29,8 +29,10 @@ def draw_overlay(
     pen = ImageDraw.Draw(layer)
     if wireframe:
         pixels = result.camera.project(result.vertices)
-        for start, end in front_edges(pixels, result.faces):
-            pen.line([tuple(pixels[start]), tuple(pixels[end])], fill=_WIRE, width=1)
+        edges = front_edges(pixels, result.faces)
+        wire = (*_WIRE, _strength(pixels, edges))
+        for start, end in edges:
+            pen.line([tuple(pixels[start]), tuple(pixels[end])], fill=wire, width=1)
     # Marks keep their size on the face, not on the paper, so that they show on a phone's picture too.
     width = max(1, round(max(photograph.size) / 600))
     if landmarks:
@@ -39,6 +41,14 @@ def draw_overlay(
     if box:
         pen.rectangle([float(value) for value in result.box], outline=_BOX, width=width)
     return Image.alpha_composite(photograph.convert("RGBA"), layer).convert("RGB")
+
+
+def _strength(pixels: NDArray[np.floating[Any]], edges: NDArray[np.int32]) -> int:
+    """Opacity of the lines, 0..255: on a small face, where they lie side by side, the face must still show through."""
+    if len(edges) == 0:
+        return 0
+    length = float(np.median(np.linalg.norm(pixels[edges[:, 0]] - pixels[edges[:, 1]], axis=1)))
+    return int(np.clip(25 * length, 30, 140))
 
 
 def front_edges(pixels: NDArray[np.floating[Any]], faces: NDArray[np.int32]) -> NDArray[np.int32]:

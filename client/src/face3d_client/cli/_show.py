@@ -69,7 +69,10 @@ def print_summary(records: Sequence[Record], planned: int, seconds: float, listi
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column()
-    table.add_row(str(statuses["written"]), f"written ({faces} faces, {_rate(len(records), seconds)})")
+    tried = len(records) - statuses["skipped"]
+    table.add_row(
+        str(statuses["written"]), f"written ({faces} faces, {tried / max(seconds, 1e-3):.1f} pictures a second)"
+    )
     if statuses["skipped"]:
         table.add_row(str(statuses["skipped"]), "skipped: their results are there")
     if statuses["failed"]:
@@ -89,10 +92,6 @@ def print_summary(records: Sequence[Record], planned: int, seconds: float, listi
             why.add_row(reason, str(count), Text(f"{record.job.name}: {message}"))
         console.print(why)
         console.print(Text(f"all of them are listed in {listing}"))
-
-
-def _rate(pictures: int, seconds: float) -> str:
-    return f"{pictures / seconds:.1f} pictures a second" if seconds > 0 else "at once"
 
 
 def print_models(models: Sequence[ModelStatus]) -> None:
