@@ -65,7 +65,8 @@ lock: ## resolve requirements.in anew (needs uv; for maintainers)
 export: $(EXPORTED) ## weights -> ONNX -> model_repository (again when a source or weight changed)
 
 # Also when a product was deleted although the stamp is there.
-MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))))
+MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))) \
+  $(if $(wildcard model_repository/postprocess/*/topology.npz),,postprocess))
 $(EXPORTED): $(INSTALLED) $(shell find export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
 	@echo "[export] weights -> ONNX -> model_repository"
 	@$(PY) -m export all --target cpu
@@ -97,7 +98,8 @@ format: $(INSTALLED) ## let ruff mend what it can
 
 clean: ## remove what demo, export and the tests leave (keeps .venv)
 	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@rm -f model_repository/*/[0-9]*/model.onnx model_repository/*/[0-9]*/topology.npz
+	@rm -rf model_repository/*/warmup
+	@rm -f model_repository/*/[0-9]*/{model.onnx,model.onnx.data,export.json,topology.npz}
 	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and .tools

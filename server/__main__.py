@@ -7,19 +7,23 @@ it was told to stop (SIGTERM, SIGINT) and every request in flight was answered, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from server import triton_log
+from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
 from server.errors import ServerError
+from server.repository import models_to_await, read_repository, with_steps
+from server.supervise import Supervisor
 
 _DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
 
@@ -59,6 +63,21 @@ def _parser() -> argparse.ArgumentParser:
     add("stub-timeout", int, "seconds that a model's process may take to start", metavar="S")
     add("shared-memory", int, "bytes that must be free in /dev/shm", metavar="BYTES")
     parser.add_argument("--load-model", action="append", metavar="NAME", help="with explicit control: load only this")
+    parser.add_argument(
+        "--supervise",
+        type=float,
+        default=os.environ.get("FACE3D_SUPERVISE"),
+        metavar="S",
+        help="probe every S seconds with a real inference and revive models whose process has died; implies "
+        "--model-control-mode explicit",
+    )
+    parser.add_argument(
+        "--supervisor-port",
+        type=_port,
+        default=os.environ.get("FACE3D_SUPERVISOR_PORT", "8003"),
+        metavar="PORT",
+        help="where the supervisor answers /healthz and /metrics (default 8003)",
+    )
     parser.add_argument("extra", nargs="*", help=argparse.SUPPRESS)
     return parser
 
@@ -69,16 +88,44 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def parse_options(arguments: Sequence[str]) -> ServerOptions:
+@dataclass(frozen=True)
+class Supervision:
+    """How often to probe, in seconds (None: not at all), and where to answer."""
+
+    period: float | None
+    port: int
+
+
+def parse_options(arguments: Sequence[str]) -> tuple[ServerOptions, Supervision]:
     """Turn a command line and the environment into options; SystemExit 2 when they make no sense."""
     values = vars(_parser().parse_args(arguments))
-    loaded = values.pop("load_model")
-    return ServerOptions(
-        **{name: value for name, value in values.items() if name != "extra"},
+    loaded, extra = values.pop("load_model"), values.pop("extra")
+    supervision = Supervision(values.pop("supervise"), values.pop("supervisor_port"))
+    if supervision.period is not None:
+        values["model_control_mode"] = "explicit"  # the cure is a load, which no other mode takes
+    options = ServerOptions(
+        **values,
         load_models=tuple(loaded) if loaded else None,
         admin_key=os.environ.get("FACE3D_ADMIN_KEY") or None,
-        extra=tuple(values["extra"]),
+        extra=tuple(extra),
     )
+    return options, supervision
+
+
+@contextlib.contextmanager
+def _supervised(server: EmbeddedServer, supervision: Supervision) -> Iterator[None]:
+    if supervision.period is None:
+        yield
+        return
+    options = server.options
+    models = read_repository(options.repository, options.model_config_name)
+    if options.load_models is not None:
+        models = with_steps(models, options.load_models)
+    control = Control(server.http, options.admin_key)
+    supervisor = Supervisor(control, models_to_await(models), server.pid, _say)
+    with supervisor.running(supervision.period, options.address, supervision.port) as endpoint:
+        print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
+        yield
 
 
 def _say(line: str) -> None:
@@ -120,7 +167,8 @@ def _stay(server: EmbeddedServer) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    server = EmbeddedServer(parse_options(sys.argv[1:] if arguments is None else arguments), progress=_say)
+    options, supervision = parse_options(sys.argv[1:] if arguments is None else arguments)
+    server = EmbeddedServer(options, progress=_say)
     asked = 0
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -135,14 +183,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         server.start()
         print(f"ready: http {server.http}, grpc {server.grpc}, metrics http://{server.metrics}/metrics", flush=True)
-        status = _stay(server)
+        with _supervised(server, supervision):
+            status = _stay(server)
         _say(f"error: tritonserver ended by itself with status {status}; its last words are above.")
     except _Stop:
         _say("stopping: requests in flight may finish")
         end = server.stop()
         if not end:
             return 0
-        _say(f"error: tritonserver ended with status {end}: not every request was answered within the exit timeout.")
+        _say(
+            f"error: tritonserver ended with status {end}: when the exit timeout was over, a request had no answer, or "
+            "a model's process had died."
+        )
     except ServerError as error:
         _say(f"error: {error}")
     finally:

@@ -55,6 +55,11 @@ class Model:
         main = named or default
         return (*((main,) if main else ()), *_EXTRA_FILES.get(self.name, ()))
 
+    def warmup_files(self) -> set[str]:
+        """Names of the samples that must lie in the model's ``warmup`` folder."""
+        inputs = (value for sample in self.config.model_warmup for value in sample.inputs.values())
+        return {value.input_data_file for value in inputs if value.input_data_file}
+
 
 def is_version(name: str) -> bool:
     """Whether Triton takes a folder of this name for a version: a positive number without leading zeros."""
@@ -125,8 +130,8 @@ def check_products(models: dict[str, Model]) -> None:
         versions = model.versions
         if not versions:
             raise ExportMissing(f"{_short(model.folder)} has no version folder: run `make export`.")
-        for name in model.needed_files():
-            path = model.folder / str(versions[-1]) / name
+        needed = [model.folder / str(versions[-1]) / name for name in model.needed_files()]
+        for path in (*needed, *(model.folder / "warmup" / name for name in sorted(model.warmup_files()))):
             if not path.exists():
                 raise ExportMissing(f"{_short(path)} is missing: run `make export`.")
 

@@ -46,6 +46,8 @@ def try_candidates(
         repository = Path(folder)
         for name, model in names.items():
             (repository / name).mkdir()
+            if (model.folder / "warmup").is_dir():  # the samples that model_warmup names
+                (repository / name / "warmup").symlink_to((model.folder / "warmup").resolve())
             config = type(model.config)()
             config.CopyFrom(model.config)
             for group in config.instance_group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,9 @@ import numpy as np
 import pytest
 import tritonclient.http as triton_http
 
-from server.__main__ import parse_options
+from server import census, probe
+from server.__main__ import Supervision, parse_options
+from server.control import Control
 from server.embedded import ServerOptions
 from tests.server.calls import rows
 from tests.server.repositories import arithmetic, python_model
@@ -165,15 +169,41 @@ def test_takes_the_server_with_it_when_it_is_killed(tmp_path: Path, commands: li
     assert not Path(f"/proc/{child}").exists()
 
 
+def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list[Command]) -> None:
+    arithmetic(tmp_path)
+    command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
+    commands.append(command)
+    control = Control(command.ready())
+    assert command.process.stdout is not None
+    health = command.process.stdout.readline().split()[1].rstrip(",")
+    (server,) = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children").read_text().split()
+    ((stub,),) = census.stubs(int(server)).values()
+    os.kill(stub, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while not any(line.startswith("supervisor: reviving arithmetic: ") for line in command.errors):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while True:  # the load takes a moment more
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(health, timeout=5) as answer:
+            assert answer.read() == b"every ensemble answers"
+            break
+    probe.check(control, "arithmetic")
+
+
 class TestOptions:
     def test_are_those_of_the_embedded_server(self) -> None:
-        assert parse_options([]) == ServerOptions()
+        assert parse_options([]) == (ServerOptions(), Supervision(None, 8003))
+
+    def test_supervision_needs_a_server_that_takes_loads(self) -> None:
+        options, supervision = parse_options(["--supervise", "2.5", "--supervisor-port", "0"])
+        assert options.model_control_mode == "explicit"
+        assert supervision == Supervision(2.5, 0)
 
     def test_come_from_the_command_line_before_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FACE3D_HTTP_PORT", "9000")
         monkeypatch.setenv("FACE3D_GRPC_PORT", "9001")
         monkeypatch.setenv("FACE3D_ADMIN_KEY", "sesame")
-        options = parse_options(
+        options, _ = parse_options(
             ["--http-port", "0", "--load-model", "a", "--load-model", "b", "--", "--rate-limit=off"]
         )
         assert (options.http_port, options.grpc_port, options.metrics_port) == (0, 9001, 8002)

@@ -73,3 +73,10 @@ def test_misses_what_a_python_model_reads_beside_its_code(tmp_path: Path) -> Non
     python_model(tmp_path, "postprocess", ECHO)
     with pytest.raises(ExportMissing, match=r"postprocess/1/topology.npz is missing: run `make export`"):
         check_products(read_repository(tmp_path))
+
+
+def test_misses_the_samples_that_a_warm_up_names(tmp_path: Path) -> None:
+    sample = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] input_data_file: "face" } }'
+    arithmetic(tmp_path, config=f'model_warmup [ {{ name: "one" batch_size: 1 {sample} }} ]\n')
+    with pytest.raises(ExportMissing, match=r"arithmetic/warmup/face is missing: run `make export`"):
+        check_products(read_repository(tmp_path))

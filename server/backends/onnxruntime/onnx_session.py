@@ -120,6 +120,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
         ConfigError: a value is out of range, or a parameter has no meaning here.
     """
     parameters = {name: str(entry.get("string_value", "")) for name, entry in config.get("parameters", {}).items()}
+    parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = _number(parameters, "intra_op_thread_count", 0) or usable_cores()

@@ -1,0 +1,298 @@
+"""Watches a server from outside and revives models whose process has died.
+
+Triton 2.51 neither notices nor restarts a dead stub: the model stays "ready" and every request to it fails after a
+second. Two things find it: a count of the stubs (`server.census`, on the same machine, costs nothing), and a real small
+inference through every ensemble (`server.probe`), which also finds what no count can. The cure is a load with the
+model's own configuration, marked by a parameter so that it differs; a load without any change does nothing.
+
+`python -m server --supervise` runs it beside the server, `python -m server.supervise` beside any other. It answers on a
+port of its own: ``/healthz`` is 200 when the last probe got its answers, else 503; ``/metrics`` has the counters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from server import census, probe
+from server.control import Control, ControlError, Unreachable
+from server.errors import ServerError
+
+# "Stub process 'regressor_0_0' is not healthy.": the model's name and the numbers of the instance.
+_DEAD_STUB = re.compile(r"Stub process '(?P<instance>[^']+)' is not healthy")
+# A model with a dead stub is never taken down whole: its other stubs of that generation stay behind. They are ended
+# this many seconds after the revival, when the requests that had reached them have finished.
+_GRACE = 10.0
+# What a revival adds to a model's parameters: the time. No model looks at it.
+REVIVAL_PARAMETER = "face3d_revival"
+
+
+class Supervisor:
+    """Looks after one server.
+
+    Args:
+        control: how to reach it, with the admin key if it has one; it must run with ``--model-control-mode explicit``.
+        ensembles: the models that a probe asks.
+        pid: its process id, when it runs on this machine: then its stubs are counted as well.
+        say: takes a line for the log.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        ensembles: Sequence[str],
+        pid: int | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._control, self._ensembles, self._pid, self._say = control, tuple(ensembles), pid, say
+        self._lock = threading.Lock()
+        self._doomed: dict[int, float] = {}  # process id -> when to end it
+        # Models that were seen to have stubs: on other backends there are none to count.
+        self._counted: set[str] = set()
+        self.probes: Counter[str] = Counter()  # by result: ok, failed
+        self.revivals: Counter[str] = Counter()  # by model
+        self.probe_seconds = 0.0
+        self.healthy = False
+        self.reason = "not probed yet"
+
+    def step(self) -> bool:
+        """Count, probe, revive what is dead; whether all ensembles answered in the end."""
+        with self._lock:
+            try:
+                self._end_doomed()
+                for model in self._missing():
+                    self._revive(model, "a process of it has died")
+                self._probe()
+            except ControlError as error:
+                self._failed(str(error))
+            return self.healthy
+
+    def _missing(self) -> list[str]:
+        """Models with fewer stubs than their configuration asks for; seen twice, so that no swap is mistaken for it."""
+        if self._pid is None:
+            return []
+        suspects = self._short_of_stubs()
+        if suspects:
+            time.sleep(0.3)
+            suspects &= self._short_of_stubs()
+        return sorted(suspects)
+
+    def _short_of_stubs(self) -> set[str]:
+        assert self._pid is not None
+        alive = census.stubs(self._pid)
+        self._counted |= {model for model, _ in alive}
+        short = set()
+        for entry in self._control.index():
+            if entry.state == "READY" and entry.model in self._counted:
+                count = len(alive.get((entry.model, entry.version), set()) - set(self._doomed))
+                if count < census.expected(self._control.config(entry.model)):
+                    short.add(entry.model)
+        return short
+
+    def _probe(self) -> None:
+        """Ask every ensemble; where the answer is that a stub is dead, revive the model and ask again, once."""
+        for attempt in (1, 2):
+            began = time.monotonic()
+            try:
+                for name in self._ensembles:
+                    probe.check(self._control, name)
+            except ControlError as error:
+                model = self._dead_model(str(error))
+                if model is None or attempt == 2:
+                    raise
+                self._revive(model, str(error))
+            else:
+                self.probe_seconds = time.monotonic() - began
+                self.probes["ok"] += 1
+                if not self.healthy:
+                    self._say("supervisor: every ensemble answers")
+                self.healthy, self.reason = True, ""
+                return
+
+    def _dead_model(self, message: str) -> str | None:
+        if not (match := _DEAD_STUB.search(message)):
+            return None
+        instance = match["instance"]
+        names = {entry.model for entry in self._control.index()}
+        return max((name for name in names if instance.startswith(f"{name}_")), key=len, default=None)
+
+    def _revive(self, model: str, why: str) -> None:
+        before = self._stubs_of(model)
+        self._say(f"supervisor: reviving {model}: {why}")
+        config = self._control.config(model)
+        # Something must differ from the configuration before: Triton does nothing for one that it has already.
+        mark = {"string_value": f"{time.time():.3f}"}
+        config["parameters"] = {**config.get("parameters", {}), REVIVAL_PARAMETER: mark}
+        self._control.load(model, config)
+        self.revivals[model] += 1
+        self._doomed |= dict.fromkeys(before & self._stubs_of(model), time.monotonic() + _GRACE)
+
+    def _stubs_of(self, model: str) -> set[int]:
+        if self._pid is None:
+            return set()
+        return {pid for (name, _), pids in census.stubs(self._pid).items() if name == model for pid in pids}
+
+    def _end_doomed(self) -> None:
+        assert self._pid is not None or not self._doomed
+        if not self._doomed or self._pid is None:
+            return
+        living = {pid for pids in census.stubs(self._pid).values() for pid in pids}
+        for pid, when in list(self._doomed.items()):
+            if pid not in living:
+                del self._doomed[pid]
+            elif time.monotonic() > when:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _failed(self, reason: str) -> None:
+        self.probes["failed"] += 1
+        if self.healthy or reason != self.reason:
+            self._say(f"supervisor: {reason}")
+        self.healthy, self.reason = False, reason
+
+    def metrics(self) -> str:
+        """The counters in Prometheus' text format."""
+        lines = [
+            "# HELP face3d_probes_total Probes of every ensemble by result",
+            "# TYPE face3d_probes_total counter",
+            *(f'face3d_probes_total{{result="{result}"}} {self.probes[result]}' for result in ("ok", "failed")),
+            "# HELP face3d_revivals_total Loads that brought back a model whose process had died",
+            "# TYPE face3d_revivals_total counter",
+            *(f'face3d_revivals_total{{model="{model}"}} {count}' for model, count in sorted(self.revivals.items())),
+            "# HELP face3d_probe_seconds Duration of the last good probe",
+            "# TYPE face3d_probe_seconds gauge",
+            f"face3d_probe_seconds {self.probe_seconds:.6f}",
+            "# HELP face3d_healthy Whether every ensemble answered the last probe",
+            "# TYPE face3d_healthy gauge",
+            f"face3d_healthy {int(self.healthy)}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    @contextlib.contextmanager
+    def running(self, period: float, address: str = "127.0.0.1", port: int | None = None) -> Iterator[str | None]:
+        """Take a step every ``period`` seconds in a thread; give ``host:port`` of /healthz and /metrics if asked to.
+
+        Args:
+            period: seconds between the starts of two steps.
+            address: where to answer.
+            port: 0 for any free one, None for no answers at all.
+        """
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.is_set():
+                began = time.monotonic()
+                self.step()
+                stop.wait(max(0.0, period - (time.monotonic() - began)))
+
+        threads = [threading.Thread(target=watch, name="supervisor", daemon=True)]
+        with contextlib.ExitStack() as stack:
+            endpoint = None
+            if port is not None:
+                http = stack.enter_context(ThreadingHTTPServer((address, port), _handler(self)))
+                endpoint = f"{address}:{http.server_address[1]}"
+                threads.append(threading.Thread(target=http.serve_forever, name="supervisor-http", daemon=True))
+                stack.callback(http.shutdown)
+            for thread in threads:
+                thread.start()
+            try:
+                yield endpoint
+            finally:
+                stop.set()
+                threads[0].join(timeout=5)
+
+
+def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/healthz":
+                self._answer(200 if supervisor.healthy else 503, supervisor.reason or "every ensemble answers")
+            elif self.path == "/metrics":
+                self._answer(200, supervisor.metrics())
+            else:
+                self._answer(404, "there are /healthz and /metrics")
+
+        def _answer(self, status: int, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+            """Requests for health are not worth a line."""
+
+    return Handler
+
+
+def _server_pid(port: int) -> int | None:
+    """The process that listens on a TCP port of this machine, if this user may know."""
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if "tritonserver" in (entry / "comm").read_text():
+                    links = {str(link.readlink()) for link in (entry / "fd").iterdir()}
+                    if any(f"socket:[{inode}]" in links for inode in inodes):
+                        return int(entry.name)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command beside a server that is already there; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m server.supervise", description="Watch a server, revive its models."
+    )
+    add = parser.add_argument
+    add(
+        "--server", default=os.environ.get("FACE3D_SERVER", "127.0.0.1:8000"), metavar="HOST:PORT", help="HTTP endpoint"
+    )
+    add("--period", type=float, default=5.0, metavar="S", help="seconds between probes (default 5)")
+    add("--address", default="127.0.0.1", metavar="IP", help="where /healthz and /metrics answer")
+    add("--port", type=int, default=8003, metavar="PORT", help="port of /healthz and /metrics (default 8003)")
+    add("--once", action="store_true", help="one probe without reviving; status 1 if it fails (for health checks)")
+    options = parser.parse_args(arguments)
+    control = Control(options.server, os.environ.get("FACE3D_ADMIN_KEY"))
+    try:
+        ensembles = _ensembles(control)
+        if options.once:
+            for name in ensembles:
+                probe.check(control, name)
+            return 0
+        host, port = options.server.rsplit(":", 1)
+        pid = _server_pid(int(port)) if host in ("127.0.0.1", "localhost") else None
+        supervisor = Supervisor(control, ensembles, pid, lambda line: print(line, file=sys.stderr, flush=True))
+        stopped = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopped.set())
+        with supervisor.running(options.period, options.address, options.port) as endpoint:
+            print(f"watching {', '.join(ensembles)} on {options.server}; http://{endpoint}/healthz", flush=True)
+            stopped.wait()
+    except ServerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _ensembles(control: Control) -> tuple[str, ...]:
+    names = [entry.model for entry in control.index() if entry.state == "READY"]
+    chosen = tuple(dict.fromkeys(name for name in names if control.config(name).get("platform") == "ensemble"))
+    if not (chosen or names):
+        raise Unreachable(f"the server at {control.endpoint} serves no model.")
+    return chosen or tuple(dict.fromkeys(names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
