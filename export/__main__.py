@@ -50,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--face-model", type=Path, metavar="PATH", help="face model, .npz (default: weights/face_model.npz)"
     )
+    result.add_argument(
+        "--onnx-dir", type=Path, metavar="DIR", help="for TensorRT: where the ONNX files go (default: build/tensorrt)"
+    )
     result.add_argument("--repository", type=Path, metavar="DIR", help="default: model_repository/ of this checkout")
     result.add_argument(
         "--pictures", type=Path, metavar="DIR", help="photographs to calibrate INT8 with (default: committed ranges)"
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, say: object) -> None:
     # Heavy imports only when there is work: `--help` must come at once.
-    from export.build import REPOSITORY, Order, Workshop, build, write_topology
+    from export.build import ONNX_DIR, REPOSITORY, Order, Workshop, build, write_topology
 
     assert callable(say)
     everything = options.network == "all"
@@ -90,6 +93,7 @@ def _run(options: argparse.Namespace, say: object) -> None:
         weights=options.weights,
         face_model=options.face_model,
         repository=options.repository or REPOSITORY,
+        onnx_dir=options.onnx_dir or ONNX_DIR,
         pictures=options.pictures,
         dry_run=options.dry_run,
         strict=not everything,
@@ -98,7 +102,7 @@ def _run(options: argparse.Namespace, say: object) -> None:
     names = ["detector", "regressor", "texture"] if everything else [options.network]
     for name in names:
         build(name, order, workshop)
-    if "regressor" in names or "texture" in names:
+    if order.target == "cpu" and ("regressor" in names or "texture" in names):
         write_topology(order, workshop)
 
 

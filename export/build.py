@@ -17,9 +17,11 @@ from export import calibration, gate
 from export.errors import ExportError
 from export.face_model import FaceModel, FaceModelError
 from export.fp16 import to_fp16
-from export.graph import OPSET
+from export.graph import BATCH, OPSET, shape_of
 from export.int8 import Range, Scheme, quantised_tensors, to_int8
 from export.networks import FACE_MODEL, NETWORKS, ROOT, Network
+from export.plans.gpu import plan_name, serving
+from export.plans.profile import MOST_VERTICES, max_batch_size, profile
 from export.samples import Sample, built_in_portraits, samples_of, varied_portraits
 from export.session import Feed, Session
 from export.surgery import Size
@@ -39,11 +41,16 @@ Precision = Literal["fp32", "fp16", "int8"]
 Say = Callable[[str], None]
 
 REPOSITORY = ROOT / "model_repository"
+ONNX_DIR = ROOT / "build" / "tensorrt"
+"""Where the ONNX files that plans are built from are kept."""
 MODEL_FILE = "model.onnx"
 GATE_SAMPLES = 16
-CALIBRATION_SAMPLES = 96
+CALIBRATION_SAMPLES = 48
 """Variations of the built-in portraits when ranges have to be made on the spot; about half a minute."""
 TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
+
+
+SCHEMES: dict[Target, Scheme] = {"cpu": Scheme.U8S8, "tensorrt": Scheme.S8S8}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Order:
     weights: Path | None = None
     face_model: Path | None = None
     repository: Path = REPOSITORY
+    onnx_dir: Path = ONNX_DIR
     pictures: Path | None = None
     dry_run: bool = False
     strict: bool = True
@@ -109,8 +117,8 @@ class Workshop:
         """Inputs of a network for samples; the texture network's shapes come from the regressor."""
         shapes: list[Feed] = [{} for _ in samples]
         if name == "texture":
-            own = None if self.order.weights and NETWORKS[name].name == "texture" else self.order.weights
-            regressor = Session(self.plain("regressor", own))
+            # --weights, where given, are the texture network's own here.
+            regressor = Session(self.plain("regressor", None))
             shapes = [regressor({"crop": sample.crop, "context": sample.context}) for sample in samples]
         return [NETWORKS[name].feed(sample, shape) for sample, shape in zip(samples, shapes, strict=True)]
 
@@ -133,7 +141,8 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     """
     network, say = NETWORKS[name], workshop.say
     weights = order.weights or network.weights
-    folder = order.repository / name / str(order.version or OWN_VERSION)
+    place = order.repository if order.target == "cpu" else order.onnx_dir
+    folder = place / name / str(order.version or OWN_VERSION)
     key = key_of(network, weights, order, workshop)
     if up_to_date(folder, MODEL_FILE, key):
         say(f"{name}: version {folder.name} is already there")
@@ -141,7 +150,8 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     own = order.version is None and order.weights is None and order.face_model is None
     free_to_write(folder, MODEL_FILE, own)
     if order.dry_run:
-        say(f"{name}: would write {folder / MODEL_FILE}: {_plan(name, order)}")
+        for line in described(name, folder, key, order, workshop):
+            say(f"{name}: {line}")
         return folder
     plain = workshop.plain(name, order.weights)
     feeds = workshop.feeds(name, workshop.samples)
@@ -149,7 +159,8 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     with staged(folder) as staging:
         onnx.save(variant.graph, staging / MODEL_FILE)
         write_sidecar(staging, _sidecar(network, weights, key, plain, variant, workshop))
-    write_warmup(order.repository / name, feeds[0])
+    if (order.repository / name).is_dir():
+        write_warmup(order.repository / name, feeds[0])
     say(f"{name}: wrote version {folder.name}, {variant.precision}, {Size.of(variant.graph).bytes / 1e6:.1f} MB")
     return folder
 
@@ -169,9 +180,18 @@ def key_of(network: Network, weights: Path, order: Order, workshop: Workshop) ->
 
 
 def ladder(name: str, order: Order) -> list[Precision]:
-    """Precisions to try on a CPU, best first. float16 is no faster on any CPU that ONNX Runtime knows."""
+    """Precisions to try, best first.
+
+    On a CPU float16 is no faster in ONNX Runtime, so INT8 falls back to float32; on a GPU it falls back to float16.
+    """
+    if order.precision is not None and order.strict:
+        return [order.precision]
+    if order.target == "tensorrt":
+        wanted: Precision = order.precision or "fp16"
+        steps: list[Precision] = ["int8", "fp16", "fp32"]
+        return steps[steps.index(wanted) :]
     if order.precision is not None:
-        return [order.precision] if order.strict or order.precision == "fp32" else [order.precision, "fp32"]
+        return [order.precision] if order.precision == "fp32" else [order.precision, "fp32"]
     return ["fp32"] if name == "detector" else ["int8", "fp32"]
 
 
@@ -193,17 +213,21 @@ def _variant(
     name: str, plain: onnx.ModelProto, feeds: list[Feed], precision: Precision, order: Order, workshop: Workshop
 ) -> Variant:
     made_from: dict[str, Any] | None = None
+    # How fast a graph for TensorRT is, only a GPU can say: there the plan is compared (see export/plans).
+    timed = order.target == "cpu"
     if precision == "fp32":
         graph = plain
         verdict = gate.judge_itself(graph, feeds)
     elif precision == "fp16":
         graph = to_fp16(plain)
-        verdict = gate.judge(name, plain, graph, feeds)
+        verdict = gate.judge(name, plain, graph, feeds, timed)
     else:
         bounds, made_from = ranges(name, plain, order, workshop)
-        graph = to_int8(plain, bounds, Scheme.U8S8)
-        verdict = gate.judge(name, plain, graph, feeds)
-    problem = gate.lint(graph)
+        scheme = SCHEMES[order.target]
+        made_from = {**made_from, "scheme": scheme.value}
+        graph = to_int8(plain, bounds, scheme)
+        verdict = gate.judge(name, plain, graph, feeds, timed)
+    problem = gate.lint(graph, feeds[0])
     if problem is not None:
         raise ExportError(f"polygraphy's lint refuses the {precision} graph of the {name}: {problem}")
     return Variant(precision, graph, verdict, made_from)
@@ -250,6 +274,8 @@ def write_warmup(model: Path, feed: Feed) -> None:
     folder = model / "warmup"
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in feed.items():
+        if name == "shapes":
+            value = np.pad(value, ((0, 0), (0, 0), (0, MOST_VERTICES - value.shape[2]), (0, 0)))
         temporary = folder / f".{name}"
         temporary.write_bytes(np.ascontiguousarray(value[0]).tobytes())
         temporary.rename(folder / name)
@@ -305,9 +331,35 @@ def _save_topology(path: Path, model: FaceModel) -> None:
     temporary.rename(path)
 
 
-def _plan(name: str, order: Order) -> str:
-    steps = ladder(name, order)
-    return f"{' or, if its gate refuses that, '.join(steps)}, opset {OPSET}, for {order.target}"
+def described(name: str, folder: Path, key: dict[str, Any], order: Order, workshop: Workshop) -> list[str]:
+    """What a dry run says of one network: everything that would decide what is written."""
+    network = NETWORKS[name]
+    steps = [f"int8 ({SCHEMES[order.target].value})" if step == "int8" else step for step in ladder(name, order)]
+    lines = [
+        f"would write {folder / MODEL_FILE}",
+        f"weights {order.weights or network.weights}, sha256 {key['weights'][:16]}",
+        f"{' or, if its gate refuses that, '.join(steps)}; opset {OPSET}; batch free",
+    ]
+    vertices = 1
+    if network.needs_face_model:
+        model = workshop.face_model
+        vertices = len(model.mean)
+        lines.append(f"face model '{model.name}', {vertices} vertices, fingerprint {model.fingerprint}")
+    if order.target == "tensorrt":
+        image = serving()
+        lines.append(
+            f"plan {order.repository / name / folder.name / plan_name('X.Y')} for compute capability X.Y, strongly "
+            f"typed, built in tritonserver:{image['TRITON_TAG']} by TensorRT {image['TENSORRT_VERSION']}"
+        )
+        module, example = network.load(order.weights, workshop.face_model if network.needs_face_model else None)
+        del module
+        inputs = {
+            tensor: [BATCH, *(network.free_inputs.get(tensor, {}).get(i + 1, size) for i, size in enumerate(rest))]
+            for tensor, rest in ((n, v.shape[1:]) for n, v in zip(network.inputs, example, strict=True))
+        }
+        for tensor, bounds in profile(inputs, max_batch_size(order.repository / name), vertices).items():
+            lines.append(f"profile {tensor}: min {bounds.smallest}, opt {bounds.usual}, max {bounds.largest}")
+    return lines
 
 
 def _sidecar(
@@ -330,6 +382,7 @@ def _sidecar(
     return {
         "key": key,
         "network": network.name,
+        "inputs": {value.name: shape_of(value) for value in variant.graph.graph.input},
         "precision": variant.precision,
         "opset": OPSET,
         "weights": {"file": weights.name, "sha256": key["weights"]},

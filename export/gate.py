@@ -100,7 +100,7 @@ def compare_regressor(wanted: Feed, given: Feed, feed: Feed) -> list[Criterion]:
     """Coefficients, shape in the head's own frame, and where the landmarks land in the 224 px crop."""
     a, b = wanted["coefficients"].astype(np.float64), given["coefficients"].astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = (a * b).sum(1) / np.maximum(norms, 1e-12)
+    cosine = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-12), np.all(a == b, axis=1))
     head = np.linalg.norm(wanted["shapes"][:, 1] - given["shapes"][:, 1], axis=-1) * 100  # dm -> mm
     posed = np.linalg.norm(wanted["vertices"] - given["vertices"], axis=-1)
     pixels = (wanted["landmarks"] - given["landmarks"]) / feed["context"][:, None, 15:17]
@@ -191,14 +191,19 @@ def judge_itself(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Verdict:
     )
 
 
-def lint(model: onnx.ModelProto) -> str | None:
-    """What `polygraphy check lint` finds wrong with a graph; None when it is clean."""
+def lint(model: onnx.ModelProto, feed: Feed) -> str | None:
+    """What `polygraphy check lint` finds wrong with a graph; None when it is clean.
+
+    `feed` gives the linter the sizes of the inputs: it would make a free axis 1 long.
+    """
+    shapes = [f"{name}:[{','.join(str(size) for size in value.shape)}]" for name, value in feed.items()]
     with tempfile.TemporaryDirectory() as folder:
         path, report = Path(folder) / "model.onnx", Path(folder) / "lint.json"
         onnx.save(model, path)
         # The command line is the linter's stable interface; it runs in a process of its own.
         program = "import sys; from polygraphy.tools import main; sys.exit(main())"
         command = [sys.executable, "-c", program, "check", "lint", str(path), "-o", str(report), "--silent"]
+        command += ["--input-shapes", *shapes]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         entries = json.loads(report.read_text())["lint_entries"] if report.is_file() else []
     errors = [entry["message"] for entry in entries if entry["level"] != "warning"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -19,7 +19,11 @@ BATCH = "batch"
 
 
 def onnx_from_module(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    free: Mapping[str, Mapping[int, str]] | None = None,
 ) -> onnx.ModelProto:
     """Trace a module whose arguments and results are tensors with a batch axis in front.
 
@@ -27,11 +31,12 @@ def onnx_from_module(
         module: in evaluation mode.
         example: tensors to trace with, of batch 2 or more (a traced 1 would be taken for a constant).
         inputs, outputs: names in the order of the arguments and results.
+        free: input -> axis -> name, for inputs with a free axis besides the batch.
 
     Returns:
-        A checked model whose batch axis is free and whose other axes are fixed.
+        A checked model whose other axes are fixed.
     """
-    axes = {name: {0: BATCH} for name in (*inputs, *outputs)}
+    axes = {name: {0: BATCH, **(free or {}).get(name, {})} for name in (*inputs, *outputs)}
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         # The tracing exporter says on every call that it is the old one; the new one needs two more packages and
@@ -53,7 +58,7 @@ def onnx_from_module(
     shapes = [value.shape for value in (*example, *([results] if isinstance(results, Tensor) else results))]
     for value, shape in zip((*model.graph.input, *model.graph.output), shapes, strict=True):
         # The tracer loses sizes that it meets as computed numbers.
-        set_shape(value, [BATCH, *shape[1:]])
+        set_shape(value, [axes[value.name].get(axis, size) for axis, size in enumerate(shape)])
     onnx.checker.check_model(model)
     return model
 

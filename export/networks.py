@@ -20,7 +20,7 @@ from export.face_model import FaceModel
 from export.graph import onnx_from_module
 from export.samples import Sample
 from export.session import Feed
-from export.surgery import clean
+from export.surgery import VERTICES, clean
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"
@@ -38,6 +38,7 @@ class Network:
         inputs, outputs: names by the contract, in the order of the module's arguments and results.
         load: weights and face model -> module and example inputs.
         open_axes: output -> axis over the vertices, which the configuration leaves open.
+        free_inputs: the same for inputs: input -> axis -> name of the axis.
         feed: a sample (and the regressor's result for it) -> the network's inputs.
         needs_face_model: whether the graph holds a face model.
     """
@@ -49,12 +50,13 @@ class Network:
     load: Loader
     feed: Callable[[Sample, Feed], Feed]
     open_axes: Mapping[str, int] = field(default_factory=dict)
+    free_inputs: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     needs_face_model: bool = True
 
     def traced(self, weights: Path | None, face_model: FaceModel | None) -> onnx.ModelProto:
         """The graph as the tracer writes it, without surgery."""
         module, example = self.load(weights, face_model)
-        return onnx_from_module(module, example, self.inputs, self.outputs)
+        return onnx_from_module(module, example, self.inputs, self.outputs, self.free_inputs)
 
     def cleaned(self, traced: onnx.ModelProto) -> onnx.ModelProto:
         """The graph after surgery."""
@@ -76,11 +78,34 @@ def _load_regressor(weights: Path | None, face_model: FaceModel | None) -> tuple
 
 
 def _load_texture(weights: Path | None, face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    from export.texture import TextureNet, example_inputs  # type: ignore[import-not-found,unused-ignore]
+    from export.texture import TextureNet, example_inputs
 
     assert face_model is not None
     path = weights or WEIGHTS / "texture.safetensors"
-    return TextureNet.load(path, face_model), example_inputs(face_model)
+    count = len(face_model.mean)
+    network = TextureNet.load(path if belongs_to_built_in(face_model) else None, face_model)
+    return _FirstVertices(network, count), example_inputs(count)
+
+
+class _FirstVertices(nn.Module):
+    """Lets the texture network take shapes with more rows than its face model has vertices.
+
+    A model is warmed up with a sample whose size stands in its configuration, and the configuration serves any face
+    model; so the sample has room for the largest one.
+    """
+
+    def __init__(self, network: nn.Module, count: int) -> None:
+        super().__init__()
+        self.network, self.count = network, count
+
+    def forward(self, crop_hd: Tensor, shapes: Tensor, context: Tensor) -> Tensor:
+        result: Tensor = self.network(crop_hd, shapes[:, :, : self.count], context)
+        return result
+
+
+def belongs_to_built_in(face_model: FaceModel) -> bool:
+    """Whether a face model has the UV layout that the texture network was trained on: the built-in one's."""
+    return FACE_MODEL.is_file() and FaceModel.load(FACE_MODEL).fingerprint == face_model.fingerprint
 
 
 NETWORKS = {
@@ -122,5 +147,6 @@ NETWORKS = {
             "shapes": shapes["shapes"],
             "context": sample.context,
         },
+        free_inputs={"shapes": {2: VERTICES}},
     ),
 }

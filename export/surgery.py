@@ -45,7 +45,10 @@ def clean(model: onnx.ModelProto, open_axes: Mapping[str, int] | None = None) ->
     """
     interface = {value.name: shape_of(value) for value in (*model.graph.input, *model.graph.output)}
     graph = gs.import_onnx(model)
-    graph.fold_constants().cleanup().toposort()
+    graph.fold_constants()
+    resolve_rank_tests(graph)
+    bypass_identities(graph)
+    graph.cleanup().toposort().fold_constants().cleanup()
     for index, node in enumerate(graph.nodes):
         # The tracer's names are paths through the Python modules; short ones make reports and profiles readable.
         node.name = f"{node.op}_{index}"
@@ -62,6 +65,39 @@ def clean(model: onnx.ModelProto, open_axes: Mapping[str, int] | None = None) ->
         set_shape(value, interface[value.name])
     onnx.checker.check_model(cleaned)
     return cleaned
+
+
+def resolve_rank_tests(graph: gs.Graph) -> None:
+    """Replace the tracer's `if rank(x) == 0` by the branch that is taken: every tensor here has a batch axis.
+
+    The tracer writes such a test around scatter operations. TensorRT would have to compile both branches, and ONNX
+    Runtime complains about their differing shapes on every run.
+    """
+    for node in [node for node in graph.nodes if node.op == "If"]:
+        test = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+        if test is None or test.op != "Equal" or not _is_rank(test.inputs[0]) or np.any(test.inputs[1].values != 0):
+            continue
+        branch = node.attrs["else_branch"]
+        graph.nodes.extend(branch.nodes)
+        for outer, inner in zip(list(node.outputs), branch.outputs, strict=True):
+            for user in list(outer.outputs):
+                user.inputs = [inner if value is outer else value for value in user.inputs]
+        node.outputs.clear()
+        node.inputs.clear()
+
+
+def bypass_identities(graph: gs.Graph) -> None:
+    """Let users of an Identity read its input; an Identity that gives an output of the graph stays."""
+    for node in graph.nodes:
+        if node.op == "Identity" and node.outputs and not any(value is node.outputs[0] for value in graph.outputs):
+            for user in list(node.outputs[0].outputs):
+                user.inputs = [node.inputs[0] if value is node.outputs[0] else value for value in user.inputs]
+
+
+def _is_rank(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is computed as the size of a shape."""
+    size = tensor.inputs[0] if tensor.inputs else None
+    return size is not None and size.op == "Size" and bool(size.inputs[0].inputs) and size.i().op == "Shape"
 
 
 def free_axis(graph: gs.Graph, output: str, axis: int) -> None:
