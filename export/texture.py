@@ -80,6 +80,12 @@ class UVSampler(nn.Module):
         seen = _smoothstep(cosine, GRAZING, FACING).flatten(1) * (1 - _smoothstep(behind, TOUCHING, BEHIND))
         return seen.view(-1, 1, TABLE, TABLE)
 
+    def field(self, posed: torch.Tensor) -> torch.Tensor:
+        """(B, N, 3) dm -> (B, 8, T, T) per table texel: column, row in the 224 px crop, posed position, normal."""
+        attributes = torch.cat([project(posed), posed, self.normals(posed)], 2)
+        gathered = attributes.index_select(1, self.vertices).view(posed.shape[0], -1, 3, 8)
+        return (gathered * self.weights).sum(2).transpose(1, 2).reshape(-1, 8, TABLE, TABLE)
+
     def forward(
         self, crop_hd: torch.Tensor, posed: torch.Tensor, camera: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,10 +96,7 @@ class UVSampler(nn.Module):
             posed: (B, N, 3) decimetres, camera frame.
             camera: (B, 8): scale x, y and origin x, y of the 224 px crop, then of the 512 px crop, in source pixels.
         """
-        place = project(posed)
-        attributes = torch.cat([place, posed, self.normals(posed)], 2)
-        gathered = attributes.index_select(1, self.vertices).view(posed.shape[0], -1, 3, 8)
-        field = (gathered * self.weights).sum(2).transpose(1, 2).reshape(-1, 8, TABLE, TABLE)
+        field = self.field(posed)
         seen = self.visibility(field)
 
         source = field[:, 0:2] * camera[:, 0:2, None, None] + camera[:, 2:4, None, None]

@@ -1,0 +1,150 @@
+"""Step 6, albedo and light: 80 albedo modes for the face model, and the regressor's heads for albedo (80) and light (27).
+
+Colours are read from completed UV textures at the vertices, so no rasteriser is needed. Shading is spherical harmonics of
+the posed normals (`light` below, the family's formula). A picture cannot tell dark skin from dim light: the convention here
+is that a face's mean shading is 1, so tone goes to the albedo. The backbone stays as it is; the two heads are linear, hence
+fitted in closed form (ridge regression on its features).
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from export.face_model import ALBEDO, FaceModel
+from export.regressor import Regressor
+from export.texture import TextureNet
+from training.crops import faces_of, listed
+
+Float = npt.NDArray[np.float64]
+GRAZING = 0.15  # visibility (0..1) below which a vertex does not judge the light
+ROUNDS = 3
+
+
+def harmonics(normals: Float) -> Float:
+    """Nine spherical harmonics of unit normals (N, 3) -> (N, 9); constants of Deep3DFaceRecon (`compute_color`)."""
+    x, y, z = normals.T
+    a0, a1, a2, k = 0.8862269, 1.7724539, 2.4270324, 0.7006239
+    terms = [
+        np.full_like(x, a0), -a1 * y, a1 * z, -a1 * x, a2 * x * y, -a2 * y * z, k * (3 * z * z - 1), -a2 * x * z,
+        a2 / 2 * (x * x - y * y),
+    ]  # fmt: skip
+    return np.stack(terms, 1)
+
+
+# The family adds 0.8 to the constant term, so that zero coefficients mean a plain ambient light.
+AMBIENT = np.array([0.8, 0, 0, 0, 0, 0, 0, 0, 0])
+
+
+def fit_light(colour: Float, albedo: Float, basis: Float, weight: Float) -> Float:
+    """Ridge fit of ``colour ~ albedo * (basis @ (light + ambient))`` per channel: (N, 3) ... -> (3, 9)."""
+    out = np.zeros((3, 9))
+    for channel in range(3):
+        system = basis * albedo[:, channel : channel + 1] * weight[:, None]
+        target = colour[:, channel] * weight - system @ AMBIENT
+        scale = (system**2).sum() / 9
+        out[channel] = np.linalg.solve(system.T @ system + 0.02 * scale * np.eye(9), system.T @ target)
+    return out
+
+
+@torch.no_grad()
+def collect(a: argparse.Namespace, model: FaceModel) -> tuple[Float, Float, Float, list[torch.Tensor]]:
+    """Vertex colours (n, N, 3) 0..255, visibility (n, N), normals (n, N, 3), crops of the folder's faces."""
+    regressor = Regressor.load(a.regressor, model)
+    texturing = TextureNet.load(a.texture, model)
+    grid = torch.from_numpy(np.stack([model.uv[:, 0] * 2 - 1, 1 - model.uv[:, 1] * 2], -1))[None, None].float()
+    colours, seen, normals, crops = [], [], [], []
+    files = listed(a.pictures)
+    files = [files[k] for k in np.random.default_rng(a.seed).permutation(len(files))[: a.count]]
+    for _, sample in faces_of(a.pictures, files, "vertex colours"):
+        if sample is None:
+            continue
+        context = torch.from_numpy(sample.context)
+        shapes = regressor(torch.from_numpy(sample.crop), context)[0]
+        texture, visible = texturing(torch.from_numpy(sample.crop_hd), shapes, context)
+        colours.append(F.grid_sample(texture.float(), grid, align_corners=False)[0, :, 0].T.numpy())
+        seen.append(F.grid_sample(visible.float() / 255, grid, align_corners=False)[0, 0, 0].numpy())
+        normals.append(texturing.sampler.normals(shapes[:, 0])[0].numpy())
+        crops.append(torch.from_numpy(sample.crop))
+    stack = lambda arrays: np.stack(arrays).astype(np.float64)  # noqa: E731
+    return stack(colours), stack(seen), stack(normals), crops
+
+
+def separate(colours: Float, seen: Float, normals: Float) -> tuple[Float, Float, Float, Float]:
+    """Alternate light and albedo -> albedo mean (N, 3), modes (80, N, 3), coefficients (n, 80), light (n, 27)."""
+    mean = colours.mean(0)
+    for _ in range(ROUNDS):
+        albedos, lights = [], []
+        for colour, visible, normal in zip(colours, seen, normals, strict=True):
+            basis = harmonics(normal)
+            weight = np.where(visible > GRAZING, visible, 0.02)
+            light = fit_light(colour, mean, basis, weight)
+            shade = basis @ (light + AMBIENT).T
+            tone = (shade * weight[:, None]).sum(0) / weight.sum()
+            light = (light + AMBIENT) / tone[:, None] - AMBIENT  # mean shading 1: tone belongs to the albedo
+            shade = np.clip(basis @ (light + AMBIENT).T, 0.35, 2.5)
+            albedos.append(np.clip(colour / shade, 0, 255))
+            lights.append(light.ravel())
+        stacked = np.stack(albedos)
+        mean = np.median(stacked, 0)
+    centred = (stacked - stacked.mean(0)).reshape(len(stacked), -1)
+    u, s, vt = np.linalg.svd(centred, full_matrices=False)
+    sigma = s[:ALBEDO] / np.sqrt(len(stacked))
+    modes = (sigma[:, None] * vt[:ALBEDO]).reshape(ALBEDO, -1, 3)
+    print(f"{ALBEDO} albedo modes keep {(s[:ALBEDO] ** 2).sum() / (s**2).sum():.1%} of the variance")
+    return stacked.mean(0), modes, u[:, :ALBEDO] * np.sqrt(len(stacked)), np.stack(lights)
+
+
+@torch.no_grad()
+def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor], targets: Float) -> None:
+    """Ridge regression from the backbone's features (of the crop and a blurred copy) to albedo and light."""
+    regressor = Regressor.load(a.regressor, model)
+    torch.manual_seed(a.seed)
+    features, wanted = [], []
+    for k in range(0, len(crops), 16):
+        batch = torch.cat(crops[k : k + 16]).float() / 255
+        blurred = F.interpolate(F.avg_pool2d(batch, 2), scale_factor=2, mode="bilinear")
+        for pictures in (batch, blurred + torch.randn_like(blurred) * 0.01):
+            features.append(regressor.net.backbone(pictures).flatten(1).double().numpy())
+            wanted.append(targets[k : k + 16])
+    x, y = np.concatenate(features), np.concatenate(wanted)
+    mx, my = x.mean(0), y.mean(0)
+    centred = x - mx
+    gram = centred.T @ centred
+    weight = np.linalg.solve(gram + 0.05 * np.trace(gram) / len(gram) * np.eye(len(gram)), centred.T @ (y - my))
+    explained = 1 - ((centred @ weight - (y - my)) ** 2).sum() / ((y - my) ** 2).sum()
+    print(f"heads explain {explained:.1%} of albedo and light coefficients on their own pictures")
+    state = load_file(a.regressor)
+    bias = my - mx @ weight
+    for layer, part in ((2, slice(0, ALBEDO)), (4, slice(ALBEDO, ALBEDO + 27))):
+        state[f"final_layers.{layer}.weight"] = torch.from_numpy(weight[:, part].T.copy())[:, :, None, None].half()
+        state[f"final_layers.{layer}.bias"] = torch.from_numpy(bias[part].copy()).half()
+    save_file({k: v.contiguous() for k, v in state.items()}, a.regressor)
+
+
+def main(a: argparse.Namespace) -> None:
+    """Run the step; the face model and the regressor's weights are rewritten in place."""
+    model = FaceModel.load(a.face_model)
+    colours, seen, normals, crops = collect(a, model)
+    mean, modes, coefficients, lights = separate(colours, seen, normals)
+    complete = replace(model, albedo_mean=mean.astype(np.float32), albedo=modes.astype(np.float32))
+    complete.save(a.face_model)
+    fit_heads(a, complete, crops, np.concatenate([coefficients, lights], 1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--face-model", type=Path, required=True)
+    parser.add_argument("--regressor", type=Path, required=True)
+    parser.add_argument("--texture", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=0)
+    main(parser.parse_args())

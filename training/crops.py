@@ -1,0 +1,42 @@
+"""Faces of a folder, found and cut out exactly as the service does it: what texture training and evaluation look at."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from export.detector.parity import load_picture
+from export.detector.cascade import Detector
+from export.detector.weights import default_weights
+from export.samples import Sample, sample_of
+
+
+class Finder:
+    """The detector's PyTorch module behind the signature that `export.samples` wants."""
+
+    def __init__(self) -> None:
+        self.detector = Detector.load(default_weights()).eval()
+
+    @torch.no_grad()
+    def __call__(self, canvas: npt.NDArray[np.uint8], geometry: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        faces: npt.NDArray[np.float32] = self.detector(torch.from_numpy(canvas), torch.from_numpy(geometry)).numpy()
+        return faces
+
+
+def faces_of(folder: Path, files: list[str], label: str) -> Iterator[tuple[int, Sample | None]]:
+    """(index, best face or None) of each picture."""
+    find = Finder()
+    for k, file in enumerate(tqdm(files, desc=label, mininterval=5)):
+        yield k, sample_of(file, load_picture(folder / file), find)
+
+
+def listed(folder: Path) -> list[str]:
+    """File names of the folder's index.csv."""
+    with (folder / "index.csv").open(newline="") as handle:
+        return [row["file"] for row in csv.DictReader(handle)]

@@ -1,0 +1,144 @@
+"""Step 5, texture: the U-Net learns to complete UV textures.
+
+Textures are sampled from real pictures with the trained regressor, as the service does; what another pose would not have
+shown is hidden from the network, and it is judged where the picture does show the face. L1 plus a perceptual term on the
+first stages of the project's own regressor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from export.face_model import FaceModel
+from export.regressor import Regressor
+from export.texture import SIZE, TextureNet, UNet, UVSampler
+from training.crops import faces_of, listed
+from training.render import euler
+
+MASKS = 96  # visibilities of other poses
+
+
+@torch.no_grad()
+def sample_textures(
+    folder: Path, regressor: Regressor, sampler: UVSampler, count: int, output: Path, seed: int
+) -> None:
+    """Write OUTPUT.colour.npy (n, 3, 512, 512) and OUTPUT.seen.npy (n, 1, 512, 512), both uint8."""
+    files = listed(folder)
+    order = np.random.default_rng(seed).permutation(len(files))[:count]
+    colours = np.lib.format.open_memmap(output.with_suffix(".colour.npy"), "w+", np.uint8, (count, 3, SIZE, SIZE))
+    seens = np.lib.format.open_memmap(output.with_suffix(".seen.npy"), "w+", np.uint8, (count, 1, SIZE, SIZE))
+    n = 0
+    for _, sample in faces_of(folder, [files[k] for k in order], "sample textures"):
+        if sample is None:
+            continue
+        context = torch.from_numpy(sample.context)
+        shapes = regressor(torch.from_numpy(sample.crop), context)[0]
+        colour, seen = sampler(torch.from_numpy(sample.crop_hd).float(), shapes[:, 0], context[:, 15:23])
+        colours[n], seens[n] = (colour[0] * 255).byte().numpy(), (seen[0] * 255).byte().numpy()
+        n += 1
+    np.save(output.with_suffix(".count.npy"), n)
+
+
+@torch.no_grad()
+def other_poses(model: FaceModel, sampler: UVSampler, seed: int) -> torch.Tensor:
+    """Visibility (MASKS, 1, 512, 512) of the mean face turned by 10 to 75 degrees."""
+    rng = np.random.default_rng(seed)
+    masks = []
+    for _ in range(MASKS):
+        yaw = rng.choice([-1, 1]) * rng.uniform(10, 75)
+        turn = euler(np.radians(rng.normal(0, 14)), np.radians(yaw), 0.0)
+        posed = torch.from_numpy((model.mean @ turn.T).astype(np.float32))[None]
+        masks.append(F.interpolate(sampler.visibility(sampler.field(posed)), scale_factor=2, mode="bilinear"))
+    return torch.cat(masks)
+
+
+def train(a: argparse.Namespace) -> None:
+    """Run the step; a checkpoint (the U-Net's weights) is written every hundred steps and resumed from."""
+    torch.manual_seed(a.seed)
+    rng = np.random.default_rng(a.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = FaceModel.load(a.face_model)
+    regressor = Regressor.load(a.regressor, model)
+    net = TextureNet(model, UNet())
+    assert net.unet is not None
+    if not a.cache.with_suffix(".count.npy").exists():
+        sample_textures(a.pictures, regressor, net.sampler, a.pictures_count, a.cache, a.seed)
+    count = int(np.load(a.cache.with_suffix(".count.npy")))
+    colours = np.load(a.cache.with_suffix(".colour.npy"), mmap_mode="r")
+    seens = np.load(a.cache.with_suffix(".seen.npy"), mmap_mode="r")
+    masks = other_poses(model, net.sampler, a.seed)
+    if a.checkpoint.exists():
+        net.unet.load_state_dict(torch.load(a.checkpoint, weights_only=True))
+    backbone = regressor.net.backbone.to(device).requires_grad_(False)
+    unet = net.unet.to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(unet.parameters(), a.rate, weight_decay=1e-4)
+    started, step, smooth = time.time(), 0, {}
+    batch = 4
+    while (done := max(step / a.steps, (time.time() - started) / (60 * a.minutes))) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = a.rate * min(1, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+        chosen = rng.integers(count, size=batch)
+        colour = torch.from_numpy(colours[chosen]).to(device).float() / 255
+        truth = torch.from_numpy(seens[chosen]).to(device).float() / 255
+        hidden = masks[torch.from_numpy(rng.integers(MASKS, size=batch))].to(device)
+        if rng.random() < 0.5:
+            colour, truth, hidden = colour.flip(3), truth.flip(3), hidden.flip(3)
+        # Hidden texels must not leak: what another pose does not see is another colour there, not the right one.
+        given = torch.where(hidden > 0.02, colour, torch.roll(colour, 1, 0))
+        completed = net.complete(given, truth * hidden)
+        judged = truth * (1 - hidden)  # seen by the picture, hidden from the network
+        weight = truth * 0.05 + judged
+        terms = {"l1": ((completed - colour).abs() * weight).sum() / (3 * weight.sum() + 1)}
+        # Features of a picture whose unjudged texels are the truth: only judged places differ.
+        pasted = completed * truth + colour * (1 - truth)
+        half = F.avg_pool2d(torch.cat([pasted, colour]), 4)
+        for index, features in enumerate(backbone.stages(half)[:3]):
+            made, wanted = features.chunk(2)
+            terms[f"features{index}"] = 0.05 * (made - wanted).abs().mean() / (wanted.abs().mean() + 1e-6)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            filled = TextureNet.complete(_Plain(), given, truth * hidden)  # type: ignore[arg-type]
+            terms["l1_unlearned"] = ((filled - colour).abs() * weight).sum() / (3 * weight.sum() + 1)
+        step += 1
+        for key, term in terms.items():
+            smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
+        if step % 20 == 0:
+            parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
+            print(f"{done:5.1%} step {step}: {parts}", flush=True)
+        if step % 100 == 0:
+            torch.save(unet.state_dict(), a.checkpoint)
+    torch.save(unet.state_dict(), a.checkpoint)
+    save_file({k: v.half().contiguous().cpu() for k, v in unet.state_dict().items()}, a.weights)
+
+
+class _Plain:
+    """A texture network without a U-Net, to show beside the loss what filling alone would reach."""
+
+    unet = None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--face-model", type=Path, required=True)
+    parser.add_argument("--regressor", type=Path, required=True, help="weights of step 4, safetensors")
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--pictures-count", type=int, default=1400)
+    parser.add_argument("--cache", type=Path, required=True, help="stem for the sampled textures")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
