@@ -10,8 +10,13 @@ from options import Options
 U8 = NDArray[np.uint8]
 
 # The generalised grey world of Finlayson and Trezzi ("Shades of gray and colour constancy", 2004): with the 6th power
-# instead of the mean, highlights tell the colour of the light. A plain mean would call skin the light and turn it grey.
+# instead of the mean, highlights tell the colour of the light.
 NORM = 6
+# Skin is warm, and it fills the crop: what the estimate says of 89 portraits in white light (mean; red, green, blue).
+# Without this reference the skin would be called the light, and turn grey.
+WHITE_LIGHT = (0.70, 1.0, 1.09)
+# Their logarithms scatter by 0.17 around it, those of coloured light by some 0.25: so much of a deviation is light.
+TRUST = 0.65
 # No light is stronger than this: a face under coloured light keeps some of it.
 STRONGEST_GAIN = 1.4
 # Samples that are clipped or in the dark tell nothing about the light.
@@ -62,7 +67,8 @@ def gains(crop: U8) -> tuple[float, float, float]:
         return 1.0, 1.0, 1.0
     power = _LINEAR**NORM
     light = [float(power[channel].mean()) ** (1 / NORM) for channel in seen]
-    red, green, blue = (min(max(light[1] / value, 1 / STRONGEST_GAIN), STRONGEST_GAIN) for value in light)
+    deviations = (light[1] / value / usual for value, usual in zip(light, WHITE_LIGHT, strict=True))
+    red, green, blue = (min(max(d**TRUST, 1 / STRONGEST_GAIN), STRONGEST_GAIN) for d in deviations)
     return red, green, blue
 
 

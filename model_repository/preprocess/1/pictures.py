@@ -10,6 +10,7 @@ integers, x right, y down. A raster that is r times smaller maps by X = (x + 0.5
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > limits.max_pixels:
-                raise _too_many_pixels(f"{width} x {height} pixels", limits)
+                raise _too_many_pixels(width * height, limits)
             if width * height <= LARGE_PICTURE:
                 return _decode(image)
             with _one_large_picture:
@@ -125,8 +126,8 @@ def decode(data: bytes, limits: Limits) -> Picture:
         raise
     except UnidentifiedImageError:
         raise _unknown(data[:64]) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels("more pixels than that", limits) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels(int("".join(re.findall(r"\((\d+) pixels", str(error))) or 0), limits) from None
     except Exception as error:
         # Decoders raise nearly anything on hostile bytes (OSError, SyntaxError, struct.error, KeyError, ...).
         raise BadPicture(
@@ -245,10 +246,10 @@ def _unknown(head: bytes) -> BadPicture:
     return BadPicture("BadImage", f"these bytes are not a picture that the service can read: {_SEND}.")
 
 
-def _too_many_pixels(what: str, limits: Limits) -> BadPicture:
+def _too_many_pixels(pixels: int, limits: Limits) -> BadPicture:
+    has = f"{pixels / 1e6:.0f} megapixels" if pixels else "too many pixels"
     return BadPicture(
-        "ImageTooLarge",
-        f"the picture has {what} and the limit is {limits.max_pixels / 1e6:g} megapixels: scale it down.",
+        "ImageTooLarge", f"the picture has {has} and the limit is {limits.max_pixels / 1e6:.0f}: scale it down."
     )
 
 
