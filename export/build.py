@@ -250,9 +250,8 @@ def ranges(
 
 def calibrate(name: str, plain: onnx.ModelProto, order: Order, workshop: Workshop) -> calibration.Ranges:
     """Ranges from the photographs of a folder, or from variations of the built-in portraits where there is none."""
-    import onnx_graphsurgeon as gs
-
     from export.detector.parity import load_picture, pictures_in
+    from export.graphsurgeon import gs
 
     if order.pictures is not None:
         files = pictures_in(order.pictures, limit=512)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 
 from export.errors import ExportError
 from export.graph import IR_VERSION
+from export.graphsurgeon import gs
 from export.region import is_variable, network_nodes
 
 LARGEST = 65504.0
@@ -34,12 +34,15 @@ def to_fp16(model: onnx.ModelProto, keep_last: bool = True) -> onnx.ModelProto:
         raise ExportError("The graph has no convolutions: there is nothing to convert to fp16.")
     inside = {id(node) for node in nodes}
     narrowed: dict[str, gs.Variable] = {}
+    constants: dict[str, gs.Constant] = {}
     produced: list[gs.Variable] = []
     for node in nodes:
         for index, tensor in enumerate(node.inputs):
             if isinstance(tensor, gs.Constant):
                 if tensor.values.dtype == np.float32 and node.op != "Resize":
-                    node.inputs[index] = _narrow_constant(tensor)
+                    if tensor.name not in constants:
+                        constants[tensor.name] = _narrow_constant(tensor)
+                    node.inputs[index] = constants[tensor.name]
             elif is_variable(tensor) and not any(id(producer) in inside for producer in tensor.inputs):
                 node.inputs[index] = _cast(graph, tensor, np.float16, "narrow", narrowed)
         produced += [tensor for tensor in node.outputs if is_variable(tensor)]

@@ -41,7 +41,7 @@ class Criterion:
         """Whether the number is on the right side of its bound. NaN never is."""
         if self.bound is None:
             return True
-        return self.value >= self.bound if self.sense == "at least" else self.value <= self.bound
+        return bool(self.value >= self.bound if self.sense == "at least" else self.value <= self.bound)
 
     def __str__(self) -> str:
         if self.bound is None:
@@ -68,7 +68,7 @@ class Verdict:
         """For the sidecar."""
         return {
             "passed": self.passed,
-            "criteria": [{**vars(c), "value": float(f"{c.value:.6g}"), "passed": c.passed} for c in self.criteria],
+            "criteria": [{**vars(c), "value": float(f"{c.value:.6g}"), "passed": bool(c.passed)} for c in self.criteria],
         }
 
 

@@ -13,11 +13,11 @@ from enum import Enum
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from export.errors import ExportError
 from export.graph import IR_VERSION
+from export.graphsurgeon import gs
 from export.region import is_variable, network_nodes
 
 Range = tuple[float, float]

@@ -6,7 +6,7 @@ and that arithmetic stays in float32: it is cheap, and a coordinate has no preci
 
 from __future__ import annotations
 
-import onnx_graphsurgeon as gs
+from export.graphsurgeon import gs
 
 SEEDS = {"Conv", "ConvTranspose", "Gemm"}
 BETWEEN = {

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 
 from export.graph import BATCH, IR_VERSION, set_shape, shape_of
+from export.graphsurgeon import gs
 
 VERTICES = "vertices"
 """Name of the axis that runs over the vertices of a face model."""
