@@ -60,13 +60,13 @@ def linear(stored: NDArray[Any]) -> NDArray[np.float64]:
 
 def test_white_balance_takes_the_colour_of_the_light_out() -> None:
     neutral = portrait()
-    light = np.array([1.2, 1.0, 0.8])
+    light = np.array([0.75, 1.0, 1.3])
     tinted = np.clip(255 * (linear(neutral) * light[:, None, None]) ** (1 / 2.2), 0, 255).astype(np.uint8)
     reference = finish.finish(neutral, neutral, plain(white_balance=True)).astype(float)
     balanced = finish.finish(tinted, tinted, plain(white_balance=True)).astype(float)
     untouched = finish.finish(tinted, tinted, plain()).astype(float)
-    plain_reference = finish.finish(neutral, neutral, plain()).astype(float)
-    assert np.abs(balanced - reference).mean() < 0.5 * np.abs(untouched - plain_reference).mean()
+    np.testing.assert_allclose(reference, finish.finish(neutral, neutral, plain()), atol=1)
+    assert np.abs(balanced - reference).mean() < 0.6 * np.abs(untouched - reference).mean()
 
 
 def test_white_balance_leaves_skin_in_white_light_warm() -> None:
@@ -74,7 +74,7 @@ def test_white_balance_leaves_skin_in_white_light_warm() -> None:
     skin = np.empty((3, 64, 64), np.uint8)
     skin[0], skin[1], skin[2] = 205, 172, 164
     done = finish.finish(skin, skin, plain(white_balance=True, texture_size=64))[32, 32].astype(int)
-    np.testing.assert_allclose(done, (205, 172, 164), atol=8)
+    np.testing.assert_allclose(done, (205, 172, 164), atol=3)
 
 
 def test_white_balance_leaves_what_shows_no_light_alone() -> None:

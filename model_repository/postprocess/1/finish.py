@@ -12,10 +12,10 @@ U8 = NDArray[np.uint8]
 # The generalised grey world of Finlayson and Trezzi ("Shades of gray and colour constancy", 2004): with the 6th power
 # instead of the mean, highlights tell the colour of the light.
 NORM = 6
-# Skin is warm, and it fills the crop: what the estimate says of 89 portraits in white light (mean; red, green, blue).
-# Without this reference the skin would be called the light, and turn grey.
-WHITE_LIGHT = (0.70, 1.0, 1.09)
-# Their logarithms scatter by 0.17 around it, those of coloured light by some 0.25: so much of a deviation is light.
+# Skin is warm, and where it fills the crop it is taken for the light: what the estimate says of 89 portraits in white
+# light (mean; red, green, blue). Where a white wall fills the crop, it says (1, 1, 1). All between the two is white.
+SKIN_IN_WHITE_LIGHT = (0.70, 1.0, 1.09)
+# Logarithms of the estimate scatter by 0.17 in white light, by some 0.25 in coloured: so much of a deviation is light.
 TRUST = 0.65
 # No light is stronger than this: a face under coloured light keeps some of it.
 STRONGEST_GAIN = 1.4
@@ -67,8 +67,9 @@ def gains(crop: U8) -> tuple[float, float, float]:
         return 1.0, 1.0, 1.0
     power = _LINEAR**NORM
     light = [float(power[channel].mean()) ** (1 / NORM) for channel in seen]
-    deviations = (light[1] / value / usual for value, usual in zip(light, WHITE_LIGHT, strict=True))
-    red, green, blue = (min(max(d**TRUST, 1 / STRONGEST_GAIN), STRONGEST_GAIN) for d in deviations)
+    plain = [light[1] / value for value in light]
+    factors = (sorted((1.0, p, p / usual))[1] ** TRUST for p, usual in zip(plain, SKIN_IN_WHITE_LIGHT, strict=True))
+    red, green, blue = (min(max(factor, 1 / STRONGEST_GAIN), STRONGEST_GAIN) for factor in factors)
     return red, green, blue
 
 
