@@ -1,15 +1,18 @@
-"""Five-point alignment of the HRN / Deep3DFaceRecon family (``POS`` and ``resize_n_crop_img``), for training and calibration.
+"""Five-point alignment of the HRN / Deep3DFaceRecon family (``POS`` and ``resize_n_crop_img``).
 
-The serving path has its own copy in ``model_repository/align`` because a version folder must be complete by itself; a test
-holds the two together.
+For training and calibration. The serving path has its own copy in ``model_repository/align``, because a version folder
+must be complete by itself; a test holds the two together.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-# Eyes, nose tip, mouth corners of the family's mean face (decimetres, y up), `similarity_Lm3D_all.mat` of Deep3DFaceRecon.
+# Eyes, nose tip, mouth corners of the family's mean face: decimetres, x right, y up, z to the camera
+# (`similarity_Lm3D_all.mat` of Deep3DFaceRecon).
 TEMPLATE = np.array(
     [
         [-0.311487, 0.290361, 0.133780],
@@ -22,7 +25,7 @@ TEMPLATE = np.array(
 RESCALE = 102.0  # pixels a decimetre in the 224 px crop
 
 
-def similarity(points: npt.NDArray[np.floating], height: int) -> tuple[float, float, float]:
+def similarity(points: npt.NDArray[np.floating[Any]], height: int) -> tuple[float, float, float]:
     """Least squares of x = R1.X + tx, y = R2.X + ty over the five points.
 
     Args:
@@ -30,7 +33,8 @@ def similarity(points: npt.NDArray[np.floating], height: int) -> tuple[float, fl
         height: picture height in pixels (the reference counts rows from the bottom).
 
     Returns:
-        s, tx, ty: pixels of the crop a source pixel, and the image of the template's origin (ty from the bottom).
+        s, tx, ty: crop pixels per source pixel, and where the template's origin lies in source pixels (ty counts from
+        the last row upwards).
     """
     x, y = points[:, 0].astype(np.float64), height - 1 - points[:, 1].astype(np.float64)
     system = np.zeros((10, 8))
@@ -38,12 +42,15 @@ def similarity(points: npt.NDArray[np.floating], height: int) -> tuple[float, fl
     system[1::2, 4:7], system[1::2, 7] = TEMPLATE, 1
     target = np.stack([x, y], 1).reshape(-1)
     solution = np.linalg.lstsq(system, target, rcond=None)[0]
-    scale = (np.linalg.norm(solution[:3]) + np.linalg.norm(solution[4:7])) / 2
+    scale = float(np.linalg.norm(solution[:3]) + np.linalg.norm(solution[4:7])) / 2
     return RESCALE / scale, float(solution[3]), float(solution[7])
 
 
-def crop_transform(points: npt.NDArray[np.floating], height: int) -> tuple[float, float, float]:
-    """Scale and shift from source pixels to the 224 px crop: ``crop = source * s + (dx, dy)`` (without integer rounding)."""
+def crop_transform(points: npt.NDArray[np.floating[Any]], height: int) -> tuple[float, float, float]:
+    """(s, dx, dy) from source pixels to the 224 px crop: ``crop = source * s + (dx, dy)``, y down.
+
+    Takes what `similarity` takes. The reference rounds the crop's corner to whole pixels; this does not.
+    """
     s, tx, ty = similarity(points, height)
     row = height - 1 - ty
     return s, 112.0 - tx * s, 111.0 - row * s

@@ -1,7 +1,8 @@
 """The morphable face model: one documented ``.npz`` file that training writes and every export reads.
 
 Shapes are in decimetres (the unit of the HRN / Deep3DFaceRecon family), head frame: x to the viewer's right, y up,
-z out of the face. A shape is ``mean + identity . a + expression . b`` with ``a`` of order one (bases are scaled by sigma).
+z out of the face. A shape is ``mean + identity . a + expression . b`` with ``a`` of order one: the bases are already
+scaled by sigma.
 """
 
 from __future__ import annotations

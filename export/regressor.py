@@ -1,7 +1,7 @@
 """The regressor: a ResNet50 with seven heads (HRN / Deep3DFaceRecon) and the face model's decode in the same graph.
 
-State-dict names are those of the family's ``net_recon`` (``backbone.*``, ``final_layers.0..6.*``), so the default weights
-and the official checkpoints are read by the same code.
+State-dict names are those of the family's ``net_recon`` (``backbone.*``, ``final_layers.0..6.*``), so the default
+weights and the official checkpoints are read by the same code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -81,9 +82,8 @@ class ReconstructionNet(nn.Module):
         super().__init__()
         self.backbone = Backbone()
         self.final_layers = nn.ModuleList(nn.Conv2d(2048, size, 1) for size in HEADS)
-        for head in self.final_layers:
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        for parameter in self.final_layers.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         features = self.backbone(picture)
@@ -91,7 +91,13 @@ class ReconstructionNet(nn.Module):
 
 
 class Decoded(NamedTuple):
-    """Shapes decoded from coefficients, decimetres. ``head``: with expression; ``neutral``: without; ``posed``: camera frame."""
+    """Shapes decoded from coefficients, (B, N, 3) decimetres each.
+
+    Attributes:
+        posed: camera frame, turned and moved, with expression.
+        head: head frame, with expression.
+        neutral: head frame, without expression.
+    """
 
     posed: torch.Tensor
     head: torch.Tensor
@@ -147,22 +153,34 @@ class Regressor(nn.Module):
     landmark_index: torch.Tensor
     fingerprint: torch.Tensor
 
-    def __init__(self, net: nn.Module, model: FaceModel) -> None:
+    def __init__(self, net: nn.Module, model: FaceModel, resolution: int = CROP) -> None:
         super().__init__()
         self.net = net
+        self.shrink = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
         self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
 
     @classmethod
     def load(cls, weights: Path, model: FaceModel) -> Regressor:
-        """Read ``net_recon`` weights (safetensors, any float type) strictly."""
+        """Read ``net_recon`` weights (safetensors, any float type) strictly.
+
+        The file's metadata may name the ``resolution`` that the network was trained at: 224, or 112, which then sees the
+        crop halved.
+        """
+        with safe_open(weights, "pt") as file:
+            resolution = int((file.metadata() or {}).get("resolution", CROP))
         net = ReconstructionNet()
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
-        return cls(net, model).eval()
+        return cls(net, model, resolution).eval()
+
+    def picture(self, crop: torch.Tensor) -> torch.Tensor:
+        """The picture as the network wants it: uint8 (B, 3, 224, 224) -> float 0..1 at its resolution."""
+        scaled = crop.float() / 255.0
+        return scaled if self.shrink == 1 else nn.functional.avg_pool2d(scaled, self.shrink)
 
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        coefficients = self.net(crop.float() / 255.0)
+        coefficients = self.net(self.picture(crop))
         decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # camera = (scale x, scale y, origin x, origin y) of the 224 px crop in source pixels

@@ -1,8 +1,8 @@
 """The texture network: from the 512 px crop and the posed shape to a complete UV texture, in one graph.
 
-Sampling needs no rasteriser: which triangle lies under a texel never changes, so positions and normals are gathered through
-a table. What the picture does not show (turned away, or hidden behind the nose) is filled from the other side of the face,
-then by diffusion, then corrected by a light U-Net; what it shows well is left as it is.
+Sampling needs no rasteriser: which triangle lies under a texel never changes, so positions and normals are gathered
+through a table. What the picture does not show (turned away, or hidden behind the nose) is filled from the other side
+of the face, then by diffusion, then corrected by a light U-Net; what it shows well is left as it is.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class UVSampler(nn.Module):
     def forward(
         self, crop_hd: torch.Tensor, posed: torch.Tensor, camera: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sample the picture.
+        """Sample the picture -> colour (B, 3, 512, 512) 0..1 and seen share (B, 1, 512, 512) 0..1.
 
         Args:
             crop_hd: (B, 3, 512, 512) float, 0..255.
@@ -155,8 +155,8 @@ class UNet(nn.Module):
         self.up1 = _block(3 * w + 2 * w, 2 * w)
         self.up0 = _block(2 * w + w, w)
         self.head = nn.Conv2d(w, 48, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a = self.stem(F.pixel_unshuffle(x, 4))
@@ -201,7 +201,7 @@ class TextureNet(nn.Module):
         filled = fill(colour, seen)
         if self.unet is None:
             return filled
-        correction = self.unet(torch.cat([filled - 0.5, seen], 1))
+        correction: torch.Tensor = self.unet(torch.cat([filled - 0.5, seen], 1))
         return (filled + correction * (1 - seen * seen)).clamp(0, 1)
 
     def forward(

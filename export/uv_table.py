@@ -22,7 +22,8 @@ def locate(places: Float, uv: Float, triangles: Int) -> tuple[Int, Float]:
         triangles: (F, 3) int.
 
     Returns:
-        index (P,) int64 and barycentrics (P, 3) float64. Outside the map: the nearest triangle, barycentrics clamped to it.
+        index (P,) int64 and barycentrics (P, 3) float64. Outside the map: the nearest triangle, barycentrics clamped
+        to it.
     """
     corners = uv[triangles]
     _, near = cKDTree(corners.mean(1)).query(places, k=min(_CANDIDATES, len(triangles)))

@@ -1,9 +1,9 @@
-"""Step 6, albedo and light: 80 albedo modes for the face model, and the regressor's heads for albedo (80) and light (27).
+"""Step 6, albedo and light: 80 albedo modes for the face model, the regressor's heads for albedo (80) and light (27).
 
-Colours are read from completed UV textures at the vertices, so no rasteriser is needed. Shading is spherical harmonics of
-the posed normals (`light` below, the family's formula). A picture cannot tell dark skin from dim light: the convention here
-is that a face's mean shading is 1, so tone goes to the albedo. The backbone stays as it is; the two heads are linear, hence
-fitted in closed form (ridge regression on its features).
+Colours are read from completed UV textures at the vertices, so no rasteriser is needed. Shading is spherical harmonics
+of the posed normals (`harmonics` below, the family's formula). A picture cannot tell dark skin from dim light: the
+convention here is that a face's mean shading is 1, so tone goes to the albedo. The backbone stays as it is; the two
+heads are linear, hence fitted in closed form (ridge regression on its features).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from export.face_model import ALBEDO, FaceModel
-from export.regressor import Regressor
+from export.regressor import ReconstructionNet, Regressor
 from export.texture import TextureNet
 from training.crops import faces_of, listed
 
@@ -44,7 +45,17 @@ AMBIENT = np.array([0.8, 0, 0, 0, 0, 0, 0, 0, 0])
 
 
 def fit_light(colour: Float, albedo: Float, basis: Float, weight: Float) -> Float:
-    """Ridge fit of ``colour ~ albedo * (basis @ (light + ambient))`` per channel: (N, 3) ... -> (3, 9)."""
+    """Ridge fit of ``colour ~ albedo * (basis @ (light + AMBIENT))``, each channel by itself.
+
+    Args:
+        colour: (N, 3) 0..255, what the picture shows at each vertex.
+        albedo: (N, 3) 0..255.
+        basis: (N, 9), `harmonics` of the vertex normals.
+        weight: (N,), trust in each vertex.
+
+    Returns:
+        (3, 9), rows R, G, B.
+    """
     out = np.zeros((3, 9))
     for channel in range(3):
         system = basis * albedo[:, channel : channel + 1] * weight[:, None]
@@ -73,12 +84,24 @@ def collect(a: argparse.Namespace, model: FaceModel) -> tuple[Float, Float, Floa
         seen.append(F.grid_sample(visible.float() / 255, grid, align_corners=False)[0, 0, 0].numpy())
         normals.append(texturing.sampler.normals(shapes[:, 0])[0].numpy())
         crops.append(torch.from_numpy(sample.crop))
-    stack = lambda arrays: np.stack(arrays).astype(np.float64)  # noqa: E731
-    return stack(colours), stack(seen), stack(normals), crops
+    return _stack(colours), _stack(seen), _stack(normals), crops
+
+
+def _stack(arrays: list[npt.NDArray[np.float32]]) -> Float:
+    return np.stack(arrays).astype(np.float64)
 
 
 def separate(colours: Float, seen: Float, normals: Float) -> tuple[Float, Float, Float, Float]:
-    """Alternate light and albedo -> albedo mean (N, 3), modes (80, N, 3), coefficients (n, 80), light (n, 27)."""
+    """Alternate light and albedo over n faces.
+
+    Args:
+        colours: (n, N, 3) 0..255, vertex colours.
+        seen: (n, N) 0..1, how well the picture shows each vertex.
+        normals: (n, N, 3), posed unit normals.
+
+    Returns:
+        albedo mean (N, 3) 0..255, modes (80, N, 3) per sigma, coefficients (n, 80), light (n, 27) channel-major.
+    """
     mean = colours.mean(0)
     for _ in range(ROUNDS):
         albedos, lights = [], []
@@ -104,15 +127,25 @@ def separate(colours: Float, seen: Float, normals: Float) -> tuple[Float, Float,
 
 @torch.no_grad()
 def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor], targets: Float) -> None:
-    """Ridge regression from the backbone's features (of the crop and a blurred copy) to albedo and light."""
-    regressor = Regressor.load(a.regressor, model)
+    """Ridge regression from the backbone's features (of each crop and a blurred copy) to albedo and light.
+
+    Rewrites the two heads in the regressor's weights file.
+
+    Args:
+        a: the step's arguments.
+        model: face model with albedo.
+        crops: n tensors (1, 3, 224, 224) uint8.
+        targets: (n, 80 + 27).
+    """
+    net = Regressor.load(a.regressor, model).net
+    assert isinstance(net, ReconstructionNet)
     torch.manual_seed(a.seed)
     features, wanted = [], []
     for k in range(0, len(crops), 16):
-        batch = torch.cat(crops[k : k + 16]).float() / 255
+        batch = regressor.picture(torch.cat(crops[k : k + 16]))
         blurred = F.interpolate(F.avg_pool2d(batch, 2), scale_factor=2, mode="bilinear")
         for pictures in (batch, blurred + torch.randn_like(blurred) * 0.01):
-            features.append(regressor.net.backbone(pictures).flatten(1).double().numpy())
+            features.append(net.backbone(pictures).flatten(1).double().numpy())
             wanted.append(targets[k : k + 16])
     x, y = np.concatenate(features), np.concatenate(wanted)
     mx, my = x.mean(0), y.mean(0)
@@ -121,12 +154,14 @@ def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor]
     weight = np.linalg.solve(gram + 0.05 * np.trace(gram) / len(gram) * np.eye(len(gram)), centred.T @ (y - my))
     explained = 1 - ((centred @ weight - (y - my)) ** 2).sum() / ((y - my) ** 2).sum()
     print(f"heads explain {explained:.1%} of albedo and light coefficients on their own pictures")
+    with safe_open(a.regressor, "pt") as file:
+        metadata = file.metadata()
     state = load_file(a.regressor)
     bias = my - mx @ weight
     for layer, part in ((2, slice(0, ALBEDO)), (4, slice(ALBEDO, ALBEDO + 27))):
         state[f"final_layers.{layer}.weight"] = torch.from_numpy(weight[:, part].T.copy())[:, :, None, None].half()
         state[f"final_layers.{layer}.bias"] = torch.from_numpy(bias[part].copy()).half()
-    save_file({k: v.contiguous() for k, v in state.items()}, a.regressor)
+    save_file({k: v.contiguous() for k, v in state.items()}, a.regressor, metadata)
 
 
 def main(a: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """A contact sheet: every face textured and grey, from the front, three-quarter and in profile, to be looked at.
 
-    python -m training.contact_sheet FOLDER OUTPUT.jpg [--photo]
+python -m training.contact_sheet FOLDER OUTPUT.jpg [--photo]
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def panel(
         colour = np.full((size, size, 3), 190.0) * light
     else:
         uv = interpolate(tri, bary, model.triangles, model.uv)
-        colour = cv2.remap(
-            texture, uv[..., 0] * 512 - 0.5, (1 - uv[..., 1]) * 512 - 0.5, cv2.INTER_LINEAR
-        ).astype(np.float64)
+        column, row = uv[..., 0] * 512 - 0.5, (1 - uv[..., 1]) * 512 - 0.5
+        colour = cv2.remap(texture, column, row, cv2.INTER_LINEAR).astype(np.float64)
     colour[tri < 0] = 255
-    return cv2.resize(np.clip(colour, 0, 255).astype(np.uint8), (PANEL, PANEL), interpolation=cv2.INTER_AREA)
+    drawn = np.clip(colour, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(drawn, (PANEL, PANEL), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -79,5 +79,7 @@ if __name__ == "__main__":
     parser.add_argument("output", type=Path)
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--photo", action="store_true", help="the aligned photograph beside its face (not for publishing)")
+    parser.add_argument(
+        "--photo", action="store_true", help="the aligned photograph beside its face (not for publishing)"
+    )
     main(parser.parse_args())

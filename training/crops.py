@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from export.detector.parity import load_picture
 from export.detector.cascade import Detector
+from export.detector.parity import load_picture
 from export.detector.weights import default_weights
 from export.samples import Sample, sample_of
 

@@ -37,7 +37,7 @@ _SAME_FACE = 0.35
 
 
 def similarity(source: Float, target: Float) -> tuple[float, Float, Float]:
-    """Least-squares similarity (Umeyama 1991): ``target ~ s * source @ R + t``."""
+    """Least-squares similarity (s, R, t) of two point sets (P, 3): ``target ~ s * source @ R + t`` (Umeyama 1991)."""
     ms, mt = source.mean(0), target.mean(0)
     u, s, vt = np.linalg.svd((source - ms).T @ (target - mt))
     flip = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
@@ -47,7 +47,13 @@ def similarity(source: Float, target: Float) -> tuple[float, Float, Float]:
 
 
 def shape_error(predicted: Float, model: FaceModel, truth: Float) -> float:
-    """Mean distance in mm from the true inner face (within 7.5 cm of the nose tip) to the predicted surface; inputs in dm."""
+    """Mean distance in mm from the true inner face (within 7.5 cm of the nose tip) to the predicted surface.
+
+    Args:
+        predicted: (N, 3) dm. It is moved, turned and scaled first: by landmarks, then by ICP.
+        model: gives triangles and landmarks.
+        truth: (N, 3) dm.
+    """
     marks = model.landmarks[17:]
     scale, turn, shift = similarity(predicted[marks], truth[marks])
     placed = scale * predicted @ turn + shift
@@ -67,7 +73,9 @@ def summary(name: str, errors: Iterable[float]) -> str:
     e = np.array(list(errors))
     if not len(e):
         return f"{name:34s} none"
-    return f"{name:34s} n {len(e):5d}  median {np.median(e):6.2%}  mean {e.mean():6.2%}  over 10%: {(e > 0.1).mean():6.2%}"
+    return (
+        f"{name:34s} n {len(e):5d}  median {np.median(e):6.2%}  mean {e.mean():6.2%}  over 10%: {(e > 0.1).mean():6.2%}"
+    )
 
 
 class Evaluator:
@@ -80,7 +88,7 @@ class Evaluator:
         found = np.load(teacher_map)
         self.vertex, self.scatter = found["vertex"], found["scatter_mm"]
         self.dense = np.flatnonzero(self.scatter < MAX_SCATTER_MM)
-        self.inner = np.array([m for m in MEDIAPIPE_OF_IBUG.values()])
+        self.inner = np.array(list(MEDIAPIPE_OF_IBUG.values()))
 
     @torch.no_grad()
     def shapes(self, sample: Sample) -> tuple[torch.Tensor, npt.NDArray[np.float32]]:
@@ -117,7 +125,11 @@ class Evaluator:
             good = np.flatnonzero(np.isfinite(data["points"][:, 0, 0]))
             good = good[np.random.default_rng(0).permutation(len(good))[:limit]]
             files, points = data["files"][good].tolist(), data["points"][good][:, :, :2].astype(np.float64)
-        inner, dense, yaws, fidelities, missed = [], [], [], [], 0
+        inner: list[float] = []
+        dense: list[float] = []
+        yaws: list[float] = []
+        fidelities: list[float] = []
+        missed = 0
         for k, sample in faces_of(folder, files, folder.name):
             teacher = points[k]
             eyes = np.linalg.norm(teacher[33] - teacher[263])

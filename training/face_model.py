@@ -1,8 +1,8 @@
 """Step 2, face model: the exact heads' statistics on the project's own topology.
 
-80 identity modes are the principal components of ICT-FaceKit light's 100 (coefficients ~ N(0, 1)), 57 of the 64 expression
-modes are its named shapes (ARKit style); the last seven are empty. Every vertex is a fixed combination of source vertices
-(`training.topology`), so nothing is lost to a registration by fitting.
+80 identity modes are the principal components of ICT-FaceKit light's 100 (coefficients ~ N(0, 1)), 57 of the 64
+expression modes are its named shapes (ARKit style); the last seven are empty. Every vertex is a fixed combination of
+source vertices (`training.topology`), so nothing is lost to a registration by fitting.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import numpy as np
 from export.face_model import ALBEDO, EXPRESSION, IDENTITY, FaceModel
 from training import topology
 
-# The origin of the head frame in the source's frame, cm: where HRN's five-point template has its own (between the nose tip
-# and the ears), so that angles and translations mean the same for both.
+# The origin of the head frame in the source's frame, cm: where HRN's five-point template has its own (between the nose
+# tip and the ears), so that angles and translations mean the same for both.
 ORIGIN_CM = np.array([0.0, 0.55, 7.5])
 SOURCE = "ICT-FaceKit light, MIT (c) 2020 USC Institute for Creative Technologies"
 
 
 def build(heads: Path) -> tuple[FaceModel, topology.Topology]:
-    """Build the face model (albedo still empty) from ``ict_facekit.npz``; the topology is needed to transfer heads exactly."""
+    """Build the face model (albedo still empty) from ``ict_facekit.npz``.
+
+    The topology comes with it: it transfers other shapes of the source exactly.
+    """
     with np.load(heads, allow_pickle=False) as data:
         neutral = data["neutral"].astype(np.float64)
         face = int(data["n_face"])

@@ -14,23 +14,34 @@ from __future__ import annotations
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mediapipe as mp
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 POINTS = 478
 
 
+def _read(path: Path) -> npt.NDArray[Any] | None:
+    """Picture (H, W, 3) BGR; None where there is none, which cv2's types leave out."""
+    return cv2.imread(str(path))
+
+
 def label(folder: Path, output: Path) -> None:
-    """Write ``files`` (n,), ``licences`` (n,), ``points`` (n, 478, 3) float32 in source pixels; NaN where no face was found."""
+    """Label the pictures of a folder's index.csv.
+
+    Writes ``files`` (n,), ``licences`` (n,), ``notes`` (n,) and ``points`` (n, 478, 3) float32: column and row in
+    source pixels, depth in their unit; NaN where no face was found.
+    """
     with (folder / "index.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     points = np.full((len(rows), POINTS, 3), np.nan, np.float32)
     mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
     for k, row in enumerate(tqdm(rows, desc=f"label {folder.name}", mininterval=2)):
-        picture = cv2.imread(str(folder / row["file"]))
+        picture = _read(folder / row["file"])
         if picture is None:
             continue
         height, width = picture.shape[:2]

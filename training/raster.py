@@ -1,20 +1,23 @@
-"""Z-buffer rasteriser for training renders and contact sheets: triangles in, per-pixel triangle index and barycentrics out.
+"""Z-buffer rasteriser for training renders and contact sheets: triangles in, triangle and barycentrics per pixel out.
 
 Only training and pictures for people use it; nothing in the serving path does. Numba keeps it about a hundred times
-faster than casting a ray per pixel, which is what makes rendering tens of thousands of exact heads on two cores possible.
+faster than casting a ray per pixel, which is what makes rendering tens of thousands of exact heads on two cores
+possible.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.integer]
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
 
 
-@numba.njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, fastmath=True)
 def _fill(
     points: FloatArray, depth: FloatArray, triangles: IntArray, index: IntArray, bary: FloatArray, zbuffer: FloatArray
 ) -> None:
@@ -77,6 +80,6 @@ def interpolate(
 ) -> npt.NDArray[np.float32]:
     """Per-vertex ``values`` (N, C) at every pixel -> (H, W, C) float32; zero where ``index`` is -1."""
     corners = values[triangles[np.maximum(index, 0)]]
-    out = np.einsum("hwk,hwkc->hwc", bary, corners).astype(np.float32)
+    out: npt.NDArray[np.float32] = np.einsum("hwk,hwkc->hwc", bary, corners).astype(np.float32)
     out[index < 0] = 0.0
     return out

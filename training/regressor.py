@@ -30,10 +30,23 @@ from training.teacher_map import MAX_SCATTER_MM
 EYES = 65.0
 RENDERS_A_BATCH, PICTURES_A_BATCH = 32, 16
 HELD_OUT = 96  # real pictures that only monitor
+# What the shipped weights have seen; written into their metadata.
+SOURCES = (
+    "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0); points by MediaPipe Face Mesh"
+    " (Apache-2.0); geometry of ICT-FaceKit light (MIT, (c) 2020 USC ICT)"
+)
 
 
 class Probes(nn.Module):
-    """A few hundred vertices of the face model, enough to hold a shape, decoded cheaply."""
+    """A few hundred vertices of the face model, enough to hold a shape, decoded cheaply.
+
+    P probes: 450 random ones of the inner face and the 68 landmarks (``shape_probes``), then the vertices under the
+    teacher's steady points (``teacher_probes``; ``teacher`` holds the numbers of those points among the 478).
+    """
+
+    mean: torch.Tensor
+    identity: torch.Tensor
+    expression: torch.Tensor
 
     def __init__(self, model: FaceModel, teacher_map: Path, seed: int = 0) -> None:
         super().__init__()
@@ -42,7 +55,9 @@ class Probes(nn.Module):
         rng = np.random.default_rng(seed)
         # inner face only: ears and throat are guesses in most pictures
         inner = np.flatnonzero(np.linalg.norm(model.mean - model.mean[model.landmarks[30]], axis=1) < 1.05)
-        vertices = np.concatenate([rng.choice(inner, 450, replace=False), model.landmarks, found["vertex"][self.teacher]])
+        vertices = np.concatenate(
+            [rng.choice(inner, 450, replace=False), model.landmarks, found["vertex"][self.teacher]]
+        )
         self.shape_probes = slice(0, 450 + 68)
         self.teacher_probes = slice(450 + 68, len(vertices))
         for name, array in (
@@ -54,13 +69,11 @@ class Probes(nn.Module):
 
     def neutral(self, identity: torch.Tensor) -> torch.Tensor:
         """(B, 80) -> (B, P, 3) dm."""
-        out: torch.Tensor = self.mean + (identity @ self.identity).view(len(identity), -1, 3)
-        return out
+        return self.mean + (identity @ self.identity).view(len(identity), -1, 3)
 
     def expressed(self, neutral: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Neutral probes and (B, 64) -> (B, P, 3) dm."""
-        out: torch.Tensor = neutral + (expression @ self.expression).view(len(expression), -1, 3)
-        return out
+        return neutral + (expression @ self.expression).view(len(expression), -1, 3)
 
 
 class Renders:
@@ -74,6 +87,7 @@ class Renders:
         self.refresh()
 
     def refresh(self) -> None:
+        """Map the shards that have appeared since the last call."""
         for path in sorted(self.stem.parent.glob(f"{self.stem.name}-*.labels.npz")):
             if path not in self.seen:
                 self.seen.add(path)
@@ -85,16 +99,20 @@ class Renders:
         return sum(map(len, self.crops))
 
     def sample(self, rng: np.random.Generator, n: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """``n`` random renders: crops (n, 3, 288, 288) uint8 RGB, and what `training.render.LABELS` lists, float32."""
         picks = [(s, int(rng.integers(len(self.crops[s])))) for s in rng.integers(len(self.crops), size=n)]
         crops = torch.from_numpy(np.stack([self.crops[s][k] for s, k in picks])).permute(0, 3, 1, 2)
-        labels = {
-            key: torch.from_numpy(np.stack([self.labels[s][key][k] for s, k in picks])) for key in self.labels[0]
-        }
+        labels = {key: torch.from_numpy(np.stack([self.labels[s][key][k] for s, k in picks])) for key in self.labels[0]}
         return crops, labels
 
 
 def cut_pictures(folder: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Real pictures aligned like the service's crops -> crops (n, 3, 288, 288) uint8, points (n, 478, 2), eyes (n,) px."""
+    """Real pictures, aligned like the service's crops; those without a label are left out.
+
+    Returns:
+        crops (n, 3, 288, 288) uint8 RGB with a margin; points (n, 478, 2) and outer-eye distances (n,) in pixels of
+        the 224 px crop, float32.
+    """
     with np.load(labels, allow_pickle=False) as data:
         good = np.flatnonzero(np.isfinite(data["points"][:, 0, 0]))
         files, points = data["files"][good], data["points"][good][:, :, :2].astype(np.float64)
@@ -118,7 +136,13 @@ def cut_pictures(folder: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor
 
 @dataclass
 class Warp:
-    """A random similarity of the crop: rotation about its centre, scale, shift; points and angles follow it."""
+    """A random similarity of B crops: rotation about the centre, scale, shift; points and angles follow it.
+
+    Attributes:
+        angle: (B,) radians, added to the roll.
+        scale: (B,).
+        shift: (B, 2) pixels, right and down.
+    """
 
     angle: torch.Tensor
     scale: torch.Tensor
@@ -126,12 +150,14 @@ class Warp:
 
     @classmethod
     def random(cls, n: int, train: bool) -> Warp:
+        """``n`` random warps; without ``train`` none of them moves anything."""
         if not train:
             return cls(torch.zeros(n), torch.ones(n), torch.zeros(n, 2))
         return cls(torch.randn(n) * 0.2, torch.exp(torch.randn(n) * 0.05), torch.randn(n, 2) * 5)
 
     @property
     def matrix(self) -> torch.Tensor:
+        """(B, 2, 2), for (column, row) about the centre."""
         c, s = self.angle.cos() * self.scale, self.angle.sin() * self.scale
         # y runs down: a positive roll (counter-clockwise) is [c s; -s c] on (column, row)
         return torch.stack([c, s, -s, c], 1).view(-1, 2, 2)
@@ -157,7 +183,7 @@ class Warp:
 
 
 def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Light, colour, grey, blur, noise and occlusion on 0..1 pictures."""
+    """Light, colour, grey, blur, noise and occlusion on 0..1 pictures (B, 3, S, S); noise may leave 0..1 a little."""
     n, resolution = len(x), x.shape[-1]
     x = x * (1 + torch.randn(n, 1, 1, 1) * 0.25) + torch.randn(n, 3, 1, 1) * 0.05
     grey = torch.rand(n) < 0.15
@@ -195,9 +221,11 @@ class Trainer:
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
         self.held, self.real = order[:HELD_OUT], order[HELD_OUT:]
         self.net = ReconstructionNet()
-        for head in self.net.final_layers:
-            nn.init.normal_(head.weight, 0, 0.001)
-        self.net = self.net.to(self.device, memory_format=torch.channels_last)
+        for name, parameter in self.net.final_layers.named_parameters():
+            if name.endswith("weight"):
+                nn.init.normal_(parameter, 0, 0.001)
+        # torch documents this form of `to`; its types lack it
+        self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), arguments.rate, weight_decay=1e-4)
         self.samples = 0
@@ -211,12 +239,15 @@ class Trainer:
             print(f"resumed at {self.samples} samples", flush=True)
 
     def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Coefficients (B, 257) -> neutral, expressive and posed probes (B, P, 3) dm."""
         neutral = self.probes.neutral(coefficients[:, COEFFICIENTS["identity"]])
         head = self.probes.expressed(neutral, coefficients[:, COEFFICIENTS["expression"]])
-        posed = head @ rotation(coefficients[:, COEFFICIENTS["angle"]]) + coefficients[:, None, COEFFICIENTS["translation"]]
+        turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
+        posed = head @ turn + coefficients[:, None, COEFFICIENTS["translation"]]
         return neutral, head, posed
 
     def losses(self, resolution: int) -> dict[str, torch.Tensor]:
+        """Terms of the loss on one batch, each already weighted; their sum is minimised."""
         crops, labels = self.renders.sample(self.rng, RENDERS_A_BATCH)
         warp = Warp.random(len(crops), True)
         chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))]
@@ -234,9 +265,8 @@ class Trainer:
         true_neutral = self.probes.neutral(truth["identity"])
         true_head = self.probes.expressed(true_neutral, truth["expression"])
         angle = truth["angle"]
-        true_seen = warp.points(
-            seen_by_render_camera((true_head @ rotation(angle)).cpu(), labels["camera"])
-        ).to(self.device)
+        seen = seen_by_render_camera((true_head @ rotation(angle)).cpu(), labels["camera"])
+        true_seen = warp.points(seen).to(self.device)
         angle = angle + torch.stack([torch.zeros(n), torch.zeros(n), warp.angle], 1).to(self.device)
         k = self.probes.shape_probes
         true_turned = true_head[:, k] @ rotation(angle)
@@ -272,9 +302,11 @@ class Trainer:
         error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
         self.net.load_state_dict(live)
         self.net.train()
-        return f"held-out 2D median {error.median():.4f} mean {error.mean():.4f} over10% {(error > 0.1).float().mean():.3f}"
+        over = (error > 0.1).float().mean()
+        return f"held-out 2D median {error.median():.4f} mean {error.mean():.4f} over10% {over:.3f}"
 
     def save(self) -> None:
+        """Write the checkpoint; a run that is killed meanwhile leaves the old one whole."""
         path: Path = self.arguments.checkpoint
         state = {
             "net": self.net.state_dict(),
@@ -286,9 +318,11 @@ class Trainer:
         path.with_suffix(".part").replace(path)
 
     def run(self) -> None:
+        """Train until the asked number of samples or minutes, counted from this start."""
         a = self.arguments
         self.net.train()
-        started, first, smooth, step = time.time(), self.samples, {}, 0
+        started, first, step = time.time(), self.samples, 0
+        smooth: dict[str, float] = {}
         batch = RENDERS_A_BATCH + PICTURES_A_BATCH
         while True:
             done = max((self.samples - first) / a.samples, (time.time() - started) / (60 * a.minutes))
@@ -314,7 +348,8 @@ class Trainer:
                 self.renders.refresh()
                 rate = (self.samples - first) / (time.time() - started)
                 parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
-                print(f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders: {parts}", flush=True)
+                progress = f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders"
+                print(f"{progress}: {parts}", flush=True)
             if step % 300 == 0:
                 print(self.monitor(a.resolution), flush=True)
                 self.save()
@@ -322,11 +357,12 @@ class Trainer:
         print(self.monitor(a.resolution), flush=True)
 
 
-def write_weights(checkpoint: Path, output: Path) -> None:
-    """Averaged weights of a checkpoint -> safetensors, float16."""
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
-    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-    save_file(half, output)
+def write_weights(checkpoint: Path, output: Path, resolution: int) -> None:
+    """Averaged weights of a checkpoint -> safetensors, float16, with where they come from in the metadata."""
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state["average"].items()}
+    metadata = {"resolution": str(resolution), "samples": str(state["samples"]), "licence": "Apache-2.0", "sources": SOURCES}
+    save_file(half, output, metadata)
 
 
 if __name__ == "__main__":
@@ -346,4 +382,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     Trainer(options).run()
-    write_weights(options.checkpoint, options.weights)
+    write_weights(options.checkpoint, options.weights, options.resolution)

@@ -11,6 +11,7 @@ import argparse
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,21 +51,28 @@ def euler(pitch: float, yaw: float, roll: float) -> Float:
 
 def five_points(landmarks: Float) -> Float:
     """(68, 2) -> (5, 2): eye centres, nose tip, mouth corners, left in the picture first."""
-    return np.stack(
-        [landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]]
-    )
+    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
 
 
 def five_points_of_teacher(points: Float) -> Float:
     """(478, 2) MediaPipe points -> the same five points."""
     at = {k: points[v] for k, v in MEDIAPIPE_OF_IBUG.items()}
-    eye = lambda first: np.mean([at[k] for k in range(first, first + 6)], 0)  # noqa: E731
-    return np.stack([eye(36), eye(42), at[30], at[48], at[54]])
+    left, right = (np.mean([at[k] for k in range(first, first + 6)], 0) for first in (36, 42))
+    return np.stack([left, right, at[30], at[48], at[54]])
 
 
 @dataclass
 class Heads:
-    """The exact heads with eyes and mouth closed, centimetres; modes are applied before the closing."""
+    """The exact heads with eyes and mouth closed; modes are applied before the closing.
+
+    Attributes:
+        neutral: (M, 3) centimetres, y up, z to the camera.
+        identity: (100, M, 3) centimetres per sigma.
+        expression: (57, M, 3) centimetres at full expression.
+        triangles: (F, 3), counter-clockwise seen from outside.
+        landmarks: (68,) vertices in iBUG-68 order.
+        mirror: (M,) the vertex on the other side of the face.
+    """
 
     neutral: Float
     identity: Float
@@ -75,28 +83,36 @@ class Heads:
 
     @classmethod
     def load(cls, path: Path) -> Heads:
+        """Read ``ict_facekit.npz``."""
         with np.load(path, allow_pickle=False) as data:
             neutral = data["neutral"].astype(np.float64)
             identity, expression = data["identity"].astype(np.float64), data["expression"].astype(np.float64)
             triangles, landmarks = data["faces_tri"].astype(np.int64), data["landmarks68"].astype(np.int64)
             face = int(data["n_face"])
-        holes = [h for h in topology.boundary_loops(triangles[(triangles < face).all(1)])[:3]]
+        holes = topology.boundary_loops(triangles[(triangles < face).all(1)])[:3]
         closed, weights, offset = topology.close_holes(neutral, triangles, holes)
-        apply = lambda modes: np.stack([weights @ m for m in modes])  # noqa: E731
+        identity, expression = (np.stack([weights @ mode for mode in modes]) for modes in (identity, expression))
         positions = weights @ neutral + offset
         mirror = cKDTree(positions).query(positions * [-1, 1, 1])[1]
-        return cls(positions, apply(identity), apply(expression), closed, landmarks, mirror.astype(np.int64))
+        return cls(positions, identity, expression, closed, landmarks, mirror.astype(np.int64))
 
     def shape(self, identity: Float, expression: Float) -> Float:
         """(100,), (57,) -> (M, 3) centimetres."""
-        return (
-            self.neutral + np.tensordot(identity, self.identity, 1) + np.tensordot(expression, self.expression, 1)
-        )
+        change: Float = np.tensordot(identity, self.identity, 1)
+        return self.neutral + change + np.tensordot(expression, self.expression, 1)
 
 
 @dataclass
 class Fit:
-    """A head fitted to a picture: ``picture = s * shape @ R + t`` (y up), orthographic."""
+    """A head fitted to a picture: ``picture = scale * shape @ turn + shift`` (pixels, y up), orthographic.
+
+    Attributes:
+        scale: pixels per centimetre.
+        turn: (3, 3), for row vectors.
+        shift: (3,) pixels.
+        identity: (100,) in sigma.
+        expression: (57,) 0..1.
+    """
 
     scale: float
     turn: Float
@@ -106,11 +122,17 @@ class Fit:
 
 
 def fit(heads: Heads, points: Float) -> Fit:
-    """Fit pose (Procrustes), identity and expression (ridge) to the teacher's points (478, 3): y up, z to the camera."""
+    """Fit pose (Procrustes), identity and expression (ridge) to the teacher's points (478, 3): pixels, y up, z to the
+    camera.
+    """
     chosen = np.array(list(MEDIAPIPE_OF_IBUG))
     target = points[np.array(list(MEDIAPIPE_OF_IBUG.values()))]
     vertices = heads.landmarks[chosen]
-    base, by_identity, by_expression = heads.neutral[vertices], heads.identity[:, vertices], heads.expression[:, vertices]
+    base, by_identity, by_expression = (
+        heads.neutral[vertices],
+        heads.identity[:, vertices],
+        heads.expression[:, vertices],
+    )
     identity, expression = np.zeros(len(by_identity)), np.zeros(len(by_expression))
     # The teacher's depth is poor: it weighs less than its image positions.
     trust = np.array([1.0, 1.0, 0.4])
@@ -133,7 +155,14 @@ def fit(heads: Heads, points: Float) -> Fit:
 
 @dataclass
 class Source:
-    """A picture with its fitted head: per vertex its place in the picture and whether it is seen there."""
+    """A picture with its fitted head: per vertex its place in the picture and whether it is seen there.
+
+    Attributes:
+        picture: (H, W, 3) BGR.
+        fitted: the head behind it.
+        places: (M, 2) column and row.
+        facing: (M,) cosine between the vertex normal and the view.
+    """
 
     picture: npt.NDArray[np.uint8]
     fitted: Fit
@@ -141,7 +170,7 @@ class Source:
     facing: npt.NDArray[np.float32]
 
 
-def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer]) -> Float:
+def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> Float:
     """Area-weighted unit normals (N, 3)."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
@@ -173,8 +202,9 @@ class Renderer:
         self.to_modes = np.linalg.lstsq(basis.T, source.T, rcond=None)[0]
 
     def source(self, index: int) -> Source:
+        """Picture ``index`` with its fitted head; kept, so that each is fitted once."""
         if index not in self.cache:
-            picture = cv2.imread(str(self.folder / self.files[index]))
+            picture = np.asarray(cv2.imread(str(self.folder / self.files[index])), np.uint8)
             fitted = fit(self.heads, self.points[index] * [1, -1, -1])
             shape = self.heads.shape(fitted.identity, fitted.expression)
             placed = fitted.scale * shape @ fitted.turn + fitted.shift
@@ -201,7 +231,7 @@ class Renderer:
         # The head need not be on the optical axis, but the crop hides where it was: keep it central.
         seen = posed[:, :2] / (camera - posed[:, 2:]) * camera * [1, -1] * 10 + 400
         points = five_points(seen[heads.landmarks])
-        eyes = np.linalg.norm(points[0] - points[1]) + 1e-6
+        eyes = float(np.linalg.norm(points[0] - points[1])) + 1e-6
         noisy = points + rng.normal(0, 0.035, (5, 2)) * max(eyes, 25.0)
         scale, dx, dy = crop_transform(noisy, 800)
         place = seen * scale + [dx + MARGIN, dy + MARGIN]
@@ -211,12 +241,19 @@ class Renderer:
         hit = tri >= 0
         normals = vertex_normals(posed, triangles)
         attributes = np.concatenate(
-            [source.places, source.places[heads.mirror], source.facing[:, None], source.facing[heads.mirror][:, None], normals], 1
+            [
+                source.places,
+                source.places[heads.mirror],
+                source.facing[:, None],
+                source.facing[heads.mirror][:, None],
+                normals,
+            ],
+            1,
         )
         field = interpolate(tri, bary, triangles, attributes)
         use_mirror = (field[..., 4] < 0.15) & (field[..., 5] > field[..., 4] + 0.2)
         where = np.where(use_mirror[..., None], field[..., 2:4], field[..., 0:2])
-        picture = source.picture
+        picture: npt.NDArray[Any] = source.picture
         shrink = scale * 10 / fitted.scale
         if shrink < 0.6:  # the crop is coarser than the picture: blur before sampling
             picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / shrink)
@@ -245,8 +282,8 @@ class Renderer:
         return np.ascontiguousarray(crop), label
 
 
-# identity (80,), expression (64,), angle (3,) radians, camera (4,): distance in dm, pixels a decimetre at the origin, and
-# column and row of the origin in the 224 px crop (without the margin).
+# identity (80,), expression (64,), angle (3,) radians, camera (4,): distance in dm, pixels per decimetre at the origin,
+# and column and row of the origin in the 224 px crop (without the margin).
 LABELS = {"identity": 80, "expression": 64, "angle": 3, "camera": 4}
 
 
@@ -276,5 +313,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     drawer = Renderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed)
+    stem: Path = arguments.output
     for shard in range(arguments.shards):
-        render(drawer, arguments.count, arguments.output.with_name(f"{arguments.output.name}-{arguments.seed}-{shard:03d}"))
+        render(drawer, arguments.count, stem.with_name(f"{stem.name}-{arguments.seed}-{shard:03d}"))

@@ -1,7 +1,7 @@
 """Where the teacher's points lie on the face model: found, not marked by hand.
 
-MediaPipe is run (by `training.label`) on renders of exact heads; under every point lies a known place of the known surface.
-The median place over many renders is the correspondence, the scatter says which points are fit to learn from.
+MediaPipe is run (by `training.label`) on renders of exact heads; under every point lies a known place of the known
+surface. The median place over many renders is the correspondence, the scatter says which points are fit to learn from.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from export.face_model import FaceModel
@@ -35,10 +36,18 @@ def export_renders(renders: Path, folder: Path, count: int) -> None:
 
 
 def build(model: FaceModel, renders: Path, labels: Path, output: Path, max_yaw: float = 35.0) -> None:
-    """Write ``vertex`` (478,) int32, the vertex nearest to each teacher point, and ``scatter_mm`` (478,) float32."""
+    """Write ``vertex`` (478,) int32, the vertex nearest to each teacher point, and ``scatter_mm`` (478,) float32.
+
+    Args:
+        model: the face model the renders' coefficients belong to.
+        renders: stem of one shard of `training.render`.
+        labels: what `training.label` found on its pictures.
+        output: ``.npz``.
+        max_yaw: degrees; renders turned further are left out, the teacher is less sure there.
+    """
     data = np.load(renders.with_suffix(".labels.npz"))
     points = np.load(labels)["points"]
-    places: list[np.ndarray] = []
+    places: list[npt.NDArray[np.float32]] = []
     for k in range(len(points)):
         if not np.isfinite(points[k, 0, 0]) or abs(np.degrees(data["angle"][k, 1])) > max_yaw:
             continue
@@ -60,7 +69,8 @@ def build(model: FaceModel, renders: Path, labels: Path, output: Path, max_yaw: 
     scatter[np.isnan(stacked[:, :, 0]).mean(0) > 0.2] = np.inf
     vertex = cKDTree(model.mean).query(np.nan_to_num(centre))[1]
     np.savez(output, vertex=vertex.astype(np.int32), scatter_mm=scatter.astype(np.float32))
-    print(f"{len(places)} renders; {int((scatter < MAX_SCATTER_MM).sum())} of 478 points within {MAX_SCATTER_MM} mm -> {output}")
+    steady = int((scatter < MAX_SCATTER_MM).sum())
+    print(f"{len(places)} renders; {steady} of 478 points within {MAX_SCATTER_MM} mm -> {output}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Step 5, texture: the U-Net learns to complete UV textures.
 
-Textures are sampled from real pictures with the trained regressor, as the service does; what another pose would not have
-shown is hidden from the network, and it is judged where the picture does show the face. L1 plus a perceptual term on the
-first stages of the project's own regressor.
+Textures are sampled from real pictures with the trained regressor, as the service does; what another pose would not
+have shown is hidden from the network, and it is judged where the picture does show the face. L1 plus a perceptual term
+on the first stages of the project's own regressor.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from export.face_model import FaceModel
-from export.regressor import Regressor
-from export.texture import SIZE, TextureNet, UNet, UVSampler
+from export.regressor import ReconstructionNet, Regressor
+from export.texture import SIZE, TextureNet, UNet, UVSampler, fill
 from training.crops import faces_of, listed
 from training.render import euler
 
@@ -69,6 +69,7 @@ def train(a: argparse.Namespace) -> None:
     regressor = Regressor.load(a.regressor, model)
     net = TextureNet(model, UNet())
     assert net.unet is not None
+    assert isinstance(regressor.net, ReconstructionNet)
     if not a.cache.with_suffix(".count.npy").exists():
         sample_textures(a.pictures, regressor, net.sampler, a.pictures_count, a.cache, a.seed)
     count = int(np.load(a.cache.with_suffix(".count.npy")))
@@ -78,9 +79,11 @@ def train(a: argparse.Namespace) -> None:
     if a.checkpoint.exists():
         net.unet.load_state_dict(torch.load(a.checkpoint, weights_only=True))
     backbone = regressor.net.backbone.to(device).requires_grad_(False)
-    unet = net.unet.to(device, memory_format=torch.channels_last)
+    # torch documents this form of `to`; its types lack it
+    unet: UNet = net.unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(unet.parameters(), a.rate, weight_decay=1e-4)
-    started, step, smooth = time.time(), 0, {}
+    started, step = time.time(), 0
+    smooth: dict[str, float] = {}
     batch = 4
     while (done := max(step / a.steps, (time.time() - started) / (60 * a.minutes))) < 1:
         for group in optimiser.param_groups:
@@ -108,7 +111,7 @@ def train(a: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
-            filled = TextureNet.complete(_Plain(), given, truth * hidden)  # type: ignore[arg-type]
+            filled = fill(given, truth * hidden)  # what filling alone would reach
             terms["l1_unlearned"] = ((filled - colour).abs() * weight).sum() / (3 * weight.sum() + 1)
         step += 1
         for key, term in terms.items():
@@ -120,12 +123,6 @@ def train(a: argparse.Namespace) -> None:
             torch.save(unet.state_dict(), a.checkpoint)
     torch.save(unet.state_dict(), a.checkpoint)
     save_file({k: v.half().contiguous().cpu() for k, v in unet.state_dict().items()}, a.weights)
-
-
-class _Plain:
-    """A texture network without a U-Net, to show beside the loss what filling alone would reach."""
-
-    unet = None
 
 
 if __name__ == "__main__":

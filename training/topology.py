@@ -1,9 +1,9 @@
 """The face model's own topology: one disk from hair line to throat, eyes and mouth closed, a UV map without seams.
 
-The exact heads of ICT-FaceKit light (MIT, (c) 2020 USC ICT) have open eyes, an open mouth and a mesh of their own. Here the
-holes get patches, the resulting disk is flattened (Tutte's embedding, hence provably without a fold), and a new mesh is laid
-over the flattened disk. Every new vertex is a fixed linear combination of source vertices, so each shape of the source
-arrives on the new topology exactly: registration without a fitting step.
+The exact heads of ICT-FaceKit light (MIT, (c) 2020 USC ICT) have open eyes, an open mouth and a mesh of their own. Here
+the holes get patches, the resulting disk is flattened (Tutte's embedding, hence provably without a fold), and a new
+mesh is laid over the flattened disk. Every new vertex is a fixed linear combination of source vertices, so each shape
+of the source arrives on the new topology exactly: registration without a fitting step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _PATCH_RINGS = (0.72, 0.42)
 # about 2.5 mm out of its lids; the inside of a mouth lies behind the lips.
 _EYE_BULGE_CM = 0.28
 _MOUTH_BULGE_CM = -0.55
-# The throat is cut along a plane that runs from below the chin (y = -10.9 cm at z = 10) up to the ear lobes (y = -3.5 at
-# z = 0): what lies behind it a portrait seldom shows, and a neck that ends at chin height looks like a bust, not a collar.
+# The throat is cut along a plane that runs from below the chin (y = -10.9 cm at z = 10) up to the ear lobes (y = -3.5
+# at z = 0): what lies behind it a portrait seldom shows, and a neck that ends at chin height looks like a bust, not a
+# collar.
 _CUT_HEIGHT_CM, _CUT_SLOPE = -3.5, -0.74
 
 
