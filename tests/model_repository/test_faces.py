@@ -194,23 +194,30 @@ def tilted(degrees: float) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(
-    ("row", "yaw", "crop", "word"),
+    ("row", "yaw", "crop", "kind", "words"),
     [
-        (face(), 41.6, sharp(), "about 42 degrees to the side"),
-        (face(), -41.6, sharp(), "about 42 degrees to the side"),
-        (tilted(40), 0.0, sharp(), "tilted by about 40 degrees"),
-        (face(size=64), 0.0, sharp(), "only 64 pixels"),
-        (face(y=85), 0.0, sharp(), "cut by the border"),
-        (face(), 0.0, sharp(20), "dark"),
-        (face(), 0.0, smooth(), "blurred"),
+        (face(), 41.6, sharp(), "turned", "about 42 degrees to the side"),
+        (face(), -41.6, sharp(), "turned", "about 42 degrees to the side"),
+        (tilted(40), 0.0, sharp(), "tilted", "by about 40 degrees"),
+        (face(size=64), 0.0, sharp(), "small", "only 64 pixels"),
+        (face(y=85), 0.0, sharp(), "cut", "by the border"),
+        (face(), 0.0, sharp(20), "dark", "more light"),
+        (face(), 0.0, smooth(), "blurred", "sharper"),
     ],
 )
 def test_each_doubt_has_a_sentence_of_its_own(
-    row: NDArray[np.float32], yaw: float, crop: NDArray[np.uint8], word: str
+    row: NDArray[np.float32], yaw: float, crop: NDArray[np.uint8], kind: str, words: str
 ) -> None:
-    (sentence,) = faces.doubts(row, SOURCE, yaw, crop)
-    assert word in sentence
-    assert sentence.endswith(".")
+    (doubt,) = faces.doubts(row, SOURCE, yaw, crop)
+    assert doubt.kind == kind
+    assert words in doubt.sentence
+    assert doubt.sentence.endswith(".")
+
+
+def test_faces_are_counted_from_the_threshold_on() -> None:
+    table = slots(face(score=0.9), face(score=0.75), face(score=0.4))
+    assert faces.count(table, options(), 0.7) == 2
+    assert faces.count(table, options(score_threshold=0), 0.7) == 3
 
 
 def test_how_sharp_a_face_is_does_not_depend_on_its_light() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -43,6 +43,13 @@ class Refused(Exception):
     def __init__(self, tag: str, sentence: str) -> None:
         super().__init__(sentence)
         self.tag = tag
+
+
+class Doubt(NamedTuple):
+    """Something a user should know about a face: a word for counting, and a sentence for reading."""
+
+    kind: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ def check(face: Row, source: tuple[float, float]) -> None:
         )
 
 
-def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]) -> list[str]:
+def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]) -> list[Doubt]:
     """What a user should know about a face that is used all the same, one sentence each.
 
     Args:
@@ -167,33 +174,44 @@ def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.
         crop: uint8 [224, 224, 3] RGB.
     """
     x1, y1, x2, y2 = (float(value) for value in face[:4])
-    sentences = []
+    found = []
+
+    def say(kind: str, sentence: str) -> None:
+        found.append(Doubt(kind, sentence))
+
     if abs(yaw) > YAW_DEGREES:
-        sentences.append(f"The face is turned about {abs(yaw):.0f} degrees to the side: its hidden half is a guess.")
+        say("turned", f"The face is turned about {abs(yaw):.0f} degrees to the side: its hidden half is a guess.")
     eyes = points_of(face)[:2]
     roll = math.degrees(math.atan2(float(eyes[1, 1] - eyes[0, 1]), float(eyes[1, 0] - eyes[0, 0])))
     if abs(roll) > ROLL_DEGREES:
-        sentences.append(
-            f"The head is tilted by about {abs(roll):.0f} degrees: an upright picture gives a better shape."
-        )
-    side = min(x2 - x1, y2 - y1)
+        say("tilted", f"The head is tilted by about {abs(roll):.0f} degrees: an upright picture gives a better shape.")
+    side = side_of(face)
     if side < SMALL_PIXELS:
-        sentences.append(
-            f"The face is only {max(side, 0):.0f} pixels wide: from {SMALL_PIXELS:.0f} on it gets details."
-        )
+        say("small", f"The face is only {max(side, 0):.0f} pixels wide: from {SMALL_PIXELS:.0f} on it gets details.")
     if min(x1, y1) < 1 or x2 > source[0] - 2 or y2 > source[1] - 2:
-        sentences.append("The face is cut by the border of the picture: what is missing is a guess.")
+        say("cut", "The face is cut by the border of the picture: what is missing is a guess.")
     luma = cv2.cvtColor(np.ascontiguousarray(crop[_FACE_ROWS, _FACE_COLS]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     if luma.mean() < DARK_LUMA:
-        sentences.append("The face is dark: more light gives a better texture.")
+        say("dark", "The face is dark: more light gives a better texture.")
     elif side >= SMALL_PIXELS and detail(luma) < BLURRED:  # a small face is blurred by being enlarged
-        sentences.append("The face is blurred: a sharper picture gives a better shape and texture.")
-    return sentences
+        say("blurred", "The face is blurred: a sharper picture gives a better shape and texture.")
+    return found
 
 
 def detail(luma: NDArray[np.float32]) -> float:
     """Variance of the Laplacian over that of the luma itself, so that neither light nor contrast matter."""
     return float(cv2.Laplacian(luma, cv2.CV_32F).var() / max(float(luma.var()), 1.0))
+
+
+def count(faces: NDArray[np.float32], options: Options, default_threshold: float) -> int:
+    """How many rows of ``faces``, [K, 15], are good enough."""
+    threshold = default_threshold if options.score_threshold is None else options.score_threshold
+    return int(((faces[:, 4] >= threshold) & (faces[:, 4] > 0)).sum())
+
+
+def side_of(face: Row) -> float:
+    """The shorter side of a face's box in source pixels."""
+    return float(min(face[2] - face[0], face[3] - face[1]))
 
 
 def points_of(face: Row) -> NDArray[np.float32]:

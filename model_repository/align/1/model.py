@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from alignment import cut, fit, window
-from faces import Options, Refused, Row, check, choose, doubts, given, options_from, points_of
+from faces import Options, Refused, Row, check, choose, count, doubts, given, options_from, points_of, side_of
+from meters import Meters
 from numpy.typing import NDArray
 
 CROP, CROP_HD = 224, 512
@@ -23,6 +24,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self._threshold = float(parameters["score_threshold"]["string_value"])
         cv2.setNumThreads(1)
+        self._meters = Meters()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer each request by itself: a picture without a face is an error for its own request only."""
@@ -37,6 +39,7 @@ class TritonPythonModel:
                 for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True))
             ]
         except Refused as error:
+            self._meters.refused(error.tag)
             refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
         most = max(len(row["warnings"]) for row in rows)
@@ -51,7 +54,9 @@ class TritonPythonModel:
             return given(tensors["choice"][index], options)
         if "faces" not in tensors:
             raise Refused("BadOption", "the request has neither `faces` nor `choice`: give one of them.")
-        return choose(tensors["faces"][index], options, self._threshold)
+        faces = tensors["faces"][index]
+        self._meters.found(count(faces, options, self._threshold))
+        return choose(faces, options, self._threshold)
 
     def _row(self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row) -> dict[str, Any]:
         """Everything about one face. ``picture`` may be padded; its true size follows from the geometry."""
@@ -63,11 +68,13 @@ class TritonPythonModel:
         small, large = window(camera, source, CROP), window(camera, source, CROP_HD)
         crop, crop_hd = cut(picture, small), cut(picture, large)
         cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
+        doubtful = doubts(face, source, camera.yaw, crop)
+        self._meters.aligned(side_of(face), camera.yaw, [doubt.kind for doubt in doubtful])
         return {
             "crop": crop.transpose(2, 0, 1),
             "crop_hd": crop_hd.transpose(2, 0, 1),
             "context": np.concatenate([face, cameras]),
             "face": face,
             "camera": cameras,
-            "warnings": [sentence.encode() for sentence in doubts(face, source, camera.yaw, crop)],
+            "warnings": [doubt.sentence.encode() for doubt in doubtful],
         }

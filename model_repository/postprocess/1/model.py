@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from files import Files
+from meters import Meters
+from numpy.typing import NDArray
 from options import Options, Refused, options_from
 from surface import Surface
 
@@ -22,6 +26,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._surface = Surface.from_file(folder / "topology.npz")
         cv2.setNumThreads(1)
+        self._meters = Meters()
         self._warm_up()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
@@ -36,8 +41,9 @@ class TritonPythonModel:
                 Files(self._surface, dict(zip(tensors, values, strict=True)), options)
                 for values in zip(*tensors.values(), strict=True)
             ]
-            outputs = {name: [getattr(row, name) for row in rows] for name in request.requested_output_names()}
+            outputs = {name: [self._output(row, name) for row in rows] for name in _wanted(request)}
         except Refused as error:
+            self._meters.refused(error.tag)
             refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
         return pb_utils.InferenceResponse(
@@ -46,6 +52,13 @@ class TritonPythonModel:
                 for name, column in outputs.items()
             ]
         )
+
+    def _output(self, files: Files, name: str) -> bytes | NDArray[Any]:
+        start = time.perf_counter()
+        made: bytes | NDArray[Any] = getattr(files, name)
+        if name in FILES:
+            self._meters.written(name, time.perf_counter() - start)
+        return made
 
     def _warm_up(self) -> None:
         """Write every file once for a flat face, so that the first request finds all libraries loaded."""
@@ -60,3 +73,8 @@ class TritonPythonModel:
         }
         files = Files(self._surface, tensors, Options(white_balance=True))
         assert all(getattr(files, name) for name in FILES)
+
+
+def _wanted(request: pb_utils.InferenceRequest) -> list[str]:
+    """The outputs asked for, files first: what they share is then on their account."""
+    return sorted(request.requested_output_names(), key=lambda name: name not in FILES)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from meters import Meters
 from numpy.typing import NDArray
 from pictures import BadPicture, Limits, Picture, canvas_of, decode, geometry_of
 from PIL import Image
+
+
+class Outputs(NamedTuple):
+    """The tensors of a request, and for each of its pictures how long it took (s) and how large it is (pixels)."""
+
+    tensors: dict[str, NDArray[Any]]
+    decoded: list[tuple[float, int]]
 
 
 class TritonPythonModel:
@@ -27,30 +36,43 @@ class TritonPythonModel:
         Image.MAX_IMAGE_PIXELS = self._limits.max_pixels // 2
         warnings.filterwarnings("ignore", module="PIL")
         cv2.setNumThreads(1)
+        self._meters = Meters()
         batch = int(json.loads(args["model_config"])["max_batch_size"])
         self._pool = ThreadPoolExecutor(min(batch, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer each request by itself: a bad picture is an error for its own request only."""
         work = [(_files(request), set(request.requested_output_names())) for request in requests]
-        return [_response(result) for result in self._pool.map(self._outputs, work)]
+        results = list(self._pool.map(self._outputs, work))
+        for result in results:
+            if isinstance(result, BadPicture):
+                self._meters.refused(result.tag)
+            else:
+                for seconds, pixels in result.decoded:
+                    self._meters.decoded(seconds, pixels)
+        return [_response(result) for result in results]
 
     def finalize(self) -> None:
         """End the decoding threads."""
         self._pool.shutdown()
 
-    def _outputs(self, work: tuple[list[bytes], set[str]]) -> dict[str, NDArray[Any]] | BadPicture:
+    def _outputs(self, work: tuple[list[bytes], set[str]]) -> Outputs | BadPicture:
         files, wanted = work
+        pictures, decoded = [], []
         try:
-            pictures = [decode(data, self._limits) for data in files]
+            for data in files:
+                start = time.perf_counter()
+                pictures.append(decode(data, self._limits))
+                width, height = pictures[-1].source
+                decoded.append((time.perf_counter() - start, width * height))
         except BadPicture as error:
             return error
         canvases, ratios = zip(*map(canvas_of, pictures), strict=True)
-        outputs = {"canvas": np.stack(canvases)}
-        outputs["geometry"] = np.stack([geometry_of(p, r) for p, r in zip(pictures, ratios, strict=True)])
+        tensors = {"canvas": np.stack(canvases)}
+        tensors["geometry"] = np.stack([geometry_of(p, r) for p, r in zip(pictures, ratios, strict=True)])
         if "picture" in wanted:
-            outputs["picture"] = _padded(pictures)
-        return {name: outputs[name] for name in wanted}
+            tensors["picture"] = _padded(pictures)
+        return Outputs({name: tensors[name] for name in wanted}, decoded)
 
 
 def _files(request: pb_utils.InferenceRequest) -> list[bytes]:
@@ -59,11 +81,11 @@ def _files(request: pb_utils.InferenceRequest) -> list[bytes]:
     return list(image.as_numpy().reshape(-1))
 
 
-def _response(result: dict[str, NDArray[Any]] | BadPicture) -> pb_utils.InferenceResponse:
+def _response(result: Outputs | BadPicture) -> pb_utils.InferenceResponse:
     if isinstance(result, BadPicture):
         error = pb_utils.TritonError(f"[{result.tag}] {result}", pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([], error)
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in result.items()])
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in result.tensors.items()])
 
 
 def _padded(pictures: list[Picture]) -> NDArray[np.uint8]:
