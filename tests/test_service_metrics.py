@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,13 @@ def test_a_served_face_is_counted_with_its_size_turn_and_files(
 def test_refusals_are_counted_by_step_and_reason(
     server: EmbeddedServer, service: Service, portrait_jpeg: bytes
 ) -> None:
+    cases: list[tuple[bytes, dict[str, Any]]] = [
+        (b"", {}),
+        (portrait_jpeg, {"face": "9"}),
+        (portrait_jpeg, {"pose": "x"}),
+    ]
     before = scraped(server)
-    for data, options in ((b"", {}), (portrait_jpeg, {"face": "9"}), (portrait_jpeg, {"pose": "x"})):
+    for data, options in cases:
         with pytest.raises(Refusal):
             service.ask(data, **options)
     growth = grown(before, scraped(server))
