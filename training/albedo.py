@@ -137,7 +137,8 @@ def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor]
         crops: n tensors (1, 3, 224, 224) uint8.
         targets: (n, 80 + 27).
     """
-    net = Regressor.load(a.regressor, model).net
+    regressor = Regressor.load(a.regressor, model)
+    net = regressor.net
     assert isinstance(net, ReconstructionNet)
     torch.manual_seed(a.seed)
     features, wanted = [], []

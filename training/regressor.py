@@ -361,7 +361,12 @@ def write_weights(checkpoint: Path, output: Path, resolution: int) -> None:
     """Averaged weights of a checkpoint -> safetensors, float16, with where they come from in the metadata."""
     state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state["average"].items()}
-    metadata = {"resolution": str(resolution), "samples": str(state["samples"]), "licence": "Apache-2.0", "sources": SOURCES}
+    metadata = {
+        "resolution": str(resolution),
+        "samples": str(state["samples"]),
+        "licence": "Apache-2.0",
+        "sources": SOURCES,
+    }
     save_file(half, output, metadata)
 
 
