@@ -22,8 +22,7 @@ from server import triton_log
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
 from server.errors import ServerError
-from server.repository import models_to_await, read_repository, with_steps
-from server.supervise import Supervisor
+from server.supervise import Supervisor, what_to_probe
 
 _DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
 
@@ -117,13 +116,9 @@ def _supervised(server: EmbeddedServer, supervision: Supervision) -> Iterator[No
     if supervision.period is None:
         yield
         return
-    options = server.options
-    models = read_repository(options.repository, options.model_config_name)
-    if options.load_models is not None:
-        models = with_steps(models, options.load_models)
-    control = Control(server.http, options.admin_key)
-    supervisor = Supervisor(control, models_to_await(models), server.pid, _say)
-    with supervisor.running(supervision.period, options.address, supervision.port) as endpoint:
+    control = Control(server.http, server.options.admin_key)
+    supervisor = Supervisor(control, what_to_probe(control), server.pid, _say)
+    with supervisor.running(supervision.period, server.options.address, supervision.port) as endpoint:
         print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
         yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,22 @@ def models_to_await(models: dict[str, Model]) -> tuple[str, ...]:
     """
     ensembles = tuple(name for name, model in models.items() if model.is_ensemble)
     return ensembles or tuple(models)
+
+
+def covering(steps: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """The fewest ensembles whose steps, together, are those of all: what a probe has to ask.
+
+    Args:
+        steps: ensemble -> names of its steps.
+    """
+    rest = {name: set(models) for name, models in steps.items()}
+    missing = set().union(*rest.values())
+    chosen: list[str] = []
+    while missing:
+        best = max(rest, key=lambda name: len(rest[name] & missing))
+        chosen.append(best)
+        missing -= rest.pop(best)
+    return tuple(chosen)
 
 
 def _short(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 Triton 2.51 neither notices nor restarts a dead stub: the model stays "ready" and every request to it fails after a
 second. Two things find it: a count of the stubs (`server.census`, on the same machine, costs nothing), and a real small
-inference through every ensemble (`server.probe`), which also finds what no count can. The cure is a load with the
+inference through every model (`server.probe`), which also finds what no count can. The cure is a load with the
 model's own configuration, marked by a parameter so that it differs; a load without any change does nothing.
 
 `python -m server --supervise` runs it beside the server, `python -m server.supervise` beside any other. It answers on a
@@ -27,6 +27,7 @@ from pathlib import Path
 from server import census, probe
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
+from server.repository import covering
 
 # "Stub process 'regressor_0_0' is not healthy.": the model's name and the numbers of the instance.
 _DEAD_STUB = re.compile(r"Stub process '(?P<instance>[^']+)' is not healthy")
@@ -42,7 +43,7 @@ class Supervisor:
 
     Args:
         control: how to reach it, with the admin key if it has one; it must run with ``--model-control-mode explicit``.
-        ensembles: the models that a probe asks.
+        targets: the models that a probe asks, see `what_to_probe`.
         pid: its process id, when it runs on this machine: then its stubs are counted as well.
         say: takes a line for the log.
     """
@@ -50,11 +51,11 @@ class Supervisor:
     def __init__(
         self,
         control: Control,
-        ensembles: Sequence[str],
+        targets: Sequence[str],
         pid: int | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._control, self._ensembles, self._pid, self._say = control, tuple(ensembles), pid, say
+        self._control, self._targets, self._pid, self._say = control, tuple(targets), pid, say
         self._lock = threading.Lock()
         self._doomed: dict[int, float] = {}  # process id -> when to end it
         # Models that were seen to have stubs: on other backends there are none to count.
@@ -66,7 +67,7 @@ class Supervisor:
         self.reason = "not probed yet"
 
     def step(self) -> bool:
-        """Count, probe, revive what is dead; whether all ensembles answered in the end."""
+        """Count, probe, revive what is dead; whether everything answered in the end."""
         with self._lock:
             try:
                 self._end_doomed()
@@ -100,11 +101,11 @@ class Supervisor:
         return short
 
     def _probe(self) -> None:
-        """Ask every ensemble; where the answer is that a stub is dead, revive the model and ask again, once."""
+        """Ask every target; where the answer is that a stub is dead, revive the model and ask again, once."""
         for attempt in (1, 2):
             began = time.monotonic()
             try:
-                for name in self._ensembles:
+                for name in self._targets:
                     probe.check(self._control, name)
             except ControlError as error:
                 model = self._dead_model(str(error))
@@ -115,7 +116,7 @@ class Supervisor:
                 self.probe_seconds = time.monotonic() - began
                 self.probes["ok"] += 1
                 if not self.healthy:
-                    self._say("supervisor: every ensemble answers")
+                    self._say("supervisor: every model answers")
                 self.healthy, self.reason = True, ""
                 return
 
@@ -163,7 +164,7 @@ class Supervisor:
     def metrics(self) -> str:
         """The counters in Prometheus' text format."""
         lines = [
-            "# HELP face3d_probes_total Probes of every ensemble by result",
+            "# HELP face3d_probes_total Probes of every model by result",
             "# TYPE face3d_probes_total counter",
             *(f'face3d_probes_total{{result="{result}"}} {self.probes[result]}' for result in ("ok", "failed")),
             "# HELP face3d_revivals_total Loads that brought back a model whose process had died",
@@ -172,7 +173,7 @@ class Supervisor:
             "# HELP face3d_probe_seconds Duration of the last good probe",
             "# TYPE face3d_probe_seconds gauge",
             f"face3d_probe_seconds {self.probe_seconds:.6f}",
-            "# HELP face3d_healthy Whether every ensemble answered the last probe",
+            "# HELP face3d_healthy Whether every model answered the last probe",
             "# TYPE face3d_healthy gauge",
             f"face3d_healthy {int(self.healthy)}",
         ]
@@ -216,7 +217,7 @@ def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/healthz":
-                self._answer(200 if supervisor.healthy else 503, supervisor.reason or "every ensemble answers")
+                self._answer(200 if supervisor.healthy else 503, supervisor.reason or "every model answers")
             elif self.path == "/metrics":
                 self._answer(200, supervisor.metrics())
             else:
@@ -266,19 +267,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     control = Control(options.server, os.environ.get("FACE3D_ADMIN_KEY"))
     try:
-        ensembles = _ensembles(control)
+        targets = what_to_probe(control)
         if options.once:
-            for name in ensembles:
+            for name in targets:
                 probe.check(control, name)
             return 0
         host, port = options.server.rsplit(":", 1)
         pid = _server_pid(int(port)) if host in ("127.0.0.1", "localhost") else None
-        supervisor = Supervisor(control, ensembles, pid, lambda line: print(line, file=sys.stderr, flush=True))
+        supervisor = Supervisor(control, targets, pid, lambda line: print(line, file=sys.stderr, flush=True))
         stopped = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
         with supervisor.running(options.period, options.address, options.port) as endpoint:
-            print(f"watching {', '.join(ensembles)} on {options.server}; http://{endpoint}/healthz", flush=True)
+            print(f"watching {', '.join(targets)} on {options.server}; http://{endpoint}/healthz", flush=True)
             stopped.wait()
     except ServerError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -286,12 +287,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _ensembles(control: Control) -> tuple[str, ...]:
-    names = [entry.model for entry in control.index() if entry.state == "READY"]
-    chosen = tuple(dict.fromkeys(name for name in names if control.config(name).get("platform") == "ensemble"))
-    if not (chosen or names):
+def what_to_probe(control: Control) -> tuple[str, ...]:
+    """Names of models which, asked together, make every model of the server work."""
+    names = dict.fromkeys(entry.model for entry in control.index() if entry.state == "READY")
+    if not names:
         raise Unreachable(f"the server at {control.endpoint} serves no model.")
-    return chosen or tuple(dict.fromkeys(names))
+    configs = {name: control.config(name) for name in names}
+    steps = {
+        name: [step["model_name"] for step in config["ensemble_scheduling"]["step"]]
+        for name, config in configs.items()
+        if config.get("platform") == "ensemble"
+    }
+    used = {model for models in steps.values() for model in models}
+    return (*covering(steps), *(name for name in names if name not in steps and name not in used))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def try_candidates(
         CandidateRefused: something failed; the server has been stopped.
     """
     ensembles = store.users(set(candidates))
-    names = with_steps(store.models, [*candidates, *ensembles])
+    # Every ensemble comes along: a probe may need another one's answer (reconstruct: a face that detect found).
+    along = [name for name, model in store.models.items() if model.is_ensemble] if ensembles else []
+    names = with_steps(store.models, [*candidates, *along])
     targets = ensembles or list(candidates)
     with tempfile.TemporaryDirectory(prefix="face3d-trial-") as folder:
         repository = Path(folder)

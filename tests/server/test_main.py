@@ -185,7 +185,7 @@ def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list
         time.sleep(0.1)
     while True:  # the load takes a moment more
         with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(health, timeout=5) as answer:
-            assert answer.read() == b"every ensemble answers"
+            assert answer.read() == b"every model answers"
             break
     probe.check(control, "arithmetic")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import ExportMissing, RepositoryInvalid
-from server.repository import check_products, is_version, models_to_await, read_repository, with_steps
+from server.repository import check_products, covering, is_version, models_to_await, read_repository, with_steps
 from tests.server.repositories import ECHO, arithmetic, ensemble, python_model, write_arithmetic_version
 
 
@@ -32,6 +32,12 @@ def test_awaits_the_ensembles_or_else_every_model(repository: Path) -> None:
     models = read_repository(repository)
     assert models_to_await(models) == ("chain",)
     assert models_to_await({name: models[name] for name in ("arithmetic", "echo")}) == ("arithmetic", "echo")
+
+
+def test_covers_all_steps_with_few_ensembles() -> None:
+    steps = {"detect": ["a", "b"], "face3d": ["a", "b", "c", "d"], "reconstruct": ["a", "c", "d"], "other": ["d", "e"]}
+    assert covering(steps) == ("face3d", "other")
+    assert covering({}) == ()
 
 
 def test_follows_an_ensemble_to_its_steps(repository: Path) -> None:

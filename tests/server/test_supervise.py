@@ -66,6 +66,10 @@ def test_counts_the_processes_of_each_version(server: EmbeddedServer) -> None:
     }
 
 
+def test_probes_no_more_than_it_has_to(server: EmbeddedServer) -> None:
+    assert supervise.what_to_probe(Control(server.http)) == ("chain", "echo")
+
+
 def test_finds_a_healthy_server_healthy(server: EmbeddedServer) -> None:
     watcher = supervisor(server)
     assert watcher.step(), watcher.reason
