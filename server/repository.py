@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from server.errors import ExportMissing, RepositoryInvalid
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_REPOSITORY = ROOT / "model_repository"
+DEFAULT_REPOSITORY = Path(os.environ.get("FACE3D_REPOSITORY", ROOT / "model_repository"))
 
 # What Triton looks for in a version folder when the configuration names no file, by backend or platform.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}

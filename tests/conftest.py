@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
-from server.repository import DEFAULT_REPOSITORY
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,8 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """The real server with the real models (FACE3D_REPOSITORY for others), on free ports: do not change its state."""
     log = tmp_path_factory.mktemp("server") / "triton.log"
-    repository = Path(os.environ.get("FACE3D_REPOSITORY", DEFAULT_REPOSITORY))
-    with EmbeddedServer(on_free_ports(ServerOptions(repository=repository, log_file=log))) as running:
+    with EmbeddedServer(on_free_ports(ServerOptions(log_file=log))) as running:
         yield running
 
 

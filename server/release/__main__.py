@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m server.release", description="Publish, roll back and look after versions of models."
     )
     add = parser.add_argument
-    add("--repository", type=Path, default=Path(os.environ.get("FACE3D_REPOSITORY", DEFAULT_REPOSITORY)), metavar="DIR")
+    add("--repository", type=Path, default=DEFAULT_REPOSITORY, metavar="DIR")
     add(
         "--server",
         default=os.environ.get("FACE3D_SERVER", "127.0.0.1:8000"),

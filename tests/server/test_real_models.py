@@ -40,10 +40,9 @@ def hard_link(source: str, target: str) -> str:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real models in a repository of their own."""
-    original = Path(os.environ.get("FACE3D_REPOSITORY", DEFAULT_REPOSITORY))
     folder = tmp_path_factory.mktemp("real") / "model_repository"
     aside = shutil.ignore_patterns("__pycache__", "releases.json", ".*")
-    shutil.copytree(original, folder, copy_function=hard_link, ignore=aside)
+    shutil.copytree(DEFAULT_REPOSITORY, folder, copy_function=hard_link, ignore=aside)
     return folder
 
 
