@@ -57,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--pictures", type=Path, metavar="DIR", help="photographs to calibrate INT8 with (default: committed ranges)"
     )
+    result.add_argument(
+        "--recipe",
+        choices=["imagenet", "bgr-mean"],
+        help="how a RetinaFace checkpoint wants its pixels (default: by its published file name)",
+    )
     result.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
     return result
 
@@ -95,6 +100,7 @@ def _run(options: argparse.Namespace, say: object) -> None:
         repository=options.repository or REPOSITORY,
         onnx_dir=options.onnx_dir or ONNX_DIR,
         pictures=options.pictures,
+        recipe=options.recipe,
         dry_run=options.dry_run,
         strict=not everything,
     )

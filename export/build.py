@@ -19,7 +19,7 @@ from export.face_model import FaceModel, FaceModelError
 from export.fp16 import to_fp16
 from export.graph import BATCH, OPSET, shape_of
 from export.int8 import Range, Scheme, quantised_tensors, to_int8
-from export.networks import FACE_MODEL, NETWORKS, ROOT, Network
+from export.networks import FACE_MODEL, NETWORKS, ROOT, Network, belongs_to_built_in
 from export.plans.gpu import plan_name, serving
 from export.plans.profile import MOST_VERTICES, max_batch_size, profile
 from export.samples import Sample, built_in_portraits, samples_of, varied_portraits
@@ -65,6 +65,7 @@ class Order:
     repository: Path = REPOSITORY
     onnx_dir: Path = ONNX_DIR
     pictures: Path | None = None
+    recipe: str | None = None
     dry_run: bool = False
     strict: bool = True
     """A precision that fails its gate is an error; otherwise the next higher one is taken."""
@@ -76,7 +77,7 @@ class Workshop:
 
     order: Order
     say: Say
-    graphs: dict[str, onnx.ModelProto] = field(default_factory=dict)
+    graphs: dict[tuple[str, Path | None], onnx.ModelProto] = field(default_factory=dict)
 
     @cached_property
     def face_model(self) -> FaceModel:
@@ -89,7 +90,7 @@ class Workshop:
 
     @cached_property
     def find(self) -> Callable[..., Any]:
-        """The detector as a function, in float32."""
+        """The default detector as a function, in float32: samples are found by it whatever is exported."""
         session = Session(self.plain("detector", None))
         return lambda canvas, geometry: session({"canvas": canvas, "geometry": geometry})["faces"]
 
@@ -100,26 +101,32 @@ class Workshop:
 
     def plain(self, name: str, weights: Path | None) -> onnx.ModelProto:
         """The float32 graph after surgery."""
-        if name not in self.graphs:
+        if (name, weights) not in self.graphs:
             network = NETWORKS[name]
             face_model = self.face_model if network.needs_face_model else None
-            traced = network.traced(weights, face_model)
+            traced = network.traced(weights, face_model, self.order.recipe if weights else None)
             cleaned = network.cleaned(traced)
             before, after = Size.of(traced), Size.of(cleaned)
             self.say(
                 f"{name}: traced and cleaned, {before.nodes} -> {after.nodes} nodes, "
                 f"{before.bytes / 1e6:.1f} -> {after.bytes / 1e6:.1f} MB"
             )
-            self.graphs[name] = cleaned
-        return self.graphs[name]
+            self.graphs[name, weights] = cleaned
+        return self.graphs[name, weights]
 
     def feeds(self, name: str, samples: Sequence[Sample]) -> list[Feed]:
-        """Inputs of a network for samples; the texture network's shapes come from the regressor."""
+        """Inputs of a network for samples.
+
+        The texture network's shapes come from the regressor, or, where the face model is not the built-in one, are
+        the mean face: the alignment puts a face of 102 pixels a decimetre about where the camera sees it.
+        """
         shapes: list[Feed] = [{} for _ in samples]
         if name == "texture":
-            # --weights, where given, are the texture network's own here.
-            regressor = Session(self.plain("regressor", None))
-            shapes = [regressor({"crop": sample.crop, "context": sample.context}) for sample in samples]
+            if belongs_to_built_in(self.face_model):
+                regressor = Session(self.plain("regressor", None))
+                shapes = [regressor({"crop": sample.crop, "context": sample.context}) for sample in samples]
+            else:
+                shapes = [{"shapes": np.stack([self.face_model.mean] * 3)[None]} for _ in samples]
         return [NETWORKS[name].feed(sample, shape) for sample, shape in zip(samples, shapes, strict=True)]
 
 
@@ -175,6 +182,7 @@ def key_of(network: Network, weights: Path, order: Order, workshop: Workshop) ->
         "code": code_digest(),
         "target": order.target,
         "precision": order.precision,
+        "recipe": order.recipe,
         "tools": {tool: installed(tool) for tool in TOOLS},
     }
 
@@ -350,7 +358,9 @@ def described(name: str, folder: Path, key: dict[str, Any], order: Order, worksh
             f"plan {order.repository / name / folder.name / plan_name('X.Y')} for compute capability X.Y, strongly "
             f"typed, built in tritonserver:{image['TRITON_TAG']} by TensorRT {image['TENSORRT_VERSION']}"
         )
-        module, example = network.load(order.weights, workshop.face_model if network.needs_face_model else None)
+        module, example = network.load(
+            order.weights, workshop.face_model if network.needs_face_model else None, order.recipe
+        )
         del module
         inputs = {
             tensor: [BATCH, *(network.free_inputs.get(tensor, {}).get(i + 1, size) for i, size in enumerate(rest))]
@@ -386,12 +396,21 @@ def _sidecar(
         "opset": OPSET,
         "weights": {"file": weights.name, "sha256": key["weights"]},
         "face_model": face_model,
+        "note": _note(network, workshop),
         "calibration": variant.calibration,
         "gate": variant.verdict.as_dict(),
         "gate_samples": f"{len(workshop.samples)} faces: two public-domain portraits and variations of them",
         "size": {"fp32": vars(Size.of(plain)), "written": vars(Size.of(variant.graph))},
         "tools": key["tools"],
     }
+
+
+def _note(network: Network, workshop: Workshop) -> str | None:
+    if network.name == "texture" and not belongs_to_built_in(workshop.face_model):
+        return (
+            "without the texture network, which belongs to the built-in UV layout: sampling, mirrored and diffused fill"
+        )
+    return None
 
 
 __all__ = ["Order", "Workshop", "build", "built_in_portraits", "read_sidecar", "write_topology"]

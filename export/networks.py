@@ -18,14 +18,22 @@ from export.detector.weights import default_weights
 from export.errors import ExportError
 from export.face_model import FaceModel
 from export.graph import onnx_from_module
+from export.official import checkpoint
+from export.official.recon import load_regressor
+from export.official.retinaface import RetinaFaceDetector
+from export.regressor import ReconstructionNet, Regressor, trained_resolution
+from export.regressor import example_inputs as regressor_inputs
 from export.samples import Sample
 from export.session import Feed
 from export.surgery import VERTICES, clean
+from export.texture import TextureNet, UNet
+from export.texture import example_inputs as texture_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"
 FACE_MODEL = WEIGHTS / "face_model.npz"
-Loader = Callable[[Path | None, FaceModel | None], tuple[nn.Module, tuple[Tensor, ...]]]
+Loaded = tuple[nn.Module, tuple[Tensor, ...]]
+Loader = Callable[[Path | None, FaceModel | None, str | None], Loaded]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Network:
         name: of the model in the repository.
         weights: where the default weights are.
         inputs, outputs: names by the contract, in the order of the module's arguments and results.
-        load: weights and face model -> module and example inputs.
+        load: weights, face model and recipe of the pixels -> module and example inputs.
         open_axes: output -> axis over the vertices, which the configuration leaves open.
         free_inputs: the same for inputs: input -> axis -> name of the axis.
         feed: a sample (and the regressor's result for it) -> the network's inputs.
@@ -53,9 +61,9 @@ class Network:
     free_inputs: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     needs_face_model: bool = True
 
-    def traced(self, weights: Path | None, face_model: FaceModel | None) -> onnx.ModelProto:
+    def traced(self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None) -> onnx.ModelProto:
         """The graph as the tracer writes it, without surgery."""
-        module, example = self.load(weights, face_model)
+        module, example = self.load(weights, face_model, recipe)
         return onnx_from_module(module, example, self.inputs, self.outputs, self.free_inputs)
 
     def cleaned(self, traced: onnx.ModelProto) -> onnx.ModelProto:
@@ -63,28 +71,40 @@ class Network:
         return clean(traced, self.open_axes)
 
 
-def _load_detector(weights: Path | None, _face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return Detector.load(weights or default_weights()), detector_inputs()
+def _load_detector(weights: Path | None, _face_model: FaceModel | None, recipe: str | None) -> Loaded:
+    """A folder holds MTCNN's three files; a file is a RetinaFace checkpoint."""
+    path = weights or default_weights()
+    if path.is_file():
+        return RetinaFaceDetector.load(path, recipe), detector_inputs()
+    return Detector.load(path), detector_inputs()
 
 
-def _load_regressor(weights: Path | None, face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    from export.regressor import Regressor, example_inputs
-
+def _load_regressor(weights: Path | None, face_model: FaceModel | None, _recipe: str | None) -> Loaded:
+    """The default weights are safetensors; everything else is a published checkpoint."""
     assert face_model is not None
+    if weights is None and not belongs_to_built_in(face_model):
+        raise ExportError(
+            f"The default regressor belongs to the built-in face model, not to '{face_model.name}': name those weights "
+            "that do with --weights."
+        )
     path = weights or WEIGHTS / "regressor.safetensors"
-    if not path.is_file():
-        raise ExportError(f"The regressor's weights {path} are not there: name them with --weights.")
-    return Regressor.load(path, face_model), example_inputs()
+    if path.suffix != ".safetensors":
+        return load_regressor(path, face_model), regressor_inputs()
+    network = ReconstructionNet()
+    checkpoint.load_strictly(network, checkpoint.state_dict(checkpoint.read(path), path), path)
+    return Regressor(network, face_model, trained_resolution(path)).eval(), regressor_inputs()
 
 
-def _load_texture(weights: Path | None, face_model: FaceModel | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    from export.texture import TextureNet, example_inputs
-
+def _load_texture(weights: Path | None, face_model: FaceModel | None, _recipe: str | None) -> Loaded:
+    """The network belongs to the built-in UV layout; for another one the graph samples and fills without it."""
     assert face_model is not None
     path = weights or WEIGHTS / "texture.safetensors"
     count = len(face_model.mean)
-    network = TextureNet.load(path if belongs_to_built_in(face_model) else None, face_model)
-    return _FirstVertices(network, count), example_inputs(count)
+    sampler = TextureNet(face_model, None)
+    if belongs_to_built_in(face_model):
+        sampler.unet = UNet()
+        checkpoint.load_strictly(sampler.unet, checkpoint.state_dict(checkpoint.read(path), path), path)
+    return _FirstVertices(sampler.eval(), count), texture_inputs(count)
 
 
 class _FirstVertices(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (the usual name)
+from torch.nn import functional as F
 
 from export.detector.networks import CELL, GREY
 
