@@ -233,6 +233,11 @@ def test_the_smallest_pictures_decode(size: tuple[int, int]) -> None:
         assert pictures.canvas_of(picture)[0].shape == (3, 512, 512)
 
 
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_there_is_a_sample_of_every_format_to_warm_up_with(kind: str) -> None:
+    assert decode(pictures.sample(kind)).source == (640, 480)
+
+
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 

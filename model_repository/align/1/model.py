@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from alignment import cut, fit, window
+from alignment import TEMPLATE, cut, fit, window
 from faces import Options, Refused, Row, check, choose, count, doubts, given, options_from, points_of, side_of
 from meters import Meters
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self._threshold = float(parameters["score_threshold"]["string_value"])
         cv2.setNumThreads(1)
+        # Once through everything, so that the first request finds all libraries loaded.
+        frontal = fit(100 * TEMPLATE[:, :2] * (1, -1) + (320, 240), 480)
+        cut(np.zeros((480, 640, 3), np.uint8), window(frontal, (640, 480), CROP_HD))
         self._meters = Meters()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:

@@ -14,7 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from meters import Meters
 from numpy.typing import NDArray
-from pictures import BadPicture, Limits, Picture, canvas_of, decode, geometry_of
+from pictures import FORMATS, BadPicture, Limits, Picture, canvas_of, decode, geometry_of, sample
 from PIL import Image
 
 
@@ -38,6 +38,8 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._meters = Meters()
         batch = int(json.loads(args["model_config"])["max_batch_size"])
+        for kind in FORMATS:  # the first picture of a kind would otherwise wait for its decoder to be loaded
+            canvas_of(decode(sample(kind), self._limits))
         self._pool = ThreadPoolExecutor(min(batch, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:

@@ -135,6 +135,13 @@ def decode(data: bytes, limits: Limits) -> Picture:
         ) from None
 
 
+def sample(kind: str) -> bytes:
+    """A small file of one of FORMATS, for warming up."""
+    buffer = BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize((640, 480)).save(buffer, kind)
+    return buffer.getvalue()
+
+
 def canvas_of(picture: Picture) -> tuple[U8, tuple[float, float]]:
     """The detector's input: the whole picture scaled (down or up) to a long side of CANVAS, at the top left.
 
