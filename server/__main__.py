@@ -7,12 +7,12 @@ it was told to stop (SIGTERM, SIGINT) and every request in flight was answered, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -21,10 +21,14 @@ from typing import Any
 from server import triton_log
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
-from server.errors import ServerError
+from server.errors import ServerDied, ServerError
 from server.supervise import Supervisor, what_to_probe
 
 _DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
+
+
+# A server that ends by itself within so many seconds of its start will do so the next time.
+_NOT_WORTH_IT = 2.0
 
 
 class _Stop(BaseException):
@@ -111,18 +115,6 @@ def parse_options(arguments: Sequence[str]) -> tuple[ServerOptions, Supervision]
     return options, supervision
 
 
-@contextlib.contextmanager
-def _supervised(server: EmbeddedServer, supervision: Supervision) -> Iterator[None]:
-    if supervision.period is None:
-        yield
-        return
-    control = Control(server.http, server.options.admin_key)
-    supervisor = Supervisor(control, what_to_probe(control), server.pid, _say)
-    with supervisor.running(supervision.period, server.options.address, supervision.port) as endpoint:
-        print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
-        yield
-
-
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -160,10 +152,48 @@ def _stay(server: EmbeddedServer) -> int:
         follower.close()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status."""
-    options, supervision = parse_options(sys.argv[1:] if arguments is None else arguments)
+def _serve(options: ServerOptions, supervision: Supervision) -> int:
+    """Start, stay, and where a supervisor was asked for start again what has ended by itself; the exit status."""
     server = EmbeddedServer(options, progress=_say)
+    _end_on_signals(server)
+    try:
+        server.start()
+        print(f"ready: http {server.http}, grpc {server.grpc}, metrics http://{server.metrics}/metrics", flush=True)
+        if supervision.period is None:
+            _say(f"error: tritonserver ended by itself with status {_stay(server)}; its last words are above.")
+        else:
+            _stay_supervised(server, supervision, supervision.period)
+    except _Stop:
+        _say("stopping: requests in flight may finish")
+        if not (end := server.stop()):
+            return 0
+        _say(
+            f"error: tritonserver ended with status {end}: when the exit timeout was over, a request had no answer, or "
+            "a process of a model had died."
+        )
+    except ServerError as error:
+        _say(f"error: {error}")
+    finally:
+        server.stop()
+    return 1
+
+
+def _stay_supervised(server: EmbeddedServer, supervision: Supervision, period: float) -> None:
+    control = Control(server.http, server.options.admin_key)
+    supervisor = Supervisor(control, what_to_probe(control), server.pid, _say)
+    with supervisor.running(period, server.options.address, supervision.port) as endpoint:
+        print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
+        while True:
+            began = time.monotonic()
+            status = _stay(server)
+            if time.monotonic() - began < _NOT_WORTH_IT:
+                raise ServerDied(f"tritonserver ended with status {status} again, so soon that starting it is no use.")
+            _say(f"supervisor: tritonserver ended by itself with status {status}; starting it again")
+            server.restart()
+            supervisor.restarted(server.pid)
+
+
+def _end_on_signals(server: EmbeddedServer) -> None:
     asked = 0
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -175,26 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    try:
-        server.start()
-        print(f"ready: http {server.http}, grpc {server.grpc}, metrics http://{server.metrics}/metrics", flush=True)
-        with _supervised(server, supervision):
-            status = _stay(server)
-        _say(f"error: tritonserver ended by itself with status {status}; its last words are above.")
-    except _Stop:
-        _say("stopping: requests in flight may finish")
-        end = server.stop()
-        if not end:
-            return 0
-        _say(
-            f"error: tritonserver ended with status {end}: when the exit timeout was over, a request had no answer, or "
-            "a model's process had died."
-        )
-    except ServerError as error:
-        _say(f"error: {error}")
-    finally:
-        server.stop()
-    return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    return _serve(*parse_options(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

@@ -23,16 +23,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from server import shared_memory, triton_log
-from server.errors import ModelLoadFailed, PortTaken, ServerDied, ServerError, StartTimeout
+from server import census, shared_memory, triton_log
+from server.errors import ModelLoadFailed, PortTaken, ServerCrashed, ServerDied, ServerError, StartTimeout
 from server.repository import DEFAULT_REPOSITORY, Model, check_products, models_to_await, read_repository, with_steps
 from server.runtime import find_runtime
 
 ControlMode = Literal["none", "explicit", "poll"]
 Progress = Callable[[str], None]
 
-# How often a start is tried again when a port that was free a moment ago was taken by somebody else.
-_PORT_RACES = 3
+# How often a start is tried when a port that was free a moment ago was taken by somebody else, or when Triton crashes:
+# on a machine that is very busy, its Python backend aborts now and then while it starts the models' processes
+# (boost::interprocess::lock_exception; one of seven starts with eight times more work than cores; a known fault).
+_ATTEMPTS = 3
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -167,7 +170,7 @@ class EmbeddedServer:
         check_products(models)
         shared_memory.sweep()
         shared_memory.check_room(self.options.shared_memory)
-        for attempt in range(_PORT_RACES):
+        for attempt in range(1, _ATTEMPTS + 1):
             ports = self._choose_ports()
             self._folder = Path(tempfile.mkdtemp(prefix="face3d-server-"))
             self._prefix = shared_memory.new_prefix()
@@ -188,16 +191,27 @@ class EmbeddedServer:
             self._progress(f"loading {len(models)} models from {self.options.repository}")
             try:
                 self._wait_until_ready(models)
-            except PortTaken:
+            except (PortTaken, ServerCrashed) as error:
                 self.stop()
-                if attempt + 1 == _PORT_RACES or 0 not in self._asked_ports().values():
+                hopeless = isinstance(error, PortTaken) and 0 not in self._asked_ports().values()
+                if hopeless or attempt == _ATTEMPTS:
                     raise
+                self._progress(f"trying again: {error}")
             except BaseException:
                 self.stop()
                 raise
             else:
                 return self
         raise AssertionError("unreachable")
+
+    def restart(self) -> Self:
+        """Start again on the same ports, after the process has ended by itself."""
+        ports = self._ports
+        self.stop()
+        self.options = replace(
+            self.options, http_port=ports["http"], grpc_port=ports["grpc"], metrics_port=ports["metrics"]
+        )
+        return self.start()
 
     def stop(self) -> int | None:
         """Let requests in flight finish, end the server and its stubs, remove its shared memory and folder.
@@ -209,12 +223,7 @@ class EmbeddedServer:
             process = self._process
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            try:
-                # Triton itself gives up after exit_timeout; a stub that was killed makes it wait that long.
-                status = process.wait(self.options.exit_timeout + 10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                status = process.wait()
+            status = self._await_end(process)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # stubs that outlived it
             self._process = None
@@ -234,6 +243,20 @@ class EmbeddedServer:
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process ends by itself and return its exit status; TimeoutExpired after ``timeout`` s."""
         return self._running().wait(timeout)
+
+    def _await_end(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for the process to end; end it when only the dead are left in it, or when its time is over."""
+        deadline = time.monotonic() + self.options.exit_timeout + 10
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(0.1)
+            if census.dead_stubs(process.pid) and not census.stubs(process.pid):
+                # Every other model has answered and gone. Triton would wait for the dead one until its own timeout.
+                process.kill()
+                process.wait()
+                return 0
+            if time.monotonic() > deadline:
+                process.kill()
 
     # --- parts -----------------------------------------------------------------------------------------------------
     def _running(self) -> subprocess.Popen[bytes]:
@@ -327,7 +350,10 @@ class EmbeddedServer:
             return ModelLoadFailed(_failure_sentence(failed))
         if triton_log.port_in_use(log):
             return PortTaken(f"a port was taken while the server started: {triton_log.last_error(log)}")
-        status = self.poll()
+        status = self.poll() or 0
+        if -status in _CRASHES:
+            name = signal.Signals(-status).name
+            return ServerCrashed(f"tritonserver crashed ({name}: {triton_log.last_error(log) or 'it said nothing'})")
         return ServerDied(f"tritonserver ended with status {status}: {triton_log.last_error(log) or 'it said nothing'}")
 
 

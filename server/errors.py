@@ -10,6 +10,7 @@ ServerError
 |- ModelLoadFailed        Triton refused a model; the reason is Triton's
 |- StartTimeout           the models were not ready in time
 |- ServerDied             the process ended by itself
+   |- ServerCrashed       by a signal that a fault of its own raised
 """
 
 
@@ -51,3 +52,7 @@ class StartTimeout(ServerError):
 
 class ServerDied(ServerError):
     """The server's process ended without being asked to."""
+
+
+class ServerCrashed(ServerDied):
+    """The server's process was ended by a fault of its own."""

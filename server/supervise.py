@@ -62,6 +62,7 @@ class Supervisor:
         self._counted: set[str] = set()
         self.probes: Counter[str] = Counter()  # by result: ok, failed
         self.revivals: Counter[str] = Counter()  # by model
+        self.restarts = 0  # of the server itself
         self.probe_seconds = 0.0
         self.healthy = False
         self.reason = "not probed yet"
@@ -77,6 +78,13 @@ class Supervisor:
             except ControlError as error:
                 self._failed(str(error))
             return self.healthy
+
+    def restarted(self, pid: int) -> None:
+        """Go on with the server that took the place of one that had ended, on the same ports."""
+        with self._lock:
+            self._pid = pid
+            self._doomed.clear()
+            self.restarts += 1
 
     def _missing(self) -> list[str]:
         """Models with fewer stubs than their configuration asks for; seen twice, so that no swap is mistaken for it."""
@@ -170,6 +178,9 @@ class Supervisor:
             "# HELP face3d_revivals_total Loads that brought back a model whose process had died",
             "# TYPE face3d_revivals_total counter",
             *(f'face3d_revivals_total{{model="{model}"}} {count}' for model, count in sorted(self.revivals.items())),
+            "# HELP face3d_restarts_total Starts of a server in the place of one that had ended by itself",
+            "# TYPE face3d_restarts_total counter",
+            f"face3d_restarts_total {self.restarts}",
             "# HELP face3d_probe_seconds Duration of the last good probe",
             "# TYPE face3d_probe_seconds gauge",
             f"face3d_probe_seconds {self.probe_seconds:.6f}",

@@ -21,6 +21,7 @@ from server.errors import (
     ModelLoadFailed,
     PortTaken,
     RepositoryInvalid,
+    ServerCrashed,
     ServerDied,
     ServerError,
     SharedMemoryTooSmall,
@@ -196,6 +197,30 @@ class TestErrors:
             _ = EmbeddedServer(options(tmp_path)).http
 
 
+CRASHING = """\
+def initialize(self, args):
+    marker = os.path.join(args['model_repository'], 'tried')
+    if not os.path.exists(marker) or os.path.getsize(marker) < {times}:
+        open(marker, 'a').write('x')
+        os.kill(os.getppid(), 6)
+        time.sleep(60)
+"""
+
+
+class TestCrash:
+    def test_while_it_starts_is_answered_by_another_try(self, tmp_path: Path) -> None:
+        python_model(tmp_path, "crashing", CRASHING.format(times=1) + ECHO)
+        lines: list[str] = []
+        with EmbeddedServer(options(tmp_path), lines.append) as server:
+            assert server.is_ready("crashing")
+        assert lines[1].startswith("trying again: tritonserver crashed (SIGABRT: ")
+
+    def test_is_reported_when_it_happens_every_time(self, tmp_path: Path) -> None:
+        python_model(tmp_path, "crashing", CRASHING.format(times=9) + ECHO)
+        with pytest.raises(ServerCrashed, match="SIGABRT"):
+            EmbeddedServer(options(tmp_path)).start()
+
+
 class TestStop:
     def test_leaves_no_process_no_shared_memory_and_no_folder(self, tmp_path: Path) -> None:
         arithmetic(tmp_path, count=2)
@@ -220,13 +245,13 @@ class TestStop:
         thread.join()
         assert answers == [5]
 
-    def test_removes_what_a_killed_stub_left(self, tmp_path: Path) -> None:
+    def test_does_not_wait_for_a_killed_stub_and_removes_what_it_left(self, tmp_path: Path) -> None:
         arithmetic(tmp_path)
-        server = EmbeddedServer(options(tmp_path, exit_timeout=2)).start()
+        server = EmbeddedServer(options(tmp_path, exit_timeout=3600)).start()
         prefix, group = server.shm_prefix, server.pid
         (stub,) = (pid for pid in processes_in_group(group) if pid != group)
         os.kill(stub, signal.SIGKILL)
-        server.stop()
+        assert server.stop() == 0
         assert shared_memory.regions(prefix) == []
         assert processes_in_group(group) == []
 

@@ -179,7 +179,7 @@ def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list
     (server,) = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children").read_text().split()
     ((stub,),) = census.stubs(int(server)).values()
     os.kill(stub, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(line.startswith("supervisor: reviving arithmetic: ") for line in command.errors):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -188,6 +188,23 @@ def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list
             assert answer.read() == b"every model answers"
             break
     probe.check(control, "arithmetic")
+
+
+def test_starts_a_supervised_server_again_that_ended_by_itself(tmp_path: Path, commands: list[Command]) -> None:
+    arithmetic(tmp_path)
+    command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
+    commands.append(command)
+    control = Control(command.ready())
+    time.sleep(2.5)  # it lived long enough to be worth another start
+    (server,) = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children").read_text().split()
+    os.kill(int(server), signal.SIGSEGV)
+    deadline = time.monotonic() + 60
+    while command.errors.count("loaded arithmetic (1 of 1)") < 2 or not control.is_ready("arithmetic"):
+        assert time.monotonic() < deadline, command.errors
+        time.sleep(0.1)
+    assert probe.check(control, "arithmetic")
+    command.process.terminate()
+    assert command.end() == 0
 
 
 class TestOptions:
