@@ -1,0 +1,109 @@
+"""`postprocess`: each file of a face, from all tensors at once or handed on from file to file."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.model_repository import dome
+from tests.model_repository.version_folder import load
+
+files = load("postprocess", "files")
+options = load("postprocess", "options")
+surface = load("postprocess", "surface")
+
+
+def tensors(**changes: Any) -> dict[str, NDArray[Any]]:
+    texture = np.random.default_rng(4).integers(60, 200, (3, 512, 512), np.uint8)
+    step = 224 / 512
+    return {
+        "texture": texture,
+        "shapes": dome.shapes(yaw=20.0),
+        "fingerprint": np.array([dome.FINGERPRINT]),
+        "context": np.array([0] * 15 + [1, 1, 0, 0, step, step, step / 2 - 0.5, step / 2 - 0.5], np.float32),
+        "crop_hd": np.full((3, 512, 512), 90, np.uint8),
+        **changes,
+    }
+
+
+def made(given: dict[str, NDArray[Any]] | None = None, **chosen: Any) -> Any:
+    face = surface.Surface(dome.triangles(), dome.uv(), dome.FINGERPRINT, "dome")
+    return files.Files(face, tensors() if given is None else given, options.Options(**chosen))
+
+
+def mesh_of(data: bytes) -> Any:
+    (mesh,) = trimesh.load_scene(io.BytesIO(data), file_type="glb").geometry.values()
+    return mesh
+
+
+def image_of(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(("pose", "index"), [("camera", 0), ("head", 1), ("neutral", 2)])
+def test_the_mesh_shows_the_pose_that_was_asked_for(pose: str, index: int) -> None:
+    mesh = mesh_of(made(pose=pose).mesh)
+    np.testing.assert_allclose(mesh.vertices, dome.shapes(yaw=20.0)[index] * 0.1, atol=1e-6)
+
+
+def test_without_a_format_the_texture_file_is_png_and_the_mesh_holds_a_jpeg() -> None:
+    face = made()
+    assert image_of(face.texture_image).format == "PNG"
+    assert mesh_of(face.mesh).visual.material.baseColorTexture.format == "JPEG"
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_format_holds_for_the_file_and_for_the_mesh(kind: str) -> None:
+    face = made(texture_format=kind, texture_size=128)
+    texture = mesh_of(face.mesh).visual.material.baseColorTexture
+    assert image_of(face.texture_image).format == texture.format == kind.upper()
+    assert image_of(face.texture_image).size == texture.size == (128, 128)
+
+
+def test_what_one_call_hands_on_the_next_one_takes() -> None:
+    """The steps of the ensembles: mesh and `finished`, then texture and `thumbnail`, then preview."""
+    whole = made(texture_size=1024)
+    second = made({"finished": whole.finished}, texture_size=1024)
+    assert second.texture_image == whole.texture_image
+    assert second.thumbnail.shape == (640, 640, 3)
+    rest = {name: array for name, array in tensors().items() if name != "texture"}
+    third = made({**rest, "thumbnail": second.thumbnail}, texture_size=1024)
+    assert third.preview == whole.preview
+
+
+def test_a_small_texture_is_its_own_thumbnail() -> None:
+    face = made(texture_size=256)
+    np.testing.assert_array_equal(face.thumbnail, face.finished)
+
+
+@pytest.mark.parametrize(
+    ("output", "missing"),
+    [("mesh", "shapes"), ("mesh", "texture"), ("texture_image", "crop_hd"), ("preview", "context")],
+)
+def test_a_tensor_that_is_missing_is_named(output: str, missing: str) -> None:
+    given = {name: array for name, array in tensors().items() if name != missing}
+    with pytest.raises(options.Refused, match=f"`{missing}`") as caught:
+        getattr(made(given), output)
+    assert caught.value.tag == "BadOption"
+
+
+@pytest.mark.parametrize("output", ["mesh", "preview"])
+def test_shapes_of_another_face_model_are_refused(output: str) -> None:
+    with pytest.raises(options.Refused) as caught:
+        getattr(made(tensors(fingerprint=np.array([5]))), output)
+    assert caught.value.tag == "FaceModelMismatch"
+
+
+@pytest.mark.parametrize("output", ["mesh", "preview"])
+def test_a_shape_that_is_not_finite_is_refused(output: str) -> None:
+    shapes = dome.shapes()
+    shapes[0, 5, 1] = np.inf
+    with pytest.raises(options.Refused) as caught:
+        getattr(made(tensors(shapes=shapes)), output)
+    assert caught.value.tag == "BadFace"
