@@ -253,6 +253,8 @@ def test_there_is_a_sample_of_every_format_to_warm_up_with(kind: str) -> None:
         (b"%PDF-1.7", "PDF"),
         (b"<svg xmlns='x'/>", "text"),
         (b"https://example.org/a.jpg", "address"),
+        (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "base64"),
+        (b"data:image/png;base64,iVBORw0KGgo", "base64"),
         (b"\xff\xd8\xff\xe0", "truncated"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
     ],

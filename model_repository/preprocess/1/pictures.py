@@ -44,7 +44,8 @@ _FOREIGN = (
     (lambda head: head[:4] == b"GIF8", "a GIF picture"),
     (lambda head: head[:4] == b"%PDF", "a PDF document"),
     (lambda head: head.lstrip()[:4].lower() in (b"<svg", b"<?xm", b"<!do", b"<htm"), "a text document"),
-    (lambda head: head[:5] in (b"http:", b"https", b"data:"), "an address"),
+    (lambda head: head[:5] in (b"http:", b"https"), "an address"),
+    (lambda head: head.startswith((b"data:", b"/9j/", b"iVBORw0KGgo", b"UklGR")), "a picture as base64 text"),
 )  # type: tuple[tuple[Callable[[bytes], bool], str], ...]
 
 # EXIF orientation -> what brings the stored raster upright.
