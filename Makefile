@@ -26,7 +26,7 @@ SOURCES := $(wildcard server export training client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve demo test soak check format clean distclean lock FORCE
+.PHONY: help setup export serve release demo test soak check format clean distclean lock FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -75,6 +75,9 @@ FORCE:
 
 serve: $(EXPORTED) ## start the server on 127.0.0.1:8000 (ARGS="--http-port 9000" for other options)
 	@$(PY) -m server $(ARGS)
+
+release: $(INSTALLED) ## versions of models (ARGS="list", "publish regressor PATH", "rollback", ...)
+	@$(PY) -m server.release $(or $(ARGS),status)
 
 demo: $(EXPORTED) ## a portrait becomes OUT/face.glb with pictures of it (PHOTO=path, OUT=folder)
 	@$(PY) -m server.demo --out "$(OUT)" $(if $(PHOTO),--photo "$(PHOTO)")
