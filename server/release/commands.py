@@ -79,7 +79,6 @@ class Releases:
             ReleaseError: there is none, or a version of that time is no longer there.
         """
         with self._at_work() as record:
-            self._refuse_pinned(record, {})
             release = self._in_effect(record)
             self._refuse_pinned(record, release.versions)
             return self._go_to(record, "rollback", release.previous, note)
