@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 
 from export import calibration, gate
+from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.face_model import FaceModel, FaceModelError
 from export.fp16 import to_fp16
 from export.graph import BATCH, OPSET, shape_of
-from export.int8 import Range, Scheme, quantised_tensors, to_int8
+from export.graphsurgeon import gs
+from export.int8 import Scheme, quantised_tensors, to_int8
 from export.networks import FACE_MODEL, NETWORKS, ROOT, Network, belongs_to_built_in
 from export.plans.gpu import plan_name, serving
 from export.plans.profile import MOST_VERTICES, max_batch_size, profile
@@ -45,6 +47,8 @@ ONNX_DIR = ROOT / "build" / "tensorrt"
 """Where the ONNX files that plans are built from are kept."""
 MODEL_FILE = "model.onnx"
 GATE_SAMPLES = 16
+CALIBRATION_PHOTOGRAPHS = 512
+"""At most so many of a folder: more do not move a percentile."""
 CALIBRATION_SAMPLES = 48
 """Variations of the built-in portraits when ranges have to be made on the spot; about half a minute."""
 TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
@@ -78,6 +82,7 @@ class Workshop:
     order: Order
     say: Say
     graphs: dict[tuple[str, Path | None], onnx.ModelProto] = field(default_factory=dict)
+    traced: dict[str, Size] = field(default_factory=dict)
 
     @cached_property
     def face_model(self) -> FaceModel:
@@ -107,6 +112,7 @@ class Workshop:
             traced = network.traced(weights, face_model, self.order.recipe if weights else None)
             cleaned = network.cleaned(traced)
             before, after = Size.of(traced), Size.of(cleaned)
+            self.traced[name] = before
             self.say(
                 f"{name}: traced and cleaned, {before.nodes} -> {after.nodes} nodes, "
                 f"{before.bytes / 1e6:.1f} -> {after.bytes / 1e6:.1f} MB"
@@ -230,10 +236,15 @@ def _variant(
         graph = to_fp16(plain)
         verdict = gate.judge(name, plain, graph, feeds, timed)
     else:
-        bounds, made_from = ranges(name, plain, order, workshop)
-        scheme = SCHEMES[order.target]
-        made_from = {**made_from, "scheme": scheme.value}
-        graph = to_int8(plain, bounds, scheme)
+        scheme, made = SCHEMES[order.target], ranges(name, plain, order, workshop)
+        made_from = {
+            "samples": made.samples,
+            "source": made.source,
+            "method": made.chosen,
+            "scheme": scheme.value,
+            "kept in float32": made.keep_float,
+        }
+        graph = to_int8(plain, made.bounds[made.chosen], scheme, made.keep_float)
         verdict = gate.judge(name, plain, graph, feeds, timed)
     problem = gate.lint(graph, feeds[0])
     if problem is not None:
@@ -241,36 +252,28 @@ def _variant(
     return Variant(precision, graph, verdict, made_from)
 
 
-def ranges(
-    name: str, plain: onnx.ModelProto, order: Order, workshop: Workshop
-) -> tuple[dict[str, Range], dict[str, Any]]:
+def ranges(name: str, plain: onnx.ModelProto, order: Order, workshop: Workshop) -> calibration.Ranges:
     """Calibrated ranges: the committed ones if they belong to these weights, else made here and now."""
-    weights = sha256(order.weights or NETWORKS[name].weights)
-    path = calibration.FOLDER / f"{name}.json"
-    if order.pictures is None and path.is_file():
-        kept = calibration.Ranges.load(path)
-        if kept.weights == weights:
-            return kept.bounds[kept.chosen], {"samples": kept.samples, "source": kept.source, "method": kept.chosen}
-        workshop.say(f"{name}: the committed ranges belong to other weights; calibrating anew")
-    made = calibrate(name, plain, order, workshop)
-    return made.bounds[made.chosen], {"samples": made.samples, "source": made.source, "method": made.chosen}
+    if order.pictures is None:
+        kept = calibration.kept_ranges(name, sha256(order.weights or NETWORKS[name].weights))
+        if kept is not None:
+            return kept
+        workshop.say(f"{name}: no committed ranges belong to these weights; calibrating")
+    return calibrate(name, plain, order, workshop)
 
 
 def calibrate(name: str, plain: onnx.ModelProto, order: Order, workshop: Workshop) -> calibration.Ranges:
     """Ranges from the photographs of a folder, or from variations of the built-in portraits where there is none."""
-    from export.detector.parity import load_picture, pictures_in
-    from export.graphsurgeon import gs
-
     if order.pictures is not None:
-        files = pictures_in(order.pictures, limit=512)
+        files = pictures_in(order.pictures, CALIBRATION_PHOTOGRAPHS)
         if not files:
             raise ExportError(f"There are no pictures in {order.pictures}.")
-        source = f"{len(files)} photographs of a folder named {order.pictures.name}"
         samples = samples_of(((file.name, load_picture(file)) for file in files), workshop.find)
+        source = f"{len(samples)} photographs of the folder '{order.pictures.name}'"
     else:
-        source = "variations of two public-domain portraits, for want of photographs (--pictures FOLDER)"
         samples = samples_of(varied_portraits(CALIBRATION_SAMPLES), workshop.find)
-    workshop.say(f"{name}: calibrating with {len(samples)} faces: {source}")
+        source = f"{len(samples)} variations of two public-domain portraits, for want of photographs"
+    workshop.say(f"{name}: calibrating with {source}" + ("" if order.pictures else " (--pictures FOLDER)"))
     tensors = quantised_tensors(gs.import_onnx(plain))
     bounds = calibration.calibrate(plain, tensors, workshop.feeds(name, samples))
     return calibration.Ranges(sha256(order.weights or NETWORKS[name].weights), len(samples), source, bounds)

@@ -7,7 +7,7 @@ JSON file, bound to the weights by their digest, and a clean clone quantises wit
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,10 @@ class Ranges:
     bounds: dict[str, dict[str, Range]] = field(default_factory=dict)
     """method -> tensor -> (smallest, largest)."""
     chosen: str = "percentile"
+    comparison: dict[str, dict[str, float]] = field(default_factory=dict)
+    """method -> criterion -> value, on the gate's samples: why `chosen` was chosen."""
+    keep_float: list[str] = field(default_factory=list)
+    """Nodes left in float32, by the sensitivity report."""
 
     def save(self, path: Path) -> None:
         """Write JSON with five significant digits: more than 8 bits can use."""
@@ -162,9 +166,10 @@ def _divergence(wanted: NDArray[np.float64], given: NDArray[np.float64]) -> floa
     return float(np.sum(p[both] * np.log(p[both] / np.maximum(q[both], 1e-12))))
 
 
-def ranges_for(path: Path, weights: str) -> Mapping[str, Range] | None:
-    """The committed ranges of the chosen rule, if they were made for these weights."""
+def kept_ranges(network: str, weights: str) -> Ranges | None:
+    """The committed ranges of a network, if they were made for these weights."""
+    path = FOLDER / f"{network}.json"
     if not path.is_file():
         return None
     ranges = Ranges.load(path)
-    return ranges.bounds[ranges.chosen] if ranges.weights == weights else None
+    return ranges if ranges.weights == weights else None

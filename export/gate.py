@@ -68,7 +68,9 @@ class Verdict:
         """For the sidecar."""
         return {
             "passed": self.passed,
-            "criteria": [{**vars(c), "value": float(f"{c.value:.6g}"), "passed": bool(c.passed)} for c in self.criteria],
+            "criteria": [
+                {**vars(c), "value": float(f"{c.value:.6g}"), "passed": bool(c.passed)} for c in self.criteria
+            ],
         }
 
 

@@ -64,7 +64,7 @@ def differences(
         measured = float(np.abs(a - b).mean() / 255) if value.dtype == np.uint8 else found[name]
         if not measured <= TOLERANCE:
             raise ExportError(
-                f"The plan of {onnx_file} gives another '{name}' than ONNX Runtime: {measured:.3g} of its largest value, "
-                f"at most {TOLERANCE:g}. Nothing was written."
+                f"The plan of {onnx_file} gives another '{name}' than ONNX Runtime: {measured:.3g} of its largest "
+                f"value, at most {TOLERANCE:g}. Nothing was written."
             )
     return found
