@@ -8,6 +8,8 @@ scaled by sigma.
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,11 +127,17 @@ class FaceModel:
             FaceModelError: if the file is missing, unreadable, or not of this layout.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # Opened here, because numpy leaves a damaged archive open.
+            with path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
+                if not isinstance(archive, np.lib.npyio.NpzFile):
+                    raise FaceModelError(f"face model: {path} cannot be read as .npz (it is a single array).")
                 data = {key: archive[key] for key in archive.files}
         except FileNotFoundError:
             raise FaceModelError(f"face model: there is no file {path}.") from None
-        except (OSError, ValueError, EOFError) as error:
+        except FaceModelError:
+            raise
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise FaceModelError(f"face model: {path} cannot be read as .npz ({error}).") from error
         missing = [key for key in _REQUIRED if key not in data]
         if missing:
