@@ -1,0 +1,144 @@
+"""The texture network keeps what the picture shows, hides what it does not, and fills that in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from export.face_model import FaceModel
+from export.texture import SIZE, TextureNet, UNet, UVSampler, example_inputs, fill
+from tests.export.synthetic import face_model, pixels, turn
+
+RATIO = 224 / 512  # pixels of the small crop per pixel of the large one, when both show the same square
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return face_model()
+
+
+@pytest.fixture(scope="module")
+def plain(model: FaceModel) -> TextureNet:
+    """The network without its U-Net."""
+    return TextureNet.load(None, model)
+
+
+@pytest.fixture(scope="module")
+def sampler(plain: TextureNet) -> UVSampler:
+    return plain.sampler
+
+
+def camera() -> torch.Tensor:
+    """(1, 8): source pixels are those of the 224 px crop; the 512 px crop shows the same square."""
+    shift = 0.5 * RATIO - 0.5
+    return torch.tensor([[1.0, 1.0, 0.0, 0.0, RATIO, RATIO, shift, shift]])
+
+
+def posed(model: FaceModel, yaw: float = 0.0) -> torch.Tensor:
+    return torch.from_numpy((model.mean @ turn(0, np.radians(yaw), 0).T).astype(np.float32))[None]
+
+
+def seen_at(sampler: UVSampler, shape: torch.Tensor, u: float, v: float) -> float:
+    """Visibility where the model has that UV, on a picture that is grey everywhere."""
+    _, seen = sampler(torch.full((1, 3, 512, 512), 90.0), shape, camera())
+    return float(seen[0, 0, int((1 - v) * SIZE), int(u * SIZE)])
+
+
+def some_texture(seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def completed_with(unet: UNet, plain: TextureNet, texture: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """As `TextureNet.complete` of a network with that U-Net; the sampler, which is dear to build, is shared."""
+    plain.unet = unet
+    try:
+        return plain.complete(texture, seen)
+    finally:
+        plain.unet = None
+
+
+def test_what_is_fully_seen_is_left_as_it_is(plain: TextureNet) -> None:
+    unet = UNet()
+    with torch.no_grad():
+        unet.head.weight.normal_()  # as if trained: its correction is not zero
+        completed = completed_with(unet, plain, some_texture(), torch.ones(1, 1, SIZE, SIZE))
+    assert torch.equal(completed, some_texture())
+
+
+def test_what_is_not_seen_is_corrected_by_the_u_net(plain: TextureNet) -> None:
+    unet = UNet()
+    assert unet.head.bias is not None
+    with torch.no_grad():
+        unet.head.bias.fill_(0.25)
+        grey = torch.full((1, 3, SIZE, SIZE), 0.5)
+        completed = completed_with(unet, plain, grey, torch.zeros(1, 1, SIZE, SIZE))
+    np.testing.assert_allclose(completed.numpy(), 0.25, atol=1e-6)  # filling knows nothing here: 0, corrected by 0.25
+
+
+def test_without_a_u_net_completing_is_filling(plain: TextureNet) -> None:
+    seen = (some_texture(1)[:, :1] > 0.6).float()
+    assert torch.equal(plain.complete(some_texture(), seen), fill(some_texture(), seen))
+
+
+def test_a_side_that_is_not_seen_is_the_mirrored_other_side() -> None:
+    seen = torch.zeros(1, 1, SIZE, SIZE)
+    seen[..., : SIZE // 2] = 1
+    filled = fill(some_texture(), seen)
+    assert torch.equal(filled[..., SIZE // 2 :], some_texture()[..., : SIZE // 2].flip(3))
+    assert torch.equal(filled[..., : SIZE // 2], some_texture()[..., : SIZE // 2])
+
+
+def test_a_hole_on_both_sides_is_filled_smoothly_from_around() -> None:
+    seen = torch.ones(1, 1, SIZE, SIZE)
+    seen[:, :, 200:300, 156:356] = 0
+    wrong = torch.where(seen > 0, torch.full((1, 3, SIZE, SIZE), 0.3), torch.ones(1, 3, SIZE, SIZE))
+    np.testing.assert_allclose(fill(wrong, seen).numpy(), 0.3, atol=1e-4)
+
+
+def test_texels_show_the_place_of_the_picture_where_their_vertex_is_seen(model: FaceModel, sampler: UVSampler) -> None:
+    columns = torch.arange(512.0).view(1, 1, 1, 512).expand(1, 1, 512, 512) / 2
+    picture = torch.cat([columns, columns.transpose(2, 3), torch.full_like(columns, 99)], 1)
+    colour, seen = sampler(picture, posed(model), camera())
+    at = np.floor(np.stack([model.uv[:, 0], 1 - model.uv[:, 1]]) * SIZE).astype(int)
+    judged = seen[0, 0].numpy()[at[1], at[0]] > 0.9
+    assert judged.mean() > 0.5
+    expected: NDArray[np.float64] = (pixels(model.mean.astype(np.float64)) + 0.5) / RATIO - 0.5
+    shown = colour[0, :2].numpy()[:, at[1], at[0]].T * 255 * 2
+    assert np.abs(shown - expected)[judged].max() < 2  # a texel is a third of a pixel; its vertex lies anywhere in it
+
+
+def test_the_cheek_behind_the_nose_is_hidden_at_45_degrees(model: FaceModel, sampler: UVSampler) -> None:
+    beside = (
+        0.22 / 1.6
+    )  # the nose is 0.4 dm high: it covers the cheek 0.22 dm beside its bridge, which faces the camera
+    assert seen_at(sampler, posed(model, 45), 0.5 + beside, 0.5) < 0.05
+    assert seen_at(sampler, posed(model, 45), 0.5 - beside, 0.5) > 0.9
+    assert seen_at(sampler, posed(model, -45), 0.5 - beside, 0.5) < 0.05
+    assert seen_at(sampler, posed(model), 0.5 + beside, 0.5) > 0.9
+
+
+def test_what_lies_beyond_the_picture_is_not_seen(model: FaceModel, sampler: UVSampler) -> None:
+    aside = posed(model) + torch.tensor([0.9, 0.0, 0.0])  # the right half of the face leaves the crop
+    assert seen_at(sampler, aside, 0.8, 0.3) == 0
+    assert seen_at(sampler, aside, 0.25, 0.3) > 0.9
+
+
+def test_normals_are_unit_vectors_out_of_the_face(model: FaceModel, sampler: UVSampler) -> None:
+    normals = sampler.normals(posed(model))[0].numpy()
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
+    assert (normals[:, 2] > 0).all()
+
+
+def test_a_network_answers_bytes_of_the_promised_shapes(model: FaceModel, plain: TextureNet) -> None:
+    crop, shapes, context = example_inputs(len(model.mean), 1)
+    shapes[:, 0] = posed(model)
+    context[:, 15:23] = camera()
+    with torch.no_grad():
+        texture, visibility = plain(torch.full_like(crop, 200), shapes, context)
+    assert texture.shape == (1, 3, 512, 512)
+    assert visibility.shape == (1, 1, 512, 512)
+    assert texture.dtype == visibility.dtype == torch.uint8
+    assert ((texture >= 199) & (texture <= 201)).all()
+    assert visibility.max() == 255
