@@ -78,10 +78,11 @@ def compare_detector(wanted: Feed, given: Feed, _feed: Feed) -> list[Criterion]:
     """Same faces by IoU and points, over all faces of float32 with a score of 0.7 and more."""
     same = points = total = 0
     overlaps = []
-    for plain, other in zip(wanted["faces"], given["faces"], strict=True):
+    for plain, all_rows in zip(wanted["faces"], given["faces"], strict=True):
+        other = all_rows[all_rows[:, 4] >= 0.5]
         for row in plain[plain[:, 4] >= 0.7]:
             total += 1
-            overlap = iou(row[:4], other[other[:, 4] >= 0.5][:, :4])
+            overlap = iou(row[:4], other[:, :4])
             if not overlap.size:
                 overlaps.append(0.0)
                 continue
