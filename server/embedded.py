@@ -172,8 +172,8 @@ class EmbeddedServer:
         shared_memory.check_room(self.options.shared_memory)
         for attempt in range(1, _ATTEMPTS + 1):
             ports = self._choose_ports()
-            self._folder = Path(tempfile.mkdtemp(prefix="face3d-server-"))
             self._prefix = shared_memory.new_prefix()
+            self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
             backends = runtime.lay_out_backends(self._folder / "backends")
             command = [str(runtime.binary), *self._arguments(backends, runtime.caches, ports)]
             self._ports = ports

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from pathlib import Path
 
 from server.errors import SharedMemoryTooSmall
@@ -44,13 +45,20 @@ def remove(prefix: str) -> int:
 
 
 def sweep() -> int:
-    """Remove the regions of this user's servers whose process no longer lives; how many there were."""
+    """Remove what this user's servers left whose process no longer lives; how many things there were.
+
+    Regions in /dev/shm, and the folders of the same name that servers have among the temporary files.
+    """
     removed = 0
-    for path in regions(f"{_PREFIX}-{_namespace()}-"):
-        match = _NAME.match(path.name)
-        if match and not Path(f"/proc/{match[2]}").exists() and path.stat().st_uid == os.getuid():
-            path.unlink(missing_ok=True)
-            removed += 1
+    for place in (SHM, Path(tempfile.gettempdir())):
+        for path in place.glob(f"{_PREFIX}-{_namespace()}-*"):
+            match = _NAME.match(path.name)
+            if match and not Path(f"/proc/{match[2]}").exists() and path.lstat().st_uid == os.getuid():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                removed += 1
     return removed
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -25,14 +27,18 @@ def test_removes_only_what_has_the_prefix() -> None:
 
 
 def test_sweeps_what_a_dead_process_left_and_nothing_of_a_living_one() -> None:
-    code = "from server import shared_memory as s; p = s.new_prefix(); (s.SHM / (p + 'region')).touch(); print(p)"
+    code = (
+        "import tempfile; from server import shared_memory as s; p = s.new_prefix(); print(p); "
+        "(s.SHM / (p + 'region')).touch(); tempfile.mkdtemp(prefix=p)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     dead, living = run.stdout.strip(), shared_memory.new_prefix()
     (shared_memory.SHM / f"{living}region").touch()
     try:
         assert len(shared_memory.regions(dead)) == 1
-        assert shared_memory.sweep() >= 1
+        assert shared_memory.sweep() >= 2
         assert shared_memory.regions(dead) == []
+        assert not list(Path(tempfile.gettempdir()).glob(f"{dead}*"))
         assert len(shared_memory.regions(living)) == 1
     finally:
         shared_memory.remove(living)
