@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,17 @@ class Service:
         return np.asarray(faces[faces[:, 4] > 0])
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Per leaf: inferences and executions so far (nv_inference_count, nv_inference_exec_count)."""
-        return {name: self._count(name) for name in LEAVES}
+        """Per leaf: inferences and executions so far (nv_inference_count, nv_inference_exec_count).
+
+        Triton counts a request a moment after it was answered: this waits until nothing changes for a while.
+        """
+        seen: dict[str, tuple[int, int]] = {}
+        for _ in range(50):
+            before, seen = seen, {name: self._count(name) for name in LEAVES}
+            if seen == before:
+                break
+            time.sleep(0.3)
+        return seen
 
     def _count(self, model: str) -> tuple[int, int]:
         stats = self._client.get_inference_statistics(model).model_stats

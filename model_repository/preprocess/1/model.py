@@ -55,8 +55,9 @@ class TritonPythonModel:
         return [_response(result) for result in results]
 
     def finalize(self) -> None:
-        """End the decoding threads."""
+        """End the decoding threads and the metrics."""
         self._pool.shutdown()
+        self._meters.close()
 
     def _outputs(self, work: tuple[list[bytes], set[str]]) -> Outputs | BadPicture:
         files, wanted = work
