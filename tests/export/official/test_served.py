@@ -1,0 +1,100 @@
+"""A checkpoint of the official layout becomes a served version, on the real server, no configuration touched."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from export.__main__ import main
+from export.official.face_models import main as make_face_model
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from tests.export.official import layouts
+
+ROOT = Path(__file__).resolve().parents[3]
+NETWORKS = ("detector", "regressor", "texture")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository without versions of the networks."""
+    folder = tmp_path_factory.mktemp("official") / "model_repository"
+
+    def products(directory: str, names: list[str]) -> list[str]:
+        network = Path(directory).name in NETWORKS
+        return [n for n in names if (network and n.isdigit()) or n in {"topology.npz", "warmup", "__pycache__"}]
+
+    shutil.copytree(ROOT / "model_repository", folder, ignore=products)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(repository: Path) -> Iterator[EmbeddedServer]:
+    """The server on a random checkpoint of HRN's layout and a random BFM."""
+    downloads = repository.parent
+    checkpoint = layouts.hrn(seed=2)
+    recon = checkpoint["net_recon"]
+    assert isinstance(recon, dict)
+    for key in recon:  # a face near the mean, as a trained network gives: random ones would leave the picture
+        if key.startswith("final_layers"):
+            recon[key] = recon[key] * 1e-3
+    torch.save(checkpoint, downloads / "pytorch_model.pt")
+    layouts.save_bfm(downloads / "BFM_model_front.mat")
+    face_model = str(downloads / "bfm.npz")
+    common = ["--face-model", face_model, "--repository", str(repository), "--version", "2", "--precision", "fp32"]
+    assert make_face_model(["bfm", str(downloads), "-o", face_model]) == 0
+    assert main(["regressor", "--weights", str(downloads / "pytorch_model.pt"), *common]) == 0
+    assert main(["texture", *common]) == 0
+    assert main(["detector", "--repository", str(repository), "--version", "2"]) == 0
+    options = ServerOptions(repository=repository, log_file=repository.parent / "triton.log")
+    with EmbeddedServer(on_free_ports(options)) as running:
+        yield running
+
+
+def _ask(server: EmbeddedServer, picture: bytes, *outputs: str) -> grpc.InferResult:
+    client = grpc.InferenceServerClient(server.grpc)
+    image = grpc.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[picture]], np.object_))
+    wanted = [grpc.InferRequestedOutput(name) for name in outputs]
+    return client.infer("face3d", [image], outputs=wanted, client_timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_ensemble_answers_with_the_vertices_and_triangles_of_bfm(
+    served: EmbeddedServer, portrait_bytes: bytes
+) -> None:
+    result = _ask(served, portrait_bytes, "vertices", "coefficients", "mesh")
+    assert result.as_numpy("vertices").shape == (1, layouts.BFM_VERTICES, 3)
+    assert result.as_numpy("coefficients").shape == (1, 257)
+    mesh = trimesh.load_mesh(io.BytesIO(result.as_numpy("mesh").ravel()[0]), file_type="glb")
+    assert isinstance(mesh, trimesh.Trimesh)
+    assert len(mesh.faces) == layouts.BFM_TRIANGLES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_built_in_topology_under_it_is_refused_by_name(
+    served: EmbeddedServer, repository: Path, portrait_bytes: bytes, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "model_repository"
+    shutil.copytree(repository, mixed)
+    topologies = sorted((mixed / "postprocess").glob("*/topology.npz"))
+    with np.load(topologies[-1]) as kept:
+        arrays = dict(kept)
+    arrays["fingerprint"] = arrays["fingerprint"] + 1
+    np.savez(topologies[-1], **arrays)
+    options = ServerOptions(repository=mixed, log_file=tmp_path / "triton.log")
+    with (
+        EmbeddedServer(on_free_ports(options)) as running,
+        pytest.raises(InferenceServerException, match=r"\[FaceModelMismatch\]"),
+    ):
+        _ask(running, portrait_bytes, "mesh")
