@@ -22,7 +22,7 @@ FACENET := facenet-pytorch==2.6.0
 INSTALLED := $(VENV)/.installed
 EXPORTED := build/export.stamp
 NETWORKS := detector regressor texture
-SOURCES := $(wildcard server export training client/src tests)
+SOURCES := $(wildcard server export training perf client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
