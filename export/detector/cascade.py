@@ -102,6 +102,7 @@ class Detector(nn.Module):
     def _refine(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
         """R-Net: boxes [B,TO_OUTPUT,4] squared, scores [B,TO_OUTPUT]."""
         low, high, valid = _inside(boxes, scores, content)
+        boxes = _seen(boxes, content)
         probability, offsets = self.r_net(pyramid.crops(table, low, high, RNet.SIDE))
         probability = probability.reshape(-1, TO_REFINE)
         scores = probability * valid * (probability > R_THRESHOLD).to(valid.dtype)
@@ -114,6 +115,7 @@ class Detector(nn.Module):
     def _output(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> Tensor:
         """O-Net: [B,16,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first."""
         low, high, valid = _inside(boxes, scores, content)
+        boxes = _seen(boxes, content)
         probability, offsets, points = self.o_net(pyramid.crops(table, low, high, ONet.SIDE))
         probability = probability.reshape(-1, TO_OUTPUT)
         scores = probability * valid * (probability > FLOOR).to(valid.dtype)
@@ -145,6 +147,12 @@ def _inside(boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Ten
     high = torch.minimum(torch.floor(torch.relu(boxes[..., 2:])), content)
     valid = (high > low).all(2) & (scores > 0)
     return low, high, valid.to(scores.dtype)
+
+
+def _seen(boxes: Tensor, content: Tensor) -> Tensor:
+    """The part of boxes that lies in the picture: what a network says of a crop, it says of this part."""
+    low = torch.clamp(boxes[..., :2], min=1.0)
+    return torch.cat([low, torch.maximum(torch.minimum(boxes[..., 2:], content), low)], 2)
 
 
 def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:

@@ -139,7 +139,11 @@ def _propose(
 
 
 def _crops(image: torch.Tensor, boxes: Floats, side: int) -> tuple[Floats, torch.Tensor]:
-    """Boxes that touch the picture, and their part inside it, resampled to side x side by area."""
+    """The parts of boxes that lie in the picture (those that have any), and these resampled to side x side by area.
+
+    What a network says of a crop it says of the part that it saw: facenet-pytorch maps it back with the whole box, and
+    is wrong by as much as a face reaches beyond the picture.
+    """
     height, width = image.shape[2:]
     whole = np.trunc(boxes).astype(int)
     low = np.maximum(whole[:, :2], 1) - 1
@@ -149,4 +153,5 @@ def _crops(image: torch.Tensor, boxes: Floats, side: int) -> tuple[Floats, torch
         interpolate(image[:, :, low[i, 1] : high[i, 1], low[i, 0] : high[i, 0]], size=(side, side), mode="area")
         for i in touching
     ]
-    return boxes[touching], torch.cat(crops) if crops else torch.zeros(0, 3, side, side)
+    seen = np.concatenate([np.maximum(boxes[:, :2], 1), np.minimum(boxes[:, 2:], (width, height))], axis=1)
+    return np.asarray(seen[touching], np.float32), torch.cat(crops) if crops else torch.zeros(0, 3, side, side)
