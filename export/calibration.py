@@ -135,6 +135,8 @@ def entropy_range(counts: NDArray[np.int64], edges: NDArray[np.float64], levels:
     best, best_share = np.inf, 1.0
     total = counts.astype(np.float64)
     centre = int(np.clip(np.searchsorted(edges, 0.0, side="right") - 1, 0, len(counts) - 1))
+    # What a ReLU cut off stands in one bin at zero, which any scale hits exactly; counted, it would hide all else.
+    total[centre] = total[max(centre - 1, 0) : centre + 2].min()
     for share in np.linspace(0.1, 1.0, 46):
         first = centre - int(centre * share)
         last = centre + max(levels // 8, int((len(counts) - centre) * share))

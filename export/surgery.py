@@ -48,6 +48,7 @@ def clean(model: onnx.ModelProto, open_axes: Mapping[str, int] | None = None) ->
     graph.fold_constants()
     resolve_rank_tests(graph)
     bypass_identities(graph)
+    bake_scales(graph)
     graph.cleanup().toposort().fold_constants().cleanup()
     for index, node in enumerate(graph.nodes):
         # The tracer's names are paths through the Python modules; short ones make reports and profiles readable.
@@ -92,6 +93,42 @@ def bypass_identities(graph: gs.Graph) -> None:
         if node.op == "Identity" and node.outputs and not any(value is node.outputs[0] for value in graph.outputs):
             for user in list(node.outputs[0].outputs):
                 user.inputs = [node.inputs[0] if value is node.outputs[0] else value for value in user.inputs]
+
+
+def bake_scales(graph: gs.Graph) -> None:
+    """Fold a multiplication or division by one number into the convolutions behind it (the normalisation of pixels).
+
+    Padding is zero, and zero stays zero, so this is exact. Only where convolutions are the only users, at most behind
+    a mean over neighbours.
+    """
+    for node in [node for node in graph.nodes if node.op in ("Mul", "Div")]:
+        value, factor = node.inputs
+        if not isinstance(factor, gs.Constant) or factor.values.size != 1 or isinstance(value, gs.Constant):
+            continue
+        convolutions = _convolutions_behind(graph, node.outputs[0]) if node.outputs else []
+        number = np.float32(factor.values.item())
+        for user in convolutions:
+            weight = user.inputs[1]
+            scaled = weight.values * number if node.op == "Mul" else weight.values / number
+            user.inputs[1] = gs.Constant(f"{weight.name}_scaled", scaled.astype(np.float32))
+        if convolutions:
+            for user in list(node.outputs[0].outputs):
+                user.inputs[0] = value
+
+
+def _convolutions_behind(graph: gs.Graph, tensor: gs.Tensor) -> list[gs.Node]:
+    """All users of a tensor if they are convolutions of it, or means whose users are; else none."""
+    if any(output is tensor for output in graph.outputs):
+        return []
+    found: list[gs.Node] = []
+    for user in tensor.outputs:
+        if user.inputs[0] is not tensor or user.op not in ("Conv", "AveragePool"):
+            return []
+        behind = [user] if user.op == "Conv" else _convolutions_behind(graph, user.outputs[0])
+        if not behind:
+            return []
+        found += behind
+    return found
 
 
 def _is_rank(tensor: gs.Tensor) -> bool:

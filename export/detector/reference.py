@@ -2,7 +2,8 @@
 
 It exists to be compared with: the graph in `cascade` has to find the same faces. It follows the published cascade
 with the conventions of facenet-pytorch 2.6.0 (area resampling, clipped crops, thresholds .6 .7 .7, suppression
-at .5 within a level, .7 between levels, .7 by the smaller area at the end).
+at .5 within a level, .7 between levels, .7 by the smaller area at the end), except that what a network says of a crop
+at the picture's border is mapped back with the part of the box that it saw.
 """
 
 from __future__ import annotations

@@ -80,6 +80,39 @@ def test_the_tracers_rank_test_is_replaced_by_the_branch_that_is_taken() -> None
     np.testing.assert_array_equal(Session(cleaned)({"x": x})["out"], np.abs(x))
 
 
+def test_the_normalisation_of_pixels_is_baked_into_the_first_convolution() -> None:
+    ops = [node.op_type for node in tiny.cleaned().graph.node]
+    assert "Div" not in ops, "division by 255"
+
+
+def test_a_scale_is_baked_through_a_mean_but_not_where_something_else_reads_it() -> None:
+    def model(*extra: onnx.NodeProto) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Div", ["x", "k"], ["scaled"]),
+            helper.make_node("AveragePool", ["scaled"], ["small"], kernel_shape=[2, 2], strides=[2, 2]),
+            helper.make_node("Conv", ["small", "w"], ["y"]),
+            *extra,
+        ]
+        names = ["y", *(node.output[0] for node in extra)]
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, 1, 4, 4])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, 1, None, None]) for name in names],
+            [
+                helper.make_tensor("k", TensorProto.FLOAT, [], [255.0]),
+                helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [3.0]),
+            ],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    baked, kept = clean(model()), clean(model(helper.make_node("Relu", ["small"], ["z"])))
+    assert [node.op_type for node in baked.graph.node] == ["AveragePool", "Conv"]
+    assert "Div" in [node.op_type for node in kept.graph.node]
+    np.testing.assert_allclose(Session(baked)({"x": x})["y"], Session(kept)({"x": x})["y"], rtol=1e-6)
+
+
 def test_an_identity_that_gives_an_output_stays() -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Identity", ["y"], ["public"])]
     values = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, [BATCH]) for n in ("x", "y", "public")}
