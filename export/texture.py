@@ -46,20 +46,23 @@ class UVSampler(nn.Module):
         super().__init__()
         triangles = model.triangles.astype(np.int64)
         corners, weights = texels(TABLE, model.uv.astype(np.float64), triangles)
-        self.register_buffer("vertices", torch.from_numpy(corners.reshape(-1)))
-        self.register_buffer("weights", torch.from_numpy(weights).view(1, -1, 3, 1))
-        self.register_buffer("around", torch.from_numpy(adjacency(triangles, len(model.mean)).reshape(-1)))
-        self.register_buffer("triangles", torch.from_numpy(triangles.reshape(-1)))
+        # One row for each corner (or neighbour): summing over rows runs along memory, summing inside them does not.
+        self.register_buffer("vertices", torch.from_numpy(corners.reshape(-1, 3).T.copy()))
+        self.register_buffer("weights", torch.from_numpy(weights).view(-1, 3).T.contiguous()[..., None])
+        self.register_buffer("around", torch.from_numpy(adjacency(triangles, len(model.mean)).T.copy()))
+        self.register_buffer("triangles", torch.from_numpy(triangles.T.copy()))
         self.count = len(model.mean)
 
     def normals(self, posed: torch.Tensor) -> torch.Tensor:
         """Unit vertex normals (B, N, 3), area-weighted."""
-        corners = posed.index_select(1, self.triangles).view(posed.shape[0], -1, 3, 3)
-        edge_a, edge_b = corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
+        corner_a, corner_b, corner_c = (posed.index_select(1, corner) for corner in self.triangles)
+        edge_a, edge_b = corner_b - corner_a, corner_c - corner_a
         (ax, ay, az), (bx, by, bz) = edge_a.unbind(-1), edge_b.unbind(-1)
         faces = torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
         faces = F.pad(faces, (0, 0, 0, 1))  # the row that pads the table of neighbours
-        total = faces.index_select(1, self.around).view(posed.shape[0], self.count, -1, 3).sum(2)
+        total = faces.index_select(1, self.around[0])
+        for neighbour in self.around[1:]:
+            total = total + faces.index_select(1, neighbour)
         return total / (total.square().sum(-1, keepdim=True) + 1e-20).sqrt()
 
     def visibility(self, field: torch.Tensor) -> torch.Tensor:
@@ -83,8 +86,10 @@ class UVSampler(nn.Module):
     def field(self, posed: torch.Tensor) -> torch.Tensor:
         """(B, N, 3) dm -> (B, 8, T, T) per table texel: column, row in the 224 px crop, posed position, normal."""
         attributes = torch.cat([project(posed), posed, self.normals(posed)], 2)
-        gathered = attributes.index_select(1, self.vertices).view(posed.shape[0], -1, 3, 8)
-        return (gathered * self.weights).sum(2).transpose(1, 2).reshape(-1, 8, TABLE, TABLE)
+        corners = zip(self.vertices, self.weights, strict=True)
+        a, b, c = (attributes.index_select(1, vertex) * weight for vertex, weight in corners)
+        total: torch.Tensor = a + b + c
+        return total.transpose(1, 2).reshape(-1, 8, TABLE, TABLE)
 
     def forward(
         self, crop_hd: torch.Tensor, posed: torch.Tensor, camera: torch.Tensor
@@ -159,7 +164,7 @@ class UNet(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a = self.stem(F.pixel_unshuffle(x, 4))
+        a = self.stem[2](self.stem[1](self._unshuffled(x)))
         b = self.down1(a)
         c = self.down2(b)
         d = self.down3(c)
@@ -167,6 +172,12 @@ class UNet(nn.Module):
         b = self.up1(torch.cat([F.interpolate(c, scale_factor=2, mode="bilinear"), b], 1))
         a = self.up0(torch.cat([F.interpolate(b, scale_factor=2, mode="bilinear"), a], 1))
         return F.pixel_shuffle(self.head(a), 4)
+
+    def _unshuffled(self, x: torch.Tensor) -> torch.Tensor:
+        """The stem's first layer on the unshuffled picture: one convolution at stride 4 moves no memory first."""
+        first = self.stem[0]
+        assert isinstance(first, nn.Conv2d)
+        return F.conv2d(x, first.weight.view(-1, x.shape[1], 4, 4), first.bias, stride=4)
 
 
 class TextureNet(nn.Module):
