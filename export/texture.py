@@ -177,7 +177,7 @@ class UNet(nn.Module):
         """The stem's first layer on the unshuffled picture: one convolution at stride 4 moves no memory first."""
         first = self.stem[0]
         assert isinstance(first, nn.Conv2d)
-        return F.conv2d(x, first.weight.view(-1, x.shape[1], 4, 4), first.bias, stride=4)
+        return F.conv2d(x, first.weight.view(-1, first.in_channels // 16, 4, 4), first.bias, stride=4)
 
 
 class TextureNet(nn.Module):
