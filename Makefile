@@ -22,11 +22,11 @@ FACENET := facenet-pytorch==2.6.0
 INSTALLED := $(VENV)/.installed
 EXPORTED := build/export.stamp
 NETWORKS := detector regressor texture
-SOURCES := $(wildcard server export training perf client/src tests)
+SOURCES := $(wildcard server export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve release demo test soak check format clean distclean lock FORCE
+.PHONY: help setup export serve release top demo test soak check format clean distclean lock FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -78,6 +78,9 @@ serve: $(EXPORTED) ## start the server on 127.0.0.1:8000 (ARGS="--http-port 9000
 
 release: $(INSTALLED) ## versions of models (ARGS="list", "publish regressor PATH", "rollback", ...)
 	@$(PY) -m server.release $(or $(ARGS),status)
+
+top: $(INSTALLED) ## what the server is doing, live (ARGS="--once" for one table, "--metrics HOST:8002")
+	@$(PY) -m deploy.top $(ARGS)
 
 demo: $(EXPORTED) ## a portrait becomes OUT/face.glb with pictures of it (PHOTO=path, OUT=folder)
 	@$(PY) -m server.demo --out "$(OUT)" $(if $(PHOTO),--photo "$(PHOTO)")

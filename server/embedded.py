@@ -307,6 +307,9 @@ class EmbeddedServer:
             f"--log-verbose={options.log_verbose}",
             "--log-format=default",
             "--allow-gpu-metrics=false",
+            # Quantiles of latency on the metrics page: the dashboard and `make top` show them.
+            "--metrics-config=summary_latencies=true",
+            "--metrics-config=summary_quantiles=0.5:0.05,0.95:0.01,0.99:0.001",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             f"--backend-config=python,stub-timeout-seconds={options.stub_timeout}",
         ]
