@@ -76,18 +76,34 @@ class Backbone(nn.Module):
 
 
 class ReconstructionNet(nn.Module):
-    """``net_recon``: RGB 0..1 (B, 3, 224, 224) -> coefficients (B, 257)."""
+    """``net_recon``: RGB 0..1 (B, 3, S, S) -> coefficients (B, 257).
 
-    def __init__(self) -> None:
+    Args:
+        window: side of the feature map that the heads read. 1: its average, as the family does it. S / 32: all of it,
+            each place with weights of its own, which tells where a feature is and not only that it is there.
+    """
+
+    def __init__(self, window: int = 1) -> None:
         super().__init__()
+        self.window = window
         self.backbone = Backbone()
-        self.final_layers = nn.ModuleList(nn.Conv2d(2048, size, 1) for size in HEADS)
+        self.final_layers = nn.ModuleList(nn.Conv2d(2048, size, window) for size in HEADS)
         for parameter in self.final_layers.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        features = self.backbone(picture)
+        features = self.backbone(picture) if self.window == 1 else self.backbone.stages(picture)[-1]
         return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+
+    def load_averaging(self, state: dict[str, torch.Tensor]) -> None:
+        """Load weights whose heads read the average (window 1): the same function, its heads spread over the window."""
+        spread = {
+            key: value.expand(-1, -1, self.window, self.window) / self.window**2
+            if key.startswith("final_layers") and key.endswith("weight")
+            else value
+            for key, value in state.items()
+        }
+        self.load_state_dict(spread)
 
 
 class Decoded(NamedTuple):
@@ -167,8 +183,9 @@ class Regressor(nn.Module):
 
         See `trained_resolution` for weights that see the crop halved.
         """
-        net = ReconstructionNet()
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
+        net = ReconstructionNet(window_of(state))
+        net.load_state_dict(state)
         return cls(net, model, trained_resolution(weights)).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
@@ -193,6 +210,12 @@ class Regressor(nn.Module):
             posed_landmarks * DECIMETRE_IN_MM,
             fingerprint * 1,
         )
+
+
+def window_of(state: dict[str, torch.Tensor]) -> int:
+    """The window of `ReconstructionNet` that a state dict was trained with; 1 where its heads are missing."""
+    heads = state.get("final_layers.0.weight")
+    return 1 if heads is None or heads.ndim != 4 else int(heads.shape[-1])
 
 
 def trained_resolution(weights: Path) -> int:

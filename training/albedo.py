@@ -159,8 +159,14 @@ def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor]
         metadata = file.metadata()
     state = load_file(a.regressor)
     bias = my - mx @ weight
+
+    def spread(columns: Float) -> torch.Tensor:
+        """(2048, n) for averaged features -> (n, 2048, window, window)."""
+        head = torch.from_numpy(columns.T.copy())[:, :, None, None] / net.window**2
+        return head.expand(-1, -1, net.window, net.window).half()
+
     for layer, part in ((2, slice(0, ALBEDO)), (4, slice(ALBEDO, ALBEDO + 27))):
-        state[f"final_layers.{layer}.weight"] = torch.from_numpy(weight[:, part].T.copy())[:, :, None, None].half()
+        state[f"final_layers.{layer}.weight"] = spread(weight[:, part])
         state[f"final_layers.{layer}.bias"] = torch.from_numpy(bias[part].copy()).half()
     save_file({k: v.contiguous() for k, v in state.items()}, a.regressor, metadata)
 

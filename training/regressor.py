@@ -17,18 +17,21 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from scipy.spatial import cKDTree
 from torch import nn
 
 from export.alignment import crop_transform
 from export.camera import project, rotation
 from export.face_model import COEFFICIENTS, FaceModel
-from export.regressor import ReconstructionNet
+from export.regressor import ReconstructionNet, window_of
 from training.render import MARGIN, SIZE, five_points_of_teacher
 from training.teacher_map import MAX_SCATTER_MM
 
 # Pixels between the eyes of an aligned 224 px crop: errors are measured in this unit.
 EYES = 65.0
-RENDERS_A_BATCH, PICTURES_A_BATCH = 32, 16
+RENDERS_A_BATCH, PICTURES_A_BATCH = 16, 8
+MIRROR_DM = 0.03  # a teacher's point without a counterpart this near is left out of mirrored pictures
+HEAD_RATE = 1 / 8  # of the learning rate, for heads that read a whole map: sixteen times the inputs move together
 HELD_OUT = 96  # real pictures that only monitor
 # What the shipped weights have seen; written into their metadata.
 SOURCES = (
@@ -47,8 +50,10 @@ class Probes(nn.Module):
     mean: torch.Tensor
     identity: torch.Tensor
     expression: torch.Tensor
+    teacher_mirror: torch.Tensor
+    has_mirror: torch.Tensor
 
-    def __init__(self, model: FaceModel, teacher_map: Path, seed: int = 0) -> None:
+    def __init__(self, model: FaceModel, teacher_map: Path, seed: int = 0, mirrored: bool = False) -> None:
         super().__init__()
         found = np.load(teacher_map)
         self.teacher = np.flatnonzero(found["scatter_mm"] < MAX_SCATTER_MM)
@@ -60,12 +65,23 @@ class Probes(nn.Module):
         )
         self.shape_probes = slice(0, 450 + 68)
         self.teacher_probes = slice(450 + 68, len(vertices))
+        across = cKDTree(model.mean).query(model.mean[vertices] * [-1, 1, 1])[1]
+        if mirrored:
+            # A face in the looking-glass: each probe takes what the vertex on the other side does, x turned round.
+            vertices, sign = across, np.array([-1, 1, 1], np.float32)
+        else:
+            sign = np.ones(3, np.float32)
         for name, array in (
-            ("mean", model.mean[vertices]),
-            ("identity", model.identity[:, vertices].reshape(80, -1)),
-            ("expression", model.expression[:, vertices].reshape(64, -1)),
+            ("mean", model.mean[vertices] * sign),
+            ("identity", (model.identity[:, vertices] * sign).reshape(80, -1)),
+            ("expression", (model.expression[:, vertices] * sign).reshape(64, -1)),
         ):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)))
+        # The teacher's point on the other side of the face, for each of its points.
+        steady = found["vertex"][self.teacher]
+        gap, other = cKDTree(model.mean[steady]).query(model.mean[steady] * [-1, 1, 1])
+        self.register_buffer("teacher_mirror", torch.from_numpy(other))
+        self.register_buffer("has_mirror", torch.from_numpy(gap < MIRROR_DM))
 
     def neutral(self, identity: torch.Tensor) -> torch.Tensor:
         """(B, 80) -> (B, P, 3) dm."""
@@ -74,6 +90,24 @@ class Probes(nn.Module):
     def expressed(self, neutral: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Neutral probes and (B, 64) -> (B, P, 3) dm."""
         return neutral + (expression @ self.expression).view(len(expression), -1, 3)
+
+    def observable(self, neutral: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What no picture shows of an exact head: its size and where its origin lies.
+
+        More than half of the energy of the identity modes is size and place of the origin; a loss on raw positions
+        drowns the shape in it.
+
+        Args:
+            neutral: (B, P, 3) dm.
+
+        Returns:
+            scale (B, 1, 1), centre (B, 1, 3) and the mean face's centre (1, 3), such that
+            ``(points - centre) * scale + mean_centre`` has the size and the place of the mean face.
+        """
+        inner, mean = neutral[:, self.shape_probes], self.mean[self.shape_probes]
+        centre, mean_centre = inner.mean(1, keepdim=True), mean.mean(0, keepdim=True)
+        scale = (mean - mean_centre).norm() / (inner - centre).flatten(1).norm(dim=1)
+        return scale.view(-1, 1, 1), centre, mean_centre
 
 
 class Renders:
@@ -200,6 +234,26 @@ def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return x + torch.randn_like(x) * 0.02 * torch.rand(n, 1, 1, 1)
 
 
+def mirror(
+    flip: torch.Tensor, crops: torch.Tensor, angle: torch.Tensor, camera: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Turn the chosen renders round, left to right: the picture, its angles and its camera.
+
+    Args:
+        flip: (B,) bool, which ones.
+        crops: (B, 3, S, S).
+        angle: (B, 3) radians: pitch stays, yaw and roll change their sign.
+        camera: (B, 4) as `training.render.LABELS` says: the origin's column moves to the other side.
+    """
+    turned = angle * torch.tensor([1.0, -1.0, -1.0])
+    moved = camera * torch.tensor([1.0, 1.0, -1.0, 1.0]) + torch.tensor([0.0, 0.0, 223.0, 0.0])
+    return (
+        torch.where(flip.view(-1, 1, 1, 1), crops.flip(3), crops),
+        torch.where(flip[:, None], turned, angle),
+        torch.where(flip[:, None], moved, camera),
+    )
+
+
 def seen_by_render_camera(posed: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
     """Points (B, P, 3) dm before translation and the render's camera (B, 4) -> (B, P, 2) px of the 224 px crop."""
     distance, pixels = camera[:, None, 0:1], camera[:, None, 1:2]
@@ -215,28 +269,45 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(arguments.seed)
         self.rng = np.random.default_rng(arguments.seed)
-        self.probes = Probes(FaceModel.load(arguments.face_model), arguments.teacher_map).to(self.device)
+        model = FaceModel.load(arguments.face_model)
+        self.probes = Probes(model, arguments.teacher_map).to(self.device)
+        self.mirrored = Probes(model, arguments.teacher_map, mirrored=True).to(self.device)
         self.renders = Renders(arguments.renders)
         self.crops, self.points, self.eyes = cut_pictures(arguments.pictures, arguments.labels)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
         self.held, self.real = order[:HELD_OUT], order[HELD_OUT:]
-        self.net = ReconstructionNet()
+        self.net = ReconstructionNet(window=-(-arguments.resolution // 32))
         for name, parameter in self.net.final_layers.named_parameters():
             if name.endswith("weight"):
                 nn.init.normal_(parameter, 0, 0.001)
         # torch documents this form of `to`; its types lack it
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), arguments.rate, weight_decay=1e-4)
+        heads, backbone = self.net.final_layers.parameters(), self.net.backbone.parameters()
+        self.optimiser = torch.optim.AdamW(
+            [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": HEAD_RATE if self.net.window > 1 else 1.0}],
+            arguments.rate,
+            weight_decay=1e-4,
+        )
         self.samples = 0
         if arguments.checkpoint.exists():
-            state = torch.load(arguments.checkpoint, weights_only=True, map_location=self.device)
-            self.net.load_state_dict(state["average" if arguments.restart else "net"])
+            self.resume()
+
+    def resume(self) -> None:
+        """Take up the checkpoint: all of it, or with ``--restart`` only its averaged weights and its count."""
+        state = torch.load(self.arguments.checkpoint, weights_only=True, map_location=self.device)
+        self.samples = state["samples"]
+        if not self.arguments.restart:
+            self.net.load_state_dict(state["net"])
             self.average = state["average"]
-            if not arguments.restart:
-                self.optimiser.load_state_dict(state["optimiser"])
-                self.samples = state["samples"]
-            print(f"resumed at {self.samples} samples", flush=True)
+            self.optimiser.load_state_dict(state["optimiser"])
+        else:
+            if window_of(state["average"]) == self.net.window:
+                self.net.load_state_dict(state["average"])
+            else:
+                self.net.load_averaging(state["average"])
+            self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
+        print(f"resumed at {self.samples} samples", flush=True)
 
     def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Coefficients (B, 257) -> neutral, expressive and posed probes (B, P, 3) dm."""
@@ -249,10 +320,17 @@ class Trainer:
     def losses(self, resolution: int) -> dict[str, torch.Tensor]:
         """Terms of the loss on one batch, each already weighted; their sum is minimised."""
         crops, labels = self.renders.sample(self.rng, RENDERS_A_BATCH)
+        flip = torch.rand(len(crops)) < 0.5
+        crops, labels["angle"], labels["camera"] = mirror(flip, crops, labels["angle"], labels["camera"])
         warp = Warp.random(len(crops), True)
         chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))]
         warp_real = Warp.random(len(chosen), True)
-        pictures = torch.cat([warp.picture(crops, resolution), warp_real.picture(self.crops[chosen], resolution)])
+        real_crops, real_points = self.crops[chosen], self.points[chosen][:, self.probes.teacher]
+        flip_real = torch.rand(len(chosen)) < 0.5
+        real_crops = torch.where(flip_real.view(-1, 1, 1, 1), real_crops.flip(3), real_crops)
+        across = real_points[:, self.probes.teacher_mirror.cpu()] * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0])
+        real_points = torch.where(flip_real.view(-1, 1, 1), across, real_points)
+        pictures = torch.cat([warp.picture(crops, resolution), warp_real.picture(real_crops, resolution)])
         pictures = photometric(pictures, self.rng).to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             out = self.net(pictures)
@@ -262,25 +340,37 @@ class Trainer:
         placed = project(posed)
 
         truth = {k: v.to(self.device) for k, v in labels.items()}
-        true_neutral = self.probes.neutral(truth["identity"])
-        true_head = self.probes.expressed(true_neutral, truth["expression"])
+        sides = flip.view(-1, 1, 1).to(self.device)
+        true_neutral = torch.where(
+            sides, self.mirrored.neutral(truth["identity"]), self.probes.neutral(truth["identity"])
+        )
+        change = torch.where(
+            sides,
+            self.mirrored.expressed(torch.zeros_like(true_neutral), truth["expression"]),
+            self.probes.expressed(torch.zeros_like(true_neutral), truth["expression"]),
+        )
+        true_head = true_neutral + change
         angle = truth["angle"]
         seen = seen_by_render_camera((true_head @ rotation(angle)).cpu(), labels["camera"])
         true_seen = warp.points(seen).to(self.device)
+        scale, centre, mean_centre = self.probes.observable(true_neutral)
+        true_neutral, true_head = ((x - centre) * scale + mean_centre for x in (true_neutral, true_head))
         angle = angle + torch.stack([torch.zeros(n), torch.zeros(n), warp.angle], 1).to(self.device)
         k = self.probes.shape_probes
         true_turned = true_head[:, k] @ rotation(angle)
         turned = posed[:n, k] - out[:n, None, COEFFICIENTS["translation"]]
-        real_points = warp_real.points(self.points[chosen][:, self.probes.teacher]).to(self.device)
+        real_points = warp_real.points(real_points).to(self.device)
         eyes = self.eyes[chosen].clamp(min=30).to(self.device)
+        distance = (placed[n:, self.probes.teacher_probes] - real_points).norm(dim=2)
+        trusted = (~flip_real[:, None].to(self.device) | self.probes.has_mirror).float()
         expression = out[:, COEFFICIENTS["expression"]]
         return {
             "render2d": (placed[:n, k] - true_seen[:, k]).norm(dim=2).mean() / EYES,
-            "shape": 5 * (neutral[:n, k] - true_neutral[:, k]).abs().mean(),  # 5 a decimetre = 0.5 a centimetre
-            "head": 5 * (head[:n, k] - true_head[:, k]).abs().mean(),
+            "shape": 8 * (neutral[:n, k] - true_neutral[:, k]).abs().mean(),  # 8 a decimetre = 0.8 a centimetre
+            "head": 15 * (head[:n, k] - true_head[:, k]).abs().mean(),
             "turned": 3 * (turned - true_turned).abs().mean(),
             "angle": 0.3 * (out[:n, COEFFICIENTS["angle"]] - angle).abs().mean(),
-            "real2d": ((placed[n:, self.probes.teacher_probes] - real_points).norm(dim=2).mean(1) / eyes).mean(),
+            "real2d": (((distance * trusted).sum(1) / trusted.sum(1)) / eyes).mean(),
             "prior": 3e-4 * (out[n:, COEFFICIENTS["identity"]] ** 2).mean()
             + 2e-3 * (expression**2).mean()
             + 0.02 * torch.relu(-expression - 0.05).mean()
@@ -329,14 +419,17 @@ class Trainer:
             if done >= 1:
                 break
             for group in self.optimiser.param_groups:
-                group["lr"] = a.rate * min(1.0, (step + 1) / 150) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+                group["lr"] = (
+                    group["scale"] * a.rate * min(1.0, (step + 1) / 150) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+                )
             terms = self.losses(a.resolution)
             self.optimiser.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()
             nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             self.optimiser.step()
             step, self.samples = step + 1, self.samples + batch
-            decay = min(0.998, (step + 1) / (step + 20))
+            old = self.samples // batch  # steps since the very first: a resumed average stays as slow as it was
+            decay = min(0.998, old / (old + 20))
             for key, value in self.net.state_dict().items():
                 if value.is_floating_point():
                     self.average[key].lerp_(value, 1 - decay)

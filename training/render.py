@@ -222,7 +222,7 @@ class Renderer:
         identity = np.clip(0.6 * fitted.identity + rng.normal(0, 0.8, 100), -2.8, 2.8)
         change = np.where(rng.random(57) < 0.1, rng.normal(0, 0.35, 57), 0)
         expression = np.clip(fitted.expression * rng.choice([1.0, 1.0, 0.3]) + change, 0, 1)
-        yaw = np.radians(np.clip(rng.normal(0, 32), -75, 75))
+        yaw = np.radians(np.clip(rng.normal(0, 40), -75, 75))
         pitch, roll = np.radians(np.clip(rng.normal(0, 12), -32, 32)), np.radians(rng.normal(0, 7))
         angle = np.array([pitch, yaw, roll])
         camera = float(np.exp(rng.uniform(*np.log(CAMERA_CM))))

@@ -13,23 +13,29 @@ from safetensors import safe_open
 from torch import nn
 
 from export.camera import project, rotation
+from export.regressor import ReconstructionNet, window_of
 from tests.export.synthetic import face_model
 from training import regressor
-from training.regressor import Renders, Trainer, seen_by_render_camera, write_weights
+from training.regressor import Probes, Renders, Trainer, mirror, seen_by_render_camera, write_weights
 from training.render import SIZE
 
 
 class SmallNet(nn.Module):
     """Stands where the ResNet50 stands, with the same answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.window = window
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
         self.final_layers = nn.ModuleList([nn.Conv2d(4, 257, 1)])
+
+    def load_averaging(self, state: dict[str, torch.Tensor]) -> None:
+        """As `ReconstructionNet.load_averaging`; the heads of this one have no window."""
+        self.load_state_dict(state)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) -> (B, 257)."""
-        answer: torch.Tensor = self.final_layers[0](self.stem(picture)).flatten(1)
+        answer: torch.Tensor = self.final_layers[0](self.backbone(picture)).flatten(1)
         return answer
 
 
@@ -78,7 +84,7 @@ def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, tmp_pa
     second.run()
     assert second.samples == 16
     restarted = Trainer(argparse.Namespace(**{**vars(run), "restart": True}))
-    assert restarted.samples == 0
+    assert restarted.samples == 16
     for name, tensor in restarted.net.state_dict().items():
         assert torch.equal(tensor, second.average[name])
     write_weights(run.checkpoint, tmp_path / "weights.safetensors", 112)
@@ -106,3 +112,60 @@ def test_a_render_camera_ten_decimetres_away_is_the_service_s_camera() -> None:
     posed = head @ rotation(torch.randn(2, 3, generator=generator) * 0.3)
     camera = torch.tensor([[10.0, 101.5, 112.0, 111.0]]).expand(2, 4)
     np.testing.assert_allclose(seen_by_render_camera(posed, camera), project(posed), atol=1e-3)
+
+
+@pytest.fixture
+def teacher_map(tmp_path: Path) -> Path:
+    vertex = np.random.default_rng(0).integers(0, 1681, 478).astype(np.int32)
+    np.savez(tmp_path / "map.npz", vertex=vertex, scatter_mm=np.ones(478, np.float32))
+    return tmp_path / "map.npz"
+
+
+def test_heads_spread_over_the_window_answer_what_they_answered_on_the_average() -> None:
+    torch.manual_seed(0)
+    averaging, whole = ReconstructionNet().eval(), ReconstructionNet(window=2).eval()
+    for head in averaging.final_layers.parameters():
+        nn.init.normal_(head, 0, 0.1)
+    whole.load_averaging(averaging.state_dict())
+    assert (window_of(averaging.state_dict()), window_of(whole.state_dict())) == (1, 2)
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        np.testing.assert_allclose(whole(picture), averaging(picture), atol=1e-4)
+
+
+def test_what_no_picture_shows_of_a_head_is_taken_out_of_the_truth(teacher_map: Path) -> None:
+    probes = Probes(face_model(), teacher_map)
+    neutral = probes.neutral(torch.randn(2, 80, generator=torch.Generator().manual_seed(0)))
+    moved = neutral * torch.tensor([1.3, 0.8]).view(2, 1, 1) + torch.tensor([0.1, -0.2, 0.4])
+    shapes = []
+    for points in (neutral, moved):
+        scale, centre, mean_centre = probes.observable(points)
+        shapes.append((points - centre) * scale + mean_centre)
+    np.testing.assert_allclose(shapes[0], shapes[1], atol=1e-5)
+    inner, mean = shapes[0][:, probes.shape_probes], probes.mean[probes.shape_probes]
+    np.testing.assert_allclose(inner.mean(1), mean.mean(0).expand(2, 3), atol=1e-5)
+    assert not torch.allclose(shapes[0][0], shapes[0][1], atol=1e-3)  # the shape itself is still there
+
+
+def test_a_render_turned_round_shows_the_head_turned_round(teacher_map: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = face_model()
+    probes, other = Probes(model, teacher_map), Probes(model, teacher_map, mirrored=True)
+    identity, angle = torch.randn(2, 80, generator=generator), torch.randn(2, 3, generator=generator) * 0.3
+    camera = torch.tensor([[8.0, 101.5, 118.0, 109.0]]).expand(2, 4)
+    crops = torch.randint(0, 256, (2, 3, 8, 8), generator=generator)
+    flip = torch.tensor([True, False])
+    turned, turned_angle, turned_camera = mirror(flip, crops, angle, camera)
+    assert torch.equal(turned[0], crops[0].flip(2))
+    assert torch.equal(turned[1], crops[1])
+    # A probe keeps its place; what stands there in the looking-glass stood on the other side.
+    np.testing.assert_allclose(other.mean, probes.mean, atol=1e-5)
+    there = other.neutral(identity) * torch.tensor([-1.0, 1.0, 1.0])
+    reflected = seen_by_render_camera(there @ rotation(angle), camera) * torch.tensor([-1.0, 1.0])
+    seen = seen_by_render_camera(other.neutral(identity) @ rotation(turned_angle), turned_camera)
+    np.testing.assert_allclose(seen[0], reflected[0] + torch.tensor([223.0, 0.0]), atol=1e-3)
+    plain = probes.neutral(identity)
+    straight = seen_by_render_camera(plain @ rotation(angle), camera)
+    np.testing.assert_allclose(
+        seen_by_render_camera(plain @ rotation(turned_angle), turned_camera)[1], straight[1], atol=1e-4
+    )
