@@ -27,6 +27,8 @@ _THREAD_LIMITS = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
+    # Each thread of tritonserver and of the decoder would keep a heap of its own, as large as its largest picture.
+    "MALLOC_ARENA_MAX": "2",
 }
 
 _SYSTEM_LIBRARIES = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib64"), Path("/usr/local/lib"))

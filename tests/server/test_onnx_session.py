@@ -117,6 +117,34 @@ class TestRun:
         with pytest.raises(RequestError, match=says):
             raise bad
 
+    @pytest.mark.parametrize(("rows_per_run", "together"), [("0", 5), ("1", 1), ("2", 2)])
+    def test_puts_no_more_rows_into_a_run_than_it_may(self, tmp_path: Path, rows_per_run: str, together: int) -> None:
+        """A model whose every row answers how many rows it was run with."""
+        nodes = [
+            helper.make_node("Sub", ["x", "x"], ["zero"]),
+            helper.make_node("Exp", ["zero"], ["ones"]),
+            helper.make_node("ReduceSum", ["ones", "axis"], ["count"]),
+            helper.make_node("Add", ["zero", "count"], ["y"]),
+            helper.make_node("Cast", ["axis_float"], ["axis"], to=INT64),
+        ]
+        nodes.insert(2, nodes.pop())
+        path = save_graph(
+            tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 1])], [("y", FLOAT, ["batch", 1])], axis_float=[0.0]
+        )
+        x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in "xy")
+        threads = {"intra_op_thread_count": "2", "rows_per_run": rows_per_run}
+        model = OnnxModel(path, config(input=[x], output=[y], **parameters(**threads)))
+        first, second = model.run([{"x": np.ones((n, 1), np.float32)} for n in (1, 4)], [["y"]] * 2)
+        counts = [row[0] for row in answer(first, "y") + answer(second, "y")]
+        assert max(counts) == together
+        assert len(counts) == 5
+
+    def test_keeps_the_order_of_rows_that_ran_side_by_side(self, arithmetic: Path) -> None:
+        threads = {"intra_op_thread_count": "2", "rows_per_run": "1"}
+        model = OnnxModel(arithmetic, config(**parameters(**threads)))
+        (result,) = model.run([{"x": np.arange(32, dtype=np.float32).reshape(8, 4)}], [["twice"]])
+        assert answer(result, "twice") == (2 * np.arange(32).reshape(8, 4)).tolist()
+
     def test_says_which_input_is_missing(self, arithmetic: Path) -> None:
         (result,) = OnnxModel(arithmetic, config()).run([{}], [["twice"]])
         assert str(result) == "input 'x' is missing."
