@@ -21,16 +21,17 @@ TOOLS := .tools
 FACENET := facenet-pytorch==2.6.0
 INSTALLED := $(VENV)/.installed
 EXPORTED := build/export.stamp
+VALIDATORS := $(TOOLS)/validators/.installed
 NETWORKS := detector regressor texture
 SOURCES := $(wildcard server export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve release top demo test soak check format clean distclean lock FORCE
+.PHONY: help setup export serve release top secrets shm image image-check validators demo test soak check format clean distclean lock FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-11s %s\n", $$1, $$2}'
 
 # --- environment ---------------------------------------------------------------------------------------------------
 setup: $(INSTALLED) ## make .venv and fetch everything (once; a second run does nothing)
@@ -85,11 +86,30 @@ top: $(INSTALLED) ## what the server is doing, live (ARGS="--once" for one table
 demo: $(EXPORTED) ## a portrait becomes OUT/face.glb with pictures of it (PHOTO=path, OUT=folder)
 	@$(PY) -m server.demo --out "$(OUT)" $(if $(PHOTO),--photo "$(PHOTO)")
 
+# --- running it for others -----------------------------------------------------------------------------------------
+secrets: ## keys, passwords and a certificate for docker-compose.yml, in deploy/secrets (kept when there)
+	@bash deploy/make-secrets.sh deploy/secrets
+
+shm: $(INSTALLED) ## how much shared memory a container needs, by model
+	@$(PY) -m deploy.shm $(ARGS)
+
+image: ## build the CPU image (needs a container engine)
+	docker build -f deploy/docker/cpu.Dockerfile -t face3d:cpu $(ARGS) .
+
+image-check: $(EXPORTED) ## build and start the CPU image without an engine (root, debootstrap)
+	@$(PY) -m pytest -m soak --timeout 3600 -s tests/deploy/test_image.py $(ARGS)
+
+validators: $(VALIDATORS) ## fetch what tests check Dockerfiles, compose and manifests with
+# Without the package index the tests that need it skip, saying so.
+$(VALIDATORS): deploy/validators.txt | $(INSTALLED)
+	@if $(PIP) install --require-hashes --only-binary :all: --no-deps --upgrade --target $(TOOLS)/validators -r $<; \
+	  then touch $@; else echo "the validators could not be fetched; their tests will skip"; fi
+
 # --- quality -------------------------------------------------------------------------------------------------------
-test: $(EXPORTED) ## run the tests on a real server (ARGS="-k name")
+test: $(EXPORTED) $(VALIDATORS) ## run the tests on a real server (ARGS="-k name")
 	@$(PY) -m pytest -m "not soak and not gpu" $(ARGS)
 
-soak: $(EXPORTED) ## run the tests that take many minutes
+soak: $(EXPORTED) $(VALIDATORS) ## run the tests that take many minutes
 	@$(PY) -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: $(INSTALLED) ## ruff, ruff format, mypy --strict

@@ -1,0 +1,81 @@
+"""`python -m deploy.shm`: how much shared memory (/dev/shm) a container needs, from the model configurations.
+
+Each process of a Python model exchanges tensors with the server through a region of its own, which grows to the largest
+batch it has met and never shrinks. So, for every model with such processes:
+
+    processes x max_batch_size x bytes of a row (all inputs and outputs) x 2
+
+Twice, because a region grows while the old one is still in use. Dimensions that a configuration leaves open (-1) and
+the sizes of files stand in the table below. On the embedded server the networks' onnxruntime backend is Python as well;
+on NVIDIA's container (``--flavour tensorrt``) only preprocess, align and postprocess are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from server.repository import DEFAULT_REPOSITORY, read_repository
+
+_MIB = 1 << 20
+_BYTES = {"TYPE_UINT8": 1, "TYPE_BOOL": 1, "TYPE_FP16": 2, "TYPE_FP32": 4, "TYPE_INT32": 4, "TYPE_INT64": 8}
+# What an open dimension or a file comes to at most, bytes a row.
+_LARGEST = {
+    "picture": 2048 * 2048 * 3,  # preprocess scales the long side to 2048
+    "finished": 2048 * 2048 * 3,  # texture_size goes to 2048
+    "thumbnail": 512 * 512 * 3,
+    "shapes": 3 * 40_000 * 3 * 4,  # BFM has 35,709 vertices
+    "vertices": 40_000 * 3 * 4,
+    "vertices_neutral": 40_000 * 3 * 4,
+    "image": 32 * _MIB,  # max_bytes of preprocess
+    "mesh": 16 * _MIB,
+    "texture_image": 12 * _MIB,
+    "preview": 2 * _MIB,
+    "warnings": 4096,
+}
+
+
+def row_bytes(config: Any) -> int:
+    """Bytes of all inputs and outputs of one row; KeyError for an open dimension that the table does not know."""
+    total = 0
+    for tensor in (*config.input, *config.output):
+        kind = type(config).DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type
+        name = kind.values_by_number[tensor.data_type].name
+        if name == "TYPE_STRING" or any(dim < 0 for dim in tensor.dims):
+            total += _LARGEST[tensor.name]
+        else:
+            total += math.prod(tensor.dims) * _BYTES[name]
+    return total
+
+
+def needs(repository: Path = DEFAULT_REPOSITORY, flavour: str | None = None) -> dict[str, int]:
+    """Model -> bytes of shared memory that its processes may come to."""
+    found = {}
+    for name, model in read_repository(repository, flavour).items():
+        config = model.config
+        in_python = config.backend == "python" or (config.backend == "onnxruntime" and flavour is None)
+        if in_python:
+            processes = sum(group.count or 1 for group in config.instance_group) or 1
+            found[name] = processes * max(1, config.max_batch_size) * row_bytes(config) * 2
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the sum and its parts."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.shm", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, metavar="DIR")
+    parser.add_argument("--flavour", metavar="NAME", help="as --model-config-name, for instance tensorrt")
+    options = parser.parse_args(arguments)
+    parts = needs(options.repository, options.flavour)
+    for name, size in parts.items():
+        print(f"{name:12} {size / _MIB:8.0f} MiB")
+    print(f"{'together':12} {sum(parts.values()) / _MIB:8.0f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
