@@ -102,6 +102,30 @@ def test_results_of_an_earlier_run_are_no_pictures(pictures: Path) -> None:
     assert len(plan([str(pictures)], pictures / "out")) == 7
 
 
+def test_pipes_are_left_alone_and_what_cannot_be_read_is_listed(pictures: Path, tmp_path: Path) -> None:
+    os.mkfifo(pictures / "pipe.jpg")
+    (pictures / "gone.jpg").symlink_to(pictures / "nowhere.jpg")
+    names = [job.source.name for job in plan([str(pictures)], tmp_path / "out")]
+    assert "pipe.jpg" not in names
+    assert "gone.jpg" in names
+
+
+def test_a_folder_that_may_not_be_entered_is_listed(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:  # the rights of a folder do not stop root, whom tests may run as
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    names = [job.source.name for job in plan([str(pictures)], tmp_path / "out")]
+    assert "deep" in names
+    assert "a.jpg" in names
+
+
 def test_pictures_are_never_written_over(pictures: Path, tmp_path: Path) -> None:
     (pictures / "c.png").write_text("NUMBER 1")
     with pytest.raises(UsageError, match=r"would be written over c\.png"):

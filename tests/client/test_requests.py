@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import cast
 
 import face3d_client
 import numpy as np
@@ -24,7 +25,7 @@ from face3d_client import (
     ServerUnavailable,
     Timeout,
 )
-from face3d_client._codec import DEFAULT_OUTPUTS, build_detect, build_reconstruct
+from face3d_client._codec import DEFAULT_OUTPUTS, build_detect, build_reconstruct, parse_detect
 from face3d_client._endpoint import Endpoint
 from face3d_client._errors import error_from, error_from_http
 from face3d_client._images import MAX_BYTES, image_bytes
@@ -61,6 +62,19 @@ def test_options_travel_as_parameters_and_numbers_with_a_fraction_as_text() -> N
         "texture_format": "jpeg",
         "pose": "neutral",
     }
+
+
+def test_numbers_of_numpy_travel_as_plain_ones() -> None:
+    numbers = {"face": np.int64(2), "sharpen": np.float32(0.5), "score_threshold": np.float64(0.25)}
+    sent = build_reconstruct(b"p", cast(Options, {**numbers, "white_balance": np.bool_(True)})).parameters
+    assert sent == {"face": 2, "sharpen": "0.5", "score_threshold": "0.25", "white_balance": True}
+    assert {type(value) for value in sent.values()} == {int, str, bool}
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_a_threshold_outside_its_range_is_refused_and_not_taken_for_no_face(threshold: float) -> None:
+    with pytest.raises(BadOption, match="from 0 to 1"):
+        parse_detect({"faces": np.zeros((1, 16, 15), np.float32)}, threshold)
 
 
 def test_an_option_that_is_none_is_not_sent() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from face3d_client import AsyncFace3DClient, BadImage, Face3DClient, Protocol, Retry
+from face3d_client import AsyncFace3DClient, BadImage, Face3DClient, Protocol, Retry, ServerUnavailable
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in
@@ -76,6 +76,16 @@ def test_a_server_that_was_started_again_is_told_of_the_memory_again(tmp_path: P
     http, grpc, metrics = (int(door.rpartition(":")[2]) for door in doors)
     with EmbeddedServer(dataclasses.replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)), client:
         assert client.reconstruct(b"NUMBER 2").coefficients.values[0] == 2
+
+
+def test_a_closed_client_makes_no_memory(stand_in_server: EmbeddedServer) -> None:
+    before = regions()
+    client = Face3DClient(stand_in_server.grpc, shared_memory=True)
+    assert client.reconstruct(b"NUMBER 1", outputs=["coefficients"]).coefficients.values[0] == 1
+    client.close()
+    with pytest.raises(ServerUnavailable, match="closed"):
+        client.reconstruct(b"NUMBER 2")
+    assert regions() == before
 
 
 def test_a_server_on_another_machine_is_refused() -> None:

@@ -1,18 +1,33 @@
-"""The page of `face3d ui`: what it says and gives, with and without the browser's side."""
+"""The page of `face3d ui`: what it says and gives, by Gradio's own client (the browser's side: test_browser.py)."""
 
 from __future__ import annotations
 
-import io
+import dataclasses
+import os
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded
-from face3d_client._ui import Studio, build_page, in_plain_words
+import trimesh
+from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded, Reconstruction, Timeout
+from face3d_client._expressions import Expressions
+from face3d_client._look import Light
+from face3d_client._studio import MOODS, Studio, in_plain_words
+from face3d_client._ui import build_page, launch_options
 from PIL import Image
 
 from server.embedded import EmbeddedServer
+from tests.client import synthetic
+
+# Of Gradio and what it calls, in whatever version.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+OPTIONS = (False, False, 0.3, 512)
+MOVES = (0, 20, 30, 1, 1)
 
 
 @pytest.fixture
@@ -32,21 +47,40 @@ def photograph(tmp_path: Path) -> str:
     return str(tmp_path / "photo.jpg")
 
 
+def patch_expressions() -> Expressions:
+    """Of the synthetic patch: one mode that moves it 10 mm down, and one that no slider has."""
+    modes = np.zeros((64, synthetic.ROWS * synthetic.COLUMNS, 3), np.float32)
+    modes[0, :, 1] = -10
+    return Expressions(modes, ("jawOpen", *[""] * 63), face_model=-42)
+
+
 def test_a_photograph_shows_upright_with_a_box_for_every_face(studio: Studio, photograph: str) -> None:
     visit, words = studio.open(photograph, 0.7)
-    assert words == "3 faces found: click another one to see it."
-    annotated = visit.annotated()
-    assert annotated is not None
-    picture, boxes = annotated
+    assert words == "3 faces found: click another one in the photograph."
+    picture = visit.annotated()
+    assert picture is not None
     assert picture.size == (960, 1280)
-    assert boxes[0] == ((64, 76, 192, 204), "face 1 (0.99)")
-    assert studio.look_again(visit, 0.9) == "2 faces found: click another one to see it."
+    # Source pixels 100..300 become 64..192; the chosen face is orange, the second one (64..140.8) blue.
+    assert picture.getpixel((191, 150)) == (255, 140, 0)
+    assert picture.getpixel((140, 140)) == (60, 190, 255)
+    assert picture.getpixel((500, 500)) == (90, 90, 90)
+    assert studio.look_again(visit, 0.9) == "2 faces found: click another one in the photograph."
+    assert studio.look_again(visit, 0.4).startswith("4 faces")
+
+
+def test_a_click_chooses_the_smallest_box_around_it(studio: Studio, photograph: str) -> None:
+    visit, _ = studio.open(photograph, 0.7)
+    assert visit.face_at(180, 190) == 0
+    assert visit.face_at(120, 130) == 1
+    assert visit.face_at(70, 80) == 2
+    assert visit.face_at(800, 800) is None
 
 
 def test_a_face_becomes_files_to_take_home(studio: Studio, photograph: str) -> None:
     visit, _ = studio.open(photograph, 0.7)
     result = studio.make(visit, 1, Options(outputs=["mesh", "texture", "face", "warnings"]))
     assert result.score == pytest.approx(0.95)
+    assert (visit.chosen, visit.result) == (1, result)
     files = studio.files(result)
     assert list(files) == ["GLB", "OBJ (zip)", "PLY", "NPZ"]
     assert all(Path(name).stat().st_size > 1000 for name in files.values())
@@ -56,39 +90,99 @@ def test_a_face_becomes_files_to_take_home(studio: Studio, photograph: str) -> N
     assert not Path(files["GLB"]).exists()
 
 
+def test_files_of_visitors_are_deleted_when_they_are_old(studio: Studio, result: Reconstruction) -> None:
+    old, new = (Path(studio.files(result)["GLB"]) for _ in range(2))
+    hours_ago = time.time() - 7200
+    os.utime(old.parent, (hours_ago, hours_ago))
+    studio.files(result)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_sliders_move_a_face_of_the_same_face_model(stand_in_server: EmbeddedServer, result: Reconstruction) -> None:
+    with Face3DClient(stand_in_server.grpc) as client:
+        studio = Studio(client, patch_expressions())
+        assert studio.moods() == ["Open mouth"]
+        own = float(result.coefficients.expression[0])  # 80 in the synthetic answer: 800 mm down
+        moved = studio.moved(result, 0.5, {"Open mouth": 2.0})
+        assert moved.vertices - result.vertices_neutral == pytest.approx(
+            np.broadcast_to([0, -5 * own - 20, 0], moved.vertices.shape), abs=1e-3
+        )
+        mesh: Any = trimesh.load(studio.moved_file(moved), force="mesh", process=False)
+        assert mesh.vertices * 1000 == pytest.approx(moved.vertices, abs=1e-3)
+        bright, dark = (studio.picture(moved, 0, Light(0, 0, strength)) for strength in (1.5, 0))
+        assert np.asarray(bright).sum() > np.asarray(dark).sum()
+        stranger = Studio(client, dataclasses.replace(patch_expressions(), face_model=7))
+        assert np.array_equal(stranger.moved(result, 1, {"Open mouth": 1}).vertices, result.vertices_neutral)
+        for made in (studio, stranger):
+            made.close()
+
+
+def test_the_built_in_face_model_knows_every_slider(stand_in_server: EmbeddedServer) -> None:
+    model = Expressions.load(Path(__file__).resolve().parents[2] / "weights" / "face_model.npz")
+    assert {mode for modes in MOODS.values() for mode in modes} <= set(model.names)
+
+
 def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> None:
     assert "No face was found" in in_plain_words(NoFace("score 0.3"))
     assert "busy or away" in in_plain_words(Overloaded("Exceeds maximum queue size"))
+    assert "took too long" in in_plain_words(Timeout("no answer within 60 s"))
     assert "Send a JPEG" in in_plain_words(BadImage("this is no picture. Send a JPEG."))
+    assert "could not be read" in in_plain_words(FileNotFoundError(2, "No such file", "x"))
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"ERROR INVALID_ARG [BadImage] this is no picture. Send a JPEG.")
-    visit, words = studio.open(str(broken), 0.7)
+    broken.write_bytes(b"this cannot be opened here")
+    visit, words = studio.open(str(broken), 0.7)  # the stand-in finds faces in anything
     assert visit.annotated() is None
-    assert visit.faces or "no picture" in words
+    assert words.startswith("3 faces")
 
 
-def test_the_page_answers_like_the_studio(stand_in_server: EmbeddedServer, photograph: str) -> None:
+@pytest.fixture(scope="module")
+def address(stand_in_server: EmbeddedServer) -> Iterator[str]:
+    """The page itself, with the stand-in behind it."""
     pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
+    with Face3DClient(stand_in_server.grpc) as client:
+        page = build_page(client, patch_expressions())
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options())
+        yield url
+        page.close()
+        page.studio.close()
+
+
+def visitor(address: str) -> Any:
     from importlib import import_module
 
-    with Face3DClient(stand_in_server.grpc) as client:
-        page = build_page(client)
-        _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False)
-        try:
-            visitor = import_module("gradio_client").Client(address, verbose=False)
-            file = import_module("gradio_client").handle_file(photograph)
-            told = visitor.predict(file, 0.7, False, False, 0.3, 512, api_name="/open")
-            words = [part for part in told if isinstance(part, str)]
-            assert "3 faces found: click another one to see it." in words
-            assert any(part.endswith("face.glb") for part in words)
-        finally:
-            page.close()
-            page.studio.close()
+    return import_module("gradio_client").Client(address, verbose=False)
 
 
-def test_pictures_are_opened_once_and_kept_small(studio: Studio, photograph: str) -> None:
-    visit, _ = studio.open(photograph, 0.7)
-    assert visit.shown is not None
-    buffer = io.BytesIO()
-    visit.shown.save(buffer, "PNG")
-    assert max(visit.shown.size) <= 1280
+def ask(client: Any, photograph: str) -> tuple[Any, ...]:
+    from importlib import import_module
+
+    file = import_module("gradio_client").handle_file(photograph)
+    told: tuple[Any, ...] = client.predict(file, 0.7, *OPTIONS, *MOVES, 0.0, api_name="/open")
+    return told
+
+
+def test_the_page_answers_like_the_studio(address: str, photograph: str) -> None:
+    client = visitor(address)
+    told = ask(client, photograph)
+    assert told[0] == "3 faces found: click another one in the photograph."
+    assert any(isinstance(part, str) and part.endswith("face.glb") for part in told)
+    again = client.predict(0.4, *OPTIONS, *MOVES, 0.0, api_name="/look_again")
+    assert again[0].startswith("4 faces")
+    assert client.predict(*MOVES, 0.5, api_name="/move")
+    kept = client.predict(*MOVES, 0.5, api_name="/keep")
+    assert str(kept["value"] if isinstance(kept, dict) else kept).endswith(".glb")
+
+
+def test_the_page_says_what_is_wrong_and_goes_on(address: str, tmp_path: Path, photograph: str) -> None:
+    client = visitor(address)
+    assert client.predict(0.7, *OPTIONS, *MOVES, 0.0, api_name="/look_again")[0] == "Drop a photograph first."
+    told = client.predict(None, 0.7, *OPTIONS, *MOVES, 0.0, api_name="/open")
+    assert told[0] == ""
+    assert ask(client, photograph)[0].startswith("3 faces")
+
+
+def test_many_visitors_at_once_are_all_served(address: str, photograph: str) -> None:
+    with ThreadPoolExecutor(10) as pool:  # more than the page works on at the same time
+        told = list(pool.map(lambda _: ask(visitor(address), photograph)[0], range(10)))
+    assert all(words.startswith("3 faces") for words in told)

@@ -22,7 +22,7 @@ from ._codec import (
     with_face,
 )
 from ._endpoint import TLS, Endpoint, Protocol
-from ._errors import Face3DError
+from ._errors import Face3DError, ServerUnavailable, Timeout
 from ._images import ImageSource, image_bytes
 from ._ordered import ordered_map_async
 from ._outcome import Outcome
@@ -156,19 +156,20 @@ class AsyncFace3DClient:
     async def ready(self, *, timeout: float = 5.0) -> bool:
         """See `Face3DClient.ready`."""
         try:
-            return all([await self._transport.model_ready(model, timeout) for model in ENSEMBLES])
+            deadline = Deadline(timeout)
+            return all([await self._transport.model_ready(model, deadline.left()) for model in ENSEMBLES])
         except Face3DError as error:
-            if error.retryable or error.status == "DEADLINE_EXCEEDED":
+            if isinstance(error, (ServerUnavailable, Timeout)) and error.status != "CANCELLED":
                 return False
             raise
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """See `Face3DClient.wait_ready`."""
         deadline = Deadline(timeout)
-        while not await self.ready(timeout=min(5.0, timeout)):
+        while not await self.ready(timeout=min(5.0, deadline.left_or(0.1))):
             if deadline.over():
                 raise not_ready(self.endpoint, timeout)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(min(0.2, deadline.left_or(0.0)))
 
     async def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
         """See `Face3DClient.models`."""

@@ -21,7 +21,7 @@ from ._codec import (
     with_face,
 )
 from ._endpoint import TLS, Endpoint, Protocol
-from ._errors import Face3DError, ServerUnavailable
+from ._errors import Face3DError, ServerUnavailable, Timeout
 from ._images import ImageSource, image_bytes
 from ._ordered import ordered_map
 from ._outcome import Outcome
@@ -217,11 +217,19 @@ class Face3DClient:
     # --- the server -------------------------------------------------------------------------------------------------
 
     def ready(self, *, timeout: float = 5.0) -> bool:
-        """Whether the server answers and all three ensembles are ready; never raises ServerUnavailable or Timeout."""
+        """Whether the server answers and all three ensembles are ready; nobody there is False, no error.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            AccessDenied, or ServerUnavailable because this client is closed.
+        """
         try:
-            return all(self._transport.model_ready(model, timeout) for model in ENSEMBLES)
+            deadline = Deadline(timeout)
+            return all(self._transport.model_ready(model, deadline.left()) for model in ENSEMBLES)
         except Face3DError as error:
-            if error.retryable or error.status == "DEADLINE_EXCEEDED":
+            if isinstance(error, (ServerUnavailable, Timeout)) and error.status != "CANCELLED":
                 return False
             raise
 
@@ -232,10 +240,10 @@ class Face3DClient:
             ServerUnavailable: it did not become so in time.
         """
         deadline = Deadline(timeout)
-        while not self.ready(timeout=min(5.0, timeout)):
+        while not self.ready(timeout=min(5.0, deadline.left_or(0.1))):
             if deadline.over():
                 raise not_ready(self.endpoint, timeout)
-            time.sleep(0.2)
+            time.sleep(min(0.2, deadline.left_or(0.0)))
 
     def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
         """Every model version in the server's repository and whether it is ready."""

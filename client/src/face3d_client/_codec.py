@@ -7,6 +7,7 @@ there and a `Reply` back.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get_args
@@ -162,7 +163,7 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     if box is not None:
         parameters["box"] = _box(box)
     for name, value in given.items():
-        parameters[name] = repr(value) if isinstance(value, float) else value
+        parameters[name] = _parameter(value)
     return Call(model, inputs, outputs, parameters)
 
 
@@ -188,13 +189,30 @@ def _box(box: Sequence[float] | NDArray[np.float32]) -> str:
     return ",".join(f"{value:.2f}" for value in corners)
 
 
+def _parameter(value: Any) -> Parameter:
+    """A Python number or word of whatever was given: NumPy's numbers are neither plain nor print as plain ones."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return repr(float(value))
+    return str(value)
+
+
 def _bytes_tensor(data: bytes) -> NDArray[np.object_]:
     return np.array([[data]], dtype=np.object_)
 
 
 def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[DetectedFace]:
-    """Faces in the order of score; empty slots and faces below the threshold (None: 0.7) left out."""
+    """Faces in the order of score; empty slots and faces below the threshold (None: 0.7) left out.
+
+    Raises:
+        BadOption: a threshold outside of 0..1.
+    """
     lowest = SCORE_THRESHOLD if score_threshold is None else score_threshold
+    if not 0 <= lowest <= 1:  # what the server says to `reconstruct`; nothing of it reaches the server here
+        raise BadOption(f"score_threshold={score_threshold!r}: a number from 0 to 1 is needed.")
     rows = np.asarray(reply["faces"], np.float32)[0]
     # A row that fell below the threshold is 0; so is an empty slot, which must stay out even at threshold 0.
     kept = [row for row in rows if row[4] > 0 and row[4] >= lowest]

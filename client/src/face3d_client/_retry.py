@@ -67,6 +67,10 @@ class Deadline:
             raise self.error()
         return rest
 
+    def left_or(self, least: float) -> float:
+        """Seconds left, or `least` where fewer are."""
+        return max(self._end - time.monotonic(), least)
+
     def error(self) -> Timeout:
         """The exception that says this deadline has passed."""
         return Timeout(

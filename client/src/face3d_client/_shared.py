@@ -17,7 +17,7 @@ from typing import Final
 
 from ._codec import Call
 from ._endpoint import Endpoint
-from ._errors import Face3DError
+from ._errors import Face3DError, ServerUnavailable
 
 __all__ = ["Placed", "Region", "Regions"]
 
@@ -69,6 +69,7 @@ class Regions:
     _free: list[Region] = field(default_factory=list)
     _all: list[Region] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
 
     @staticmethod
     def check(endpoint: Endpoint) -> None:
@@ -82,23 +83,31 @@ class Regions:
 
     @contextmanager
     def place(self, call: Call) -> Iterator[tuple[Call, Region]]:
-        """Put the call's picture into a region for as long as the block lasts."""
+        """Put the call's picture into a region for as long as the block lasts.
+
+        Raises:
+            ServerUnavailable: the client is closed.
+        """
         picture: bytes = call.inputs["image"][0, 0]
         size = 4 + len(picture)
         region = self._take(size)
         try:
             view = region.memory.buf
-            assert view is not None  # it is only after close
+            if view is None:  # closed by another thread in this very moment
+                raise _closed()
             # A BYTES element travels behind its length in four bytes, little-endian.
             view[:4] = struct.pack("<I", len(picture))
             view[4:size] = picture
             yield replace(call, placed={"image": Placed(region.name, size)}), region
         finally:
             with self._lock:
-                self._free.append(region)
+                if not self._closed:
+                    self._free.append(region)
 
     def _take(self, size: int) -> Region:
         with self._lock:
+            if self._closed:  # a region made now would never be given back
+                raise _closed()
             fitting = [region for region in self._free if region.size >= size]
             if fitting:
                 smallest = min(fitting, key=lambda region: region.size)
@@ -113,16 +122,22 @@ class Regions:
 
     def registered(self) -> list[str]:
         """Names that the server knows."""
-        return [region.name for region in self._all if region.registered]
+        with self._lock:
+            return [region.name for region in self._all if region.registered]
 
     def close(self) -> None:
         """Give the memory back to the system."""
         with self._lock:
+            self._closed = True
             for region in self._all:
                 region.memory.close()
                 region.memory.unlink()
             self._all.clear()
             self._free.clear()
+
+
+def _closed() -> ServerUnavailable:
+    return ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
 
 
 def forgotten(error: Face3DError) -> bool:

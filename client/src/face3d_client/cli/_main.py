@@ -120,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     ui.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     ui.add_argument("--no-browser", action="store_true", help="only print the address")
+    ui.add_argument(
+        "--face-model", type=Path, metavar="FILE",
+        help="the server's face_model.npz, for the sliders of the expression (default: that of the checkout, if any)",
+    )  # fmt: skip
     command("serve", None, "start the server that comes with the repository (options: as for python -m server)")
     return parser
 
@@ -370,20 +374,24 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from face3d_client._ui import build_page
+    from face3d_client._expressions import Expressions
+    from face3d_client._ui import build_page, launch_options
 
+    model = options.face_model or _checkout_face_model()
+    expressions = None if model is None else Expressions.load(model)
     with _client(options) as client:
         client.info(timeout=min(10.0, options.timeout))
         try:
-            page = build_page(client)
+            page = build_page(client, expressions)
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"the page needs {error.name}, which is not installed: pip install 'face3d-client[ui]'."
             ) from error
         try:
             page.launch(
-                server_name=options.host, server_port=options.port, inbrowser=not options.no_browser, show_error=True
-            )
+                server_name=options.host, server_port=options.port, inbrowser=not options.no_browser,
+                **launch_options(),
+            )  # fmt: skip
         finally:
             page.studio.close()
     return ALL_DONE
@@ -398,6 +406,12 @@ def _serve(words: Sequence[str]) -> int:
         )
     os.chdir(root)
     os.execv(sys.executable, [sys.executable, "-m", "server", *words])
+
+
+def _checkout_face_model() -> Path | None:
+    root = _repository_root()
+    path = None if root is None else root / "weights" / "face_model.npz"
+    return path if path is not None and path.is_file() else None
 
 
 def _repository_root() -> Path | None:

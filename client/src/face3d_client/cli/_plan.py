@@ -83,10 +83,17 @@ def _expand(arguments: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    unreadable: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=unreadable.append):
         # Results of an earlier run are no pictures to work on.
         folders[:] = sorted(name for name in folders if name[0] != "." and (Path(parent) / name).resolve() != out)
-        yield from (Path(parent) / name for name in sorted(files) if name[0] != "." and name != "failures.csv")
+        for name in sorted(files):
+            path = Path(parent) / name
+            # Reading a pipe or a device would never end. A link to nothing stays in: it is listed as a failure.
+            if name[0] != "." and name != "failures.csv" and (path.is_file() or not path.exists()):
+                yield path
+    # A folder that may not be entered fails like a picture that may not be read: it is listed.
+    yield from (Path(error.filename) for error in unreadable if Path(error.filename) != folder)
 
 
 def _once(pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:

@@ -1,0 +1,209 @@
+"""What the page of ``face3d ui`` does, without the page: photographs in, faces, files and plain words out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ._client import Face3DClient
+from ._codec import Options, with_face
+from ._errors import BadImage, Face3DError, NoFace, RequestError, Timeout
+from ._expressions import Expressions
+from ._formats import glb_bytes, write_whole
+from ._images import open_upright
+from ._look import Light, draw
+from ._results import DetectedFace, Reconstruction
+from ._surface import Surface
+
+__all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "in_plain_words"]
+
+DOWNLOADS: Final = ("GLB", "OBJ (zip)", "PLY", "NPZ")
+_SHOWN: Final = 1280  # longer side of the photograph on the page, px
+_KEPT_SECONDS: Final = 3600.0
+_CHOSEN, _OTHER = (255, 140, 0), (60, 190, 255)
+
+# Sliders of the page and the modes that each moves, by their ARKit-style names.
+MOODS: Final[dict[str, tuple[str, ...]]] = {
+    "Smile": ("mouthSmile_L", "mouthSmile_R"),
+    "Open mouth": ("jawOpen",),
+    "Pucker": ("mouthPucker",),
+    "Raise brows": ("browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R"),
+    "Frown": ("browDown_L", "browDown_R", "mouthFrown_L", "mouthFrown_R"),
+    "Close eyes": ("eyeBlink_L", "eyeBlink_R"),
+    "Puff cheeks": ("cheekPuff_L", "cheekPuff_R"),
+}
+
+
+@dataclass
+class Visit:
+    """What a visitor has on the page.
+
+    Attributes:
+        photograph: the file as it was uploaded.
+        faces: what was found in it.
+        shown: the photograph as shown, upright; None where only the server can read it.
+        scale: shown pixels per source pixel.
+        chosen: number of the face that is looked at.
+        result: that face, once it was made.
+    """
+
+    photograph: str = ""
+    faces: list[DetectedFace] = field(default_factory=list)
+    shown: Image.Image | None = None
+    scale: float = 1.0
+    chosen: int = 0
+    result: Reconstruction | None = None
+
+    def annotated(self) -> Image.Image | None:
+        """The photograph with a numbered box around every face; the chosen one stands out."""
+        if self.shown is None:
+            return None
+        picture = self.shown.copy()
+        pen = ImageDraw.Draw(picture)
+        line = max(2, round(max(picture.size) / 300))
+        font = ImageFont.load_default(6 * line)
+        # The chosen one last, so that no other box is drawn over it.
+        for face in sorted(self.faces, key=lambda face: face.index == self.chosen):
+            colour = _CHOSEN if face.index == self.chosen else _OTHER
+            x1, y1, x2, y2 = (float(value) * self.scale for value in face.box)
+            pen.rectangle([x1, y1, x2, y2], outline=colour, width=line)
+            label, corner = f" {face.index + 1} ", (max(x1, 0), max(y1, 0))
+            pen.rectangle(pen.textbbox(corner, label, font=font), fill=colour)
+            pen.text(corner, label, fill=(0, 0, 0), font=font)
+        return picture
+
+    def face_at(self, x: float, y: float) -> int | None:
+        """The face whose box holds a pixel of the shown photograph; the smallest box where several do."""
+        point = np.array([x, y]) / self.scale
+        holding = [face for face in self.faces if (face.box[:2] <= point).all() and (point <= face.box[2:]).all()]
+        return min(holding, key=lambda face: face.size).index if holding else None
+
+
+class Studio:
+    """The page's work; one for all visitors, safe between threads.
+
+    Args:
+        client: the server.
+        expressions: the face model's, for the sliders; None: there are none.
+    """
+
+    def __init__(self, client: Face3DClient, expressions: Expressions | None = None) -> None:
+        self._client = client
+        self._expressions = expressions
+        self._folder = Path(tempfile.mkdtemp(prefix="face3d-ui-"))
+
+    def close(self) -> None:
+        """Remove what was made for visitors."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def open(self, photograph: str, threshold: float) -> tuple[Visit, str]:
+        """Look for faces in a new photograph; the visit and what to say."""
+        visit = Visit(photograph)
+        try:
+            whole = open_upright(photograph)
+        except (BadImage, OSError):
+            # Pillow and the server may differ in what they read: the server has the say, the page shows no picture.
+            whole = None
+        if whole is not None:
+            visit.shown = whole.copy()
+            visit.shown.thumbnail((_SHOWN, _SHOWN))
+            visit.scale = visit.shown.width / whole.width
+        return visit, self.look_again(visit, threshold)
+
+    def look_again(self, visit: Visit, threshold: float) -> str:
+        """Look for faces once more, with another threshold; what to say."""
+        visit.faces, visit.chosen, visit.result = [], 0, None
+        try:
+            visit.faces = self._client.detect(visit.photograph, score_threshold=threshold)
+        except (Face3DError, OSError) as error:
+            return in_plain_words(error)
+        if not visit.faces:
+            return in_plain_words(NoFace(""))
+        count = len(visit.faces)
+        return "One face found." if count == 1 else f"{count} faces found: click another one in the photograph."
+
+    def make(self, visit: Visit, number: int, options: Options) -> Reconstruction:
+        """The chosen face; it stays in the visit.
+
+        Raises:
+            Face3DError, OSError: what `Face3DClient.reconstruct` raises.
+        """
+        visit.chosen, visit.result = number, None
+        visit.result = self._client.reconstruct(visit.photograph, **with_face(options, visit.faces[number]))
+        return visit.result
+
+    def files(self, result: Reconstruction) -> dict[str, str]:
+        """The result as files to look at and to download."""
+        folder = self._new_folder()
+        for suffix in (".glb", ".ply", ".npz"):
+            result.save(folder / f"face{suffix}")
+        with zipfile.ZipFile(folder / "face-obj.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in result.save(folder / "face.obj"):
+                archive.write(path, path.name)
+        names = ("face.glb", "face-obj.zip", "face.ply", "face.npz")
+        return {what: str(folder / name) for what, name in zip(DOWNLOADS, names, strict=True)}
+
+    # --- moving it --------------------------------------------------------------------------------------------------
+
+    def moods(self) -> list[str]:
+        """The names of `MOODS` that the face model knows."""
+        known = set(self._expressions.names) if self._expressions else set()
+        return [mood for mood, modes in MOODS.items() if known.intersection(modes)]
+
+    def moved(self, result: Reconstruction, own: float, moods: Mapping[str, float]) -> Surface:
+        """The face upright with another expression.
+
+        Args:
+            result: has mesh, vertices_neutral, coefficients and face_model.
+            own: how much of the photographed expression stays, 1 = all of it.
+            moods: weights by the names of `MOODS`.
+
+        Returns:
+            Without the face model's expressions, or with those of another model: the face without expression.
+        """
+        model = self._expressions
+        if model is None or model.face_model != result.face_model:
+            return result._posed("neutral")
+        modes = ((mode, weight) for mood, weight in moods.items() for mode in MOODS[mood])
+        named = {mode: weight for mode, weight in modes if mode in model.names}
+        weights = result.coefficients.expression * np.float32(own)
+        return result._posed("neutral").with_vertices(model.move(result.vertices_neutral, weights, named))
+
+    def picture(self, surface: Surface, yaw: float, light: Light) -> Image.Image:
+        """How it looks turned and lit."""
+        return draw(surface, yaw=yaw, light=light)
+
+    def moved_file(self, surface: Surface) -> str:
+        """A GLB of it."""
+        return str(write_whole(self._new_folder() / "face-moved.glb", glb_bytes(surface)))
+
+    def _new_folder(self) -> Path:
+        for old in self._folder.iterdir():
+            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+
+def in_plain_words(error: Face3DError | OSError) -> str:
+    """What to tell a visitor, who has never heard of Triton."""
+    if isinstance(error, NoFace):
+        return (
+            "**No face was found.** Try a photograph that shows a face from the front and large enough, or look again "
+            "with a lower threshold."
+        )
+    if isinstance(error, RequestError):
+        return f"**That did not work:** {error.message}"
+    if isinstance(error, OSError):
+        return "**That did not work:** the file could not be read. Upload it again."
+    if isinstance(error, Timeout):
+        return "**That took too long.** The service is busy; your photograph is fine. Try again in a moment."
+    return "**The service is busy or away.** Your photograph is fine; try again in a moment."
