@@ -31,7 +31,7 @@ from training.teacher_map import MAX_SCATTER_MM
 EYES = 65.0
 RENDERS_A_BATCH, PICTURES_A_BATCH = 16, 8
 MIRROR_DM = 0.03  # a teacher's point without a counterpart this near is left out of mirrored pictures
-HEAD_RATE = 1 / 8  # of the learning rate, for heads that read a whole map: sixteen times the inputs move together
+HEAD_RATE = 1 / 16  # of the learning rate, for heads that read a whole map: sixteen times the inputs move together
 HELD_OUT = 96  # real pictures that only monitor
 # What the shipped weights have seen; written into their metadata.
 SOURCES = (

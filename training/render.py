@@ -2,7 +2,7 @@
 
 For each picture the head model is fitted to the teacher's points; the picture becomes the head's texture by projection;
 identity and expression are perturbed, the head is turned, seen by a perspective camera, relit, and cut out the way the
-service cuts faces out (five points with noise). Every coefficient behind the pixels is known. About 40 a second a core.
+service cuts faces out (five points with noise). Every coefficient behind the pixels is known. 10 to 30 a second a core.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from tests.export.synthetic import face_model, turn
-from training.evaluate import nearest_on_surface, shape_error, similarity, summary
+from training.evaluate import named, nearest_on_surface, shape_error, similarity, summary
 
 MODEL = face_model()
 MEAN = MODEL.mean.astype(np.float64)
@@ -43,3 +43,9 @@ def test_a_dent_is_an_error_in_millimetres() -> None:
 def test_a_summary_of_nothing_says_so() -> None:
     assert summary("yaw 60-90", []).endswith("none")
     assert "median 10.00%" in summary("all", [0.05, 0.1, 0.3])
+
+
+def test_people_of_the_training_set_are_left_out_by_name() -> None:
+    files = np.array(["pd/one.jpg", "pd/two.jpg", "sfhq/one_2.jpg"])
+    assert named(files, ["two", "sfhq/"]).tolist() == [False, True, True]
+    assert not named(files, []).any()
