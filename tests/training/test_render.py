@@ -42,8 +42,8 @@ def inside(renderer: Renderer, crop: npt.NDArray[np.uint8], label: dict[str, npt
     """Share of the face model's vertices that fall on red, where the labels put them and 40 px to the right."""
     model = renderer.model
     shape = model.mean + np.tensordot(label["identity"], model.identity, 1)
-    shape = torch.from_numpy((shape + np.tensordot(label["expression"], model.expression, 1)).astype(np.float32))[None]
-    posed = shape @ rotation(torch.from_numpy(label["angle"])[None])
+    shape = shape + np.tensordot(label["expression"], model.expression, 1)
+    posed = torch.from_numpy(shape.astype(np.float32))[None] @ rotation(torch.from_numpy(label["angle"])[None])
     seen = seen_by_render_camera(posed, torch.from_numpy(label["camera"])[None])[0].numpy() + MARGIN
     red = crop[..., 0].astype(int) > crop[..., 2].astype(int)
     shares = []
