@@ -27,7 +27,7 @@ SOURCES := $(wildcard server export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve release top secrets shm image image-check validators demo test soak check format clean distclean lock FORCE
+.PHONY: help setup export serve release top secrets shm image image-check validators demo test soak check format clean distclean lock viewer wheel FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -104,6 +104,18 @@ validators: $(VALIDATORS) ## fetch what tests check Dockerfiles, compose and man
 $(VALIDATORS): deploy/validators.txt | $(INSTALLED)
 	@if $(PIP) install --require-hashes --only-binary :all: --no-deps --upgrade --target $(TOOLS)/validators -r $<; \
 	  then touch $@; else echo "the validators could not be fetched; their tests will skip"; fi
+
+# --- client --------------------------------------------------------------------------------------------------------
+# npm is only asked when the lock is newer than what is there.
+client/viewer/node_modules/.package-lock.json: client/viewer/package-lock.json
+	@npm ci --ignore-scripts --silent --prefix client/viewer
+viewer: client/viewer/node_modules/.package-lock.json ## client/viewer/dist/viewer.html: a GLB on a turntable, one file (needs node and npm)
+	@node client/viewer/build.mjs
+
+wheel: $(INSTALLED) ## client/dist/*.whl, which installs alone
+	@rm -rf client/build
+	@$(PIP) wheel --no-deps --no-build-isolation --no-index -w client/dist ./client
+	@ls client/dist/*.whl
 
 # --- quality -------------------------------------------------------------------------------------------------------
 test: $(EXPORTED) $(VALIDATORS) ## run the tests on a real server (ARGS="-k name")

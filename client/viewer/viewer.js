@@ -1,0 +1,157 @@
+// A GLB on a turntable. It comes by drop, by the file button, or by ?url=; ?turntable and ?wireframe switch those on.
+import {
+  Box3,
+  Color,
+  DirectionalLight,
+  HemisphereLight,
+  MeshStandardMaterial,
+  PerspectiveCamera,
+  Scene,
+  Vector3,
+  WebGLRenderer,
+} from "three";
+import { OrbitControls } from "three/addons/controls/OrbitControls.js";
+import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
+
+const part = (id) => document.getElementById(id);
+const asked = new URLSearchParams(location.search);
+const clay = new MeshStandardMaterial({ color: 0xcfc6bd, roughness: 0.75 });
+
+let renderer;
+try {
+  renderer = new WebGLRenderer({ canvas: part("view"), antialias: true, preserveDrawingBuffer: true });
+} catch {
+  tell("This browser shows no WebGL. Switch hardware acceleration on, or use another browser.");
+  throw new Error("no WebGL");
+}
+const scene = new Scene();
+const camera = new PerspectiveCamera(30, 1, 0.01, 100);
+const controls = new OrbitControls(camera, renderer.domElement);
+const lamp = new DirectionalLight(0xffffff, 1.6);
+let face = null;
+let number = 0; // of the newest file asked for: an older one that comes later is not shown
+
+scene.add(new HemisphereLight(0xffffff, 0xb8b8c0, 2.0), lamp, lamp.target);
+controls.enableDamping = true;
+controls.autoRotateSpeed = 3;
+
+function tell(words) {
+  part("error").textContent = words;
+  part("error").hidden = !words;
+}
+
+function paint() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  scene.background = new Color(dark ? 0x1c1d20 : 0xf4f4f6);
+}
+
+function shine() {
+  const angle = (part("light").valueAsNumber * Math.PI) / 180;
+  lamp.position.set(Math.sin(angle), 0.5, Math.cos(angle)).add(controls.target);
+  lamp.target.position.copy(controls.target);
+}
+
+function front() {
+  if (!face) return;
+  const box = new Box3().setFromObject(face);
+  const size = box.getSize(new Vector3());
+  box.getCenter(controls.target);
+  // Far enough for the longest side, also when it turns, in whichever direction the window is narrower.
+  const reach = Math.max(size.x, size.y, size.z) / 2 / Math.tan((camera.fov * Math.PI) / 360);
+  const distance = (1.25 * reach) / Math.min(1, camera.aspect);
+  camera.near = distance / 100;
+  camera.far = distance * 100;
+  camera.updateProjectionMatrix();
+  camera.position.copy(controls.target).add(new Vector3(0, 0, distance));
+  controls.update();
+  shine();
+}
+
+function dress() {
+  const bare = !part("texture").checked;
+  face?.traverse((node) => {
+    if (!node.isMesh) return;
+    node.userData.own ??= node.material;
+    node.material = bare ? clay : node.userData.own;
+    node.material.wireframe = part("wireframe").checked;
+  });
+}
+
+function discard(old) {
+  old.traverse((node) => {
+    if (!node.isMesh) return;
+    node.geometry.dispose();
+    node.userData.own?.map?.dispose();
+    node.userData.own?.dispose();
+  });
+}
+
+async function show(name, read) {
+  const mine = ++number;
+  try {
+    const gltf = await new GLTFLoader().parseAsync(await read(), "");
+    if (mine !== number) return;
+    if (face) {
+      scene.remove(face);
+      discard(face);
+    }
+    face = gltf.scene;
+    scene.add(face);
+    let triangles = 0;
+    face.traverse((node) => {
+      if (node.isMesh) triangles += (node.geometry.index ?? node.geometry.attributes.position).count / 3;
+    });
+    const size = new Box3().setFromObject(face).getSize(new Vector3()).multiplyScalar(1000);
+    const mm = [size.x, size.y, size.z].map((value) => value.toFixed(0)).join(" × ");
+    part("told").textContent = `${name}: ${triangles.toLocaleString("en")} triangles, ${mm} mm`;
+    part("hint").hidden = true;
+    tell("");
+    dress();
+    front();
+  } catch (error) {
+    if (mine === number) tell(`${name} cannot be shown: ${error.message || error}. A whole .glb file is needed.`);
+  }
+}
+
+const showFile = (file) => file && show(file.name, () => file.arrayBuffer());
+
+async function fetched(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`its server answered ${answer.status}`);
+  return answer.arrayBuffer();
+}
+
+part("file").addEventListener("change", (event) => showFile(event.target.files[0]));
+part("wireframe").addEventListener("change", dress);
+part("texture").addEventListener("change", dress);
+part("light").addEventListener("input", shine);
+part("front").addEventListener("click", front);
+part("turntable").addEventListener("change", (event) => (controls.autoRotate = event.target.checked));
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("over", kind === "dragover");
+    if (kind === "drop") showFile(event.dataTransfer.files[0]);
+  });
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+
+renderer.setAnimationLoop(() => {
+  const { clientWidth: width, clientHeight: height } = renderer.domElement;
+  const ratio = Math.min(devicePixelRatio, 2);
+  if (renderer.domElement.width !== Math.floor(width * ratio) || renderer.domElement.height !== Math.floor(height * ratio)) {
+    renderer.setPixelRatio(ratio);
+    renderer.setSize(width, height, false);
+    camera.aspect = width / height;
+    camera.updateProjectionMatrix();
+  }
+  controls.update();
+  renderer.render(scene, camera);
+});
+
+paint();
+for (const name of ["turntable", "wireframe"]) {
+  if (asked.has(name) && asked.get(name) !== "0") part(name).click();
+}
+const url = asked.get("url");
+if (url) show(url.split("/").pop(), () => fetched(url));
