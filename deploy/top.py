@@ -185,7 +185,7 @@ def drawn(board: Board, address: str) -> Group:
             Text(_number(row.failed), style="red" if row.failed > 0 else ""),
             *(_number(value, 0, 1000) for value in (row.mean, row.p50, row.p95, row.p99)),
             _number(row.batch),
-            # From 0.5 on the autoscaler adds replicas (deploy/kubernetes).
+            # From 0.5 on for five minutes there is an alert (deploy/monitoring/rules).
             Text(_number(row.queue_compute, 2), style="yellow" if (row.queue_compute or 0) > 0.5 else ""),
             str(row.pending),
             str(row.total),

@@ -242,7 +242,7 @@ def size_of(folder: Path) -> int:
 
 
 @contextmanager
-def running(built: Built, command: list[str], work: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running(built: Built, command: list[str], work: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A command in the image as its user, with a read-only root and an empty /tmp, as docker-compose.yml runs it."""
     top = work / "top-run"
     top.mkdir()
@@ -262,9 +262,6 @@ def running(built: Built, command: list[str], work: Path, **environment: str) ->
         process = subprocess.Popen(
             [*_CHROOT, f"--userspec={built.user}", str(root), "/usr/bin/env", "-C", built.folder, *command],
             env={**built.environment, "HOME": "/tmp", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
         )
         try:
             yield process

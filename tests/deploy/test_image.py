@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -83,8 +81,6 @@ def test_the_image_is_built_is_small_and_serves_without_root_on_a_read_only_disk
     names = {f"FACE3D_{kind}_PORT": str(port) for kind, port in PORTS.items()}
     entry = ["python3", "-m", "deploy.docker.entrypoint"]
     with running(built, entry, work, FACE3D_ADDRESS="127.0.0.1", **names) as process:
-        assert process.stdout is not None
-        threading.Thread(target=shutil.copyfileobj, args=(process.stdout, sys.stdout), daemon=True).start()
         deadline = time.monotonic() + 120
         while not healthy():
             assert process.poll() is None

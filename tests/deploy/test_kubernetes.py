@@ -220,8 +220,8 @@ def test_keda_scales_alone_and_by_a_query_that_can_be_answered() -> None:
     database.add({"__name__": "face3d:queue_compute:worst"}, 0, 0.7)
     assert list(database.query(trigger["metadata"]["query"], 0).values()) == [0.7]
     hpa = one("cpu", "HorizontalPodAutoscaler")["spec"]
-    assert float(trigger["metadata"]["threshold"]) == 0.5
-    assert hpa["metrics"][0]["external"]["target"]["value"] == "500m"
+    assert float(trigger["metadata"]["threshold"]) == 0.25
+    assert hpa["metrics"][0]["external"]["target"]["value"] == "250m"
     assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
 
 
