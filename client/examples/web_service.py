@@ -1,8 +1,8 @@
 """A web service in front of the server: POST a picture, get a GLB.
 
     pip install fastapi uvicorn
-    uvicorn web_service:app
-    curl --data-binary @portrait.jpg localhost:8000/face -o face.glb
+    uvicorn web_service:app --port 8080
+    curl --data-binary @portrait.jpg localhost:8080/face -o face.glb
 
 One client for the whole program: its one connection carries every request. FACE3D_URL names the server.
 """

@@ -25,9 +25,10 @@ __all__ = ["build_page", "launch_options"]
 
 _TITLE: Final = "Face3D: a photograph becomes a 3D face"
 _FORGET: Final = 3600  # seconds after which files and visits are forgotten
+_VISITS: Final = 300  # kept at the same time, a few megabytes each
 _SHOWN: Final = 1280
 # The 3D view tries WebGPU first, which fails noisily and slowly where a browser has it without a graphics card.
-_HEAD: Final = "<script>Object.defineProperty(navigator, 'gpu', { value: undefined });</script>"
+_HEAD: Final = "<script>delete Navigator.prototype.gpu;</script>"
 
 
 def launch_options() -> dict[str, Any]:
@@ -39,7 +40,7 @@ def launch_options() -> dict[str, Any]:
     theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return {
         "theme": theme, "head": _HEAD, "ssr_mode": False, "max_file_size": MAX_BYTES, "footer_links": [],
-        "show_error": True,
+        "show_error": True, "state_session_capacity": _VISITS,
     }  # fmt: skip
 
 
