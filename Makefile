@@ -27,7 +27,7 @@ SOURCES := $(wildcard server export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve release top secrets shm image image-check validators demo test soak check format clean distclean lock viewer wheel FORCE
+.PHONY: help setup export serve release top secrets shm image image-check simulate validators demo test soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -99,6 +99,9 @@ image: ## build the CPU image (needs a container engine)
 image-check: $(EXPORTED) ## build and start the CPU image without an engine (root, debootstrap)
 	@$(PY) -m pytest -m soak --timeout 3600 -s tests/deploy/test_image.py $(ARGS)
 
+simulate: $(INSTALLED) ## how the autoscaler holds latency from 10 to 10,000 requests a second (ARGS=--write)
+	@$(PY) -m deploy.simulate $(ARGS)
+
 validators: $(VALIDATORS) ## fetch what tests check Dockerfiles, compose and manifests with
 # Without the package index the tests that need it skip, saying so.
 $(VALIDATORS): deploy/validators.txt | $(INSTALLED)
@@ -117,6 +120,21 @@ wheel: $(INSTALLED) ## client/dist/*.whl, which installs alone
 	@$(PIP) wheel --no-deps --no-build-isolation --no-index -w client/dist ./client
 	@ls client/dist/*.whl
 
+# --- measurements (results in build/perf, each with the machine it was made on) ---------------------------------------
+compare: $(EXPORTED) ## this service beside PyTorch, FastAPI, LitServe and bare ONNX Runtime (ARGS=--quick; 12 min)
+	@$(PY) -m perf.compare $(ARGS)
+
+perf: $(EXPORTED) ## NVIDIA's perf_analyzer over every model, protocol and concurrency (ARGS="--models detect"; 10 min)
+	@$(PY) -m perf.analyzer $(ARGS)
+
+tune: $(EXPORTED) ## try instances, threads and delays on this machine; writes configs/tuned.pbtxt (4 min)
+	@$(PY) -m perf.tune $(ARGS)
+
+performance: $(EXPORTED) ## breakdown by stage, size and faces, five minutes of load; writes docs/performance.md (12 min)
+	@$(PY) -m perf.measure
+	@$(PY) -m perf.breakdown $(ARGS)
+	@$(PY) -m perf.report
+
 # --- quality -------------------------------------------------------------------------------------------------------
 test: $(EXPORTED) $(VALIDATORS) ## run the tests on a real server (ARGS="-k name")
 	@$(PY) -m pytest -m "not soak and not gpu" $(ARGS)
@@ -129,6 +147,9 @@ check: $(INSTALLED) ## ruff, ruff format, mypy --strict
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy $(SOURCES)
 	@set -e; for folder in $(VERSION_FOLDERS); do MYPYPATH=$$folder $(PY) -m mypy $$folder*.py; done
+
+audit: $(INSTALLED) ## known vulnerabilities of the packages (skips, saying so, where the data cannot be reached)
+	@$(PY) -m deploy.audit $(ARGS)
 
 format: $(INSTALLED) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
