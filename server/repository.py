@@ -50,10 +50,21 @@ class Model:
         """Names of the files that a version folder must hold."""
         if self.is_ensemble:
             return ()
+        if self.plan_files():
+            return _EXTRA_FILES.get(self.name, ())
         named = str(self.config.default_model_filename)
         default = _DEFAULT_FILES.get(self.config.backend) or _DEFAULT_FILES.get(self.config.platform)
         main = named or default
         return (*((main,) if main else ()), *_EXTRA_FILES.get(self.name, ()))
+
+    def plan_files(self) -> tuple[str, ...]:
+        """Names of plans, one a kind of GPU, of which a version folder must hold at least one.
+
+        Empty where the configuration names a default file: then that one is needed, whatever the GPU.
+        """
+        if self.config.default_model_filename:
+            return ()
+        return tuple(sorted(self.config.cc_model_filenames.values()))
 
     def warmup_files(self) -> set[str]:
         """Names of the samples that must lie in the model's ``warmup`` folder."""
@@ -123,6 +134,9 @@ def with_steps(models: dict[str, Model], names: Iterable[str]) -> dict[str, Mode
 def check_products(models: dict[str, Model]) -> None:
     """Refuse a repository whose highest versions lack a file, before Triton reports it in its own words.
 
+    Where a configuration names a plan for each kind of GPU (`cc_model_filenames`) one of them is enough: which GPU
+    there is, only the server finds out, and `python -m export.plans --check` holds its plan against it.
+
     Raises:
         ExportMissing: naming the first file that is missing.
     """
@@ -134,6 +148,13 @@ def check_products(models: dict[str, Model]) -> None:
         for path in (*needed, *(model.folder / "warmup" / name for name in sorted(model.warmup_files()))):
             if not path.exists():
                 raise ExportMissing(f"{_short(path)} is missing: run `make export`.")
+        plans = model.plan_files()
+        newest = model.folder / str(versions[-1])
+        if plans and not any((newest / name).exists() for name in plans):
+            raise ExportMissing(
+                f"{_short(newest)} has no plan for any GPU ({', '.join(plans)}): run `make plans` on the machine "
+                "that serves."
+            )
 
 
 def models_to_await(models: dict[str, Model]) -> tuple[str, ...]:

@@ -86,3 +86,17 @@ def test_misses_the_samples_that_a_warm_up_names(tmp_path: Path) -> None:
     arithmetic(tmp_path, config=f'model_warmup [ {{ name: "one" batch_size: 1 {sample} }} ]\n')
     with pytest.raises(ExportMissing, match=r"arithmetic/warmup/face is missing: run `make export`"):
         check_products(read_repository(tmp_path))
+
+
+def test_of_the_plans_for_each_kind_of_gpu_one_is_enough_and_none_is_too_few(tmp_path: Path) -> None:
+    folder = tmp_path / "regressor"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(
+        'name: "regressor"\nplatform: "tensorrt_plan"\n'
+        'cc_model_filenames [ { key: "8.9" value: "model.cc89.plan" }, { key: "9.0" value: "model.cc90.plan" } ]\n'
+    )
+    (folder / "1" / "model.plan").touch()
+    with pytest.raises(ExportMissing, match=r"no plan for any GPU .*model\.cc89\.plan.*run `make plans`"):
+        check_products(read_repository(tmp_path))
+    (folder / "1" / "model.cc90.plan").touch()
+    check_products(read_repository(tmp_path))
