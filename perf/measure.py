@@ -21,6 +21,8 @@ import requests
 from face3d_client import Face3DClient
 from PIL import Image
 
+from perf import store
+from perf.machine import resident_mb
 from server.demo import default_photo
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
@@ -49,27 +51,6 @@ def phone_photo(portrait: Path) -> bytes:
     out = io.BytesIO()
     canvas.rotate(90, expand=True).save(out, "JPEG", quality=90, exif=exif)
     return out.getvalue()
-
-
-def resident(pid: int) -> float:
-    """Resident memory in MB of a process and its children, shared pages counted once (PSS)."""
-    total = 0.0
-    family = {pid}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid:
-                family.add(int(entry.name))
-    for member in family:
-        try:
-            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-    return total
 
 
 def counters(metrics: str, name: str) -> dict[str, float]:
@@ -131,7 +112,8 @@ def main(arguments: argparse.Namespace) -> None:
             rows.append((f"{CLIENTS} clients: p99 / p50 of {arguments.requests} requests", f"{p99 / p50:.2f}"))
             batch = (after[0]["regressor"] - before[0]["regressor"]) / (after[1]["regressor"] - before[1]["regressor"])
             rows.append((f"{CLIENTS} clients: mean batch at the regressor", f"{batch:.1f}"))
-        rows.append(("memory of server and models after that", f"{resident(server.pid):.0f} MB"))
+        rows.append(("memory of server and models after that", f"{resident_mb(server.pid):.0f} MB"))
+    store.save("measure", rows=rows)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}\n")
     print("| measured by `python -m perf.measure` | |\n|---|---|")
     for what, value in rows:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 from face3d_client import Face3DClient
 from PIL import Image
 
+from perf.photos import grace_hopper
 from server.demo import default_photo
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
-
-
-def grace_hopper() -> Path:
-    """The public-domain portrait that comes with matplotlib."""
-    spec = importlib.util.find_spec("matplotlib")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
 
 
 def main(output: Path) -> None:

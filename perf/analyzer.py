@@ -1,0 +1,199 @@
+"""`python -m perf.analyzer` (`make perf`): NVIDIA's perf_analyzer over every model, protocol and concurrency.
+
+The binary comes out of the wheel tritonclient 2.51.0, checked by its hash (perf/perf_analyzer.txt). Inputs are what the
+pipeline hands from step to step for a real photograph. perf_analyzer asks for every output of a model: an ensemble's
+figures include the texture file and the preview, which the client leaves out unless asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perf import samples, store
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.repository import ROOT
+from server.runtime import find_runtime
+
+TOOL = ROOT / ".tools" / "perf_analyzer"
+PINNED = Path(__file__).with_name("perf_analyzer.txt")
+ENSEMBLES = ("face3d", "reconstruct", "detect")
+NETWORKS = ("detector", "regressor", "texture")
+LEAVES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
+CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+# Names under which the binary looks for libraries that the server's wheel carries under longer ones.
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+
+
+@dataclass(frozen=True)
+class Load:
+    """One series of measurements: a model over one protocol."""
+
+    model: str
+    protocol: str
+    shared_memory: bool = False
+
+    @property
+    def name(self) -> str:
+        """Short, for files and tables."""
+        return f"{self.model}-{'shm' if self.shared_memory else self.protocol}"
+
+
+def loads(models: Sequence[str]) -> list[Load]:
+    """GRPC and HTTP for all of them, shared memory for the networks."""
+    over_the_wire = [Load(model, protocol) for model in models for protocol in ("grpc", "http")]
+    return over_the_wire + [Load(model, "grpc", True) for model in models if model in NETWORKS]
+
+
+def install() -> Path:
+    """The binary, fetched when it is not there; pip refuses a wheel with another hash."""
+    binary = TOOL / "bin" / "perf_analyzer"
+    if not binary.is_file():
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq", "install"]
+        alone = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(TOOL), "-r", str(PINNED)]
+        subprocess.run([*pip, *alone], check=True)
+    binary.chmod(0o755)
+    return binary
+
+
+@contextmanager
+def environment() -> Iterator[dict[str, str]]:
+    """Variables under which the binary finds its libraries."""
+    runtime = find_runtime()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, pattern in _LIBRARIES.items():
+            found = [path for library in runtime.libraries for path in library.glob(pattern)]
+            if not found:
+                raise RuntimeError(f"{pattern} is not among the server's libraries: run `make setup`.")
+            (Path(folder) / name).symlink_to(found[0])
+        paths = os.pathsep.join([folder, *map(str, runtime.libraries)])
+        yield {**os.environ, "LD_LIBRARY_PATH": paths}
+
+
+class Analyzer:
+    """perf_analyzer against one server."""
+
+    def __init__(self, server: EmbeddedServer, binary: Path, variables: dict[str, str], window_ms: int) -> None:
+        self._server, self._binary, self._variables, self._window = server, binary, variables, window_ms
+        self.folder = store.FOLDER / "analyzer"
+
+    def run(self, load: Load, how: Sequence[str], name: str) -> list[dict[str, float]]:
+        """One call of the binary; its CSV stays in the folder. Returns its rows, latencies in milliseconds.
+
+        Raises:
+            RuntimeError: it failed, with its last words.
+        """
+        report = self.folder / f"{name}.csv"
+        inputs = samples.write(load.model, self.folder / "inputs")
+        address = self._server.grpc if load.protocol == "grpc" else self._server.http
+        command = [str(self._binary), "-m", load.model, "-u", address, "-i", load.protocol, "-f", str(report)]
+        command += ["--input-data", str(inputs), "-p", str(self._window), "-s", "999", "-r", "3", "-b", "1", *how]
+        if load.shared_memory:
+            command += ["--shared-memory", "system", "--output-shared-memory-size", str(4 << 20)]
+        done = subprocess.run(
+            command, env=self._variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        rows = read(report) if report.is_file() else []
+        if not rows:
+            raise RuntimeError(f"perf_analyzer failed for {load.name}: {' '.join(done.stdout.split()[-60:])}")
+        return rows
+
+    def sweep(self, load: Load, concurrencies: Sequence[int]) -> list[dict[str, float]]:
+        """Throughput and latency for each number of requests in flight."""
+        rows = []
+        for concurrency in concurrencies:
+            how = ["--concurrency-range", f"{concurrency}:{concurrency}"]
+            rows += self.run(load, [*how, "--max-threads", "32", "-a"], f"{load.name}-{concurrency}")
+        return rows
+
+    def highest_rate(self, load: Load, top: float, limit_ms: float, steps: int = 5) -> dict[str, float]:
+        """The highest Poisson rate (requests a second, up to ``top``) with a p99 below the limit, by bisection."""
+        low, high, best = 0.0, top, {"rate": 0.0, "p99": 0.0}
+        for _ in range(steps):
+            rate = (low + high) / 2
+            how = ["--request-rate-range", f"{rate:.2f}:{rate:.2f}:1", "--request-distribution", "poisson"]
+            try:
+                row = self.run(load, how, f"{load.name}-rate")[0]
+            except RuntimeError:  # nothing was answered in time to be measured
+                row = {"p99": float("inf"), "rate": 0.0}
+            # A server that falls behind shows as fewer answers than were asked for.
+            if row["p99"] <= limit_ms and row["rate"] >= 0.85 * rate:
+                low, best = rate, {"rate": rate, "p99": row["p99"]}
+            else:
+                high = rate
+        return best
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """Rows of a report: concurrency or asked rate, rate, and p50, p90, p99 and the server's parts in ms."""
+    rows = []
+    with path.open(newline="") as file:
+        for entry in csv.DictReader(file):
+            first = next(iter(entry.values()))
+            if not first or not first.replace(".", "").isdigit():
+                break  # tables of an ensemble's steps follow
+            row = {"load": float(first), "rate": float(entry["Inferences/Second"])}
+            for key, value in entry.items():
+                if key.endswith("latency"):
+                    row[key.split()[0]] = float(value) / 1000
+                elif key.startswith("Server"):
+                    row[key.removeprefix("Server ").lower().replace(" ", "_")] = float(value) / 1000
+            rows.append(row)
+    return rows
+
+
+def markdown(series: dict[str, list[dict[str, float]]]) -> str:
+    """A line for each series: rates over concurrency, and p50 and p99 of its ends."""
+    heads = [f"{row['load']:.0f}" for row in max(series.values(), key=len)]
+    flights = " | ".join(f"{head} in flight" for head in heads)
+    lines = [
+        f"| model and protocol | {flights} | p50 at {heads[0]} | p99 at {heads[-1]} |",
+        "|---" * (len(heads) + 3) + "|",
+    ]
+    for name, rows in series.items():
+        rates = " | ".join(f"{row['rate']:.1f}" for row in rows)
+        lines.append(f"| {name} | {rates} | {rows[0]['p50']:.1f} ms | {rows[-1]['p99']:.0f} ms |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Sweep, search, print, write `analyzer.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=[*ENSEMBLES, *LEAVES], choices=[*ENSEMBLES, *LEAVES])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCIES))
+    parser.add_argument("--window", type=int, default=1000, metavar="MS", help="of a measurement; three make a figure")
+    parser.add_argument("--p99", type=float, default=1000.0, metavar="MS", help="limit of the request-rate search")
+    options = parser.parse_args(arguments)
+    series: dict[str, list[dict[str, float]]] = {}
+    failed: dict[str, str] = {}
+    best: dict[str, Any] = {}
+    with environment() as variables, EmbeddedServer(on_free_ports(ServerOptions())) as server:
+        analyzer = Analyzer(server, install(), variables, options.window)
+        for load in loads(options.models):
+            try:
+                series[load.name] = analyzer.sweep(load, options.concurrency)
+                print(f"{load.name}: {[round(row['rate'], 1) for row in series[load.name]]} a second", flush=True)
+            except RuntimeError as error:
+                failed[load.name] = str(error)
+                print(error, file=sys.stderr, flush=True)
+        for model in (model for model in options.models if f"{model}-grpc" in series and model in ENSEMBLES):
+            top = 1.2 * max(row["rate"] for row in series[f"{model}-grpc"])
+            best[model] = {**analyzer.highest_rate(Load(model, "grpc"), top, options.p99), "limit": options.p99}
+            print(f"{model}: {best[model]['rate']:.1f} a second with a p99 below {options.p99:.0f} ms", flush=True)
+    path = store.save("analyzer", window_ms=options.window, series=series, highest=best, failed=failed)
+    print(f"\n{markdown(series)}\n\nwritten: {path}")
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

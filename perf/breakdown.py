@@ -1,0 +1,311 @@
+"""`python -m perf.breakdown`: where the time goes, what it grows with, and whether it stays the same.
+
+Parts (all without an argument): ``stages`` (Triton's statistics and its trace), ``sizes`` (0.3 to 24 megapixels),
+``faces`` (1 to 16 in a picture), ``batching`` (dynamic batching on against off), ``chained`` (the ensemble against six
+calls by the client), ``flat`` (16 clients for five minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from face3d_client import Face3DClient
+
+from perf import analyzer, machine, photos, plots, store
+from perf.calls import OUTPUTS, Calls, settled, together
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.repository import DEFAULT_REPOSITORY
+
+LEAVES = analyzer.LEAVES
+SIZES = (0.3, 1.0, 3.0, 6.0, 12.0, 24.0)
+FACES = (1, 2, 4, 8, 12, 16)
+# The chain of a client that calls the leaves itself: model -> what it asks for.
+CHAIN = {
+    "preprocess": ("picture", "canvas", "geometry"),
+    "detector": ("faces",),
+    "align": ("crop", "crop_hd", "context", "face", "camera", "warnings"),
+    "regressor": ("shapes", "fingerprint", "coefficients", "landmarks"),
+    "texture": ("texture",),
+    "postprocess": ("mesh",),
+}
+_INPUTS = {
+    "detector": ("canvas", "geometry"),
+    "align": ("picture", "geometry", "faces"),
+    "regressor": ("crop", "context"),
+    "texture": ("crop_hd", "shapes", "context"),
+    "postprocess": ("texture", "shapes", "fingerprint", "context", "crop_hd"),
+}
+
+
+def start(**changes: Any) -> EmbeddedServer:
+    """A server on free ports."""
+    return EmbeddedServer(on_free_ports(ServerOptions(**changes)))
+
+
+def asks(calls: Calls) -> Callable[[int], object]:
+    """Asks `face3d` for the mesh of one picture of the mix after the other."""
+    files = list(photos.mix().values())
+    return lambda number: calls.ask("face3d", {"image": files[number % len(files)]}, OUTPUTS)
+
+
+def stages(seconds: float) -> dict[str, Any]:
+    """Milliseconds a picture in each model, by Triton's statistics at 1, 4 and 16 clients, and by its trace at 1."""
+    columns: dict[str, dict[str, float]] = {}
+    batches: dict[str, dict[str, float]] = {}
+    with start() as server:
+        calls = Calls(server.grpc)
+        together(asks(calls), 4, min(seconds, 2))
+        for clients in (1, 4, 16):
+            before = settled(calls.statistics)
+            latencies, _ = together(asks(calls), clients, seconds)
+            after = settled(calls.statistics)
+            column, sizes = {}, {}
+            for model in LEAVES:
+                spent = {key: after[model][key] - before[model].get(key, 0.0) for key in after[model]}
+                column[model] = sum(value for key, value in spent.items() if key.startswith("compute")) / len(latencies)
+                sizes[model] = spent["count"] / max(1.0, spent["runs"])
+            queued = sum(after[model]["queue"] - before[model]["queue"] for model in LEAVES) / len(latencies)
+            column["waiting in queues"] = queued
+            rest = statistics.mean(latencies) * 1000 - sum(column.values())
+            column["between steps, network"] = max(0.0, rest)
+            columns[f"{clients} clients"], batches[f"{clients} clients"] = column, sizes
+    return {"statistics_ms": columns, "mean_batch": batches, "trace_ms": traced(seconds)}
+
+
+def traced(seconds: float) -> dict[str, float]:
+    """Median milliseconds of each step by `--trace-config`, and what of the ensemble's own span lies between them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        words = ("mode=triton", f"triton,file={file}", "level=TIMESTAMPS", "rate=1", "count=-1")
+        with start(extra=tuple(f"--trace-config={word}" for word in words)) as server:
+            together(asks(Calls(server.grpc)), 1, seconds)
+        return by_step(json.loads(file.read_text()))
+
+
+def by_step(events: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Triton's trace events -> model -> median milliseconds; ``between steps``: the ensemble's rest."""
+    traces: dict[int, dict[str, Any]] = {}
+    for event in events:
+        trace = traces.setdefault(event["id"], {"times": {}})
+        trace.update({key: event[key] for key in ("model_name", "parent_id") if key in event})
+        for stamp in event.get("timestamps", []):
+            trace["times"][stamp["name"]] = stamp["ns"]
+    spans: dict[str, list[float]] = {}
+    inside: dict[int, float] = {}
+    for trace in traces.values():
+        times = trace["times"]
+        if "REQUEST_START" in times and "REQUEST_END" in times and "model_name" in trace:
+            took = (times["REQUEST_END"] - times["REQUEST_START"]) / 1e6
+            spans.setdefault(trace["model_name"], []).append(took)
+            if "parent_id" in trace:
+                inside[trace["parent_id"]] = inside.get(trace["parent_id"], 0.0) + took
+    rest = [
+        (traces[parent]["times"]["REQUEST_END"] - traces[parent]["times"]["REQUEST_START"]) / 1e6 - steps
+        for parent, steps in inside.items()
+        if {"REQUEST_START", "REQUEST_END"} <= set(traces.get(parent, {}).get("times", {}))
+    ]
+    found = {model: statistics.median(values) for model, values in spans.items()}
+    return {**found, "between steps": statistics.median(rest)} if rest else found
+
+
+def median_ms(call: Callable[[], object], rounds: int) -> float:
+    """Of so many calls, after one that is not counted."""
+    call()
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took) * 1000
+
+
+def sizes(rounds: int, megapixels: Sequence[float] = SIZES) -> dict[str, Any]:
+    """One client; JPEGs of one portrait at many sizes."""
+    with start() as server:
+        calls = Calls(server.grpc)
+        points = []
+        for size in megapixels:
+            question = partial(calls.ask, "face3d", {"image": photos.of_size(size)}, OUTPUTS)
+            points.append((size, median_ms(question, rounds)))
+    by_size = dict(points)
+    result: dict[str, Any] = {"points": points, "slope_ms_per_megapixel": slope(points)}
+    if {1.0, 24.0} <= set(by_size):
+        result["ratio_24_to_1"] = by_size[24.0] / by_size[1.0]
+    return result
+
+
+def faces(rounds: int, counts: Sequence[int] = FACES) -> dict[str, Any]:
+    """One client that wants every face of a picture of 2.6 megapixels: `detect`, then a `reconstruct` a face."""
+    points = []
+    with start() as server, Face3DClient(server.grpc, timeout=120) as client:
+        for count in counts:
+            data = photos.group(count)
+            found = len(client.reconstruct_all(data))
+            if found != count:
+                raise RuntimeError(f"{found} faces were found in a picture of {count}")
+            points.append((float(count), median_ms(partial(client.reconstruct_all, data), rounds)))
+    return {"points": points, "slope_ms_per_face": slope(points)}
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Of the straight line with the smallest squared error."""
+    table = np.array(points)
+    return float(np.polyfit(table[:, 0], table[:, 1], 1)[0])
+
+
+def without_batching(repository: Path, folder: Path) -> Path:
+    """A copy of a repository whose models take one request at a time."""
+    shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("__pycache__", "configs"))
+    for config in folder.glob("*/config.pbtxt"):
+        text = config.read_text()
+        config.write_text(re.sub(r"^dynamic_batching \{.*?^\}\n", "", text, flags=re.DOTALL | re.MULTILINE))
+    return folder
+
+
+def batching(rounds: int, seconds: float) -> dict[str, Any]:
+    """Rates with and without dynamic batching at 16 clients, taking turns: the ensemble, and the smallest network."""
+    rates: dict[str, dict[str, list[float]]] = {"face3d": {"on": [], "off": []}, "regressor": {"on": [], "off": []}}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "repository"
+        servers = {
+            "on": stack.enter_context(start()),
+            "off": stack.enter_context(start(repository=without_batching(DEFAULT_REPOSITORY, folder))),
+        }
+        variables, binary = stack.enter_context(analyzer.environment()), analyzer.install()
+        calls = {name: Calls(server.grpc) for name, server in servers.items()}
+        tools = {
+            name: analyzer.Analyzer(server, binary, variables, max(300, int(seconds * 300)))
+            for name, server in servers.items()
+        }
+        for name in servers:
+            together(asks(calls[name]), 16, 1.0)
+        for number in range(rounds):
+            for name in sorted(servers, reverse=bool(number % 2)):
+                latencies, _ = together(asks(calls[name]), 16, seconds)
+                rates["face3d"][name].append(len(latencies) / seconds)
+                how = ["--concurrency-range", "16:16", "-a"]
+                row = tools[name].run(analyzer.Load("regressor", "grpc"), how, f"batching-{name}")[0]
+                rates["regressor"][name].append(row["rate"])
+    medians = {model: {name: statistics.median(v) for name, v in both.items()} for model, both in rates.items()}
+    return {"rates": medians, "on_over_off": {model: both["on"] / both["off"] for model, both in medians.items()}}
+
+
+def chained(rounds: int) -> dict[str, Any]:
+    """One picture through the ensemble, and through the leaves one call after the other, taking turns."""
+    data = photos.mix()["jpeg-0.31MP"]
+    with start() as server:
+        calls = Calls(server.grpc)
+
+        def by_hand() -> None:
+            known: dict[str, Any] = dict(calls.ask("preprocess", {"image": data}, CHAIN["preprocess"]))
+            for model, outputs in list(CHAIN.items())[1:]:
+                known |= calls.ask(model, {name: known[name] for name in _INPUTS[model]}, outputs)
+
+        took: dict[str, list[float]] = {"ensemble": [], "chained": []}
+        for number in range(rounds + 1):
+            for name, call in (
+                ("ensemble", lambda: calls.ask("face3d", {"image": data}, OUTPUTS)),
+                ("chained", by_hand),
+            ):
+                began = time.perf_counter()
+                call()
+                if number:
+                    took[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(values) * 1000 for name, values in took.items()}
+    return {"ms": medians, "ensemble_over_chained": medians["ensemble"] / medians["chained"]}
+
+
+def flat(seconds: float, clients: int = 16) -> dict[str, Any]:
+    """The same load for long: errors, p99 over p50, and memory over time (MB; the first fifth is warm-up)."""
+    began = time.monotonic()
+    with start() as server:
+        ready = time.monotonic() - began
+        calls = Calls(server.grpc)
+        latencies: list[float] = []
+        failed = 0
+        memory: list[tuple[float, float]] = [(0.0, machine.resident_mb(server.pid))]
+        steps = 20
+        for step in range(steps):
+            some, errors = together(asks(calls), clients, seconds / steps)
+            latencies += some
+            failed += errors
+            memory.append((seconds * (step + 1) / steps, machine.resident_mb(server.pid)))
+    p50, p99 = np.percentile(latencies, [50, 99])
+    warm = memory[1 + steps // 5][1]
+    return {
+        "seconds": seconds,
+        "ready_s": ready,
+        "requests": len(latencies),
+        "errors": failed,
+        "p50_ms": float(p50) * 1000,
+        "p99_ms": float(p99) * 1000,
+        "p99_over_p50": float(p99 / p50),
+        "memory_mb": memory,
+        "growth": memory[-1][1] / warm - 1,
+        "peak_mb": max(value for _, value in memory),
+    }
+
+
+def draw(name: str, values: dict[str, Any]) -> None:
+    """The plots of a part."""
+    folder = store.FOLDER
+    if name == "stages":
+        plots.stack(
+            folder / "stages.png",
+            {
+                **values["statistics_ms"],
+                "1 client, trace": {k: v for k, v in values["trace_ms"].items() if k != "face3d"},
+            },
+            "ms a picture",
+            "Where a picture's time goes",
+        )
+    elif name == "sizes":
+        title = f"Cost and size: {values['slope_ms_per_megapixel']:.1f} ms a megapixel"
+        plots.lines(folder / "sizes.png", {"face3d": values["points"]}, "megapixels", "ms", title)
+    elif name == "faces":
+        title = f"Cost and faces: {values['slope_ms_per_face']:.0f} ms a face"
+        plots.lines(folder / "faces.png", {"reconstruct_all": values["points"]}, "faces", "ms", title)
+    elif name == "flat":
+        plots.lines(folder / "memory.png", {"server and models": values["memory_mb"]}, "seconds", "MB", "16 clients")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the parts asked for; each goes to `NAME.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("stages", "sizes", "faces", "batching", "chained", "flat")
+    parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=", ".join(parts))
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a measurement (default 6)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--flat-seconds", type=float, default=300.0, help="of `flat` (default 300)")
+    options = parser.parse_args(arguments)
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "stages": lambda: stages(options.seconds),
+        "sizes": lambda: sizes(options.rounds),
+        "faces": lambda: faces(max(3, options.rounds // 2)),
+        "batching": lambda: batching(options.rounds, options.seconds / 2),
+        "chained": lambda: chained(options.rounds * 3),
+        "flat": lambda: flat(options.flat_seconds),
+    }
+    if unknown := set(options.parts) - set(measures):
+        parser.error(f"there is no part {sorted(unknown)}, only {', '.join(parts)}")
+    for name in options.parts or parts:
+        values = measures[name]()
+        store.save(name, **values)
+        draw(name, values)
+        print(name, json.dumps(values, default=float)[:2000], flush=True)
+
+
+if __name__ == "__main__":
+    main()

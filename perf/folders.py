@@ -1,0 +1,24 @@
+"""The modules of the repository's version folders, for measurements that do the same work without a server."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from server.repository import DEFAULT_REPOSITORY
+
+REPOSITORY = DEFAULT_REPOSITORY
+
+
+def newest(model: str) -> str:
+    """Path of the highest version folder of a model."""
+    versions = [entry for entry in (REPOSITORY / model).iterdir() if entry.name.isdigit()]
+    return str(max(versions, key=lambda entry: int(entry.name)))
+
+
+def load(model: str, module: str) -> Any:
+    """Import ``module`` of a model's highest version, the way the Python stub does: the folder is on the path."""
+    if (folder := newest(model)) not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(module)

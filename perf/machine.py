@@ -1,0 +1,78 @@
+"""What a measurement was made on, and what a family of processes costs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from server.repository import ROOT
+
+PACKAGES = ("nvidia-pytriton", "onnxruntime", "torch", "tritonclient", "fastapi", "litserve", "numpy")
+
+
+def facts() -> dict[str, Any]:
+    """Processor, cores, memory, versions, date and commit."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    versions = {}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": platform.release().split("-")[0],
+        "python": platform.python_version(),
+        "triton": "2.51.0",
+        "versions": versions,
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _commit() -> str:
+    with suppress(OSError):
+        done = subprocess.run(["git", "describe", "--always"], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+    return ""
+
+
+def family(pid: int) -> Iterator[psutil.Process]:
+    """A process and all that descend from it, as far as they live."""
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        yield parent
+        yield from parent.children(recursive=True)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a family so far; children that have ended are counted by their parent."""
+    total = 0.0
+    for process in family(pid):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def resident_mb(pid: int) -> float:
+    """Memory of a family in MB, pages that are shared between processes counted once (PSS)."""
+    total = 0
+    for process in family(pid):
+        with suppress(OSError):
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024

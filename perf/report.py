@@ -1,0 +1,253 @@
+"""`python -m perf.report`: docs/performance.md and the table of the README, from what the other commands measured.
+
+Nothing is measured here. A part that has not been measured is said to be missing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from perf import analyzer, store
+from perf.compare.__main__ import markdown
+from server.repository import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+PLOTS = ROOT / "docs" / "performance"
+STEPS = Path(__file__).with_name("steps.md")
+README = ROOT / "README.md"
+_TABLE = re.compile(r"\| measured by `python -m perf\.measure` \| \|\n.*?\n\n", re.DOTALL)
+
+Row = tuple[str, str, str, str]  # what, wanted, measured, command
+
+
+def _get(values: dict[str, Any] | None, *path: str) -> Any:
+    for key in path:
+        values = None if values is None else values.get(key)
+    return values
+
+
+def targets() -> list[Row]:
+    """What was to be shown on two cores, and what came."""
+    compare, flat = store.read("compare"), store.read("flat")
+    rows: list[Row] = []
+
+    def row(
+        what: str, wanted: str, value: Any, good: Callable[[float], bool], command: str, form: str = "{:.2f}"
+    ) -> None:
+        if value is None:
+            rows.append((what, wanted, "not measured", command))
+        else:
+            rows.append((what, wanted, f"{form.format(value)}, {'met' if good(value) else '**missed**'}", command))
+
+    by_16 = _get(compare, "ratios", "16")
+    make = "`make compare`"
+    row("E over A, throughput, 16 clients", ">= 7.5", _get(by_16, "E/A rate"), lambda v: v >= 7.5, make)
+    row("E over D, throughput, 16 clients", ">= 0.85", _get(by_16, "E/D rate"), lambda v: v >= 0.85, make)
+    row("E over B, throughput, 16 clients", ">= 6", _get(by_16, "E/B rate"), lambda v: v >= 6, make)
+    for name in ("C-onnx", "C-lanes"):
+        row(f"E over {name}, throughput", ">= 1.0", _get(by_16, f"E/{name} rate"), lambda v: v >= 1.0, make)
+        row(f"E over {name}, p99", "< 1", _get(by_16, f"E/{name} p99"), lambda v: v < 1, make)
+    batching = _get(store.read("batching"), "on_over_off")
+    part = "`python -m perf.breakdown {}`".format
+    row("batching on over off, ensemble", ">= 1", _get(batching, "face3d"), lambda v: v >= 1, part("batching"))
+    row("batching on over off, regressor", ">= 1.3", _get(batching, "regressor"), lambda v: v >= 1.3, part("batching"))
+    share = _get(store.read("chained"), "ensemble_over_chained")
+    row("ensemble over chained calls, latency", "<= 0.6", share, lambda v: v <= 0.6, part("chained"))
+    minutes = part("flat")
+    span = f"{flat['seconds']:.0f} s" if flat else "five minutes"
+    row(f"16 clients, {span}: errors", "0", _get(flat, "errors"), lambda v: v == 0, minutes, "{:.0f}")
+    row(f"16 clients, {span}: p99 over p50", "<= 3", _get(flat, "p99_over_p50"), lambda v: v <= 3, minutes)
+    growth = _get(flat, "growth")
+    row("memory's growth after warm-up", "<= 3 %", growth, lambda v: v <= 0.03, minutes, "{:.1%}")
+    row("ready after", "<= 8 s", _get(flat, "ready_s"), lambda v: v <= 8, minutes, "{:.1f} s")
+    row("memory at 16 clients", "< 1200 MB", _get(flat, "peak_mb"), lambda v: v < 1200, minutes, "{:.0f} MB")
+    ratio = _get(store.read("sizes"), "ratio_24_to_1")
+    row("24 MP over 1 MP, end to end", "<= 4", ratio, lambda v: v <= 4, part("sizes"))
+    return rows
+
+
+def _machine() -> str:
+    facts = next((v["machine"] for name in ("compare", "flat", "measure") if (v := store.read(name))), None)
+    if facts is None:
+        return "No measurement is there."
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']:g} GB, Linux {facts['kernel']}, Python "
+        f"{facts['python']}, Triton {facts['triton']}; {versions}. Measured on {facts['date']} at commit "
+        f"`{facts['commit']}`. A virtual machine: ratios within one run mean more than milliseconds."
+    )
+
+
+def _picture(name: str, text: str) -> str:
+    source = store.FOLDER / f"{name}.png"
+    if not source.is_file():
+        return ""
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, PLOTS / f"{name}.png")
+    return f"![{text}](performance/{name}.png)\n"
+
+
+def _compare() -> str:
+    values = store.read("compare")
+    if values is None:
+        return "Not measured: `make compare`.\n"
+    shares = [
+        f"| {what} | " + " | ".join(f"{by[what]:.2f}" for by in values["ratios"].values()) + " |"
+        for what in next(iter(values["ratios"].values()))
+    ]
+    clients = list(values["ratios"])
+    head = (
+        "| ratio | " + " | ".join(f"{count} clients" for count in clients) + " |\n" + "|---" * (len(clients) + 1) + "|"
+    )
+    sizes = []
+    for picture in values["pictures"]:
+        times = {name: _get(by, "1", "p50_ms_by_picture", picture) for name, by in values["table"].items()}
+        if times.get("A") and times.get("E"):
+            share = times["A"] / times["E"]
+            sizes.append(f"| {picture} | {times['A']:.0f} | {times['E']:.0f} | {share:.2f} |")
+    by_size = ""
+    if sizes:
+        by_size = "\nOne client, by picture (p50):\n\n| picture | A ms | E ms | A over E |\n|---|---|---|---|\n"
+        by_size += "\n".join(sizes) + "\n"
+    return (
+        f"{values['rounds']} rounds of {values['seconds']:g} s each, all variants taking turns; pictures: "
+        f"{', '.join(values['pictures'])}. Asked for: the mesh (GLB with its texture), coefficients, landmarks.\n\n"
+        f"{markdown(values['table'])}\n\n{head}\n" + "\n".join(shares) + f"\n{by_size}\n"
+        f"{_picture('compare-rate', 'throughput')}{_picture('compare-p99', 'p99')}"
+    )
+
+
+def _stages() -> str:
+    values = store.read("stages")
+    if values is None:
+        return "Not measured: `python -m perf.breakdown stages`.\n"
+    columns = {**values["statistics_ms"], "1 client, trace": values["trace_ms"]}
+    parts = list(dict.fromkeys(part for column in columns.values() for part in column))
+    lines = ["| ms a picture | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for part in parts:
+        cells = (f"{column[part]:.1f}" if part in column else "" for column in columns.values())
+        lines.append(f"| {part} | " + " | ".join(cells) + " |")
+    batches = values["mean_batch"].get("16 clients", {})
+    mean = ", ".join(f"{model} {size:.1f}" for model, size in batches.items())
+    return "\n".join(lines) + f"\n\nMean batch at 16 clients: {mean}.\n\n{_picture('stages', 'time by stage')}"
+
+
+def _points(name: str, x: str, slope: str, unit: str) -> str:
+    values = store.read(name)
+    if values is None:
+        return f"Not measured: `python -m perf.breakdown {name}`.\n"
+    cells = " | ".join(f"{point:g}" for point, _ in values["points"])
+    times = " | ".join(f"{ms:.0f}" for _, ms in values["points"])
+    table = f"| {x} | {cells} |\n{'|---' * (len(values['points']) + 1)}|\n| ms | {times} |\n"
+    return f"{table}\nSlope: {values[slope]:.1f} ms {unit}.\n\n{_picture(name, f'cost and {x}')}"
+
+
+def _plain(name: str, text: Callable[[dict[str, Any]], str]) -> str:
+    values = store.read(name)
+    return (
+        text(values) if values else f"Not measured: `python -m perf.{'breakdown ' if name != 'tune' else ''}{name}`.\n"
+    )
+
+
+def _batching(values: dict[str, Any]) -> str:
+    return "".join(
+        f"{model}, 16 clients: {both['on']:.1f} a second with dynamic batching, {both['off']:.1f} without.\n"
+        for model, both in values["rates"].items()
+    )
+
+
+def _chained(values: dict[str, Any]) -> str:
+    both = values["ms"]
+    return f"One picture, one client: ensemble {both['ensemble']:.0f} ms, six chained calls {both['chained']:.0f} ms.\n"
+
+
+def _flat(values: dict[str, Any]) -> str:
+    return (
+        f"{values['requests']} requests of 16 clients in {values['seconds']:.0f} s: {values['errors']} errors, p50 "
+        f"{values['p50_ms']:.0f} ms, p99 {values['p99_ms']:.0f} ms; memory from {values['memory_mb'][0][1]:.0f} to "
+        f"{values['memory_mb'][-1][1]:.0f} MB, {values['growth']:.1%} after the first fifth.\n\n"
+        f"{_picture('memory', 'memory over time')}"
+    )
+
+
+def _tune(values: dict[str, Any]) -> str:
+    lines = ["| change | rate | one client's wait | memory MB | |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {one['change']} | {one['gain']:.2f} | {one['wait']:.2f} | {one['challenger']['memory_mb']:.0f} "
+        f"| {'kept' if one['kept'] else ''} |"
+        for one in values["candidates"]
+    ]
+    kept = "; ".join(values["kept"]) or "nothing: the configurations as committed are the best that was tried"
+    return "\n".join(lines) + f"\n\nKept: {kept}.\n"
+
+
+def _analyzer(values: dict[str, Any]) -> str:
+    best = "; ".join(
+        f"{model} {one['rate']:.1f} a second (p99 {one['p99']:.0f} ms)" for model, one in values["highest"].items()
+    )
+    limit = next((one["limit"] for one in values["highest"].values()), 0)
+    rates = f"Highest Poisson rate with a p99 below {limit:.0f} ms: {best}.\n" if best else ""
+    failed = "".join(f"\nNot measured, {name}: {reason[-160:]}\n" for name, reason in values["failed"].items())
+    return f"{analyzer.markdown(values['series'])}\n\n{rates}{failed}"
+
+
+def page() -> str:
+    """The whole page."""
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in targets())
+    return f"""# Performance
+
+Written by `python -m perf.report` from what `make compare`, `make perf`, `make tune` and `python -m perf.breakdown`
+have measured.
+
+{_machine()}
+
+## What was to be shown
+
+| what | wanted | measured | command |
+|---|---|---|---|
+{rows}
+
+## Side by side
+
+{_compare()}
+## Where the time goes
+
+{_stages()}
+## What it grows with
+
+{_points("sizes", "megapixels", "slope_ms_per_megapixel", "a megapixel")}
+{_points("faces", "faces in the picture", "slope_ms_per_face", "a face")}
+## Batching, and the ensemble against chained calls
+
+{_plain("batching", _batching)}
+{_plain("chained", _chained)}
+## Five minutes
+
+{_plain("flat", _flat)}
+## perf_analyzer
+
+{_plain("analyzer", _analyzer) if store.read("analyzer") else "Not measured: `make perf`." + chr(10)}
+## Search on this machine
+
+{_plain("tune", _tune) if store.read("tune") else "Not measured: `make tune`." + chr(10)}
+{STEPS.read_text()}"""
+
+
+def readme() -> None:
+    """Put the last `perf.measure` into the README's table."""
+    values = store.read("measure")
+    if values is None:
+        return
+    rows = "".join(f"| {what} | {value} |\n" for what, value in values["rows"])
+    table = f"| measured by `python -m perf.measure` | |\n|---|---|\n{rows}\n"
+    README.write_text(_TABLE.sub(lambda _: table, README.read_text(), count=1))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    readme()
+    print(f"written: {PAGE.relative_to(ROOT)}, {README.relative_to(ROOT)}")

@@ -1,0 +1,27 @@
+"""Where measurements are kept: `build/perf/NAME.json`, each with the machine it was made on, and plots beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from perf import machine
+from server.repository import ROOT
+
+FOLDER = Path(os.environ.get("FACE3D_PERF", ROOT / "build" / "perf"))
+
+
+def save(name: str, **values: Any) -> Path:
+    """Write a measurement; returns its file."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine.facts(), **values}, indent=1) + "\n")
+    return path
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """A measurement that was written before, or None."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
