@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,39 @@ def test_the_wheel_works_where_the_repository_is_not(wheel: Path, tmp_path: Path
         [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout
     assert told.split() == [str(tmp_path / "face3d_client" / "__init__.py"), "False"]
+
+
+def test_the_wheel_installs_alone_into_a_clean_environment_and_is_typed_there(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "clean"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120)
+    python = environment / "bin" / "python"
+    # The versions of the lock, so that a release of somebody else's package does not decide this test.
+    pins = tmp_path / "constraints.txt"
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pins.write_text("\n".join(re.findall(r"^[a-zA-Z0-9_.-]+==[^ \\]+", lock, re.MULTILINE)))
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    done = subprocess.run(
+        [*command, "install", "-q", "--only-binary", ":all:", "-c", str(pins), str(wheel)],
+        capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    if done.returncode and ("connection" in done.stderr.lower() or "Max retries" in done.stderr):
+        pytest.skip("no package registry is reachable from here")
+    assert done.returncode == 0, done.stderr
+    program = (
+        "import face3d_client, sys; from face3d_client import AsyncFace3DClient, Face3DClient\n"
+        "clients = Face3DClient('localhost:1'), Face3DClient('http://localhost:1'), AsyncFace3DClient('localhost:1')\n"
+        "import face3d_client._formats, face3d_client._surface, face3d_client._studio, trimesh, rich\n"
+        "print(face3d_client.__file__)"
+    )
+    told = subprocess.run([python, "-I", "-c", program], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert Path(told.strip()).is_relative_to(environment)
+    script = environment / "bin" / "face3d"
+    version = subprocess.run([script, "--version"], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert version.strip() == f"face3d {face3d_client.__version__}"
+    without = subprocess.run(
+        [script, "ui", "--url", "127.0.0.1:9"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert without.returncode == 3  # the page's own packages are asked for only when a server is there
 
 
 def test_everything_imported_is_declared(wheel: Path) -> None:
