@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m server",
         description="Start a Triton server with this project's models and stay until SIGTERM or Ctrl-C.",
         epilog="Words after -- go to tritonserver as they are. Each option can also be set by the environment: "
-        "FACE3D_HTTP_PORT and so on; FACE3D_ADMIN_KEY closes the APIs that change the server.",
+        "FACE3D_HTTP_PORT and so on. The APIs that change the server want the key in FACE3D_ADMIN_KEY.",
     )
 
     def add(name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
@@ -109,7 +110,8 @@ def parse_options(arguments: Sequence[str]) -> tuple[ServerOptions, Supervision]
     options = ServerOptions(
         **values,
         load_models=tuple(loaded) if loaded else None,
-        admin_key=os.environ.get("FACE3D_ADMIN_KEY") or None,
+        # Closed by default: with a key that nobody knows where none was given.
+        admin_key=os.environ.get("FACE3D_ADMIN_KEY") or secrets.token_urlsafe(32),
         extra=tuple(extra),
     )
     return options, supervision

@@ -65,9 +65,10 @@ class Control:
             return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
             with error:
-                raise ControlError(
-                    error_message(error.read()) or f"the server answered {error.code} to {path}."
-                ) from None
+                reason = error_message(error.read()) or f"the server answered {error.code} to {path}."
+            if error.code == 403:
+                reason = f"{reason}: set FACE3D_ADMIN_KEY to the same key here and where the server is started."
+            raise ControlError(reason) from None
         except (OSError, HTTPException) as error:  # URLError, timeouts, resets, half an answer
             raise Unreachable(f"the server at {self.endpoint} cannot be reached ({cause(error)}).") from None
 

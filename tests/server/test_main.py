@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -208,8 +209,12 @@ def test_starts_a_supervised_server_again_that_ended_by_itself(tmp_path: Path, c
 
 
 class TestOptions:
-    def test_are_those_of_the_embedded_server(self) -> None:
-        assert parse_options([]) == (ServerOptions(), Supervision(None, 8003))
+    def test_are_those_of_the_embedded_server_closed_by_a_key(self) -> None:
+        options, supervision = parse_options([])
+        assert replace(options, admin_key=None) == ServerOptions()
+        assert supervision == Supervision(None, 8003)
+        assert options.admin_key
+        assert options.admin_key != parse_options([])[0].admin_key
 
     def test_supervision_needs_a_server_that_takes_loads(self) -> None:
         options, supervision = parse_options(["--supervise", "2.5", "--supervisor-port", "0"])
