@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -156,3 +157,11 @@ def judge(environment: Any, **_: Any) -> None:
         environment.process_exit_code = 1
     else:
         environment.process_exit_code = 0
+
+
+@events.quit.add_listener  # type: ignore[untyped-decorator]
+def leave(exit_code: int, **_: Any) -> None:
+    """End at once: gRPC's threads would keep the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

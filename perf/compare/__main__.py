@@ -4,7 +4,7 @@ A: PyTorch eager float32 in a loop. B: the same behind FastAPI. C: LitServe with
 files, each network run once for a batch; with these, a batch spread over the cores as E does it. D: the files bare in
 one process. E: this service, over HTTP like B and C. All are started, then take turns: in each round every variant is
 measured at every number of clients, so that what changes on the machine changes for all. Figures are medians over the
-rounds; latencies are pooled. Whoever is not measured has nothing to do.
+rounds; latencies are pooled. Whoever is not measured is stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -116,6 +118,24 @@ class Served:
         return done
 
 
+def _signal(name: str, pid: int, number: signal.Signals) -> None:
+    if name == "E":
+        return  # idle, Triton does nothing; and its processes do not like to be stopped
+    for process in machine.family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+@contextlib.contextmanager
+def awake(name: str, pid: int) -> Iterator[None]:
+    """Let a variant run, and stop it afterwards: some poll while they have nothing to do."""
+    _signal(name, pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        _signal(name, pid, signal.SIGSTOP)
+
+
 @contextlib.contextmanager
 def running(name: str) -> Iterator[Variant]:
     """Start a variant, and end it."""
@@ -138,6 +158,7 @@ def running(name: str) -> Iterator[Variant]:
             yield Served(process.pid, f"http://127.0.0.1:{port}/predict", kind)
     finally:
         members = list(machine.family(process.pid))
+        _signal(name, process.pid, signal.SIGCONT)
         for member in members:
             with contextlib.suppress(Exception):
                 member.terminate()
@@ -146,6 +167,7 @@ def running(name: str) -> Iterator[Variant]:
         for member in members:
             with contextlib.suppress(Exception):
                 member.kill()
+        process.communicate()  # closes the pipes
 
 
 def _free_port() -> int:
@@ -186,14 +208,16 @@ def compare(
             print(f"starting {name}: {NAMES[name]}", flush=True)
             variants[name] = stack.enter_context(running(name))
             variants[name].measure(max(clients), min(seconds, 2.0))  # warm, not counted
+            _signal(name, variants[name].pid, signal.SIGSTOP)
         for number in range(rounds):
             for count in clients:
                 # Another order each round: nobody is always measured after the same neighbour.
                 for name in (*names[number % len(names) :], *names[: number % len(names)]):
-                    before = machine.cpu_seconds(variants[name].pid)
-                    done = variants[name].measure(count, seconds)
-                    cpu = machine.cpu_seconds(variants[name].pid) - before
-                    one = Round.of(done, seconds, cpu, machine.resident_mb(variants[name].pid))
+                    with awake(name, variants[name].pid):
+                        before = machine.cpu_seconds(variants[name].pid)
+                        done = variants[name].measure(count, seconds)
+                        cpu = machine.cpu_seconds(variants[name].pid) - before
+                        one = Round.of(done, seconds, cpu, machine.resident_mb(variants[name].pid))
                     found[name][count].append(one)
                     print(f"round {number + 1}, {count:2} clients, {name:8} {one.rate:6.2f} a second", flush=True)
     return found

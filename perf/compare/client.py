@@ -50,6 +50,12 @@ def drive(url: str, kind: str, clients: int, seconds: float) -> list[tuple[float
     start = time.perf_counter()
 
     def work() -> None:
+        try:
+            send()
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"{address}: {error}")
+
+    def send() -> None:
         connection = http.client.HTTPConnection(address, timeout=120)
         while time.perf_counter() - start < seconds and not failures:
             index = next(number) % len(requests)
