@@ -1,0 +1,190 @@
+"""One client over several servers: each call goes to the one with the least to do, and to another if that fails.
+
+::
+
+    with BalancedFace3DClient(["node1:8001", "node2:8001"]) as client:
+        client.reconstruct("portrait.jpg").save("face.glb")
+
+A gRPC connection stays with one server, so something has to choose: a proxy that understands HTTP/2, or the client. A
+server that refused (its queue is full) or is gone is left alone for a while, longer each time it happens again; the
+call goes on to the next one within the same attempt. Every call may be sent twice without harm: none changes a server.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from ._client import Face3DClient
+from ._codec import Call, Reply
+from ._endpoint import TLS, Endpoint, Protocol
+from ._errors import Face3DError
+from ._retry import Deadline, Retry
+from ._shared import Region
+from ._transport import ModelStatus, ServerInfo, Transport, open_transport
+
+__all__ = ["BalancedFace3DClient", "BalancedTransport"]
+
+T = TypeVar("T")
+
+# A server that failed is left alone for so many seconds: the first bound, doubled each time, and the last.
+_FIRST_REST, _LONGEST_REST = 0.2, 10.0
+
+
+class _Server:
+    """One transport with what is known of it; the counts belong to `BalancedTransport`'s lock."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.in_flight = 0
+        self.failures = 0  # in a row
+        self.rests_until = 0.0
+
+
+class BalancedTransport:
+    """A `Transport` over several; see the module.
+
+    Args:
+        transports: one a server, at least one.
+        clock: seconds of a clock that only runs forward.
+    """
+
+    def __init__(self, transports: Sequence[Transport], clock: Callable[[], float] = time.monotonic) -> None:
+        if not transports:
+            raise ValueError("at least one server is needed")
+        self._servers = [_Server(transport) for transport in transports]
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def infer(self, call: Call, timeout: float) -> Reply:
+        """See `Transport`."""
+        return self._on_any(lambda transport, left: transport.infer(call, left), timeout)
+
+    def model_ready(self, model: str, timeout: float) -> bool:
+        """Whether this model answers on one of the servers."""
+        deadline = Deadline(timeout)
+        last: Face3DError | None = None
+        for server in self._servers:
+            try:
+                if server.transport.model_ready(model, deadline.left()):
+                    return True
+                last = None
+            except Face3DError as error:
+                last = error
+        if last is not None:
+            raise last
+        return False
+
+    def models(self, timeout: float) -> list[ModelStatus]:
+        """The models of one of the servers."""
+        return self._on_any(lambda transport, left: transport.models(left), timeout)
+
+    def info(self, timeout: float) -> ServerInfo:
+        """Which server one of them is."""
+        return self._on_any(lambda transport, left: transport.info(left), timeout)
+
+    def register(self, region: Region, timeout: float) -> None:
+        """Not possible: memory is shared with one machine."""
+        raise NotImplementedError
+
+    def unregister(self, name: str, timeout: float) -> None:
+        """Not possible either."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See `Transport`."""
+        for server in self._servers:
+            server.transport.close()
+
+    def _on_any(self, send: Callable[[Transport, float], T], timeout: float) -> T:
+        """Send to one server after the other, each once, until one answers or the error is the request's own."""
+        deadline = Deadline(timeout)
+        tried: set[int] = set()
+        while True:
+            index = self._take(tried)
+            server = self._servers[index]
+            try:
+                answer = send(server.transport, deadline.left())
+            except Face3DError as error:
+                self._give_back(server, failed=error.retryable)
+                tried.add(index)
+                if not error.retryable or len(tried) == len(self._servers) or deadline.over():
+                    raise
+            except BaseException:
+                self._give_back(server, failed=False)
+                raise
+            else:
+                self._give_back(server, failed=False, answered=True)
+                return answer
+
+    def _take(self, tried: set[int]) -> int:
+        """The server with the fewest calls in flight among those that do not rest; among equals, any."""
+        with self._lock:
+            now = self._clock()
+            rest = [index for index in range(len(self._servers)) if index not in tried]
+            awake = [index for index in rest if self._servers[index].rests_until <= now]
+            # All of them rest: the one that has rested longest is asked all the same.
+            chosen = min(
+                awake or rest,
+                key=lambda index: (
+                    0.0 if awake else self._servers[index].rests_until,
+                    self._servers[index].in_flight,
+                    random.random(),
+                ),
+            )
+            self._servers[chosen].in_flight += 1
+            return chosen
+
+    def _give_back(self, server: _Server, failed: bool, answered: bool = False) -> None:
+        with self._lock:
+            server.in_flight -= 1
+            if failed:
+                # Jitter, so that clients that lost a server together do not come back to it together.
+                bound = min(_LONGEST_REST, _FIRST_REST * 2**server.failures)
+                server.failures += 1
+                server.rests_until = self._clock() + bound * random.uniform(0.5, 1.0)
+            elif answered:
+                server.failures, server.rests_until = 0, 0.0
+
+
+class BalancedFace3DClient(Face3DClient):
+    """A `Face3DClient` over several servers with the same models.
+
+    Everything else is as there, retries included: an attempt has failed when no server has answered it.
+
+    Args:
+        urls: an address for each server, as `Face3DClient` takes them; the protocols may differ.
+        protocol, timeout, retry, tls, token, headers: as for `Face3DClient`, for all servers.
+
+    Raises:
+        ValueError: no address, or arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        protocol: Protocol | None = None,
+        timeout: float = 60.0,
+        retry: Retry | None = None,
+        tls: TLS | bool | None = None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if isinstance(urls, str):
+            raise ValueError(f"urls is a list of addresses, not one: [{urls!r}]")
+        endpoints = [Endpoint.parse(url, protocol, tls, token, headers) for url in urls]
+        if not endpoints:
+            raise ValueError("at least one address is needed")
+        super().__init__(
+            urls[0], protocol=protocol, timeout=timeout, retry=retry, tls=tls, token=token, headers=headers
+        )
+        self._transport.close()
+        self._transport = BalancedTransport([open_transport(endpoint) for endpoint in endpoints])
+        self._endpoints = endpoints
+
+    def __repr__(self) -> str:
+        return f"BalancedFace3DClient({[str(endpoint) for endpoint in self._endpoints]!r})"
