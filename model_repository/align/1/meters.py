@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable
+from typing import TypeVar
 
 import triton_python_backend_utils as pb_utils
 
@@ -13,40 +15,61 @@ _PIXELS = [32, 64, 100, 150, 224, 350, 512, 800, 1200, 2000]
 _DEGREES = [5, 10, 15, 20, 30, 45, 60, 90]
 
 
+T = TypeVar("T")
+
+
 class Meters:
     """Counters and histograms of this process. A call costs a message to the server, some 50 microseconds."""
 
     def __init__(self) -> None:
         # Not at the top of the file: the stub fills its module only after the model's modules were imported.
         counter, histogram = pb_utils.MetricFamily.COUNTER, pb_utils.MetricFamily.HISTOGRAM
-        self._refused = pb_utils.MetricFamily(
-            "face3d_refused_total", "Requests refused, by the step and the name of the client's exception", counter
+        self._refused = _for_good(
+            pb_utils.MetricFamily(
+                "face3d_refused_total", "Requests refused, by the step and the name of the client's exception", counter
+            )
         )
-        self._warned = pb_utils.MetricFamily(
-            "face3d_warnings_total", "Faces that were used although something was doubtful, by what it was", counter
+        self._warned = _for_good(
+            pb_utils.MetricFamily(
+                "face3d_warnings_total", "Faces that were used although something was doubtful, by what it was", counter
+            )
         )
         self._counters: dict[str, pb_utils.Metric] = {}
-        # Families are kept: a metric dies with its family.
-        self._families = (
+        cancelled = _for_good(
+            pb_utils.MetricFamily(
+                "face3d_cancelled_total", "Requests left undone because their client had gone, by the step", counter
+            )
+        )
+        found = _for_good(
             pb_utils.MetricFamily(
                 "face3d_faces_per_picture", "Faces found in a picture with a score from the threshold on", histogram
-            ),
+            )
+        )
+        pixels = _for_good(
             pb_utils.MetricFamily(
                 "face3d_face_pixels", "Shorter side of the box of the face that was used, in source pixels", histogram
-            ),
+            )
+        )
+        yaw = _for_good(
             pb_utils.MetricFamily(
                 "face3d_face_yaw_degrees", "Turn to the side of the face that was used, either way", histogram
-            ),
+            )
         )
-        self._found = self._families[0].Metric(labels={}, buckets=_FACES)
-        self._pixels = self._families[1].Metric(labels={}, buckets=_PIXELS)
-        self._yaw = self._families[2].Metric(labels={}, buckets=_DEGREES)
+        self._cancelled = _for_good(cancelled.Metric(labels={"step": "align"}))
+        self._found = _for_good(found.Metric(labels={}, buckets=_FACES))
+        self._pixels = _for_good(pixels.Metric(labels={}, buckets=_PIXELS))
+        self._yaw = _for_good(yaw.Metric(labels={}, buckets=_DEGREES))
 
     def refused(self, reason: str) -> None:
         """Count a request that was answered with an error."""
         if reason not in self._counters:
-            self._counters[reason] = self._refused.Metric(labels={"step": "align", "reason": reason})
+            labels = {"step": "align", "reason": reason}
+            self._counters[reason] = _for_good(self._refused.Metric(labels=labels))
         self._counters[reason].increment(1)
+
+    def cancelled(self) -> None:
+        """Count a request whose client did not wait for it."""
+        self._cancelled.increment(1)
 
     def found(self, faces: int) -> None:
         """Note how many faces a picture has."""
@@ -58,11 +81,17 @@ class Meters:
         self._yaw.observe(abs(yaw))
         for kind in kinds:
             if kind not in self._counters:
-                self._counters[kind] = self._warned.Metric(labels={"kind": kind})
+                self._counters[kind] = _for_good(self._warned.Metric(labels={"kind": kind}))
             self._counters[kind].increment(1)
 
-    def close(self) -> None:
-        """Let go of the metrics, then of their families, while the stub lives: at its exit they would crash it."""
-        self._counters.clear()
-        del self._found, self._pixels, self._yaw
-        del self._refused, self._warned, self._families
+
+def _for_good(thing: T) -> T:
+    """Keep a family or metric past the end of this process: its destructor never runs.
+
+    Triton 2.51 counts the users of a series by family object, not by name. When one process deletes its metric, the
+    series is freed under all others that have it, those of the next version and of other instances among them, and
+    their next call ends the server (SIGSEGV, or an abort in pthread_mutex_lock). So nothing is deleted, and a series
+    goes on where it stood when a model is loaded again.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing

@@ -33,10 +33,6 @@ class TritonPythonModel:
         """Answer each request by itself: a picture without a face is an error for its own request only."""
         return [self._answer(request) for request in requests]
 
-    def finalize(self) -> None:
-        """End the metrics."""
-        self._meters.close()
-
     def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:

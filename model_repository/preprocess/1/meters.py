@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import TypeVar
+
 import triton_python_backend_utils as pb_utils
 
 # Around the 5 ms of a portrait, the 40 of a telephone's picture, and what a hostile PNG of 65 megapixels takes.
 _SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 _MEGAPIXELS = [0.1, 0.3, 1, 2, 4, 8, 12, 24, 48, 65]
+
+T = TypeVar("T")
 
 
 class Meters:
@@ -15,31 +20,49 @@ class Meters:
     def __init__(self) -> None:
         # Not at the top of the file: the stub fills its module only after the model's modules were imported.
         counter, histogram = pb_utils.MetricFamily.COUNTER, pb_utils.MetricFamily.HISTOGRAM
-        self._refused = pb_utils.MetricFamily(
-            "face3d_refused_total", "Requests refused, by the step and the name of the client's exception", counter
+        self._refused = _for_good(
+            pb_utils.MetricFamily(
+                "face3d_refused_total", "Requests refused, by the step and the name of the client's exception", counter
+            )
         )
         self._reasons: dict[str, pb_utils.Metric] = {}
-        # Families are kept: a metric dies with its family.
-        self._families = (
-            pb_utils.MetricFamily("face3d_decode_seconds", "Time to decode one picture", histogram),
-            pb_utils.MetricFamily("face3d_picture_megapixels", "Pictures that came in, at full size", histogram),
+        cancelled = _for_good(
+            pb_utils.MetricFamily(
+                "face3d_cancelled_total", "Requests left undone because their client had gone, by the step", counter
+            )
         )
-        self._seconds = self._families[0].Metric(labels={}, buckets=_SECONDS)
-        self._megapixels = self._families[1].Metric(labels={}, buckets=_MEGAPIXELS)
+        seconds = _for_good(pb_utils.MetricFamily("face3d_decode_seconds", "Time to decode one picture", histogram))
+        megapixels = _for_good(
+            pb_utils.MetricFamily("face3d_picture_megapixels", "Pictures that came in, at full size", histogram)
+        )
+        self._cancelled = _for_good(cancelled.Metric(labels={"step": "preprocess"}))
+        self._seconds = _for_good(seconds.Metric(labels={}, buckets=_SECONDS))
+        self._megapixels = _for_good(megapixels.Metric(labels={}, buckets=_MEGAPIXELS))
 
     def refused(self, reason: str) -> None:
         """Count a request that was answered with an error."""
         if reason not in self._reasons:
-            self._reasons[reason] = self._refused.Metric(labels={"step": "preprocess", "reason": reason})
+            labels = {"step": "preprocess", "reason": reason}
+            self._reasons[reason] = _for_good(self._refused.Metric(labels=labels))
         self._reasons[reason].increment(1)
+
+    def cancelled(self) -> None:
+        """Count a request whose client did not wait for it."""
+        self._cancelled.increment(1)
 
     def decoded(self, seconds: float, pixels: int) -> None:
         """Note a picture that was decoded."""
         self._seconds.observe(seconds)
         self._megapixels.observe(pixels / 1e6)
 
-    def close(self) -> None:
-        """Let go of the metrics, then of their families, while the stub lives: at its exit they would crash it."""
-        self._reasons.clear()
-        del self._seconds, self._megapixels
-        del self._refused, self._families
+
+def _for_good(thing: T) -> T:
+    """Keep a family or metric past the end of this process: its destructor never runs.
+
+    Triton 2.51 counts the users of a series by family object, not by name. When one process deletes its metric, the
+    series is freed under all others that have it, those of the next version and of other instances among them, and
+    their next call ends the server (SIGSEGV, or an abort in pthread_mutex_lock). So nothing is deleted, and a series
+    goes on where it stood when a model is loaded again.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing

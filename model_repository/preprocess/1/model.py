@@ -55,9 +55,8 @@ class TritonPythonModel:
         return [_response(result) for result in results]
 
     def finalize(self) -> None:
-        """End the decoding threads and the metrics."""
+        """End the decoding threads."""
         self._pool.shutdown()
-        self._meters.close()
 
     def _outputs(self, work: tuple[list[bytes], set[str]]) -> Outputs | BadPicture:
         files, wanted = work
