@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -11,9 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import trimesh
 from face3d_client import Reconstruction
+from face3d_client._formats import _UNITS
 
 from server.embedded import EmbeddedServer
 from tests.client import synthetic
@@ -31,27 +35,39 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def test_the_five_lines_of_the_readme_make_a_glb(
-    stand_in_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "portrait.jpg").write_bytes(b"NUMBER 1")
-    monkeypatch.chdir(tmp_path)
+def is_a_face(path: Path) -> None:
+    mesh: Any = trimesh.load(path, force="mesh", process=False)
+    assert 0.1 < mesh.extents[0] < 0.25  # metres
+    assert mesh.visual.material.baseColorTexture.size == (512, 512)
+
+
+def test_the_five_lines_of_the_readme_make_a_glb(server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path) -> None:
+    (tmp_path / "portrait.jpg").write_bytes(portrait_jpeg)
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert block is not None
-    program = block[1].replace("localhost:8001", stand_in_server.grpc)
-    assert len([line for line in program.splitlines() if line]) <= 5
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-    assert (tmp_path / "face.glb").read_bytes() == synthetic.glb()
+    assert len([line for line in block[1].splitlines() if line]) <= 5
+    for address in (server.grpc, f"http://{server.http}"):
+        program = block[1].replace("localhost:8001", address)
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+        is_a_face(tmp_path / "face.glb")
+        (tmp_path / "face.glb").unlink()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
-def test_the_curl_call_of_the_readme_writes_a_glb(stand_in_server: EmbeddedServer, tmp_path: Path) -> None:
-    (tmp_path / "portrait.jpg").write_bytes(b"SLEEP 0.01 " + bytes(range(256)) * 300)
+def test_the_curl_call_of_the_readme_writes_a_glb(server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path) -> None:
+    (tmp_path / "portrait.jpg").write_bytes(portrait_jpeg)
     block = re.search(r"```sh\n(photo=.*?)```", README, re.DOTALL)
     assert block is not None
-    script = block[1].replace("localhost:8000", stand_in_server.http)
+    script = block[1].replace("localhost:8000", server.http)
     subprocess.run(["bash", "-eu", "-c", script], cwd=tmp_path, check=True, timeout=60)
-    assert (tmp_path / "face.glb").read_bytes() == synthetic.glb()
+    is_a_face(tmp_path / "face.glb")
+    (tmp_path / "face.glb").unlink()
+    (tmp_path / "portrait.jpg").write_bytes(b"this is no picture")
+    told = subprocess.run(
+        ["bash", "-eu", "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert "[BadImage]" in told.stdout
+    assert not (tmp_path / "face.glb").exists()
 
 
 def test_a_folder_in_a_batch(
@@ -95,6 +111,19 @@ def _blender() -> list[str] | None:
             [named] if "python" in Path(named).name else [named, "--background", "--python-exit-code", "1", "--python"]
         )
     return [sys.executable] if importlib.util.find_spec("bpy") else None
+
+
+def test_the_blender_script_compiles_and_knows_every_format_of_the_client() -> None:
+    """All that can be said of it without Blender; the next test runs it where there is one."""
+    tree = ast.parse((CLIENT / "examples" / "blender_import.py").read_text(encoding="utf-8"))
+    compile(tree, "blender_import.py", "exec")
+    (scale,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SCALE"
+    )
+    # Blender's unit is the metre.
+    assert scale == {suffix: {"m": 1.0, "mm": 0.001}[unit] for suffix, unit in _UNITS.items() if suffix != ".npz"}
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,10 +26,13 @@ from face3d_client import (
     Output,
     Reconstruction,
 )
+from face3d_client._expressions import Expressions
+from face3d_client._studio import Studio
 from PIL import Image
 
 from server.embedded import EmbeddedServer
 
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 COMMAND = [sys.executable, "-m", "face3d_client"]
 
 
@@ -115,6 +116,38 @@ def test_every_format_opens_with_the_same_triangles(portrait: Reconstruction, tm
     assert mesh.extents * scale == pytest.approx(portrait.mesh.extents, rel=1e-3)
     if suffix in (".glb", ".obj"):
         assert mesh.visual.uv.shape == (len(mesh.vertices), 2)
+
+
+def test_an_obj_shows_the_photograph_where_it_was_taken_from(
+    service: Face3DClient, portrait_jpeg: bytes, tmp_path: Path
+) -> None:
+    result = service.reconstruct(portrait_jpeg, sharpen=0.0)
+    mesh: Any = trimesh.load(result.save(tmp_path / "face.obj", pose="camera")[-1], process=False, force="mesh")
+    front = mesh.vertex_normals[:, 2] > 0.7  # +z is toward the camera, metres are metres, or this hits nothing
+    places = np.rint(result.camera.project(mesh.vertices[front] * 1000)).astype(int)
+    photograph = np.asarray(Image.open(io.BytesIO(portrait_jpeg)).convert("RGB"), float)
+    texture = np.asarray(mesh.visual.material.image.convert("RGB"), float)
+    u, v = mesh.visual.uv[front].T * 0.999
+
+    def difference(rows: Any) -> float:
+        """Mean distance of the colours on the mesh from those of the photograph, 0..255."""
+        seen = texture[(rows * len(texture)).astype(int), (u * texture.shape[1]).astype(int)]
+        return float(np.abs(seen - photograph[places[:, 1], places[:, 0]]).mean())
+
+    assert difference(1 - v - 1e-6) < 30
+    assert difference(1 - v - 1e-6) < 0.5 * difference(v)
+
+
+def test_the_sliders_start_where_the_photograph_left_the_face(portrait: Reconstruction, service: Face3DClient) -> None:
+    studio = Studio(service, Expressions.load(WEIGHTS / "face_model.npz"))
+    as_photographed = studio.moved(portrait, 1.0, {})
+    apart = np.abs(as_photographed.vertices - portrait.mesh.vertices)
+    assert apart.mean() < 0.1  # mm; the server's sums are rounded otherwise
+    assert apart.max() < 1
+    assert studio.moved(portrait, 0.0, {}).vertices == pytest.approx(portrait.vertices_neutral, abs=1e-3)
+    opened = studio.moved(portrait, 1.0, {"Open mouth": 1.0}).vertices - as_photographed.vertices
+    assert opened[:, 1].min() < -5  # mm: the chin goes down
+    studio.close()
 
 
 @pytest.mark.parametrize("output", get_args(Output))
@@ -236,34 +269,3 @@ def test_a_picture_without_a_face_has_status_2_and_one_sentence(server: Embedded
         assert done.returncode == 2
         assert done.stderr.startswith("face3d: NoFace: ")
         assert done.stderr.count("\n") == 1
-
-
-def test_a_mixed_folder_is_finished(
-    server: EmbeddedServer, tmp_path: Path, portrait_bytes: bytes, portrait_jpeg: bytes, pair: bytes
-) -> None:
-    folder, out = tmp_path / "photos", tmp_path / "out"
-    contents = {
-        "astronaut.png": portrait_bytes,
-        "deep/grace \u00e9\u4e09.jpg": portrait_jpeg,
-        "deep/pair.png": pair,
-        "cut.png": portrait_bytes[:20000],
-        "landscape.png": grey(640, 200),
-        "empty.jpg": b"",
-        "letter.txt": b"Dear Sir or Madam, this is no picture.",
-    }
-    for name, content in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    done = subprocess.run(
-        [*COMMAND, "reconstruct", folder, "-o", out, "--all-faces"],
-        env=os.environ | {"FACE3D_URL": server.grpc}, capture_output=True, text=True, check=False, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    assert {str(path.relative_to(out)) for path in out.rglob("*.glb")} == {
-        "astronaut-0.glb", "deep/grace \u00e9\u4e09-0.glb", "deep/pair-0.glb", "deep/pair-1.glb",
-    }  # fmt: skip
-    with (out / "failures.csv").open(encoding="utf-8-sig", newline="") as file:
-        reasons = {Path(row["file"]).name: row["reason"] for row in csv.DictReader(file)}
-    assert reasons == {
-        "cut.png": "BadImage", "landscape.png": "NoFace", "empty.jpg": "BadImage", "letter.txt": "BadImage",
-    }  # fmt: skip

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
+import socket
+import subprocess
+import sys
 import time
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,3 +192,28 @@ def test_many_visitors_at_once_are_all_served(address: str, photograph: str) -> 
     with ThreadPoolExecutor(10) as pool:  # more than the page works on at the same time
         told = list(pool.map(lambda _: ask(visitor(address), photograph)[0], range(10)))
     assert all(words.startswith("3 faces") for words in told)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_opens_the_page_and_leaves_nothing(
+    stand_in_server: EmbeddedServer, tmp_path: Path, kind: signal.Signals
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "face3d_client", "ui", "--no-browser", "--port", str(port)]
+    environment = os.environ | {"FACE3D_URL": stand_in_server.grpc, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+                assert page.status == 200
+                break
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            time.sleep(0.1)
+        process.send_signal(kind)
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode in (0, 130), told
+    assert "Traceback" not in told
+    assert not list(tmp_path.glob("face3d-ui-*"))
