@@ -19,7 +19,7 @@ from io import BytesIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 U8 = NDArray[np.uint8]
 
@@ -35,6 +35,9 @@ SMALLEST_SCALED_SIDE = 1600
 LARGE_PICTURE = 16_000_000
 # What a viewer shows behind a transparent picture.
 PAPER = (255, 255, 255)
+
+# Profiles of printers have 0.5 to 2 MiB; those of cameras and screens a few hundred bytes.
+LARGEST_PROFILE = 4 << 20
 
 _SEND = "send a JPEG, PNG, WebP, BMP or TIFF file"
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
@@ -100,7 +103,8 @@ class Picture:
 def decode(data: bytes, limits: Limits) -> Picture:
     """Decode the bytes of a picture file.
 
-    The first frame of an animation counts. 16-bit samples are scaled to 8, transparency is laid on white paper.
+    The first frame of an animation counts. 16-bit samples are scaled to 8, transparency is laid on white paper. Colours
+    are converted to sRGB where the file has a profile that says otherwise.
 
     Raises:
         BadPicture: nothing, not a picture, an unsupported format, damaged or truncated (``BadImage``); beyond the
@@ -202,12 +206,51 @@ def _rgb(image: Image.Image, size: tuple[int, int]) -> U8:
     mode = image.mode
     if mode.startswith("I") or mode == "F":
         return np.repeat(_scaled(_eight_bits(np.asarray(image)), size)[:, :, None], 3, axis=2)
+    profile = _profile(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.size != size:  # scaled by Pillow, which weighs colours by their opacity
             image = image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
         image = Image.alpha_composite(Image.new("RGBA", size, (*PAPER, 255)), image)
-    return _scaled(np.asarray(image.convert("RGB")), size)
+    space = "" if profile is None else profile.profile.xcolor_space
+    # Inks have four channels and are converted as they are; everything else after it was made small.
+    if profile is not None and (space, mode) == ("CMYK", "CMYK"):
+        image, profile = _in_srgb(image, profile), None
+    pixels = _scaled(np.asarray(image.convert("RGB")), size)
+    if profile is not None and space == "RGB ":
+        pixels = np.asarray(_in_srgb(Image.fromarray(pixels), profile))
+    elif profile is not None and (space, mode) == ("GRAY", "L"):
+        pixels = np.asarray(_in_srgb(Image.fromarray(pixels[..., 0]), profile))
+    return pixels
+
+
+def _profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """The profile of a picture whose colours are not sRGB; None for one that is, or that cannot be read."""
+    data = image.info.get("icc_profile")
+    if not isinstance(data, bytes) or not 128 < len(data) <= LARGEST_PROFILE:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
+    except Exception:
+        return None  # a profile that cannot be read is no reason to refuse a picture that can
+
+
+def _in_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    """The colours of a picture (RGB, L or CMYK) as sRGB; as they are if the profile is of no use."""
+    try:
+        transform = ImageCms.buildTransform(
+            profile,
+            ImageCms.createProfile("sRGB"),
+            image.mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        converted = ImageCms.applyTransform(image, transform)
+    except Exception:
+        converted = None
+    return (image if converted is None else converted).convert("RGB")
 
 
 def _scaled(pixels: U8, size: tuple[int, int]) -> U8:
