@@ -1,7 +1,7 @@
 """`python -m perf.breakdown`: where the time goes, what it grows with, and whether it stays the same.
 
-Parts (all without an argument): ``stages`` (Triton's statistics and its trace), ``sizes`` (0.3 to 24 megapixels),
-``faces`` (1 to 16 in a picture), ``batching`` (dynamic batching on against off), ``chained`` (the ensemble against six
+Parts (all without an argument): ``stages`` (Triton's statistics and its trace), ``concurrency`` (1 to 32 clients),
+``sizes`` (0.3 to 24 megapixels), ``faces`` (1 to 16 in a picture), ``batching`` (dynamic batching on against off), ``chained`` (the ensemble against six
 calls by the client), ``flat`` (16 clients for five minutes).
 """
 
@@ -31,6 +31,7 @@ from server.repository import DEFAULT_REPOSITORY
 LEAVES = analyzer.LEAVES
 SIZES = (0.3, 1.0, 3.0, 6.0, 12.0, 24.0)
 FACES = (1, 2, 4, 8, 12, 16)
+CLIENTS = (1, 2, 4, 8, 16, 32)
 # The chain of a client that calls the leaves itself: model -> what it asks for.
 CHAIN = {
     "preprocess": ("picture", "canvas", "geometry"),
@@ -129,6 +130,20 @@ def median_ms(call: Callable[[], object], rounds: int) -> float:
         call()
         took.append(time.perf_counter() - began)
     return statistics.median(took) * 1000
+
+
+def concurrency(seconds: float, counts: Sequence[int] = CLIENTS) -> dict[str, Any]:
+    """Median latency and rate of `face3d` for so many clients at once."""
+    points, rates = [], []
+    with start() as server:
+        calls = Calls(server.grpc)
+        together(asks(calls), 8, min(seconds, 2))
+        for count in counts:
+            began = time.perf_counter()
+            latencies, _ = together(asks(calls), count, seconds)
+            rates.append((float(count), len(latencies) / (time.perf_counter() - began)))
+            points.append((float(count), statistics.median(latencies) * 1000))
+    return {"points": points, "rates": rates, "slope_ms_per_client": slope(points)}
 
 
 def sizes(rounds: int, megapixels: Sequence[float] = SIZES) -> dict[str, Any]:
@@ -271,6 +286,9 @@ def draw(name: str, values: dict[str, Any]) -> None:
             "ms a picture",
             "Where a picture's time goes",
         )
+    elif name == "concurrency":
+        title = f"Latency and clients: {values['slope_ms_per_client']:.0f} ms a client"
+        plots.lines(folder / "concurrency.png", {"median": values["points"]}, "clients at once", "ms", title)
     elif name == "sizes":
         title = f"Cost and size: {values['slope_ms_per_megapixel']:.1f} ms a megapixel"
         plots.lines(folder / "sizes.png", {"face3d": values["points"]}, "megapixels", "ms", title)
@@ -284,7 +302,7 @@ def draw(name: str, values: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts asked for; each goes to `NAME.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("stages", "sizes", "faces", "batching", "chained", "flat")
+    parts = ("stages", "concurrency", "sizes", "faces", "batching", "chained", "flat")
     parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=", ".join(parts))
     parser.add_argument("--seconds", type=float, default=6.0, help="of a measurement (default 6)")
     parser.add_argument("--rounds", type=int, default=7)
@@ -292,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "stages": lambda: stages(options.seconds),
+        "concurrency": lambda: concurrency(options.seconds / 2),
         "sizes": lambda: sizes(options.rounds),
         "faces": lambda: faces(max(3, options.rounds // 2)),
         "batching": lambda: batching(options.rounds, options.seconds / 2),

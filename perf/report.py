@@ -219,6 +219,7 @@ have measured.
 {_stages()}
 ## What it grows with
 
+{_points("concurrency", "clients at once", "slope_ms_per_client", "a client")}
 {_points("sizes", "megapixels", "slope_ms_per_megapixel", "a megapixel")}
 {_points("faces", "faces in the picture", "slope_ms_per_face", "a face")}
 ## Batching, and the ensemble against chained calls
