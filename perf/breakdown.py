@@ -1,8 +1,8 @@
 """`python -m perf.breakdown`: where the time goes, what it grows with, and whether it stays the same.
 
 Parts (all without an argument): ``stages`` (Triton's statistics and its trace), ``concurrency`` (1 to 32 clients),
-``sizes`` (0.3 to 24 megapixels), ``faces`` (1 to 16 in a picture), ``batching`` (dynamic batching on against off), ``chained`` (the ensemble against six
-calls by the client), ``flat`` (16 clients for five minutes).
+``sizes`` (0.3 to 24 megapixels), ``faces`` (1 to 16 in a picture), ``batching`` (dynamic batching on against off),
+``chained`` (the ensemble against six calls by the client), ``flat`` (16 clients for five minutes).
 """
 
 from __future__ import annotations
