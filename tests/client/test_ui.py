@@ -24,7 +24,7 @@ from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded, R
 from face3d_client._expressions import Expressions
 from face3d_client._look import Light
 from face3d_client._studio import MOODS, Studio, in_plain_words
-from face3d_client._ui import build_page, launch_options
+from face3d_client._ui import _Handlers, build_page, launch_options
 from PIL import Image
 
 from server.embedded import EmbeddedServer
@@ -140,6 +140,19 @@ def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> Non
     visit, words = studio.open(str(broken), 0.7)  # the stand-in finds faces in anything
     assert visit.annotated() is None
     assert words.startswith("3 faces")
+
+
+def test_every_way_through_the_page_fills_all_of_it(studio: Studio, photograph: str) -> None:
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
+    handlers = _Handlers(gradio, studio, [])
+    values = (*OPTIONS, *MOVES)
+    made = handlers.open(photograph, 0.7, *values)
+    visit = made[0]
+    hit, miss = (handlers.choose(place, visit, *values) for place in ((120, 130), (800, 800)))
+    assert [ways[1] for ways in (hit, miss)] == ["Face 2 of 3.", "Click inside one of the boxes."]
+    nothing = handlers.look_again(None, 0.7, *values)
+    again = handlers.make_again(visit, *values)
+    assert {len(ways) for ways in (made, hit, miss, nothing, again, handlers.clear())} == {len(made)}
 
 
 @pytest.fixture(scope="module")

@@ -181,7 +181,7 @@ class _Handlers:
             return self._nothing("Drop a photograph first.", None)
         number = visit.face_at(*place)
         if number is None:
-            return [visit, "Click inside one of the boxes.", *[self._update()] * (9 + len(DOWNLOADS))]
+            return [visit, "Click inside one of the boxes.", *[self._update()] * (len(self._nothing("", None)) - 2)]
         return self._made(visit, number, f"Face {number + 1} of {len(visit.faces)}.", values)
 
     def make_again(self, visit: Visit | None, *values: Any) -> list[Any]:
