@@ -27,7 +27,7 @@ SOURCES := $(wildcard server export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export serve release top secrets shm image image-check simulate validators demo test soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
+.PHONY: help setup export calibrate report plans serve release top secrets shm image image-check simulate validators demo test soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -73,6 +73,17 @@ $(EXPORTED): $(INSTALLED) $(shell find export weights -type f \( -name '*.py' -o
 	@$(PY) -m export all --target cpu
 	@mkdir -p $(@D) && touch $@
 FORCE:
+
+calibrate: $(INSTALLED) ## ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/ranges
+	@test -n "$(PICTURES)" || { echo "name a folder of at least 320 photographs of faces: make calibrate PICTURES=..." >&2; exit 2; }
+	@$(PY) -m export.calibrate all --pictures "$(PICTURES)" $(ARGS)
+	@$(PY) -m export.sensitivity all
+
+report: $(INSTALLED) ## measure every precision, write docs/export-report.md (PICTURES="folders that did not calibrate")
+	@$(PY) -m export.report $(if $(PICTURES),--pictures $(PICTURES)) $(ARGS)
+
+plans: ## build the TensorRT plans that are missing, in the serving image on this machine's GPU (needs docker)
+	docker compose --env-file deploy/serving.env --profile gpu run --rm --build plans $(ARGS)
 
 serve: $(EXPORTED) ## start the server on 127.0.0.1:8000 (ARGS="--http-port 9000" for other options)
 	@$(PY) -m server $(ARGS)

@@ -23,6 +23,9 @@ BINS = 2048
 METHODS = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99
 """Part of the values, in percent, that the percentile rule keeps inside the range."""
+STRANGE = 0.02
+"""Part of the samples whose extremes are left out at either end: one crop that is no face can drive an activation to
+ten times what any face does, and all faces would pay for it with their resolution."""
 FOLDER = Path(__file__).parent / "ranges"
 
 
@@ -35,11 +38,14 @@ class Ranges:
     source: str
     bounds: dict[str, dict[str, Range]] = field(default_factory=dict)
     """method -> tensor -> (smallest, largest)."""
-    chosen: str = "percentile"
+    chosen: str = "minmax"
+    """Until pictures have compared them: clipping helps the faces that calibrated and hurts strangers' more."""
     comparison: dict[str, dict[str, float]] = field(default_factory=dict)
-    """method -> criterion -> value, on the gate's samples: why `chosen` was chosen."""
+    """method -> criterion -> value, on pictures that did not calibrate: why `chosen` was chosen."""
     keep_float: list[str] = field(default_factory=list)
     """Nodes left in float32, by the sensitivity report."""
+    judged: str = ""
+    """Which pictures the methods were compared on."""
 
     def save(self, path: Path) -> None:
         """Write JSON with five significant digits: more than 8 bits can use."""
@@ -84,6 +90,8 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
 def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Feed]) -> dict[str, dict[str, Range]]:
     """Run all feeds twice, for the extremes and for the histograms, and derive ranges by each rule of `METHODS`.
 
+    The extremes are those of all samples but the strangest (`STRANGE`); with less than 50 samples none is left out.
+
     Args:
         model: float32, after surgery.
         tensors: names of float activations.
@@ -93,12 +101,15 @@ def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Fe
     feeds = list(feeds)
     if not feeds:
         raise ExportError("There is not one sample to calibrate with.")
-    low, high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
-    for feed in feeds:
+    extremes = np.empty((len(feeds), len(tensors), 2))
+    for row, feed in zip(extremes, feeds, strict=True):
         results = session(feed)
-        for name in tensors:
-            low[name] = min(low[name], float(results[name].min()))
-            high[name] = max(high[name], float(results[name].max()))
+        row[:] = [(results[name].min(), results[name].max()) for name in tensors]
+    strange = int(len(feeds) * STRANGE)
+    lows = np.sort(extremes[..., 0], axis=0)[strange]
+    highs = np.sort(extremes[..., 1], axis=0)[len(feeds) - 1 - strange]
+    low = {name: min(0.0, float(value)) for name, value in zip(tensors, lows, strict=True)}
+    high = {name: max(0.0, float(value)) for name, value in zip(tensors, highs, strict=True)}
     counts = {name: np.zeros(BINS, np.int64) for name in tensors}
     for feed in feeds:
         results = session(feed)

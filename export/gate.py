@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -122,7 +122,7 @@ def compare_texture(wanted: Feed, given: Feed, _feed: Feed) -> list[Criterion]:
     """Structural similarity and mean squared error (0..1) of the textures; visibility must hardly change."""
     similarities, errors = [], []
     for a, b in zip(wanted["texture"], given["texture"], strict=True):
-        similarities.append(_similarity(a, b))
+        similarities.append(similarity(a, b))
         errors.append(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
     moved = np.abs(wanted["visibility"].astype(np.int16) - given["visibility"]) > 8
     return [
@@ -133,7 +133,7 @@ def compare_texture(wanted: Feed, given: Feed, _feed: Feed) -> list[Criterion]:
     ]
 
 
-def _similarity(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+def similarity(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Structural similarity of two uint8 pictures [3,h,w]."""
     structural_similarity: Callable[..., Any] = skimage.metrics.structural_similarity
     return float(structural_similarity(a, b, channel_axis=0, data_range=255))
@@ -173,10 +173,21 @@ def judge(
     criteria = COMPARE[network](stack(runs["plain"]), stack(runs["variant"]), stack(batches))
     criteria.append(Criterion("values that are not finite", float(_not_finite(runs["variant"])), 0))
     if timed:
-        seconds = median_seconds(sessions, feeds[0], rounds)
-        criteria.append(Criterion("time against fp32", seconds["variant"] / seconds["plain"], MOST_TIME))
-        criteria.append(Criterion("fp32 ms", seconds["plain"] * 1000))
+        criteria += _speed(sessions, feeds[0], rounds)
     return Verdict(tuple(criteria))
+
+
+def speed(plain: onnx.ModelProto, variant: onnx.ModelProto, feed: Feed, rounds: int = 7) -> Verdict:
+    """Only how fast a variant is, in turns with float32: what is too slow need not be judged further."""
+    return Verdict(tuple(_speed({"plain": Session(plain), "variant": Session(variant)}, feed, rounds)))
+
+
+def _speed(sessions: Mapping[str, Session], feed: Feed, rounds: int) -> list[Criterion]:
+    seconds = median_seconds(sessions, feed, rounds)
+    return [
+        Criterion("time against fp32", seconds["variant"] / seconds["plain"], MOST_TIME),
+        Criterion("fp32 ms", seconds["plain"] * 1000),
+    ]
 
 
 def judge_itself(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Verdict:

@@ -25,6 +25,8 @@ Range = tuple[float, float]
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 PASSING = {"MaxPool", "Resize", "Flatten", "Reshape", "Transpose", "Concat"}
 """Operators that only move or choose values: their result takes part in INT8 when their argument does."""
+LARGE_HEAD = 1 << 21
+"""Numbers in the matrix of a head from which on it is quantised; a head that reads an average has half a million."""
 
 
 class Scheme(Enum):
@@ -35,24 +37,58 @@ class Scheme(Enum):
 
 
 def quantised_nodes(graph: gs.Graph, keep_float: Collection[str] = ()) -> list[gs.Node]:
-    """Nodes that run in INT8: the network proper without its heads, less those named."""
-    return [
-        node
-        for node in network_nodes(graph, keep_last=True)
-        if node.op in WEIGHTED | PASSING | {"Add"} and node.name not in keep_float
-    ]
+    """Nodes that run in INT8: the network proper without its heads, less those named.
+
+    A head that is a large matrix is among them: reading it in float32 would take longer than everything it says.
+    """
+    body = network_nodes(graph, keep_last=True)
+    heads = [node for node in network_nodes(graph) if node.op == "Gemm" and node.inputs[1].values.size >= LARGE_HEAD]
+    inside = {id(node) for node in (*body, *heads)}
+    wanted = WEIGHTED | PASSING | {"Add"}
+    chosen: list[gs.Node] = []
+    kept: set[int] = set()
+    for node in reversed(graph.nodes):
+        if id(node) not in inside or node.op not in wanted or node.name in keep_float:
+            continue
+        # What only hands values on to float nodes stays float as well: its argument keeps its precision.
+        if node.op in PASSING and not any(id(user) in kept for tensor in node.outputs for user in tensor.outputs):
+            continue
+        kept.add(id(node))
+        chosen.append(node)
+    return chosen[::-1]
 
 
 def quantised_tensors(graph: gs.Graph, keep_float: Collection[str] = ()) -> list[str]:
-    """Names of the activations that are quantised: what goes into a node of `quantised_nodes`, and what an addition
-    or a convolution among them gives where another of them reads it.
+    """Names of the activations that are quantised: what goes into a node of `quantised_nodes`, and what comes out.
+
+    A result that only float nodes read (the heads, the mean before them) is quantised as well: a kernel runs in
+    integers only if its result is one.
     """
+    nodes = quantised_nodes(graph, keep_float)
     names: dict[str, None] = {}
-    for node in quantised_nodes(graph, keep_float):
-        for tensor in node.inputs[: 1 if node.op in WEIGHTED else None]:
-            if is_variable(tensor):
-                names.setdefault(tensor.name)
+    for node in nodes:
+        for tensor in _activations(node):
+            names.setdefault(tensor.name)
+    for node in nodes:
+        result = _result(node)
+        if result is not None and not any(result is output for output in graph.outputs):
+            names.setdefault(result.name)
     return list(names)
+
+
+def _activations(node: gs.Node) -> list[gs.Variable]:
+    """The computed inputs of a node, without weights and bias."""
+    return [tensor for tensor in node.inputs[: 1 if node.op in WEIGHTED else None] if is_variable(tensor)]
+
+
+def _result(node: gs.Node) -> gs.Variable | None:
+    """What a convolution or an addition gives, after the ReLU that is fused into it; None for other nodes."""
+    if node.op not in WEIGHTED | {"Add"}:
+        return None
+    tensor = node.outputs[0]
+    if len(tensor.outputs) == 1 and tensor.outputs[0].op == "Relu":
+        return tensor.outputs[0].outputs[0]
+    return tensor
 
 
 def to_int8(
@@ -73,18 +109,19 @@ def to_int8(
     nodes = quantised_nodes(graph, keep_float)
     if not nodes:
         raise ExportError("The graph has no convolutions: there is nothing to quantise.")
-    pairs: dict[str, _Pair] = {}
+    chosen = set(quantised_tensors(graph, keep_float))
+    missing = sorted(chosen - set(ranges))
+    if missing:
+        raise ExportError(f"There is no calibrated range for '{missing[0]}': calibrate the network anew.")
+    tensors = {t.name: t for t in graph.tensors().values() if t.name in chosen}
+    pairs = {name: _Pair(graph, tensors[name], ranges[name], scheme) for name in sorted(chosen)}
     for node in nodes:
-        for index, tensor in enumerate(node.inputs[: 1 if node.op in WEIGHTED else None]):
-            if not is_variable(tensor):
-                continue
-            if tensor.name not in pairs:
-                if tensor.name not in ranges:
-                    raise ExportError(f"There is no calibrated range for '{tensor.name}': calibrate the network anew.")
-                pairs[tensor.name] = _Pair(graph, tensor, ranges[tensor.name], scheme)
-            node.inputs[index] = pairs[tensor.name].result
-            if node.op in WEIGHTED:
-                _quantise_weights(graph, node, pairs[tensor.name], scheme)
+        if node.op in WEIGHTED:
+            _quantise_weights(graph, node, pairs[node.inputs[0].name], scheme)
+    for name, pair in pairs.items():
+        for user in list(tensors[name].outputs):
+            if user is not pair.quantise:
+                user.inputs = [pair.result if value is tensors[name] else value for value in user.inputs]
     graph.cleanup().toposort()
     quantised: onnx.ModelProto = gs.export_onnx(graph)
     del quantised.graph.value_info[:]
@@ -108,8 +145,9 @@ class _Pair:
         quantised = gs.Variable(f"{name}_q", dtype=zero.dtype, shape=tensor.shape)
         self.result = gs.Variable(f"{name}_dq", dtype=np.float32, shape=tensor.shape)
         scale, point = gs.Constant(f"{name}_scale", np.array(self.scale, np.float32)), gs.Constant(f"{name}_zero", zero)
+        self.quantise = gs.Node("QuantizeLinear", f"quantise_{name}", {}, [tensor, scale, point], [quantised])
         graph.nodes += [
-            gs.Node("QuantizeLinear", f"quantise_{name}", {}, [tensor, scale, point], [quantised]),
+            self.quantise,
             gs.Node("DequantizeLinear", f"dequantise_{name}", {}, [quantised, scale, point], [self.result]),
         ]
 

@@ -1,39 +1,37 @@
-"""`python -m export.report`: every network in every precision, measured in one run, as docs/export-report.md.
+"""`python -m export.report`: measure every precision of every network and write docs/export-report.md with one plot.
 
-Size, nodes, time in one process as a ratio to float32, errors against float32 and the gate's verdict, with one plot.
-A variant that its gate refuses is reported like the others: that is what the gate is for.
+For each network and precision: size, nodes, time in one process as a ratio to float32, errors against float32, and the
+gate's verdict. A variant that its gate refuses is reported like the others: that is what the gate is for. Then the INT8
+chain as it is served, regressor and texture one after the other, against the same chain in float32.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
+import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from export import calibration, gate
-from export.build import TOOLS, Order, Workshop, ranges
+from export import gate, report_page
+from export.build import Order, Workshop, ranges
 from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.fp16 import to_fp16
 from export.int8 import Scheme, to_int8
 from export.networks import NETWORKS, ROOT
-from export.samples import samples_of
-from export.session import Session, median_seconds
+from export.samples import Sample, samples_from
+from export.session import Feed, Session, median_seconds, stack
 from export.surgery import Size
 
-VARIANTS = ("fp32", "fp16", "int8 u8s8", "int8 s8s8")
-PICTURES = 48
-"""At most so many photographs judge the variants."""
+JUDGED = 24
+"""Faces that judge each variant; the chain is judged on all."""
 
 
 @dataclass(frozen=True)
@@ -46,174 +44,159 @@ class Row:
     ratio: float
     verdict: gate.Verdict
 
+    @property
+    def decision(self) -> str:
+        """What the exporter does with it."""
+        if self.variant == "fp32":
+            return "reference"
+        if not self.verdict.passed:
+            return "refused (quality)"
+        if self.variant == "int8 u8s8":
+            return "CPU" if self.ratio <= gate.MOST_TIME else "refused (not faster)"
+        return "TensorRT"
 
-def rows_of(name: str, workshop: Workshop, rounds: int) -> list[Row]:
-    """Measure all variants of one network, taking turns so that other load meets all alike."""
+
+@dataclass(frozen=True)
+class Chain:
+    """The INT8 chain against float32, one number a face."""
+
+    head: NDArray[np.float64]
+    """Mean vertex difference in the head frame, mm."""
+    camera: NDArray[np.float64]
+    """The same in the camera frame."""
+    similarity: NDArray[np.float64]
+    """SSIM of the textures, the INT8 one sampled by the INT8 shapes."""
+    squared: NDArray[np.float64]
+    """Their mean squared error, 0..1."""
+
+    def criteria(self) -> list[gate.Criterion]:
+        """Means against the bounds that INT8 is held to."""
+        return [
+            gate.Criterion("vertices in the head frame, mean mm", float(self.head.mean()), 0.3),
+            gate.Criterion("vertices in the camera frame, mean mm", float(self.camera.mean())),
+            gate.Criterion("texture, mean SSIM", float(self.similarity.mean()), 0.982, "at least"),
+            gate.Criterion("texture, mean squared error", float(self.squared.mean()), 0.005),
+        ]
+
+
+def variants_of(name: str, workshop: Workshop) -> dict[str, onnx.ModelProto]:
+    """All graphs of one network by the name of the variant; the first is float32."""
     plain = workshop.plain(name, None)
     made = ranges(name, plain, workshop.order, workshop)
     bounds = made.bounds[made.chosen]
-    graphs: dict[str, onnx.ModelProto] = {
+    return {
         "fp32": plain,
         "fp16": to_fp16(plain),
         "int8 u8s8": to_int8(plain, bounds, Scheme.U8S8, made.keep_float),
         "int8 s8s8": to_int8(plain, bounds, Scheme.S8S8, made.keep_float),
     }
-    feeds = workshop.feeds(name, workshop.samples)
-    seconds = median_seconds({variant: Session(graph) for variant, graph in graphs.items()}, feeds[0], rounds)
+
+
+def rows_of(name: str, samples: Sequence[Sample], workshop: Workshop, rounds: int) -> list[Row]:
+    """Measure all variants of one network, taking turns so that other load meets all alike."""
+    graphs = variants_of(name, workshop)
+    feeds = workshop.feeds(name, samples)
+    sessions = {variant: Session(graph) for variant, graph in graphs.items()}
+    seconds = median_seconds(sessions, feeds[0], rounds)
+    together = stack(feeds)
+    wanted = stack([sessions["fp32"](feed) for feed in feeds])
     rows = []
     for variant, graph in graphs.items():
         if variant == "fp32":
             verdict = gate.judge_itself(graph, feeds)
         else:
-            verdict = gate.judge(name, plain, graph, feeds, timed=False)
+            given = stack([sessions[variant](feed) for feed in feeds])
+            verdict = gate.Verdict(tuple(gate.COMPARE[name](wanted, given, together)))
         ratio = seconds[variant] / seconds["fp32"]
         rows.append(Row(name, variant, Size.of(graph), ratio, verdict))
         workshop.say(f"{name}: {variant}: {ratio:.2f} of the time, {verdict}")
     return rows
 
 
-def decision(row: Row) -> str:
-    """What the exporter does with a variant."""
-    if not row.verdict.passed:
-        return "refused"
-    if row.variant == "fp32":
-        return "reference"
-    if row.variant == "int8 u8s8":
-        return "CPU" if row.ratio <= 0.95 else "refused (not faster)"
-    return "TensorRT"
+def chain_of(samples: Sequence[Sample], workshop: Workshop) -> Chain:
+    """Regressor and texture in INT8 one after the other, against the same in float32."""
+    chains: dict[str, list[Session]] = {"fp32": [], "int8 u8s8": []}
+    for name in ("regressor", "texture"):
+        plain = workshop.plain(name, None)
+        made = ranges(name, plain, workshop.order, workshop)
+        chains["fp32"].append(Session(plain))
+        chains["int8 u8s8"].append(Session(to_int8(plain, made.bounds[made.chosen], Scheme.U8S8, made.keep_float)))
+    numbers: list[tuple[float, float, float, float]] = []
+    for index, sample in enumerate(samples, 1):
+        (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())
+        moved = np.linalg.norm(shape["shapes"][0] - other_shape["shapes"][0], axis=-1).mean(1) * 100  # dm -> mm
+        a, b = texture["texture"][0], other_texture["texture"][0]
+        squared = float(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
+        numbers.append((float(moved[1]), float(moved[0]), gate.similarity(a, b), squared))
+        if index % 25 == 0:
+            workshop.say(f"chain: {index} of {len(samples)} faces")
+    return Chain(*np.array(numbers).T)
 
 
-def markdown(rows: Sequence[Row], source: str, traced: dict[str, Size]) -> str:
-    """The report as a page."""
-    lines = [
-        "# Export report",
-        "",
-        "Written by `make report` (`python -m export.report`). Errors are against float32 in ONNX Runtime; the time is",
-        "the median of one run in one process as a ratio to float32 of the same network, taken in turns. Graphs marked",
-        "TensorRT are what plans are built from; their time here says nothing about a GPU.",
-        "",
-        f"- samples: {source}",
-        f"- machine: {_processor()}, {os.cpu_count()} logical cores, {platform.system()}",
-        f"- {', '.join(f'{tool} {installed(tool)}' for tool in TOOLS)}",
-        "",
-        "| network | variant | MB | nodes | time | for | what the gate saw |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.network} | {row.variant} | {row.size.bytes / 1e6:.1f} | {row.size.nodes} | {row.ratio:.2f} "
-        f"| {decision(row)} | {row.verdict} |"
-        for row in rows
-    ]
-    lines += ["", "![Time and size of the variants](export-report.png)", "", "## Surgery", ""]
-    lines += ["| network | nodes as traced | nodes after | MB as traced | MB after |", "|---|---|---|---|---|"]
-    for row in rows:
-        if row.variant == "fp32":
-            before = traced[row.network]
-            lines.append(
-                f"| {row.network} | {before.nodes} | {row.size.nodes} | {before.bytes / 1e6:.1f} "
-                f"| {row.size.bytes / 1e6:.1f} |"
-            )
-    return "\n".join([*lines, "", *_calibration(), ""])
+def _through(chain: Sequence[Session], sample: Sample) -> tuple[Feed, Feed]:
+    regressor, texture = chain
+    shape = regressor({"crop": sample.crop, "context": sample.context})
+    return shape, texture({"crop_hd": sample.crop_hd, "context": sample.context, "shapes": shape["shapes"]})
 
 
-def _calibration() -> list[str]:
-    lines = ["## Calibration", ""]
-    for name in NETWORKS:
-        path = calibration.FOLDER / f"{name}.json"
-        if not path.is_file():
-            continue
-        made = calibration.Ranges.load(path)
-        lines += [f"{name}: {made.source}; chosen: **{made.chosen}**.", ""]
-        if made.comparison:
-            names = list(next(iter(made.comparison.values())))
-            lines += [f"| rule | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-            for method, values in made.comparison.items():
-                lines.append(f"| {method} | {' | '.join(f'{values[key]:.4g}' for key in names)} |")
-            lines.append("")
-        lines += _sensitivity(name, made.keep_float)
-    return lines
+def faces_in(folders: Sequence[Path], limit: int, find: Callable[..., NDArray[np.float32]]) -> list[Sample]:
+    """The faces of a fixed random choice of `limit` pictures out of several folders.
 
-
-def _sensitivity(name: str, kept: Sequence[str]) -> list[str]:
-    path = calibration.FOLDER / f"{name}-sensitivity.json"
-    if not path.is_file():
-        return []
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    lines = [f"Layers of the {name} that cost most when they alone run in INT8 ({content['error']}):", ""]
-    lines += ["| layer | weights | error | share |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['node']} | {'x'.join(map(str, row['weights']))} | {row['error']:.4g} | {row['share']:.1%} |"
-        for row in content["layers"][:8]
-    ]
-    left = ", ".join(kept) if kept else "the heads only: no single layer stands out enough to pay for leaving it"
-    return [*lines, "", f"Left in float32: {left}.", ""]
-
-
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Bars of time and size relative to float32, one group a network."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    networks = list(dict.fromkeys(row.network for row in rows))
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-    colours = ("#7f7f7f", "#4c78a8", "#54a24b", "#e6a13a")
-    for axis, title in zip(axes, ("time in one process, CPU", "size of the file"), strict=True):
-        for index, variant in enumerate(VARIANTS):
-            chosen = [row for row in rows if row.variant == variant]
-            largest = {row.network: row.size.bytes for row in rows if row.variant == "fp32"}
-            values = [row.ratio if "time" in title else row.size.bytes / largest[row.network] for row in chosen]
-            places = [networks.index(row.network) + (index - 1.5) * 0.2 for row in chosen]
-            bars = axis.bar(places, values, 0.19, color=colours[index], label=variant)
-            axis.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=7)
-        axis.set_xticks(range(len(networks)), networks)
-        axis.set_title(f"{title}, fp32 = 1", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    vnni = any("vnni" in line for line in lines if line.startswith("flags"))
-    return f"{names[0] if names else platform.machine()} ({'with' if vnni else 'without'} VNNI)"
+    Raises:
+        ExportError: there is none.
+    """
+    files = [file for folder in folders for file in pictures_in(folder)]
+    random.Random(0).shuffle(files)
+    samples: list[Sample] = []
+    for sample in samples_from(((file.name, load_picture(file)) for file in files), find):
+        samples.append(sample)
+        if len(samples) == limit:
+            break
+    if not samples:
+        raise ExportError(f"There is no face beyond doubt in the pictures of {', '.join(map(str, folders))}.")
+    return samples
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: written; 2: one sentence on stderr says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m export.report", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--pictures", type=Path, metavar="DIR", help="photographs to judge with (default: two portraits)"
+        "--pictures",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="photographs that judge (default: two built-in portraits)",
     )
-    parser.add_argument("--rounds", type=int, default=7, help="runs that are timed (default: 7)")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many of them (default: 100)")
+    parser.add_argument("--about", default="photographs", help="what the pictures are, for the page")
+    parser.add_argument("--chain", action="store_true", help="only print the INT8 chain against float32; write nothing")
+    parser.add_argument("--rounds", type=int, default=11, help="runs that are timed (default: 11)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "export-report.md", metavar="FILE")
     options = parser.parse_args(arguments)
     start = time.monotonic()
     workshop = Workshop(Order(), lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
-    source = "two public-domain portraits and variations of them"
     try:
-        if options.pictures is not None:
-            files = pictures_in(options.pictures, PICTURES)
-            workshop.samples = samples_of(((f.name, load_picture(f)) for f in files), workshop.find)
-            source = f"{len(workshop.samples)} photographs of the folder '{options.pictures.name}'"
-            if not workshop.samples:
-                raise ExportError(f"There is no face beyond doubt in the pictures of {options.pictures}.")
+        if options.pictures is None:
+            samples = workshop.samples
+            source = f"{len(samples)} faces: two public-domain portraits and variations of them"
+        else:
+            samples = faces_in(options.pictures, options.limit, workshop.find)
+            source = f"{len(samples)} {options.about}"
         rows: list[Row] = []
-        for name in NETWORKS:
-            rows += rows_of(name, workshop, options.rounds)
+        if not options.chain:
+            for name in NETWORKS:
+                rows += rows_of(name, samples[:JUDGED], workshop, options.rounds)
+        chain = chain_of(samples, workshop)
     except ExportError as error:
         print(error, file=sys.stderr)
         return 2
+    if options.chain:
+        print("\n".join([f"INT8 chain against float32, {source}:", *report_page.chain_table(chain)]))
+        return 0
+    page = report_page.markdown(rows, chain, source, min(JUDGED, len(samples)), workshop.traced)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    page = markdown(rows, source, workshop.traced)
     options.output.write_text(page, encoding="utf-8")
-    plot(rows, options.output.with_suffix(".png"))
+    report_page.plot(rows, chain, options.output.with_suffix(".png"))
     print(page)
     return 0
 

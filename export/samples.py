@@ -81,7 +81,12 @@ def sample_of(name: str, picture: Picture, find: Finder) -> Sample | None:
 
 def samples_of(pictures: Iterable[tuple[str, Picture]], find: Finder) -> list[Sample]:
     """The faces of many pictures; pictures without one are left out."""
-    return [sample for name, picture in pictures if (sample := sample_of(name, picture, find)) is not None]
+    return list(samples_from(pictures, find))
+
+
+def samples_from(pictures: Iterable[tuple[str, Picture]], find: Finder) -> Iterator[Sample]:
+    """The same, one by one as they are asked for."""
+    return (sample for name, picture in pictures if (sample := sample_of(name, picture, find)) is not None)
 
 
 def built_in_portraits() -> list[tuple[str, Picture]]:

@@ -53,21 +53,22 @@ def measure(name: str, workshop: Workshop) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: written; 2: one sentence on stderr says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m export.sensitivity", description=__doc__.split("\n\n")[0])
-    parser.add_argument("network", choices=sorted(ERROR))
+    parser.add_argument("network", choices=[*sorted(ERROR), "all"])
     options = parser.parse_args(arguments)
     start = time.monotonic()
     workshop = Workshop(Order(), lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
     try:
-        rows = measure(options.network, workshop)
+        for name in sorted(ERROR) if options.network == "all" else [options.network]:
+            rows = measure(name, workshop)
+            path = calibration.FOLDER / f"{name}-sensitivity.json"
+            content = {"error": ERROR[name], "layers": rows}
+            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            for row in rows[:10]:
+                print(f"{row['node']:12} {row['weights']!s:22} {row['error']:.4g} ({row['share']:.1%})")
+            print(path)
     except ExportError as error:
         print(error, file=sys.stderr)
         return 2
-    path = calibration.FOLDER / f"{options.network}-sensitivity.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"error": ERROR[options.network], "layers": rows}, indent=1) + "\n", encoding="utf-8")
-    for row in rows[:10]:
-        print(f"{row['node']:12} {row['weights']!s:22} {row['error']:.4g} ({row['share']:.1%})")
-    print(path)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 Feed = dict[str, NDArray[Any]]
-THREADS = 2
+THREADS = min(2, len(os.sched_getaffinity(0)))
+"""As many as the service gives a network, and no more than there are cores: two on one would wait for each other."""
 
 
 class Session:

@@ -7,7 +7,7 @@ that axis open (-1) so that one configuration serves any face model; `free_axis`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,8 @@ def clean(model: onnx.ModelProto, open_axes: Mapping[str, int] | None = None) ->
     resolve_rank_tests(graph)
     bypass_identities(graph)
     bake_scales(graph)
+    merge_siblings(graph)
+    flatten_heads(graph, known_shapes(model))
     graph.cleanup().toposort().fold_constants().cleanup()
     for index, node in enumerate(graph.nodes):
         # The tracer's names are paths through the Python modules; short ones make reports and profiles readable.
@@ -129,6 +131,71 @@ def _convolutions_behind(graph: gs.Graph, tensor: gs.Tensor) -> list[gs.Node]:
             return []
         found += behind
     return found
+
+
+def merge_siblings(graph: gs.Graph) -> None:
+    """Make one convolution of those that read one tensor alike and only meet again in a Concat of channels (the heads).
+
+    The family keeps seven heads apart in its files; here they are rows of one matrix.
+    """
+    for concat in [node for node in graph.nodes if node.op == "Concat" and node.attrs["axis"] == 1]:
+        heads = [tensor.inputs[0] for tensor in concat.inputs if len(tensor.inputs) == 1]
+        if len(heads) < 2 or len(heads) < len(concat.inputs) or not all(_alike(heads[0], head) for head in heads):
+            continue
+        first = heads[0]
+        merged = [
+            gs.Constant(f"{first.inputs[i].name}_merged", np.concatenate([head.inputs[i].values for head in heads]))
+            for i in (1, 2)
+        ]
+        graph.nodes.append(
+            gs.Node("Conv", f"{first.name}_merged", first.attrs, [first.inputs[0], *merged], [concat.outputs[0]])
+        )
+        for node in (concat, *heads):
+            node.outputs.clear()
+
+
+def _alike(first: gs.Node, other: gs.Node) -> bool:
+    """Whether two nodes are plain convolutions of one tensor with equal settings, each read by one node."""
+    return bool(
+        other.op == "Conv"
+        and other.attrs == first.attrs
+        and other.attrs.get("group", 1) == 1
+        and len(other.inputs) == 3
+        and other.inputs[0] is first.inputs[0]
+        and all(isinstance(tensor, gs.Constant) for tensor in other.inputs[1:])
+        and len(other.outputs[0].outputs) == 1
+    )
+
+
+def known_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """Shapes by name of tensor, as far as they can be inferred.
+
+    Looked up and not written into the graph: sizes of a traced batch would be folded into it.
+    """
+    return {value.name: shape_of(value) for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+
+
+def flatten_heads(graph: gs.Graph, shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """Write a convolution whose window is its whole input, and behind which the result is flattened, as the matrix
+    product that it is: runtimes have a far better kernel for that.
+    """
+    for node in [node for node in graph.nodes if node.op == "Conv" and len(node.inputs) == 3 and node.outputs]:
+        value, weight, bias = node.inputs
+        if not isinstance(weight, gs.Constant) or not isinstance(bias, gs.Constant):
+            continue
+        users = node.outputs[0].outputs
+        flat = len(users) == 1 and users[0].op == "Flatten" and users[0].attrs.get("axis", 1) == 1
+        covers = list(shapes.get(value.name, []))[1:] == list(weight.values.shape[1:])
+        if not flat or not covers or any(node.attrs.get("pads", [])) or node.attrs.get("group", 1) != 1:
+            continue
+        row = gs.Variable(f"{node.name}_row", dtype=np.float32, shape=[BATCH, int(np.prod(weight.values.shape[1:]))])
+        matrix = gs.Constant(f"{weight.name}_matrix", weight.values.reshape(len(weight.values), -1))
+        graph.nodes.append(gs.Node("Flatten", f"{node.name}_flat", {"axis": 1}, [value], [row]))
+        graph.nodes.append(
+            gs.Node("Gemm", f"{node.name}_matrix", {"transB": 1}, [row, matrix, bias], [users[0].outputs[0]])
+        )
+        users[0].outputs.clear()
+        node.outputs.clear()
 
 
 def _is_rank(tensor: gs.Tensor) -> bool:

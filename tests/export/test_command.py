@@ -83,6 +83,18 @@ def test_a_refused_variant_says_its_numbers_and_writes_nothing(
     assert _files(tmp_path) == []
 
 
+def test_a_variant_that_is_too_slow_is_refused_before_anything_is_calibrated(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MOST_TIME", 0.0)
+    (tmp_path / "detector").mkdir()
+    assert main(["detector", "--repository", str(tmp_path), "--precision", "int8"]) == 2
+    captured = capsys.readouterr()
+    assert "The int8 variant of the detector was refused: time against fp32" in captured.err
+    assert "calibrating" not in captured.out
+    assert _files(tmp_path) == []
+
+
 def test_a_dry_run_for_tensorrt_says_what_would_be_built_and_writes_nothing(tmp_path: Path, capsys: Captured) -> None:
     arguments = ["detector", "--target", "tensorrt", "--precision", "int8", "--dry-run", "--onnx-dir", str(tmp_path)]
     assert main(arguments) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper
 
@@ -121,3 +122,40 @@ def test_an_identity_that_gives_an_output_stays() -> None:
     resolve_rank_tests(imported)
     bypass_identities(imported)
     assert [node.op for node in imported.cleanup().nodes] == ["Relu", "Identity"]
+
+
+def _heads(window: int, side: int) -> onnx.ModelProto:
+    """Three convolutions with a window of their own over one feature map, put together and flattened."""
+    chance = np.random.default_rng(1)
+    nodes, weights = [], []
+    for index, rows in enumerate((4, 2, 1)):
+        nodes.append(helper.make_node("Conv", ["x", f"w{index}", f"b{index}"], [f"y{index}"]))
+        shape = (rows, 8, window, window)
+        weights.append(helper.make_tensor(f"w{index}", TensorProto.FLOAT, shape, chance.normal(size=shape).ravel()))
+        weights.append(helper.make_tensor(f"b{index}", TensorProto.FLOAT, [rows], chance.normal(size=rows)))
+    nodes.append(helper.make_node("Concat", ["y0", "y1", "y2"], ["y"], axis=1))
+    nodes.append(helper.make_node("Flatten", ["y"], ["out"], axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, 8, side, side])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [BATCH, None])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("window", "side", "ops"),
+    [(4, 4, ["Flatten", "Gemm"]), (1, 1, ["Flatten", "Gemm"]), (3, 4, ["Conv", "Flatten"])],
+)
+def test_heads_become_one_matrix_where_their_window_is_all_they_see(window: int, side: int, ops: list[str]) -> None:
+    model = _heads(window, side)
+    # The window is known to cover the map only where the map's size is: behind an operator, as in a network.
+    model.graph.node.insert(0, helper.make_node("Relu", ["x"], ["x_"]))
+    for node in model.graph.node[1:4]:
+        node.input[0] = "x_"
+    cleaned = clean(model)
+    assert [node.op_type for node in cleaned.graph.node] == ["Relu", *ops]
+    x = np.random.default_rng(2).normal(size=(3, 8, side, side)).astype(np.float32)
+    np.testing.assert_allclose(Session(cleaned)({"x": x})["out"], Session(model)({"x": x})["out"], atol=1e-4)

@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from export import int8
 from export.calibration import Ranges, calibrate, entropy_range, percentile_range
 from export.errors import ExportError
 from export.fp16 import to_fp16
@@ -49,16 +50,20 @@ def test_the_network_proper_ends_where_its_last_convolutions_are(plain: onnx.Mod
     graph = gs.import_onnx(plain)
     everything = Counter(node.op for node in network_nodes(graph))
     without_heads = Counter(node.op for node in network_nodes(graph, keep_last=True))
-    assert everything["Conv"] == 6
-    assert without_heads["Conv"] == 4
+    assert (everything["Conv"], everything["Gemm"]) == (4, 2)
+    assert (without_heads["Conv"], without_heads["Gemm"]) == (4, 0)
     assert not {"Sin", "Cast", "Div"} & set(everything)
 
 
 def test_fp16_keeps_inputs_outputs_heads_and_what_follows_in_float32(plain: onnx.ModelProto) -> None:
     half = to_fp16(plain)
     types = _types(half)
-    kinds = Counter(types.get(node.output[0], TensorProto.FLOAT) for node in half.graph.node if node.op_type == "Conv")
-    assert kinds == {TensorProto.FLOAT16: 4, TensorProto.FLOAT: 2}
+    kinds = Counter(
+        (node.op_type, types.get(node.output[0], TensorProto.FLOAT))
+        for node in half.graph.node
+        if node.op_type in ("Conv", "Gemm")
+    )
+    assert kinds == {("Conv", TensorProto.FLOAT16): 4, ("Gemm", TensorProto.FLOAT): 2}
     for a, b in zip((*plain.graph.input, *plain.graph.output), (*half.graph.input, *half.graph.output), strict=True):
         assert a.type == b.type
     assert _error(plain, half) < 2e-3
@@ -159,6 +164,17 @@ def test_a_single_outlier_does_not_widen_the_percentile_or_the_entropy_range() -
         assert 3 < high < 12
 
 
+def test_a_sample_unlike_all_others_does_not_widen_any_range(plain: onnx.ModelProto) -> None:
+    tensors = quantised_tensors(gs.import_onnx(plain))
+    faces = [{**feed, "crop": feed["crop"] // 4} for feed in tiny.feeds(49)]  # dim pictures, and then a bright one
+    strange = tiny.feeds(1, seed=1)[0]
+    usual = calibrate(plain, tensors, faces)["minmax"]
+    with_it = calibrate(plain, tensors, [*faces, strange])["minmax"]
+    alone = calibrate(plain, tensors, [strange])["minmax"]
+    assert any(alone[name][1] > usual[name][1] * 1.2 for name in tensors), "the sample is strange to this network"
+    assert all(with_it[name][1] <= usual[name][1] * 1.0001 for name in tensors)
+
+
 def test_an_even_distribution_is_not_clipped() -> None:
     counts, edges = np.full(2048, 100), np.linspace(-1, 1, 2049)
     assert percentile_range(counts, edges) == pytest.approx((-1, 1), abs=2e-3)
@@ -180,3 +196,37 @@ def test_a_damaged_file_of_ranges_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ExportError, match="does not hold calibrated ranges"):
         Ranges.load(tmp_path / "r.json")
+
+
+def test_a_head_runs_in_integers_only_where_its_matrix_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gemms(model: onnx.ModelProto) -> list[str]:
+        return [node.op for node in quantised_nodes(gs.import_onnx(model)) if node.op == "Gemm"]
+
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], ["seen"]),
+        onnx.helper.make_node("Conv", ["seen", "w"], ["y"], name="body"),
+        onnx.helper.make_node("Flatten", ["y"], ["row"]),
+        onnx.helper.make_node("Gemm", ["row", "m", "b"], ["out"], name="head", transB=1),
+    ]
+    chance = np.random.default_rng(0)
+    weights = {
+        "w": chance.normal(size=(16, 3, 1, 1)),
+        "m": chance.normal(size=(5, 16 * 64)) / 30,
+        "b": chance.normal(size=5),
+    }
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [onnx.helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 5])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    assert gemms(model) == []
+    monkeypatch.setattr(int8, "LARGE_HEAD", 5 * 16 * 64)
+    assert gemms(model) == ["Gemm"]
+    x = chance.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    bounds = calibrate(model, quantised_tensors(gs.import_onnx(model)), [{"x": x}])["minmax"]
+    for scheme in Scheme:
+        given = Session(to_int8(model, bounds, scheme))({"x": x})["out"]
+        np.testing.assert_allclose(given, Session(model)({"x": x})["out"], atol=0.1)
