@@ -139,8 +139,10 @@ class Store:
                 if not (staged / file).is_file():
                     raise ReleaseError(f"{source} lacks {file}, which a version of '{name}' needs.")
             _to_disk(staged)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(staged, ignore_errors=True)
+            if isinstance(error, OSError):  # shutil.Error is one: a full disk, a file that may not be read
+                raise ReleaseError(f"{source} cannot be copied into the repository ({_cause(error)}).") from None
             raise
         return staged
 
@@ -199,11 +201,15 @@ class Store:
         """Replace the record at once."""
         path = self.repository / _RECORD
         temporary = path.with_name(f".{_RECORD}.{secrets.token_hex(4)}")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(asdict(record), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(asdict(record), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ReleaseError(f"the record of releases cannot be written ({_cause(error)}).") from None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -250,6 +256,11 @@ def _to_disk(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _cause(error: OSError) -> str:
+    # copytree puts (source, target, reason) of each file into one error.
+    return error.strerror or str(error.args[0][0][2] if error.args and isinstance(error.args[0], list) else error)
 
 
 def as_json(value: Any) -> str:

@@ -6,8 +6,10 @@ the ensemble `chain` gives back what it got, as long as both are of the same rel
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -276,6 +278,17 @@ class TestGoingBack:
             offline.rollback()
 
 
+@contextlib.contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Let every write beyond ``size`` bytes of a file fail, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 class TestSafety:
     def test_refuses_two_commands_at_once(self, offline: Releases, tmp_path: Path) -> None:
         with offline.store.lock(), pytest.raises(ReleaseError, match=f"process {os.getpid()}\\) is at work"):
@@ -301,6 +314,27 @@ class TestSafety:
         assert all(row["intact"] for row in offline.versions())
         write_arithmetic_version(offline.store.folder("first", 2), 4)
         assert [row["intact"] for row in offline.versions() if row["model"] == "first"] == [True, False]
+
+    @pytest.mark.parametrize("as_folder", [True, False])
+    def test_says_that_the_disk_is_full_and_leaves_nothing(
+        self, offline: Releases, tmp_path: Path, as_folder: bool
+    ) -> None:
+        new = candidate(tmp_path / "new", 3)
+        with files_no_larger_than(64), pytest.raises(ReleaseError, match="cannot be copied into the repository"):
+            offline.publish({"first": new if as_folder else new / "model.onnx"}, trial=False)
+        assert names_in(offline.store.repository, "first") == {"1"}
+        assert offline.publish({"first": new}, trial=False).versions == {"first": 2}
+
+    def test_changes_nothing_when_the_record_cannot_be_written(self, offline: Releases, tmp_path: Path) -> None:
+        for value in (3, 5):
+            offline.publish({"first": candidate(tmp_path / str(value), value)}, trial=False)
+        record = (offline.store.repository / "releases.json").read_bytes()
+        with files_no_larger_than(64), pytest.raises(ReleaseError, match="the record of releases cannot be written"):
+            offline.rollback()
+        assert names_in(offline.store.repository, "first") == {"1", "2", "3"}
+        assert (offline.store.repository / "releases.json").read_bytes() == record
+        assert not list(offline.store.repository.glob(".releases*"))
+        assert offline.rollback().versions == {"first": 2}
 
     def test_refuses_a_record_it_cannot_read(self, offline: Releases) -> None:
         (offline.store.repository / "releases.json").write_text("{}")
