@@ -28,8 +28,8 @@ from server.supervise import Supervisor, what_to_probe
 _DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
 
 
-# A server that ends by itself within so many seconds of its start will do so the next time.
-_NOT_WORTH_IT = 2.0
+# A server that ends by itself within so many seconds of its start, so many times in a row, will do so the next time.
+_NOT_WORTH_IT, _TIMES = 2.0, 3
 
 
 class _Stop(BaseException):
@@ -182,17 +182,18 @@ def _serve(options: ServerOptions, supervision: Supervision) -> int:
 
 def _stay_supervised(server: EmbeddedServer, supervision: Supervision, period: float) -> None:
     control = Control(server.http, server.options.admin_key)
-    supervisor = Supervisor(control, what_to_probe(control), server.pid, _say)
+    supervisor = Supervisor(control, what_to_probe(control), server.pid, _say, server.kill)
     with supervisor.running(period, server.options.address, supervision.port) as endpoint:
         print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
+        soon = 0
         while True:
             began = time.monotonic()
             status = _stay(server)
-            if time.monotonic() - began < _NOT_WORTH_IT:
+            soon = soon + 1 if time.monotonic() - began < _NOT_WORTH_IT else 0
+            if soon == _TIMES:
                 raise ServerDied(f"tritonserver ended with status {status} again, so soon that starting it is no use.")
             _say(f"supervisor: tritonserver ended by itself with status {status}; starting it again")
-            server.restart()
-            supervisor.restarted(server.pid)
+            supervisor.replace_server(lambda: server.restart().pid)
 
 
 def _end_on_signals(server: EmbeddedServer) -> None:

@@ -45,7 +45,7 @@ class Control:
     """
 
     def __init__(self, endpoint: str, admin_key: str | None = None, timeout: float = 300) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self.admin_key = endpoint, admin_key
         self._headers = {"admin-key": admin_key} if admin_key else {}
         self._timeout = timeout
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -98,16 +98,17 @@ class Control:
         """The versions of a model that are ready, ascending."""
         return sorted(e.version for e in self.index() if e.model == model and e.state == "READY")
 
-    def load(self, model: str, config: dict[str, Any] | None = None) -> None:
+    def load(self, model: str, config: dict[str, Any] | None = None, timeout: float | None = None) -> None:
         """Load a model anew from the repository; returns when it is ready.
 
         Args:
             model: its name. Ensembles that use it are loaded again with it.
             config: used in place of the one in the repository, until that changes. Without it, Triton 2.51 does nothing
                 when neither the configuration nor the version folders have changed; with it, it always starts anew.
+            timeout: seconds to wait, if other than for every answer.
         """
         parameters = {} if config is None else {"parameters": {"config": json.dumps(config)}}
-        self.request(f"v2/repository/models/{model}/load", parameters)
+        self.request(f"v2/repository/models/{model}/load", parameters, timeout)
 
     def unload(self, model: str) -> None:
         """Take a model out of service."""

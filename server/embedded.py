@@ -37,6 +37,8 @@ Progress = Callable[[str], None]
 _ATTEMPTS = 3
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 _PR_SET_PDEATHSIG = 1
+# Seconds that the ports of a server that has ended may still be taken.
+_PORTS_FREE_WITHIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,18 @@ class EmbeddedServer:
         """Start again on the same ports, after the process has ended by itself."""
         ports = self._ports
         self.stop()
+        # Its stubs had the sockets too: the ports are free when the last of them is gone, not when it was told to go.
+        deadline = time.monotonic() + _PORTS_FREE_WITHIN
         self.options = replace(
             self.options, http_port=ports["http"], grpc_port=ports["grpc"], metrics_port=ports["metrics"]
         )
-        return self.start()
+        while True:
+            try:
+                return self.start()
+            except PortTaken:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def stop(self) -> int | None:
         """Let requests in flight finish, end the server and its stubs, remove its shared memory and folder.

@@ -3,7 +3,8 @@
 Triton 2.51 neither notices nor restarts a dead stub: the model stays "ready" and every request to it fails after a
 second. Two things find it: a count of the stubs (`server.census`, on the same machine, costs nothing), and a real small
 inference through every model (`server.probe`), which also finds what no count can. The cure is a load with the
-model's own configuration, marked by a parameter so that it differs; a load without any change does nothing.
+model's own configuration, marked by a parameter so that it differs; a load without any change does nothing. Where that
+does not bring the service back, the server is ended, for whoever started it to start it again.
 
 `python -m server --supervise` runs it beside the server, `python -m server.supervise` beside any other. It answers on a
 port of its own: ``/healthz`` is 200 when the last probe got its answers, else 503; ``/metrics`` has the counters.
@@ -34,6 +35,12 @@ _DEAD_STUB = re.compile(r"Stub process '(?P<instance>[^']+)' is not healthy")
 # A model with a dead stub is never taken down whole: its other stubs of that generation stay behind. They are ended
 # this many seconds after the revival, when the requests that had reached them have finished.
 _GRACE = 10.0
+# Between two probes the stubs are looked at this often: a few milliseconds of reading /proc.
+_LOOK = 0.5
+# Seconds for a question about the state of models, for the load that revives one (it takes one to three), and for the
+# probe after it. A process that was killed while it held a lock in shared memory sometimes leaves a server behind that
+# answers none of them; a start of all models takes some four seconds.
+_STATE_WITHIN, _LOAD_WITHIN, _ANSWER_WITHIN = 3.0, 6.0, 4.0
 # What a revival adds to a model's parameters: the time. No model looks at it.
 REVIVAL_PARAMETER = "face3d_revival"
 
@@ -46,6 +53,7 @@ class Supervisor:
         targets: the models that a probe asks, see `what_to_probe`.
         pid: its process id, when it runs on this machine: then its stubs are counted as well.
         say: takes a line for the log.
+        give_up: ends the server, when its models were revived and still do not answer; None to leave it as it is.
     """
 
     def __init__(
@@ -54,12 +62,17 @@ class Supervisor:
         targets: Sequence[str],
         pid: int | None = None,
         say: Callable[[str], None] = lambda _: None,
+        give_up: Callable[[], None] | None = None,
     ) -> None:
-        self._control, self._targets, self._pid, self._say = control, tuple(targets), pid, say
+        self._control = Control(control.endpoint, control.admin_key, _STATE_WITHIN)
+        self._targets, self._pid, self._say = tuple(targets), pid, say
+        self._give_up = give_up
         self._lock = threading.Lock()
         self._doomed: dict[int, float] = {}  # process id -> when to end it
-        # Models that were seen to have stubs: on other backends there are none to count.
-        self._counted: set[str] = set()
+        # Models that were seen to have stubs: on other backends there are none to count. Seen now, for one that dies
+        # before the first step.
+        self._counted = set() if pid is None else {model for model, _ in census.stubs(pid)}
+        self._noticed: set[int] = set()  # stubs whose death has been looked into
         self.probes: Counter[str] = Counter()  # by result: ok, failed
         self.revivals: Counter[str] = Counter()  # by model
         self.restarts = 0  # of the server itself
@@ -70,21 +83,43 @@ class Supervisor:
     def step(self) -> bool:
         """Count, probe, revive what is dead; whether everything answered in the end."""
         with self._lock:
+            revived = sum(self.revivals.values())
             try:
                 self._end_doomed()
                 for model in self._missing():
                     self._revive(model, "a process of it has died")
-                self._probe()
+                self._probe(_ANSWER_WITHIN if sum(self.revivals.values()) > revived else 30)
             except ControlError as error:
                 self._failed(str(error))
+                # A refusal, of a load or by a full queue, is an answer: a new start would only make it worse.
+                lost = isinstance(error, Unreachable) or _DEAD_STUB.search(str(error))
+                if self._give_up is not None and lost and sum(self.revivals.values()) > revived:
+                    self._say("supervisor: that did not help; ending the server")
+                    self._give_up()
             return self.healthy
 
-    def restarted(self, pid: int) -> None:
-        """Go on with the server that took the place of one that had ended, on the same ports."""
+    def replace_server(self, start: Callable[[], int]) -> None:
+        """Have a server started in the place of one that has ended, on the same ports, and go on with it.
+
+        Args:
+            start: starts it and returns its process id. No step is taken meanwhile: counted with the old process id,
+                every model of the new server would seem to be dead.
+        """
         with self._lock:
-            self._pid = pid
+            self.healthy, self.reason = False, "the server is being started again"
+            self._pid = start()
             self._doomed.clear()
+            self._noticed.clear()
             self.restarts += 1
+
+    def new_deaths(self) -> bool:
+        """Whether a stub is dead that was not at the last call: reads /proc and asks nobody."""
+        if self._pid is None:
+            return False
+        dead = census.dead_stubs(self._pid)
+        new = dead - self._noticed
+        self._noticed = dead
+        return bool(new)
 
     def _missing(self) -> list[str]:
         """Models with fewer stubs than their configuration asks for; seen twice, so that no swap is mistaken for it."""
@@ -108,18 +143,19 @@ class Supervisor:
                     short.add(entry.model)
         return short
 
-    def _probe(self) -> None:
+    def _probe(self, timeout: float) -> None:
         """Ask every target; where the answer is that a stub is dead, revive the model and ask again, once."""
         for attempt in (1, 2):
             began = time.monotonic()
             try:
                 for name in self._targets:
-                    probe.check(self._control, name)
+                    probe.check(self._control, name, timeout)
             except ControlError as error:
                 model = self._dead_model(str(error))
                 if model is None or attempt == 2:
                     raise
                 self._revive(model, str(error))
+                timeout = _ANSWER_WITHIN
             else:
                 self.probe_seconds = time.monotonic() - began
                 self.probes["ok"] += 1
@@ -138,12 +174,12 @@ class Supervisor:
     def _revive(self, model: str, why: str) -> None:
         before = self._stubs_of(model)
         self._say(f"supervisor: reviving {model}: {why}")
+        self.revivals[model] += 1  # before it is done: one that fails was tried all the same
         config = self._control.config(model)
         # Something must differ from the configuration before: Triton does nothing for one that it has already.
         mark = {"string_value": f"{time.time():.3f}"}
         config["parameters"] = {**config.get("parameters", {}), REVIVAL_PARAMETER: mark}
-        self._control.load(model, config)
-        self.revivals[model] += 1
+        self._control.load(model, config, _LOAD_WITHIN)
         self._doomed |= dict.fromkeys(before & self._stubs_of(model), time.monotonic() + _GRACE)
 
     def _stubs_of(self, model: str) -> set[int]:
@@ -151,15 +187,14 @@ class Supervisor:
             return set()
         return {pid for (name, _), pids in census.stubs(self._pid).items() if name == model for pid in pids}
 
-    def _end_doomed(self) -> None:
-        assert self._pid is not None or not self._doomed
+    def _end_doomed(self, *, early: bool = False) -> None:
         if not self._doomed or self._pid is None:
             return
         living = {pid for pids in census.stubs(self._pid).values() for pid in pids}
         for pid, when in list(self._doomed.items()):
             if pid not in living:
                 del self._doomed[pid]
-            elif time.monotonic() > when:
+            elif early or time.monotonic() > when:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -194,6 +229,8 @@ class Supervisor:
     def running(self, period: float, address: str = "127.0.0.1", port: int | None = None) -> Iterator[str | None]:
         """Take a step every ``period`` seconds in a thread; give ``host:port`` of /healthz and /metrics if asked to.
 
+        When a stub dies the next step comes at once.
+
         Args:
             period: seconds between the starts of two steps.
             address: where to answer.
@@ -203,9 +240,11 @@ class Supervisor:
 
         def watch() -> None:
             while not stop.is_set():
-                began = time.monotonic()
+                due = time.monotonic() + period
+                self.new_deaths()  # of these the step takes care
                 self.step()
-                stop.wait(max(0.0, period - (time.monotonic() - began)))
+                while not stop.is_set() and (left := due - time.monotonic()) > 0 and not self.new_deaths():
+                    stop.wait(min(left, _LOOK))
 
         threads = [threading.Thread(target=watch, name="supervisor", daemon=True)]
         with contextlib.ExitStack() as stack:
@@ -222,6 +261,8 @@ class Supervisor:
             finally:
                 stop.set()
                 threads[0].join(timeout=5)
+                # A server that is told to end would wait for them until its exit timeout.
+                self._end_doomed(early=True)
 
 
 def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -15,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
@@ -26,45 +22,8 @@ from server.__main__ import Supervision, parse_options
 from server.control import Control
 from server.embedded import ServerOptions
 from tests.server.calls import rows
+from tests.server.commands import FREE_PORTS, Command
 from tests.server.repositories import arithmetic, python_model
-
-FREE_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
-
-
-class Command:
-    """A running `python -m server`."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "server", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        self.errors: list[str] = []
-        assert self.process.stderr is not None
-        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,))
-        self._reader.start()
-
-    def _read(self, stream: IO[str]) -> None:
-        self.errors.extend(line.rstrip() for line in stream)
-
-    def ready(self) -> str:
-        """The HTTP endpoint, once the command says that it is ready."""
-        assert self.process.stdout is not None
-        match = re.match(r"ready: http (\S+), grpc \S+, metrics http://\S+/metrics$", self.process.stdout.readline())
-        assert match, self.errors
-        return match[1]
-
-    def end(self, timeout: float = 60) -> int:
-        status = self.process.wait(timeout)
-        self._reader.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        return status
 
 
 def failure_of(url: str, body: bytes) -> OSError:
@@ -175,10 +134,10 @@ def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list
     command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
     commands.append(command)
     control = Control(command.ready())
-    assert command.process.stdout is not None
-    health = command.process.stdout.readline().split()[1].rstrip(",")
-    (server,) = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children").read_text().split()
-    ((stub,),) = census.stubs(int(server)).values()
+    health = f"http://{command.supervisor()}/healthz"
+    server = command.server_pid()
+    assert server is not None
+    ((stub,),) = census.stubs(server).values()
     os.kill(stub, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while not any(line.startswith("supervisor: reviving arithmetic: ") for line in command.errors):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import statistics
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +21,15 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from server import census, probe, shared_memory
-from server.control import Control
+from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
 from server.release.store import Store
 from server.release.trial import CandidateRefused
 from server.repository import DEFAULT_REPOSITORY
-from server.supervise import Supervisor, what_to_probe
+from server.supervise import what_to_probe
+from tests.server.commands import FREE_PORTS, Command
+from tests.service import LEAVES
 
 
 def hard_link(source: str, target: str) -> str:
@@ -104,24 +108,90 @@ def test_a_topology_of_another_face_model_is_refused(releases: Releases, reposit
     assert releases.status()["healthy"]
 
 
-def test_every_model_comes_back_when_its_process_is_killed(server: EmbeddedServer) -> None:
+def living(server: int, model: str) -> set[int]:
+    """Process ids of a model's stubs."""
+    return {pid for (name, _), pids in census.stubs(server).items() if name == model for pid in pids}
+
+
+def killed_and_back(command: Command, control: Control, model: str) -> float:
+    """Kill a process of a model the hard way; seconds until the whole service answers again."""
+    server = command.server_pid()
+    assert server is not None
+    stubs = living(server, model)
+    os.kill(min(stubs), signal.SIGKILL)
+    began = time.monotonic()
+    while True:
+        time.sleep(0.1)
+        # Not before all are there: another process of the model may answer in the place of the dead one.
+        now = command.server_pid()
+        if now is not None and len(living(now, model) - {min(stubs)}) >= len(stubs):
+            with contextlib.suppress(ControlError):
+                probe.check(control, "face3d", timeout=2)
+                return time.monotonic() - began
+        assert command.process.poll() is None, command.errors
+        assert time.monotonic() - began < 60, "\n".join(command.errors)
+
+
+def test_the_service_comes_back_by_itself_when_any_process_is_killed(repository: Path) -> None:
+    """Whether a load brings the model back or the server has to be started again: nobody has to do anything."""
+    command = Command("--repository", str(repository), *FREE_PORTS, "--supervise", "5", "--supervisor-port", "0")
+    try:
+        control, address = Control(command.ready()), command.supervisor()
+        seconds = {model: killed_and_back(command, control, model) for model in LEAVES}
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        numbers = {name: float(value) for name, value in re.findall(r"^(face3d_\S+) (\S+)$", text, re.MULTILINE)}
+        revivals = sum(value for name, value in numbers.items() if name.startswith("face3d_revivals_total"))
+        restarts = numbers["face3d_restarts_total"]
+        assert revivals + restarts >= len(LEAVES)
+        prefix = shm_prefix(command)
+        command.process.terminate()
+        assert command.end() == 0, command.errors
+        assert shared_memory.regions(prefix) == []
+    finally:
+        command.process.kill()
+        command.end()
+    times = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    print(f"\nback after a kill: {times}; {revivals:.0f} revivals, {restarts:.0f} restarts of the server")
+
+
+def shm_prefix(command: Command) -> str:
+    """What the names of the server's regions in shared memory start with."""
+    server = command.server_pid()
+    assert server is not None
+    names = re.findall(r"/dev/shm/(face3d-\d+-\d+-[0-9a-f]+-)", Path(f"/proc/{server}/maps").read_text())
+    assert len(set(names)) == 1
+    return str(names[0])
+
+
+@pytest.mark.parametrize("model", ["preprocess", "align", "postprocess"])
+def test_a_model_that_is_loaded_again_goes_on_with_its_metrics(server: EmbeddedServer, model: str) -> None:
+    """The processes of the version before end after the new ones have made the same metrics (see meters.py)."""
     control = Control(server.http)
-    watcher = Supervisor(control, what_to_probe(control), server.pid)
-    assert watcher.step(), watcher.reason
-    killed = {}
-    for (model, version), pids in census.stubs(server.pid).items():
-        if control.serving(model) == [version]:
-            killed[model] = 1
-            os.kill(min(pids), signal.SIGKILL)
-            time.sleep(0.2)
-            if not watcher.step():
-                # A process that is killed while it holds a lock takes Triton 2.51 with it (triton server issue 8882).
-                # Then there is nothing to revive: `python -m server --supervise` starts the server again.
-                time.sleep(3)
-                assert server.poll() is not None, watcher.reason
-                pytest.skip("Triton 2.51 itself aborted when a stub was killed (triton server issue 8882)")
-    assert watcher.revivals == killed
-    assert len(killed) == 6
+    probe.check(control, "face3d")
+    before, old = samples(server), living(server.pid, model)
+    mark = {"string_value": str(time.time())}
+    config = control.config(model)
+    control.load(model, {**config, "parameters": {**config.get("parameters", {}), "again": mark}})
+    deadline = time.monotonic() + 60
+    while old & living(server.pid, model):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for _ in range(4):  # each process of the new generation gets its turn
+        probe.check(control, "face3d")
+    assert server.poll() is None, server.log()[-2000:]
+    after = samples(server)
+    assert after["face3d_decode_seconds_count"] == before["face3d_decode_seconds_count"] + 4
+    assert after["face3d_face_pixels_count"] == before["face3d_face_pixels_count"] + 4
+    preview = 'face3d_file_seconds_count{file="preview"}'
+    assert after[preview] == before[preview] + 4
+
+
+def samples(server: EmbeddedServer) -> dict[str, float]:
+    """The project's own metrics, by name and labels."""
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    return {name: float(value) for name, value in re.findall(r"^(face3d_\S+) (\S+)$", text, re.MULTILINE)}
 
 
 @pytest.mark.soak
