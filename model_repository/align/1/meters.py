@@ -35,11 +35,6 @@ class Meters:
             )
         )
         self._counters: dict[str, pb_utils.Metric] = {}
-        cancelled = _for_good(
-            pb_utils.MetricFamily(
-                "face3d_cancelled_total", "Requests left undone because their client had gone, by the step", counter
-            )
-        )
         found = _for_good(
             pb_utils.MetricFamily(
                 "face3d_faces_per_picture", "Faces found in a picture with a score from the threshold on", histogram
@@ -55,7 +50,6 @@ class Meters:
                 "face3d_face_yaw_degrees", "Turn to the side of the face that was used, either way", histogram
             )
         )
-        self._cancelled = _for_good(cancelled.Metric(labels={"step": "align"}))
         self._found = _for_good(found.Metric(labels={}, buckets=_FACES))
         self._pixels = _for_good(pixels.Metric(labels={}, buckets=_PIXELS))
         self._yaw = _for_good(yaw.Metric(labels={}, buckets=_DEGREES))
@@ -66,10 +60,6 @@ class Meters:
             labels = {"step": "align", "reason": reason}
             self._counters[reason] = _for_good(self._refused.Metric(labels=labels))
         self._counters[reason].increment(1)
-
-    def cancelled(self) -> None:
-        """Count a request whose client did not wait for it."""
-        self._cancelled.increment(1)
 
     def found(self, faces: int) -> None:
         """Note how many faces a picture has."""

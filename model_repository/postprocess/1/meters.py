@@ -25,12 +25,6 @@ class Meters:
             )
         )
         self._reasons: dict[str, pb_utils.Metric] = {}
-        cancelled = _for_good(
-            pb_utils.MetricFamily(
-                "face3d_cancelled_total", "Requests left undone because their client had gone, by the step", counter
-            )
-        )
-        self._cancelled = _for_good(cancelled.Metric(labels={"step": "postprocess"}))
         self._seconds = _for_good(
             pb_utils.MetricFamily("face3d_file_seconds", "Time to write one file, by its kind", histogram)
         )
@@ -42,10 +36,6 @@ class Meters:
             labels = {"step": "postprocess", "reason": reason}
             self._reasons[reason] = _for_good(self._refused.Metric(labels=labels))
         self._reasons[reason].increment(1)
-
-    def cancelled(self) -> None:
-        """Count a request whose client did not wait for it."""
-        self._cancelled.increment(1)
 
     def written(self, file: str, seconds: float) -> None:
         """Note a file that was written: ``mesh``, ``texture_image`` or ``preview``."""

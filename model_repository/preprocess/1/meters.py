@@ -26,16 +26,10 @@ class Meters:
             )
         )
         self._reasons: dict[str, pb_utils.Metric] = {}
-        cancelled = _for_good(
-            pb_utils.MetricFamily(
-                "face3d_cancelled_total", "Requests left undone because their client had gone, by the step", counter
-            )
-        )
         seconds = _for_good(pb_utils.MetricFamily("face3d_decode_seconds", "Time to decode one picture", histogram))
         megapixels = _for_good(
             pb_utils.MetricFamily("face3d_picture_megapixels", "Pictures that came in, at full size", histogram)
         )
-        self._cancelled = _for_good(cancelled.Metric(labels={"step": "preprocess"}))
         self._seconds = _for_good(seconds.Metric(labels={}, buckets=_SECONDS))
         self._megapixels = _for_good(megapixels.Metric(labels={}, buckets=_MEGAPIXELS))
 
@@ -45,10 +39,6 @@ class Meters:
             labels = {"step": "preprocess", "reason": reason}
             self._reasons[reason] = _for_good(self._refused.Metric(labels=labels))
         self._reasons[reason].increment(1)
-
-    def cancelled(self) -> None:
-        """Count a request whose client did not wait for it."""
-        self._cancelled.increment(1)
 
     def decoded(self, seconds: float, pixels: int) -> None:
         """Note a picture that was decoded."""
