@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -153,6 +154,22 @@ def test_damaged_weights_are_one_sentence_and_nothing_is_written(
     message = capsys.readouterr().err
     assert str(weights) in message
     assert message.count("\n") == 1
+    assert _files(repository) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bare_pickle_with_code_in_it_is_one_sentence_and_never_runs(tmp_path: Path, capsys: Captured) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    weights, repository = tmp_path / "net_recon.pth", tmp_path / "repository"
+    weights.write_bytes(pickle.dumps({"net_recon": Malicious()}))
+    assert main(["regressor", "--weights", str(weights), "--repository", str(repository), "--version", "2"]) == 2
+    message = capsys.readouterr().err
+    assert "refused, because loading them would run code" in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "executed").exists()
     assert _files(repository) == []
 
 
