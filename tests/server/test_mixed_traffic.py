@@ -1,0 +1,79 @@
+"""Ten thousand mixed requests, three of ten bad: every error has its name, memory stays, the server is ready."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tqdm import tqdm
+
+from perf.machine import resident_mb
+from server.control import Control
+from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from tests.client import mixed
+from tests.service import Refusal, Service
+
+REQUESTS = int(os.environ.get("FACE3D_SOAK_REQUESTS", "10000"))
+CLIENTS = 16
+SIZE_LIMIT = 32 << 20  # the client would not send more; a larger file is another test
+# What users ask for: all of it, numbers only, or where the faces are.
+WANTS = (
+    ("face3d", ("mesh", "texture", "preview", "coefficients")),
+    ("face3d", ("coefficients", "landmarks")),
+    ("detect", ("faces",)),
+)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_ten_thousand_mixed_requests_leave_typed_errors_only_and_no_memory(
+    tmp_path: Path, portrait_bytes: bytes, portrait_jpeg: bytes
+) -> None:
+    good, bad = mixed.build(tmp_path, [portrait_bytes, portrait_jpeg], 60)
+    files = {
+        name: (tmp_path / name).read_bytes() for name in (*good, *bad) if (tmp_path / name).stat().st_size < SIZE_LIMIT
+    }
+    names = sorted(files)
+    wrong: Counter[str] = Counter()
+    answered: Counter[str] = Counter()
+    lock = threading.Lock()
+    with EmbeddedServer(on_free_ports(ServerOptions())) as server:
+        service = Service(server.grpc)
+
+        def ask(number: int) -> None:
+            name = names[number % len(names)]
+            model, outputs = WANTS[number // len(names) % len(WANTS)]
+            # A picture without a face is no error to who asks where the faces are.
+            wanted = "result" if name in good or (model == "detect" and bad[name] == "NoFace") else bad[name]
+            try:
+                service.ask(files[name], model=model, outputs=outputs)
+                got = "result"
+            except Refusal as refusal:
+                got = refusal.tag or f"untyped: {refusal}"
+            with lock:
+                answered[got] += 1
+                if got != wanted:
+                    wrong[f"{name}: {got}, not {wanted}"] += 1
+
+        def run(numbers: range, says: str) -> None:
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                for _ in tqdm(pool.map(ask, numbers), total=len(numbers), desc=says, mininterval=5):
+                    pass
+
+        warm = max(REQUESTS // 10, 200)
+        run(range(warm), "warm-up")
+        before = resident_mb(server.pid)
+        run(range(warm, warm + REQUESTS), "mixed requests")
+        after = resident_mb(server.pid)
+        print(f"\n{dict(answered)}; memory {before:.0f} -> {after:.0f} MB ({after / before - 1:+.1%})")
+        assert not wrong
+        assert sum(answered[tag] for tag in set(bad.values())) > 0.15 * REQUESTS
+        assert after <= before * 1.05
+        control = Control(server.http)
+        assert all(control.is_ready(name) for name in ("face3d", "detect", "reconstruct"))
+    assert set(itertools.chain(answered)) <= {"result", *bad.values()}
