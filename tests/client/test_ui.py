@@ -170,7 +170,8 @@ def address(stand_in_server: EmbeddedServer) -> Iterator[str]:
 def visitor(address: str) -> Any:
     from importlib import import_module
 
-    return import_module("gradio_client").Client(address, verbose=False)
+    # Ten of them share a core here: the five seconds that httpx gives every answer are a matter of load.
+    return import_module("gradio_client").Client(address, verbose=False, httpx_kwargs={"timeout": 120})
 
 
 def ask(client: Any, photograph: str) -> tuple[Any, ...]:
