@@ -17,7 +17,7 @@ from torch import nn
 from export.camera import CROP, project, rotation
 from export.face_model import COEFFICIENTS, FaceModel
 
-# Sizes of the seven 1x1 heads in file order; the last two (tx ty, tz) together are the translation.
+# Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
 DECIMETRE_IN_MM = 100.0
 
