@@ -1,43 +1,25 @@
-"""Reads Prometheus' text format, as Triton and the supervisor write it on their pages."""
+"""Fetches and reads metrics pages in Prometheus' text format, as Triton and the supervisor write them."""
 
 from __future__ import annotations
 
-import re
 import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+-?\d+)?$")
-_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
-_ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One number of a page: the metric's name, its labels, its value."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 
 def parse(page: str) -> Iterator[Sample]:
-    """The samples of a page, in its order.
+    """The samples of a page, in its order, each with ``name``, ``labels`` and ``value``.
 
     Raises:
         ValueError: a line is neither a comment nor a sample.
     """
-    for line in page.splitlines():
-        if not line or line.startswith("#"):
-            continue
-        match = _SAMPLE.match(line.strip())
-        if match is None:
-            raise ValueError(f"not a line of a metrics page: {line!r}")
-        labels = {
-            name: re.sub(r"\\.", lambda escape: _ESCAPES.get(escape[0], escape[0]), value)
-            for name, value in _LABEL.findall(match["labels"] or "")
-        }
-        yield Sample(match["name"], labels, float(match["value"]))
+    # Without the TYPE lines: the parser would add "_total" to the names of counters that lack it, as Triton's do, and
+    # then they would no longer be the names that Prometheus knows.
+    bare = "\n".join(line for line in page.splitlines() if not line.startswith("#"))
+    for family in text_string_to_metric_families(bare):
+        yield from family.samples
 
 
 def scrape(address: str, timeout: float = 5.0) -> str:

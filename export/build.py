@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from export import calibration, gate
+from export import calibration, equalise, gate
 from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.face_model import FaceModel, FaceModelError
@@ -49,6 +49,8 @@ MODEL_FILE = "model.onnx"
 GATE_SAMPLES = 16
 CALIBRATION_PHOTOGRAPHS = 512
 """At most so many of a folder: more do not move a percentile."""
+FLOAT_STREAMS = {"regressor": 1}
+"""Networks with residual streams -> how many of the last stay in float32 where nothing has compared them."""
 CALIBRATION_SAMPLES = 48
 """Variations of the built-in portraits when ranges have to be made on the spot; about half a minute."""
 TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
@@ -82,6 +84,8 @@ class Workshop:
     order: Order
     say: Say
     graphs: dict[tuple[str, Path | None], onnx.ModelProto] = field(default_factory=dict)
+    digests: dict[tuple[str, Path | None], str] = field(default_factory=dict)
+    """Of the weights, taken before they were read: who replaces a file meanwhile gets a digest that fits nothing."""
     traced: dict[str, Size] = field(default_factory=dict)
 
     @cached_property
@@ -109,7 +113,11 @@ class Workshop:
         if (name, weights) not in self.graphs:
             network = NETWORKS[name]
             face_model = self.face_model if network.needs_face_model else None
-            traced = network.traced(weights, face_model, self.order.recipe if weights else None)
+            file = weights or network.weights
+            self.digests[name, weights] = sha256(file) if file.exists() else ""
+            # TensorRT plans memory by sizes; on a CPU work that depends on the picture is work that is not done.
+            fixed = self.order.target == "tensorrt"
+            traced = network.traced(weights, face_model, self.order.recipe if weights else None, fixed)
             cleaned = network.cleaned(traced)
             before, after = Size.of(traced), Size.of(cleaned)
             self.traced[name] = before
@@ -239,7 +247,8 @@ def _variant(
         scheme = SCHEMES[order.target]
         if timed and not has_ranges(name, order):
             # Calibrating takes half a minute, and how fast a graph is does not depend on its ranges: ask that first.
-            trial = to_int8(plain, dict.fromkeys(quantised_tensors(gs.import_onnx(plain)), (0.0, 1.0)), scheme)
+            any_ranges = dict.fromkeys(quantised_tensors(gs.import_onnx(plain)), (0.0, 1.0))
+            trial = to_int8(plain, any_ranges, scheme, streams=FLOAT_STREAMS.get(name, 0))
             speed = gate.speed(plain, trial, feeds[0])
             if not speed.passed:
                 return Variant(precision, trial, speed)
@@ -250,8 +259,10 @@ def _variant(
             "method": made.chosen,
             "scheme": scheme.value,
             "kept in float32": made.keep_float,
+            "residual streams in float32": made.streams,
+            "equalised": bool(made.shifts),
         }
-        graph = to_int8(plain, made.bounds[made.chosen], scheme, made.keep_float)
+        graph = calibration.quantised(plain, made, scheme)
         verdict = gate.judge(name, plain, graph, feeds, timed)
     problem = gate.lint(graph, feeds[0])
     if problem is not None:
@@ -292,12 +303,16 @@ def calibrate(name: str, plain: onnx.ModelProto, order: Order, workshop: Worksho
 def calibrated(
     name: str, plain: onnx.ModelProto, weights: Path | None, samples: Sequence[Sample], about: str, workshop: Workshop
 ) -> calibration.Ranges:
-    """Ranges by all rules from the given faces."""
+    """Ranges by all rules from the given faces, for the graph with its channels equalised where it has streams."""
     source = f"{len(samples)} {about}"
     workshop.say(f"{name}: calibrating with {source}")
-    tensors = quantised_tensors(gs.import_onnx(plain))
-    bounds = calibration.calibrate(plain, tensors, workshop.feeds(name, samples))
-    return calibration.Ranges(sha256(weights or NETWORKS[name].weights), len(samples), source, bounds)
+    feeds = workshop.feeds(name, samples)
+    streams = FLOAT_STREAMS.get(name, 0)
+    shifts = equalise.shifts(plain, feeds) if streams else {}
+    even = equalise.equalised(plain, shifts)
+    bounds = calibration.calibrate(even, quantised_tensors(gs.import_onnx(even)), feeds)
+    digest = workshop.digests[name, weights]
+    return calibration.Ranges(digest, len(samples), source, bounds, shifts=shifts, streams=streams)
 
 
 def write_warmup(model: Path, feed: Feed) -> None:
@@ -383,7 +398,7 @@ def described(name: str, folder: Path, key: dict[str, Any], order: Order, worksh
             f"typed, built in tritonserver:{image['TRITON_TAG']} by TensorRT {image['TENSORRT_VERSION']}"
         )
         module, example = network.load(
-            order.weights, workshop.face_model if network.needs_face_model else None, order.recipe
+            order.weights, workshop.face_model if network.needs_face_model else None, order.recipe, True
         )
         del module
         inputs = {

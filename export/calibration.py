@@ -1,6 +1,6 @@
 """Ranges of activations for INT8: three rules over the same histograms, and the file that keeps them.
 
-Calibrating takes photographs and minutes; its result is a few hundred numbers. So it is kept in a small committed
+Calibrating takes photographs and minutes; its result is a few thousand small numbers. So it is kept in a committed
 JSON file, bound to the weights by their digest, and a clean clone quantises without photographs.
 """
 
@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.equalise import Shifts, equalised
 from export.errors import ExportError
-from export.int8 import Range
-from export.session import Feed, Session
+from export.int8 import Range, Scheme, to_int8
+from export.session import Feed, Session, with_outputs
 
 BINS = 2048
 METHODS = ("minmax", "percentile", "entropy")
@@ -44,6 +45,10 @@ class Ranges:
     """method -> criterion -> value, on pictures that did not calibrate: why `chosen` was chosen."""
     keep_float: list[str] = field(default_factory=list)
     """Nodes left in float32, by the sensitivity report."""
+    shifts: Shifts = field(default_factory=dict)
+    """How channels were scaled before the ranges were taken (`export/equalise.py`)."""
+    streams: int = 0
+    """How many of the last residual streams stay in float32 (`export/streams.py`)."""
     judged: str = ""
     """Which pictures the methods were compared on."""
 
@@ -53,7 +58,9 @@ class Ranges:
             method: {name: [float(f"{value:.5g}") for value in bounds] for name, bounds in tensors.items()}
             for method, tensors in self.bounds.items()
         }
-        content = {**vars(self), "bounds": rounded}
+        # A line a group: as lists they would be as long as everything else together.
+        shifts = {name: " ".join(map(str, exponents)) for name, exponents in self.shifts.items()}
+        content = {**vars(self), "bounds": rounded, "shifts": shifts}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -70,21 +77,10 @@ class Ranges:
                 method: {name: (float(low), float(high)) for name, (low, high) in tensors.items()}
                 for method, tensors in content.pop("bounds").items()
             }
-            return cls(bounds=bounds, **content)
+            shifts = {name: [int(k) for k in line.split()] for name, line in content.pop("shifts", {}).items()}
+            return cls(bounds=bounds, shifts=shifts, **content)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise ExportError(f"{path} does not hold calibrated ranges ({error}): calibrate anew.") from None
-
-
-def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy of the graph that also gives the named float tensors."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    present = {value.name for value in copy.graph.output}
-    inputs = {value.name for value in copy.graph.input}
-    for name in names:
-        if name not in present | inputs:
-            copy.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return copy
 
 
 def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Feed]) -> dict[str, dict[str, Range]]:
@@ -126,6 +122,18 @@ def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Fe
         bounds["percentile"][name] = percentile_range(counts[name], edges)
         bounds["entropy"][name] = entropy_range(counts[name], edges)
     return bounds
+
+
+def quantised(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.ModelProto:
+    """The INT8 graph that ranges describe.
+
+    Args:
+        model: float32, after surgery.
+        ranges: of this network.
+        scheme: for a CPU or for TensorRT.
+    """
+    bounds = ranges.bounds[ranges.chosen]
+    return to_int8(equalised(model, ranges.shifts), bounds, scheme, ranges.keep_float, ranges.streams)
 
 
 def percentile_range(counts: NDArray[np.int64], edges: NDArray[np.float64], percent: float = PERCENTILE) -> Range:

@@ -3,12 +3,13 @@
 `U8S8` for CPUs with VNNI: activations unsigned with a zero point, weights signed per output channel, biases in 32 bits,
 which ONNX Runtime fuses into integer kernels. `S8S8` for TensorRT: everything symmetric and signed, biases in float.
 In both, the two branches of a residual addition are quantised as well: an addition whose skip branch is float
-would run in float and drag its neighbours along.
+would run in float and drag its neighbours along. Residual streams that no fixed scale serves are left out and treated
+as `export/streams.py` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 
 import numpy as np
@@ -19,6 +20,7 @@ from export.errors import ExportError
 from export.graph import IR_VERSION
 from export.graphsurgeon import gs
 from export.region import is_variable, network_nodes
+from export.streams import Products, Quantised, inner_convolutions, nodes_of, residual_streams
 
 Range = tuple[float, float]
 
@@ -92,7 +94,11 @@ def _result(node: gs.Node) -> gs.Variable | None:
 
 
 def to_int8(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], scheme: Scheme, keep_float: Collection[str] = ()
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    scheme: Scheme,
+    keep_float: Collection[str] = (),
+    streams: int = 0,
 ) -> onnx.ModelProto:
     """Insert Q/DQ pairs.
 
@@ -101,11 +107,16 @@ def to_int8(
         ranges: smallest and largest value of every tensor of `quantised_tensors`.
         scheme: for a CPU or for TensorRT.
         keep_float: names of nodes to leave in float32.
+        streams: how many of the last residual streams stay in float32: on a CPU between integer products, for TensorRT
+            with their convolutions.
 
     Raises:
         ExportError: there is nothing to quantise, or a tensor has no range.
     """
     graph = gs.import_onnx(model)
+    floating = residual_streams(graph)[-streams:] if streams else []
+    inner = inner_convolutions(floating)
+    keep_float = {*keep_float, *nodes_of(floating), *(node.name for node in inner)}
     nodes = quantised_nodes(graph, keep_float)
     if not nodes:
         raise ExportError("The graph has no convolutions: there is nothing to quantise.")
@@ -114,10 +125,15 @@ def to_int8(
     if missing:
         raise ExportError(f"There is no calibrated range for '{missing[0]}': calibrate the network anew.")
     tensors = {t.name: t for t in graph.tensors().values() if t.name in chosen}
-    pairs = {name: _Pair(graph, tensors[name], ranges[name], scheme) for name in sorted(chosen)}
+    bounds = _tightened(nodes, {name: ranges[name] for name in sorted(chosen)})
+    pairs = {name: _Pair(graph, tensors[name], bounds[name], scheme) for name in bounds}
     for node in nodes:
         if node.op in WEIGHTED:
             _quantise_weights(graph, node, pairs[node.inputs[0].name], scheme)
+    if scheme is Scheme.U8S8:
+        products = Products(graph, {name: pair.narrow for name, pair in pairs.items()})
+        for node in {n.name: n for group in floating for n in (*group.writers, *group.readers, *inner)}.values():
+            products.write(node)
     for name, pair in pairs.items():
         for user in list(tensors[name].outputs):
             if user is not pair.quantise:
@@ -128,6 +144,24 @@ def to_int8(
     quantised.ir_version = IR_VERSION
     onnx.checker.check_model(quantised)
     return quantised
+
+
+def _tightened(nodes: Sequence[gs.Node], bounds: Mapping[str, Range]) -> dict[str, Range]:
+    """Ranges without what the ReLU behind a residual addition cuts off anyway: exact, and worth up to a bit.
+
+    Below minus the largest value of the other branch, a convolution's result makes the sum negative whatever the other
+    branch holds.
+    """
+    tight = dict(bounds)
+    for node in nodes:
+        users = node.outputs[0].outputs
+        if node.op != "Add" or len(users) != 1 or users[0].op != "Relu":
+            continue
+        for branch, other in (node.inputs, node.inputs[::-1]):
+            low, high = bounds[branch.name]
+            if len(branch.outputs) == 1:
+                tight[branch.name] = (max(low, -bounds[other.name][1]), high)
+    return tight
 
 
 class _Pair:
@@ -145,6 +179,7 @@ class _Pair:
         quantised = gs.Variable(f"{name}_q", dtype=zero.dtype, shape=tensor.shape)
         self.result = gs.Variable(f"{name}_dq", dtype=np.float32, shape=tensor.shape)
         scale, point = gs.Constant(f"{name}_scale", np.array(self.scale, np.float32)), gs.Constant(f"{name}_zero", zero)
+        self.narrow = Quantised(quantised, scale, point)
         self.quantise = gs.Node("QuantizeLinear", f"quantise_{name}", {}, [tensor, scale, point], [quantised])
         graph.nodes += [
             self.quantise,

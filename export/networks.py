@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"
 FACE_MODEL = WEIGHTS / "face_model.npz"
 Loaded = tuple[nn.Module, tuple[Tensor, ...]]
-Loader = Callable[[Path | None, FaceModel | None, str | None], Loaded]
+Loader = Callable[[Path | None, FaceModel | None, str | None, bool], Loaded]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Network:
         name: of the model in the repository.
         weights: where the default weights are.
         inputs, outputs: names by the contract, in the order of the module's arguments and results.
-        load: weights, face model and recipe of the pixels -> module and example inputs.
+        load: weights, face model, recipe of the pixels, and whether every size inside has to be fixed -> module and
+            example inputs.
         open_axes: output -> axis over the vertices, which the configuration leaves open.
         free_inputs: the same for inputs: input -> axis -> name of the axis.
         feed: a sample (and the regressor's result for it) -> the network's inputs.
@@ -61,9 +62,11 @@ class Network:
     free_inputs: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     needs_face_model: bool = True
 
-    def traced(self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None) -> onnx.ModelProto:
+    def traced(
+        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> onnx.ModelProto:
         """The graph as the tracer writes it, without surgery."""
-        module, example = self.load(weights, face_model, recipe)
+        module, example = self.load(weights, face_model, recipe, fixed)
         return onnx_from_module(module, example, self.inputs, self.outputs, self.free_inputs)
 
     def cleaned(self, traced: onnx.ModelProto) -> onnx.ModelProto:
@@ -71,15 +74,15 @@ class Network:
         return clean(traced, self.open_axes)
 
 
-def _load_detector(weights: Path | None, _face_model: FaceModel | None, recipe: str | None) -> Loaded:
-    """A folder holds MTCNN's three files; a file is a RetinaFace checkpoint."""
+def _load_detector(weights: Path | None, _face_model: FaceModel | None, recipe: str | None, fixed: bool) -> Loaded:
+    """A folder holds MTCNN's three files; a file is a RetinaFace checkpoint, whose graph's sizes are always fixed."""
     path = weights or default_weights()
     if path.is_file():
         return RetinaFaceDetector.load(path, recipe), detector_inputs()
-    return Detector.load(path), detector_inputs()
+    return Detector.load(path, fixed), detector_inputs()
 
 
-def _load_regressor(weights: Path | None, face_model: FaceModel | None, _recipe: str | None) -> Loaded:
+def _load_regressor(weights: Path | None, face_model: FaceModel | None, _recipe: str | None, _fixed: bool) -> Loaded:
     """The default weights are safetensors; everything else is a published checkpoint."""
     assert face_model is not None
     if weights is None and not belongs_to_built_in(face_model):
@@ -96,7 +99,7 @@ def _load_regressor(weights: Path | None, face_model: FaceModel | None, _recipe:
     return Regressor(network, face_model, trained_resolution(path)).eval(), regressor_inputs()
 
 
-def _load_texture(weights: Path | None, face_model: FaceModel | None, _recipe: str | None) -> Loaded:
+def _load_texture(weights: Path | None, face_model: FaceModel | None, _recipe: str | None, _fixed: bool) -> Loaded:
     """The network belongs to the built-in UV layout; for another one the graph samples and fills without it."""
     assert face_model is not None
     path = weights or WEIGHTS / "texture.safetensors"

@@ -12,6 +12,7 @@ SEEDS = {"Conv", "ConvTranspose", "Gemm"}
 BETWEEN = {
     "Relu", "LeakyRelu", "Add", "Sub", "Mul", "MaxPool", "AveragePool", "Concat", "Resize", "Clip", "HardSwish",
     "HardSigmoid", "Sigmoid", "GlobalAveragePool", "ReduceMean", "Transpose", "Flatten", "Reshape", "DepthToSpace",
+    "Max", "Min", "Split", "Slice",
 }  # fmt: skip
 
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from export import gate, report_page
 from export.build import Order, Workshop, ranges
+from export.calibration import quantised
 from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.fp16 import to_fp16
-from export.int8 import Scheme, to_int8
+from export.int8 import Scheme
 from export.networks import NETWORKS, ROOT
 from export.samples import Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
@@ -83,12 +84,11 @@ def variants_of(name: str, workshop: Workshop) -> dict[str, onnx.ModelProto]:
     """All graphs of one network by the name of the variant; the first is float32."""
     plain = workshop.plain(name, None)
     made = ranges(name, plain, workshop.order, workshop)
-    bounds = made.bounds[made.chosen]
     return {
         "fp32": plain,
         "fp16": to_fp16(plain),
-        "int8 u8s8": to_int8(plain, bounds, Scheme.U8S8, made.keep_float),
-        "int8 s8s8": to_int8(plain, bounds, Scheme.S8S8, made.keep_float),
+        "int8 u8s8": quantised(plain, made, Scheme.U8S8),
+        "int8 s8s8": quantised(plain, made, Scheme.S8S8),
     }
 
 
@@ -120,7 +120,7 @@ def chain_of(samples: Sequence[Sample], workshop: Workshop) -> Chain:
         plain = workshop.plain(name, None)
         made = ranges(name, plain, workshop.order, workshop)
         chains["fp32"].append(Session(plain))
-        chains["int8 u8s8"].append(Session(to_int8(plain, made.bounds[made.chosen], Scheme.U8S8, made.keep_float)))
+        chains["int8 u8s8"].append(Session(quantised(plain, made, Scheme.U8S8)))
     numbers: list[tuple[float, float, float, float]] = []
     for index, sample in enumerate(samples, 1):
         (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())

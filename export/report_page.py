@@ -139,7 +139,9 @@ def _calibration() -> list[str]:
             for method, values in made.comparison.items():
                 lines.append(f"| {method} | {' | '.join(f'{values[key]:.4g}' for key in names)} |")
             lines.append("")
-        lines += _sensitivity(name, made.keep_float)
+        if made.shifts:
+            lines += [f"Channels inside {len(made.shifts)} bottleneck layers equalised by powers of two.", ""]
+        lines += _sensitivity(name, _kept(made))
     return lines
 
 
@@ -154,9 +156,15 @@ def _sensitivity(name: str, kept: Sequence[str]) -> list[str]:
         f"| {row['node']} | {'x'.join(map(str, row['weights']))} | {row['error']:.4g} | {row['share']:.1%} |"
         for row in content["layers"][:8]
     ]
-    plain = "small heads, and all arithmetic outside the network (pixels, decode, projection); no layer by name"
-    left = ", ".join(kept) if kept else plain
-    return [*lines, "", f"Left in float32: {left}.", ""]
+    return [*lines, "", f"Left in float32: {', '.join(kept)}.", ""]
+
+
+def _kept(made: calibration.Ranges) -> list[str]:
+    """What INT8 leaves in float32."""
+    kept = ["small heads", "all arithmetic outside the network (pixels, decode, projection)", *made.keep_float]
+    if made.streams:
+        kept.append(f"the last {made.streams} residual stream(s), whose convolutions are integer products in U8S8")
+    return kept
 
 
 def plot(rows: Sequence[Row], chain: Chain, path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from export import calibration
 from export.build import Order, Workshop, ranges
 from export.calibrate import ERROR
+from export.equalise import equalised
 from export.errors import ExportError
 from export.gate import COMPARE
 from export.graphsurgeon import gs
@@ -30,7 +31,8 @@ def measure(name: str, workshop: Workshop) -> list[dict[str, Any]]:
     """Error of each layer alone in INT8, largest first: node, shape of its weights, error, share of all errors."""
     plain = workshop.plain(name, None)
     made = ranges(name, plain, workshop.order, workshop)
-    graph = gs.import_onnx(plain)
+    even = equalised(plain, made.shifts)
+    graph = gs.import_onnx(even)
     nodes = quantised_nodes(graph)
     layers = [node for node in nodes if node.op in WEIGHTED]
     feed = stack(workshop.feeds(name, workshop.samples[:SAMPLES]))
@@ -38,7 +40,7 @@ def measure(name: str, workshop: Workshop) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for index, layer in enumerate(layers, 1):
         others = {node.name for node in nodes if node is not layer}
-        alone = to_int8(plain, made.bounds[made.chosen], Scheme.U8S8, others)
+        alone = to_int8(even, made.bounds[made.chosen], Scheme.U8S8, others)
         criteria = {c.name: c.value for c in COMPARE[name](wanted, Session(alone)(feed), feed)}
         rows.append({"node": layer.name, "weights": list(layer.inputs[1].shape), "error": criteria[ERROR[name]]})
         if index % 10 == 0:

@@ -14,8 +14,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 Feed = dict[str, NDArray[Any]]
-THREADS = min(2, len(os.sched_getaffinity(0)))
-"""As many as the service gives a network, and no more than there are cores: two on one would wait for each other."""
+THREADS = 1 if len(os.sched_getaffinity(0)) <= 2 else 2
+"""As many as the service gives a network on one or two cores (`default_threads` of the server's backend). On more,
+where a picture alone gets all of them, two: what is timed here is a ratio."""
 
 
 class Session:
@@ -35,6 +36,18 @@ class Session:
         """Run once; entries of `feed` that are no inputs of this graph are left out."""
         results = self._session.run(None, {name: feed[name] for name in self.inputs})
         return dict(zip(self.outputs, results, strict=True))
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of the graph that also gives the named float tensors."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {value.name for value in copy.graph.output}
+    inputs = {value.name for value in copy.graph.input}
+    for name in names:
+        if name not in present | inputs:
+            copy.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return copy
 
 
 def median_seconds(sessions: Mapping[str, Session], feed: Feed, rounds: int = 7) -> dict[str, float]:

@@ -21,6 +21,7 @@ from export.uv_table import adjacency, texels
 
 SIZE = 512  # texels a side
 TABLE = 256  # positions are gathered at this size and interpolated: a mesh edge is about 6 texels of 512 long
+ATTRIBUTES = 8  # of a vertex: column and row in the 224 px crop, posed position (3), normal (3)
 DEPTH_GRID = 112  # cells of two crop pixels; finer ones would leave holes between the splatted texels
 # Cosine between normal and view: below the first a texel is unseen, above the second fully seen.
 GRAZING, FACING = 0.12, 0.42
@@ -48,7 +49,9 @@ class UVSampler(nn.Module):
         corners, weights = texels(TABLE, model.uv.astype(np.float64), triangles)
         # One row for each corner (or neighbour): summing over rows runs along memory, summing inside them does not.
         self.register_buffer("vertices", torch.from_numpy(corners.reshape(-1, 3).T.copy()))
-        self.register_buffer("weights", torch.from_numpy(weights).view(-1, 3).T.contiguous()[..., None])
+        # As wide as the attributes they weigh: one factor for eight neighbours is several times slower than eight.
+        weights = np.repeat(weights.reshape(-1, 3).T[..., None], ATTRIBUTES, axis=2)
+        self.register_buffer("weights", torch.from_numpy(np.ascontiguousarray(weights)))
         self.register_buffer("around", torch.from_numpy(adjacency(triangles, len(model.mean)).T.copy()))
         self.register_buffer("triangles", torch.from_numpy(triangles.T.copy()))
         self.count = len(model.mean)
@@ -89,7 +92,7 @@ class UVSampler(nn.Module):
         corners = zip(self.vertices, self.weights, strict=True)
         a, b, c = (attributes.index_select(1, vertex) * weight for vertex, weight in corners)
         total: torch.Tensor = a + b + c
-        return total.transpose(1, 2).reshape(-1, 8, TABLE, TABLE)
+        return total.transpose(1, 2).reshape(-1, ATTRIBUTES, TABLE, TABLE)
 
     def forward(
         self, crop_hd: torch.Tensor, posed: torch.Tensor, camera: torch.Tensor
@@ -110,8 +113,9 @@ class UVSampler(nn.Module):
         seen = F.interpolate(seen, scale_factor=SIZE // TABLE, mode="bilinear")
         colour = F.grid_sample(crop_hd, grid.permute(0, 2, 3, 1), align_corners=False, padding_mode="zeros")
         # Beyond the picture the crop is exactly black, which no photographed skin is.
-        inside = (colour.sum(1, keepdim=True) > 0.5).float() * ((grid.abs() <= 1).all(1, keepdim=True)).float()
-        return colour / 255, seen * inside
+        lit = colour[:, 0:1] + colour[:, 1:2] + colour[:, 2:3] > 0.5
+        inside = lit & (torch.maximum(grid[:, 0:1].abs(), grid[:, 1:2].abs()) <= 1)
+        return colour / 255, seen * inside.float()
 
 
 def fill(colour: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -124,9 +128,9 @@ def fill(colour: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         (B, 3, S, S): ``colour`` where seen is 1, elsewhere a smooth continuation.
     """
     # The mirror side is trusted less than the picture itself: it wins only where nothing else is known.
-    mirrored, mirror_seen = colour.flip(3), seen.flip(3) * (1 - seen)
-    known = seen + mirror_seen
-    weighted = colour * seen + mirrored * mirror_seen
+    own, unseen = colour * seen, 1 - seen
+    known = seen + seen.flip(3) * unseen
+    weighted = own + own.flip(3) * unseen
     small_weight, small_colour = F.avg_pool2d(known, 4), F.avg_pool2d(weighted, 4)
     levels = [(small_weight, small_colour)]
     while levels[-1][0].shape[-1] > 1:

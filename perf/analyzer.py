@@ -3,6 +3,10 @@
 The binary comes out of the wheel tritonclient 2.51.0, checked by its hash (perf/perf_analyzer.txt). Inputs are what the
 pipeline hands from step to step for a real photograph. perf_analyzer asks for every output of a model: an ensemble's
 figures include the texture file and the preview, which the client leaves out unless asked.
+
+A figure is made of a number of requests, not of a time: perf_analyzer's windows of a second hold too few answers of an
+ensemble, or none, and then it refuses to give a figure. The number is what the server will answer in ``--seconds`` by
+its rate at the concurrency before, and at least `LEAST` for each request in flight.
 """
 
 from __future__ import annotations
@@ -30,6 +34,14 @@ ENSEMBLES = ("face3d", "reconstruct", "detect")
 NETWORKS = ("detector", "regressor", "texture")
 LEAVES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+WINDOWS = 3
+"""Windows of a figure, the least that perf_analyzer takes; each lasts a second or more."""
+LEAST = 3
+"""Requests of a figure for each that is in flight: the first of them meet an idle server."""
+FEWEST_AT_RANDOM = 40
+"""Requests of a figure that come at random times: so many take the expected time but for a sixth."""
+SLOWEST = 5.0
+"""A rate (requests a second) that every model reaches; how many are sent before one is known follows from it."""
 # Names under which the binary looks for libraries that the server's wheel carries under longer ones.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
@@ -82,21 +94,26 @@ def environment() -> Iterator[dict[str, str]]:
 class Analyzer:
     """perf_analyzer against one server."""
 
-    def __init__(self, server: EmbeddedServer, binary: Path, variables: dict[str, str], window_ms: int) -> None:
-        self._server, self._binary, self._variables, self._window = server, binary, variables, window_ms
+    def __init__(self, server: EmbeddedServer, binary: Path, variables: dict[str, str], seconds: float) -> None:
+        self._server, self._binary, self._variables, self._seconds = server, binary, variables, seconds
         self.folder = store.FOLDER / "analyzer"
+        self._warm: set[str] = set()
 
-    def run(self, load: Load, how: Sequence[str], name: str) -> list[dict[str, float]]:
-        """One call of the binary; its CSV stays in the folder. Returns its rows, latencies in milliseconds.
+    def run(self, load: Load, how: Sequence[str], requests: int, name: str) -> dict[str, float]:
+        """One call of the binary; its CSV stays in the folder. Returns its row, latencies in milliseconds.
 
         Raises:
             RuntimeError: it failed, with its last words.
         """
         report = self.folder / f"{name}.csv"
+        report.unlink(missing_ok=True)  # an older one is no result of this call
         inputs = samples.write(load.model, self.folder / "inputs")
         address = self._server.grpc if load.protocol == "grpc" else self._server.http
         command = [str(self._binary), "-m", load.model, "-u", address, "-i", load.protocol, "-f", str(report)]
-        command += ["--input-data", str(inputs), "-p", str(self._window), "-s", "999", "-r", "3", "-b", "1", *how]
+        # --request-count would do, but counts the whole second in which the last answer came.
+        window = str(-(-requests // WINDOWS))
+        command += ["--measurement-mode", "count_windows", "--measurement-request-count", window, "-r", str(WINDOWS)]
+        command += ["-s", "999", "-b", "1", "--input-data", str(inputs), *how]
         if load.shared_memory:
             command += ["--shared-memory", "system", "--output-shared-memory-size", str(4 << 20)]
         done = subprocess.run(
@@ -105,28 +122,34 @@ class Analyzer:
         rows = read(report) if report.is_file() else []
         if not rows:
             raise RuntimeError(f"perf_analyzer failed for {load.name}: {' '.join(done.stdout.split()[-60:])}")
-        return rows
+        return rows[0]
 
     def sweep(self, load: Load, concurrencies: Sequence[int]) -> list[dict[str, float]]:
         """Throughput and latency for each number of requests in flight."""
-        rows = []
+
+        def figure(concurrency: int, rate: float) -> dict[str, float]:
+            how = ["--concurrency-range", f"{concurrency}:{concurrency}", "--max-threads", "32", "-a"]
+            requests = max(LEAST * concurrency, round(rate * self._seconds))
+            return self.run(load, how, requests, f"{load.name}-{concurrency}")
+
+        if load.model not in self._warm:
+            figure(concurrencies[0], SLOWEST)  # not counted
+            self._warm.add(load.model)
+        rows: list[dict[str, float]] = []
         for concurrency in concurrencies:
-            how = ["--concurrency-range", f"{concurrency}:{concurrency}"]
-            rows += self.run(load, [*how, "--max-threads", "32", "-a"], f"{load.name}-{concurrency}")
+            rows.append(figure(concurrency, rows[-1]["rate"] if rows else SLOWEST))
         return rows
 
-    def highest_rate(self, load: Load, top: float, limit_ms: float, steps: int = 5) -> dict[str, float]:
+    def highest_rate(self, load: Load, top: float, limit_ms: float, steps: int = 4) -> dict[str, float]:
         """The highest Poisson rate (requests a second, up to ``top``) with a p99 below the limit, by bisection."""
         low, high, best = 0.0, top, {"rate": 0.0, "p99": 0.0}
         for _ in range(steps):
             rate = (low + high) / 2
             how = ["--request-rate-range", f"{rate:.2f}:{rate:.2f}:1", "--request-distribution", "poisson"]
-            try:
-                row = self.run(load, how, f"{load.name}-rate")[0]
-            except RuntimeError:  # nothing was answered in time to be measured
-                row = {"p99": float("inf"), "rate": 0.0}
-            # A server that falls behind shows as fewer answers than were asked for.
-            if row["p99"] <= limit_ms and row["rate"] >= 0.85 * rate:
+            # Twice as long as elsewhere: a queue shows only when it had time to grow.
+            row = self.run(load, how, max(FEWEST_AT_RANDOM, round(2 * rate * self._seconds)), f"{load.name}-rate")
+            # A server that falls behind shows as fewer answers than were asked for; so few are no chance (2 sigma).
+            if row["p99"] <= limit_ms and row["rate"] >= 0.7 * rate:
                 low, best = rate, {"rate": rate, "p99": row["p99"]}
             else:
                 high = rate
@@ -170,14 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=[*ENSEMBLES, *LEAVES], choices=[*ENSEMBLES, *LEAVES])
     parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCIES))
-    parser.add_argument("--window", type=int, default=1000, metavar="MS", help="of a measurement; three make a figure")
+    parser.add_argument("--seconds", type=float, default=2.0, help="about so long a figure is measured (default 2)")
     parser.add_argument("--p99", type=float, default=1000.0, metavar="MS", help="limit of the request-rate search")
     options = parser.parse_args(arguments)
     series: dict[str, list[dict[str, float]]] = {}
     failed: dict[str, str] = {}
     best: dict[str, Any] = {}
     with environment() as variables, EmbeddedServer(on_free_ports(ServerOptions())) as server:
-        analyzer = Analyzer(server, install(), variables, options.window)
+        analyzer = Analyzer(server, install(), variables, options.seconds)
         for load in loads(options.models):
             try:
                 series[load.name] = analyzer.sweep(load, options.concurrency)
@@ -189,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             top = 1.2 * max(row["rate"] for row in series[f"{model}-grpc"])
             best[model] = {**analyzer.highest_rate(Load(model, "grpc"), top, options.p99), "limit": options.p99}
             print(f"{model}: {best[model]['rate']:.1f} a second with a p99 below {options.p99:.0f} ms", flush=True)
-    path = store.save("analyzer", window_ms=options.window, series=series, highest=best, failed=failed)
+    path = store.save("analyzer", seconds=options.seconds, series=series, highest=best, failed=failed)
     print(f"\n{markdown(series)}\n\nwritten: {path}")
     if failed:
         sys.exit(1)

@@ -189,21 +189,26 @@ def without_batching(repository: Path, folder: Path) -> Path:
     return folder
 
 
+REQUESTS = 240
+"""Of perf_analyzer to the regressor, each time: about two seconds on two cores."""
+
+
 def batching(rounds: int, seconds: float) -> dict[str, Any]:
-    """Rates with and without dynamic batching at 16 clients, taking turns: the ensemble, and the smallest network."""
-    rates: dict[str, dict[str, list[float]]] = {"face3d": {"on": [], "off": []}, "regressor": {"on": [], "off": []}}
+    """Rates with and without dynamic batching at 16 clients, taking turns.
+
+    Of the ensemble, and (by perf_analyzer) of the smallest network.
+    """
+    rates: dict[str, dict[str, list[float]]] = {model: {"on": [], "off": []} for model in ("face3d", "regressor")}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "repository"
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        off = without_batching(DEFAULT_REPOSITORY, folder / "off")
         servers = {
             "on": stack.enter_context(start()),
-            "off": stack.enter_context(start(repository=without_batching(DEFAULT_REPOSITORY, folder))),
+            "off": stack.enter_context(start(repository=off)),
         }
         variables, binary = stack.enter_context(analyzer.environment()), analyzer.install()
         calls = {name: Calls(server.grpc) for name, server in servers.items()}
-        tools = {
-            name: analyzer.Analyzer(server, binary, variables, max(300, int(seconds * 300)))
-            for name, server in servers.items()
-        }
+        tools = {name: analyzer.Analyzer(server, binary, variables, seconds) for name, server in servers.items()}
         for name in servers:
             together(asks(calls[name]), 16, 1.0)
         for number in range(rounds):
@@ -212,7 +217,7 @@ def batching(rounds: int, seconds: float) -> dict[str, Any]:
                 latencies, _ = together(asks(calls[name]), 16, seconds)
                 rates["face3d"][name].append(len(latencies) / (time.perf_counter() - began))
                 how = ["--concurrency-range", "16:16", "-a"]
-                row = tools[name].run(analyzer.Load("regressor", "grpc"), how, f"batching-{name}")[0]
+                row = tools[name].run(analyzer.Load("regressor", "grpc"), how, REQUESTS, f"batching-{name}")
                 rates["regressor"][name].append(row["rate"])
     medians = {model: {name: statistics.median(v) for name, v in both.items()} for model, both in rates.items()}
     return {"rates": medians, "on_over_off": {model: both["on"] / both["off"] for model, both in medians.items()}}

@@ -155,8 +155,8 @@ def _plain(name: str, text: Callable[[dict[str, Any]], str]) -> str:
 
 def _batching(values: dict[str, Any]) -> str:
     return "".join(
-        f"{model}, 16 clients: {both['on']:.1f} a second with dynamic batching, {both['off']:.1f} without.\n"
-        for model, both in values["rates"].items()
+        f"{model}, 16 clients: {rate['on']:.1f} a second with dynamic batching, {rate['off']:.1f} without.\n"
+        for model, rate in values["rates"].items()
     )
 
 
@@ -175,10 +175,10 @@ def _flat(values: dict[str, Any]) -> str:
 
 
 def _tune(values: dict[str, Any]) -> str:
-    lines = ["| change | rate | one client's wait | memory MB | |", "|---|---|---|---|---|"]
+    lines = ["| change | rate | spread of the best | one client's wait | memory MB | |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {one['change']} | {one['gain']:.2f} | {one['wait']:.2f} | {one['challenger']['memory_mb']:.0f} "
-        f"| {'kept' if one['kept'] else ''} |"
+        f"| {one['change']} | {one['gain']:.2f} | {one['spread']:.0%} | {one['wait']:.2f} "
+        f"| {one['memory_mb']['challenger']:.0f} | {'kept' if one['kept'] else ''} |"
         for one in values["candidates"]
     ]
     kept = "; ".join(values["kept"]) or "nothing: the configurations as committed are the best that was tried"

@@ -1,14 +1,16 @@
-"""`python -m perf.tune` (`make tune`): instances, threads and delays for the present machine.
+"""`python -m perf.tune` (`make tune`): batching, threads, instances and delays for the present machine.
 
-Tries one change after the other and keeps what serves 16 clients more than `GAIN` faster without making a single
-client wait longer. Every candidate takes turns with the best so far, both servers being alive, so that what else
-happens on the machine happens to both. What is kept is written as `configs/tuned.pbtxt` of each model that changed,
-with `tuned.json` (every candidate's measurements) beside it, and served by `--model-config-name=tuned`.
+Tries one candidate after the other against the best so far. Both servers are alive and take turns, best, candidate,
+best, candidate, best: so the best is also measured against itself, and how far its own rates lie apart is the noise. A
+candidate is kept when it serves 16 clients faster by more than this spread and by more than `GAIN`, without making
+a single client wait longer. What is kept is written as `configs/tuned.pbtxt` of each model that changed, with
+`tuned.json` (every candidate's measurements) beside it, and served by `--model-config-name=tuned`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from perf import machine, store
 from perf.breakdown import asks
 from perf.calls import Calls, together
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
-from server.repository import DEFAULT_REPOSITORY, read_config
+from server.repository import DEFAULT_REPOSITORY, read_config, read_repository
 
 FLAVOUR = "tuned"
 GAIN = 1.03
@@ -42,7 +44,8 @@ class Change:
 
     Attributes:
         model: whose configuration.
-        setting: ``instances``, ``delay_us``, or the name of a parameter of the backend.
+        setting: ``instances``, ``batching`` (1: requests are put together, 0: they are not), ``preferred_batch``,
+            ``delay_us`` (both only where requests are put together), or the name of a parameter of the backend.
         value: the number.
     """
 
@@ -54,8 +57,16 @@ class Change:
         """Change a model configuration (protobuf) in place."""
         if self.setting == "instances":
             config.instance_group[0].count = self.value
-        elif self.setting == "delay_us":
-            config.dynamic_batching.max_queue_delay_microseconds = self.value
+        elif self.setting == "batching":
+            config.dynamic_batching.SetInParent()
+            if not self.value:
+                config.ClearField("dynamic_batching")
+        elif self.setting in ("preferred_batch", "delay_us"):
+            if config.HasField("dynamic_batching"):
+                if self.setting == "delay_us":
+                    config.dynamic_batching.max_queue_delay_microseconds = self.value
+                else:
+                    config.dynamic_batching.preferred_batch_size[:] = [self.value]
         else:
             config.parameters[self.setting].string_value = str(self.value)
 
@@ -63,18 +74,52 @@ class Change:
         return f"{self.model}: {self.setting} {self.value}"
 
 
-def candidates(cores: int) -> list[Change]:
-    """What is tried, in the order of what it may gain."""
-    threads = sorted({1, max(1, cores // 2), cores})
-    changes = [
-        Change(model, "intra_op_thread_count", count) for model in ("detector", "texture") for count in threads[:-1]
-    ]
+Candidate = tuple[Change, ...]
+"""Changes that are tried together."""
+
+
+def candidates(cores: int, batching: Mapping[str, bool]) -> list[Candidate]:
+    """What is tried, in the order of what it may gain.
+
+    Args:
+        cores: that the server may use.
+        batching: model -> whether requests are put together as it is configured; those without are left as they are.
+    """
+    networks = [model for model in ("detector", "texture", "regressor") if model in batching]
+    found: list[Candidate] = [tuple(Change(model, "batching", on) for model in networks) for on in (0, 1)]
+    found += [(Change(model, "batching", int(not batching[model])),) for model in networks]
+    threads = "intra_op_thread_count"
+    for count in sorted({1, max(1, cores // 2)}):
+        found.append(tuple(Change(model, threads, count) for model in networks if model != "regressor"))
+        found += [(Change(model, threads, count),) for model in networks]
     if cores > 1:
-        changes += [Change(model, "instances", 2) for model in ("detector", "texture", "preprocess")]
-    changes.append(Change("postprocess", "instances", 1 if cores <= 2 else cores // 2))
-    changes.append(Change("regressor", "intra_op_thread_count", 1))
-    changes += [Change("regressor", "delay_us", delay) for delay in (2000, 10000)]
-    return changes
+        found += [
+            (Change(model, "instances", 2), Change(model, threads, max(1, cores // 2)))
+            for model in networks
+            if model != "regressor"
+        ]
+        found += [(Change(model, "instances", 2),) for model in ("preprocess", "align") if model in batching]
+    if "postprocess" in batching:
+        found += [(Change("postprocess", "instances", count),) for count in sorted({1, max(2, cores // 2)})]
+    if "regressor" in batching:
+        found += [(Change("regressor", "preferred_batch", size),) for size in (2, 4)]
+        found += [(Change("regressor", "delay_us", delay),) for delay in (2000, 10000)]
+    return [candidate for candidate in dict.fromkeys(found) if candidate]
+
+
+def changed(repository: Path, model: str, changes: Sequence[Change]) -> Any:
+    """The configuration of a model (protobuf) with those of the changes that are about it."""
+    config = read_config(repository / model / "config.pbtxt")
+    for change in changes:
+        if change.model == model:
+            change.apply(config)
+    return config
+
+
+def replaced(kept: Sequence[Change], candidate: Candidate) -> list[Change]:
+    """What is kept with a candidate on top: of two changes of the same setting the later one holds."""
+    new = {(change.model, change.setting) for change in candidate}
+    return [change for change in kept if (change.model, change.setting) not in new] + list(candidate)
 
 
 def write(repository: Path, changes: Sequence[Change]) -> None:
@@ -82,10 +127,7 @@ def write(repository: Path, changes: Sequence[Change]) -> None:
     for path in repository.glob(f"*/configs/{FLAVOUR}.*"):
         path.unlink()
     for model in dict.fromkeys(change.model for change in changes):
-        config = read_config(repository / model / "config.pbtxt")
-        for change in changes:
-            if change.model == model:
-                change.apply(config)
+        config = changed(repository, model, changes)
         folder = repository / model / "configs"
         folder.mkdir(exist_ok=True)
         said = "; ".join(str(change) for change in changes if change.model == model)
@@ -101,50 +143,69 @@ def _server(repository: Path, changes: Sequence[Change]) -> EmbeddedServer:
     return server
 
 
-def duel(servers: Mapping[str, EmbeddedServer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Name -> rate at 16 clients, p50 of one client in ms, memory in MB; all take turns."""
-    rates: dict[str, list[float]] = {name: [] for name in servers}
-    singles: dict[str, list[float]] = {name: [] for name in servers}
-    for number in range(rounds):
-        for name in sorted(servers, reverse=bool(number % 2)):
-            ask = asks(Calls(servers[name].grpc))
-            start = time.perf_counter()
-            latencies, _ = together(ask, CLIENTS, seconds)
-            rates[name].append(len(latencies) / (time.perf_counter() - start))
-            singles[name] += together(ask, 1, seconds / 2)[0]
-    return {
-        name: {
-            "rate": statistics.median(rates[name]),
-            "p50_ms": statistics.median(singles[name]) * 1000,
-            "memory_mb": machine.resident_mb(server.pid),
-        }
-        for name, server in servers.items()
-    }
+@dataclass(frozen=True)
+class Turn:
+    """One server's turn: pictures a second of 16 clients, median latency of a single one in ms."""
+
+    rate: float
+    p50_ms: float
+
+    @classmethod
+    def of(cls, server: EmbeddedServer, seconds: float) -> Turn:
+        """Measure for so long, and half of it with one client."""
+        ask = asks(Calls(server.grpc))
+        start = time.perf_counter()
+        latencies, _ = together(ask, CLIENTS, seconds)
+        rate = len(latencies) / (time.perf_counter() - start)
+        return cls(rate, statistics.median(together(ask, 1, seconds / 2)[0]) * 1000)
 
 
-def search(repository: Path, changes: Sequence[Change], rounds: int, seconds: float) -> tuple[list[Change], list[Any]]:
+def verdict(best: Sequence[Turn], challenger: Sequence[Turn]) -> dict[str, Any]:
+    """Whether the challenger is kept, and why: each of its turns stands between two of the best's.
+
+    Returns:
+        ``gain``: the median of its rate over the mean of its neighbours'; ``spread``: the largest difference between
+        two turns of the best that follow each other, as a share; ``wait``: the same as gain of a client's wait.
+    """
+    pairs = list(itertools.pairwise(best))
+    between = list(zip(pairs, challenger, strict=True))
+    gain = statistics.median(2 * one.rate / (a.rate + b.rate) for (a, b), one in between)
+    wait = statistics.median(2 * one.p50_ms / (a.p50_ms + b.p50_ms) for (a, b), one in between)
+    spread = max(max(a.rate, b.rate) / min(a.rate, b.rate) - 1 for a, b in pairs)
+    return {"gain": gain, "spread": spread, "wait": wait, "kept": gain >= max(GAIN, 1 + spread) and wait <= PATIENCE}
+
+
+def search(
+    repository: Path, tried: Sequence[Candidate], rounds: int, seconds: float
+) -> tuple[list[Change], list[dict[str, Any]]]:
     """The changes that are kept, and what was measured for each candidate. ``repository`` is a copy to work in."""
     kept: list[Change] = []
-    log: list[Any] = []
+    log: list[dict[str, Any]] = []
     best = _server(repository, kept)
     try:
-        for change in changes:
-            if change.setting == "instances" and _same(repository, change):
-                continue
-            rest = [other for other in kept if (other.model, other.setting) != (change.model, change.setting)]
-            challenger = _server(repository, [*rest, change])
+        for candidate in tried:
+            changes = replaced(kept, candidate)
+            models = {change.model for change in candidate}
+            if all(changed(repository, model, changes) == changed(repository, model, kept) for model in models):
+                continue  # as it is already
+            challenger = _server(repository, changes)
             try:
-                found = duel({"best": best, "challenger": challenger}, rounds, seconds)
-                gain = found["challenger"]["rate"] / found["best"]["rate"]
-                wait = found["challenger"]["p50_ms"] / found["best"]["p50_ms"]
-                better = gain >= GAIN and wait <= PATIENCE
-                log.append({"change": str(change), "gain": gain, "wait": wait, "kept": better, **found})
+                mine, theirs = [], [Turn.of(best, seconds)]
+                for _ in range(rounds):
+                    mine.append(Turn.of(challenger, seconds))
+                    theirs.append(Turn.of(best, seconds))
+                found = verdict(theirs, mine)
+                name = ", ".join(map(str, candidate))
+                memory = {"best": machine.resident_mb(best.pid), "challenger": machine.resident_mb(challenger.pid)}
+                turns = {"best": list(map(asdict, theirs)), "challenger": list(map(asdict, mine))}
+                log.append({"change": name, **found, "memory_mb": memory, "turns": turns})
                 print(
-                    f"{change}: {gain:.2f} of the rate, {wait:.2f} of one client's wait: {'kept' if better else 'no'}"
+                    f"{name}: {found['gain']:.2f} of the rate (the best differs from itself by {found['spread']:.0%}), "
+                    f"{found['wait']:.2f} of one client's wait: {'kept' if found['kept'] else 'no'}",
+                    flush=True,
                 )
-                if better:
-                    best, challenger = challenger, best
-                    kept = [*rest, change]
+                if found["kept"]:
+                    best, challenger, kept = challenger, best, changes
             finally:
                 challenger.stop()
     finally:
@@ -152,26 +213,23 @@ def search(repository: Path, changes: Sequence[Change], rounds: int, seconds: fl
     return kept, log
 
 
-def _same(repository: Path, change: Change) -> bool:
-    config = read_config(repository / change.model / "config.pbtxt")
-    return bool(config.instance_group[0].count == change.value)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search on a copy of the repository, then write what is better into the repository itself."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a measurement (default 3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (default 2)")
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="try changes of these models only")
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY)
     options = parser.parse_args(arguments)
-    changes = candidates(len(os.sched_getaffinity(0)))
-    if options.only:
-        changes = [change for change in changes if change.model in options.only]
+    batching = {
+        name: model.config.HasField("dynamic_batching") for name, model in read_repository(options.repository).items()
+    }
+    batching = {name: batched for name, batched in batching.items() if not options.only or name in options.only}
+    tried = candidates(len(os.sched_getaffinity(0)), batching)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "repository"
         shutil.copytree(options.repository, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        kept, log = search(copy, changes, options.rounds, options.seconds)
+        kept, log = search(copy, tried, options.rounds, options.seconds)
     write(options.repository, kept)
     measured = {"machine": machine.facts(), "kept": [str(change) for change in kept], "candidates": log}
     for model in dict.fromkeys(change.model for change in kept):

@@ -23,6 +23,8 @@ from server import triton_log
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
 from server.errors import ServerDied, ServerError
+from server.release.commands import Releases
+from server.release.store import ReleaseError, Store
 from server.supervise import Supervisor, what_to_probe
 
 _DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
@@ -159,6 +161,7 @@ def _serve(options: ServerOptions, supervision: Supervision) -> int:
     server = EmbeddedServer(options, progress=_say)
     _end_on_signals(server)
     try:
+        _take_back_interrupted(options)
         server.start()
         print(f"ready: http {server.http}, grpc {server.grpc}, metrics http://{server.metrics}/metrics", flush=True)
         if supervision.period is None:
@@ -178,6 +181,14 @@ def _serve(options: ServerOptions, supervision: Supervision) -> int:
     finally:
         server.stop()
     return 1
+
+
+def _take_back_interrupted(options: ServerOptions) -> None:
+    """Nothing is served from a repository in which some models of a release have changed and others have not."""
+    try:
+        Releases(Store(options.repository, options.model_config_name), say=_say).take_back_interrupted()
+    except ReleaseError as error:
+        _say(f"warning: a release was interrupted and is not taken back: {error}")
 
 
 def _stay_supervised(server: EmbeddedServer, supervision: Supervision, period: float) -> None:

@@ -186,7 +186,8 @@ class EmbeddedServer:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=runtime.environment(),
+                    env=runtime.environment()
+                    | {"FACE3D_METRICS_PAGE": f"http://{self._host}:{ports['metrics']}/metrics"},
                     start_new_session=True,
                     preexec_fn=_die_with_parent,
                 )
@@ -276,8 +277,12 @@ class EmbeddedServer:
 
     def _endpoint(self, kind: str) -> str:
         self._running()
-        host = "127.0.0.1" if self.options.address in ("0.0.0.0", "::") else self.options.address
-        return f"{host}:{self._ports[kind]}"
+        return f"{self._host}:{self._ports[kind]}"
+
+    @property
+    def _host(self) -> str:
+        """An address at which the server can be reached from this machine."""
+        return "127.0.0.1" if self.options.address in ("0.0.0.0", "::") else self.options.address
 
     def _asked_ports(self) -> dict[str, int]:
         return {

@@ -4,7 +4,8 @@ Triton 2.51 neither notices nor restarts a dead stub: the model stays "ready" an
 second. Two things find it: a count of the stubs (`server.census`, on the same machine, costs nothing), and a real small
 inference through every model (`server.probe`), which also finds what no count can. The cure is a load with the
 model's own configuration, marked by a parameter so that it differs; a load without any change does nothing. Where that
-does not bring the service back, the server is ended, for whoever started it to start it again.
+does not bring the service back, and where the server itself hangs and gives no answer to anything, it is ended, for
+whoever started it to start it again.
 
 `python -m server --supervise` runs it beside the server, `python -m server.supervise` beside any other. It answers on a
 port of its own: ``/healthz`` is 200 when the last probe got its answers, else 503; ``/metrics`` has the counters.
@@ -41,6 +42,9 @@ _LOOK = 0.5
 # probe after it. A process that was killed while it held a lock in shared memory sometimes leaves a server behind that
 # answers none of them; a start of all models takes some four seconds.
 _STATE_WITHIN, _LOAD_WITHIN, _ANSWER_WITHIN = 3.0, 6.0, 4.0
+# So many steps in a row without any answer, and the server counts as hung. A step waits 3 s for the state of models and
+# 30 s for the probe, which a full queue of the default models takes 5 s to reach.
+_SILENT_STEPS = 3
 # What a revival adds to a model's parameters: the time. No model looks at it.
 REVIVAL_PARAMETER = "face3d_revival"
 
@@ -53,7 +57,8 @@ class Supervisor:
         targets: the models that a probe asks, see `what_to_probe`.
         pid: its process id, when it runs on this machine: then its stubs are counted as well.
         say: takes a line for the log.
-        give_up: ends the server, when its models were revived and still do not answer; None to leave it as it is.
+        give_up: ends the server, when its models were revived and still do not answer, or when it hangs; None to leave
+            it as it is.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Supervisor:
         # before the first step.
         self._counted = set() if pid is None else {model for model, _ in census.stubs(pid)}
         self._noticed: set[int] = set()  # stubs whose death has been looked into
+        self._silent = 0  # steps in a row without any answer
         self.probes: Counter[str] = Counter()  # by result: ok, failed
         self.revivals: Counter[str] = Counter()  # by model
         self.restarts = 0  # of the server itself
@@ -89,14 +95,24 @@ class Supervisor:
                 for model in self._missing():
                     self._revive(model, "a process of it has died")
                 self._probe(_ANSWER_WITHIN if sum(self.revivals.values()) > revived else 30)
+                self._silent = 0
             except ControlError as error:
                 self._failed(str(error))
                 # A refusal, of a load or by a full queue, is an answer: a new start would only make it worse.
-                lost = isinstance(error, Unreachable) or _DEAD_STUB.search(str(error))
-                if self._give_up is not None and lost and sum(self.revivals.values()) > revived:
-                    self._say("supervisor: that did not help; ending the server")
-                    self._give_up()
+                silent = isinstance(error, Unreachable)
+                self._silent = self._silent + 1 if silent else 0
+                lost = silent or _DEAD_STUB.search(str(error)) is not None
+                if lost and sum(self.revivals.values()) > revived:
+                    self._end_server("that did not help")
+                elif self._silent >= _SILENT_STEPS:
+                    self._end_server(f"no answer to {self._silent} questions in a row")
             return self.healthy
+
+    def _end_server(self, why: str) -> None:
+        if self._give_up is not None:
+            self._say(f"supervisor: {why}; ending the server")
+            self._silent = 0
+            self._give_up()
 
     def replace_server(self, start: Callable[[], int]) -> None:
         """Have a server started in the place of one that has ended, on the same ports, and go on with it.
@@ -110,6 +126,7 @@ class Supervisor:
             self._pid = start()
             self._doomed.clear()
             self._noticed.clear()
+            self._silent = 0
             self.restarts += 1
 
     def new_deaths(self) -> bool:

@@ -6,17 +6,24 @@ DATA holds folders of pictures, each with an ``index.csv`` (file, source_repo, l
 ``permissive`` trains, every other one only measures; and ``ict_facekit.npz``, the exact heads. WORK takes what the
 steps write. A step whose results are there is left out, and training resumes from its checkpoint: after an
 interruption, the same command goes on. ``WORK/weights`` is then what the repository's ``weights/`` holds.
+
+A trial of all steps, in minutes, with weights that are good for nothing:
+
+    python -m training DATA WORK --renders 500 --samples 480 --texture-steps 10 --limit 5
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +32,7 @@ TRAINING = "permissive"
 HEADS = "portraits"  # whose renders measure the shape
 TEACHER = "mediapipe==0.10.21"
 TEST_SEED = 99
+SHARD, SHARDS = 500, 10  # renders in a file, files of one seed
 
 
 @dataclass
@@ -55,23 +63,31 @@ def module(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"training.{name}", *map(str, arguments)]
 
 
-def teacher() -> Path:
-    """Python of the teacher's own environment, made on first use: mediapipe pins old versions of shared libraries."""
-    folder = ROOT / ".tools" / "teacher"
-    python = folder / "bin" / "python"
+def own_teacher() -> Path:
+    """Python of the environment that `install_teacher` makes."""
+    return ROOT / ".tools" / "teacher" / "bin" / "python"
+
+
+def install_teacher() -> None:
+    """Make the teacher's own environment on first use: mediapipe pins old versions of shared libraries.
+
+    Raises:
+        subprocess.CalledProcessError: it could not be installed.
+    """
+    python = own_teacher()
+    folder = python.parents[1]
     if not (folder / ".installed").exists():
         print(f"[label] {TEACHER} into {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-qq", TEACHER, "tqdm"], check=True)
         (folder / ".installed").touch()
-    return python
 
 
 def plan(options: argparse.Namespace) -> list[Step]:
     """The steps in their order."""
     data, work = options.data, options.work
     weights = work / "weights"
-    label = [str(ROOT / ".tools" / "teacher" / "bin" / "python"), str(ROOT / "training" / "label.py")]
+    label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
     folders = sorted(path.parent for path in data.glob("*/index.csv"))
     labels = {folder.name: work / f"labels-{folder.name}.npz" for folder in folders}
     heads, pictures, model = data / "ict_facekit.npz", data / TRAINING, work / "face_model.npz"
@@ -84,9 +100,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
         for path in (model, mapping, trained, textured):
             shutil.copy(path, weights / path.name)
 
-    def ready_teacher() -> None:
-        teacher()
-
+    ready_teacher = None if options.teacher else install_teacher
     steps = [
         Step("label", f"points for {folder.name}", [*label, str(folder), str(labels[folder.name])],
              [labels[folder.name]], ready_teacher)
@@ -99,7 +113,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
             "teacher-map",
             "renders for the teacher",
             module("render", *drawn, work / "trial", "--count", 400, "--shards", 1),
-            [trial.with_suffix(".npy")],
+            [work / f"{trial.name}.labels.npz"],
         ),
         Step(
             "teacher-map",
@@ -121,16 +135,18 @@ def plan(options: argparse.Namespace) -> list[Step]:
             [mapping],
         ),
     ]
-    shard = 500
-    for seed in range(1, 1 + -(-options.renders // (10 * shard))):
+    shards = -(-options.renders // SHARD)
+    for seed, first in enumerate(range(0, shards, SHARDS), 1):
+        count = min(SHARDS, shards - first)
         steps.append(
             Step(
                 "render",
                 f"exact heads {seed}",
                 module(
-                    "render", *drawn, work / "shards" / "r", "--count", shard, "--shards", 10, "--seed", seed
+                    "render", *drawn, work / "shards" / "r", "--count", min(SHARD, options.renders), "--shards", count,
+                    "--seed", seed,
                 ),
-                [work / "shards" / f"r-{seed}-009.labels.npz"],
+                [work / "shards" / f"r-{seed}-{count - 1:03d}.labels.npz"],
             )
         )  # fmt: skip
     if HEADS in labels:
@@ -178,7 +194,9 @@ def plan(options: argparse.Namespace) -> list[Step]:
         ),
     ]  # fmt: skip
     exact = work / f"heads-{TEST_SEED}-000"
-    judge = ("--weights", weights, "--teacher-map", mapping, "--leave-out", *options.leave_out)
+    judge = (
+        "--weights", weights, "--teacher-map", mapping, "--limit", options.limit, "--leave-out", *options.leave_out,
+    )  # fmt: skip
     for folder in measured:
         steps.append(
             Step(
@@ -193,8 +211,36 @@ def plan(options: argparse.Namespace) -> list[Step]:
     return steps
 
 
-def run(steps: Sequence[Step], dry: bool) -> int:
-    """Run what is not done yet; the exit status of the first command that fails, else 0."""
+@contextlib.contextmanager
+def alone_in(work: Path) -> Iterator[int]:
+    """The folder's lock, as a descriptor that the steps inherit: it holds as long as one of them lives.
+
+    Raises:
+        BlockingIOError: somebody else has it.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle.fileno()
+
+
+def run(steps: Sequence[Step], dry: bool, work: Path, lock: int | None = None) -> int:
+    """Run what is not done yet.
+
+    Args:
+        steps: in their order.
+        dry: only print the commands.
+        work: notes there which step is at work, so that half of its results are not taken for all of them.
+        lock: a descriptor that the steps inherit.
+
+    Returns:
+        The exit status of the first command that fails, else 0.
+    """
+    unfinished = work / ".unfinished"
+    if unfinished.exists() and not dry:
+        for name in unfinished.read_text().splitlines():
+            Path(name).unlink(missing_ok=True)
+        unfinished.unlink()
     for number, step in enumerate(steps, 1):
         head = f"[{number}/{len(steps)}] {step.name}: {step.says}"
         if step.is_done():
@@ -204,15 +250,21 @@ def run(steps: Sequence[Step], dry: bool) -> int:
         if dry:
             print("   ", shlex.join(step.command), flush=True)
             continue
+        unfinished.write_text("".join(f"{path}\n" for path in step.results))
+        started = time.monotonic()
         if step.before is not None:
             step.before()
-        started = time.monotonic()
-        code = subprocess.run(step.command, cwd=ROOT, check=False).returncode
+        # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the step.
+        code = subprocess.run(
+            step.command, cwd=ROOT, check=False, start_new_session=True, pass_fds=() if lock is None else (lock,)
+        ).returncode
         if code:
             print(f"{head} failed with exit code {code}; the same command goes on from here.", file=sys.stderr)
-            return code
-        if step.name == "albedo":
-            step.results[0].touch()
+            return code if code > 0 else 128 - code
+        for path in step.results:
+            if path.name == ".complete":  # the step rewrites files that were there
+                path.touch()
+        unfinished.unlink()
         print(f"    {time.monotonic() - started:.0f} s", flush=True)
     return 0
 
@@ -224,13 +276,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("data", type=Path, help="folders of pictures, and ict_facekit.npz")
     parser.add_argument("work", type=Path, help="takes labels, renders, checkpoints and weights")
-    parser.add_argument("--renders", type=int, default=25_000, help="exact heads to render, in shards of 500")
+    parser.add_argument("--renders", type=int, default=25_000, help="exact heads, rounded up to whole files of 500")
     parser.add_argument("--samples", type=int, default=400_000, help="pictures the regressor sees")
     parser.add_argument("--resolution", type=int, default=112, help="pixels at which it sees the 224 px crop")
     parser.add_argument("--texture-steps", type=int, default=2000)
+    parser.add_argument("--limit", type=int, default=300, help="pictures and heads that measure, of each set")
     parser.add_argument(
         "--leave-out", nargs="*", default=["biden", "obama"], metavar="PART",
         help="file names of pictures that measure nothing, because training saw these people (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", type=Path, metavar="PYTHON",
+        help=f"of an environment with {TEACHER} and tqdm; without it, one is made in .tools/teacher",
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", metavar="STEP", help="label face-model teacher-map render regressor ...")
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
@@ -243,9 +300,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or that of the command that failed."""
+    """Exit status: 0, or that of the command that failed; 130 after an interruption."""
     options = parse(arguments)
-    options.work.mkdir(parents=True, exist_ok=True)
     steps = plan(options)
     if options.only is not None:
         unknown = set(options.only) - {step.name for step in steps}
@@ -253,8 +309,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"there is no step {', '.join(sorted(unknown))}", file=sys.stderr)
             return 2
         steps = [step for step in steps if step.name in options.only]
-    return run(steps, options.dry_run)
+    try:
+        with alone_in(options.work) as lock:
+            return run(steps, options.dry_run, options.work, lock)
+    except BlockingIOError:
+        print(
+            f"another run, or a step that one has left behind, works in {options.work}. Wait for it.", file=sys.stderr
+        )
+        return 2
+    except subprocess.CalledProcessError as error:
+        print(
+            f"{TEACHER} could not be installed ({error}). Name an environment that has it: --teacher", file=sys.stderr
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: the step ends too, and what it had begun is noted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

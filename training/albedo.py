@@ -119,10 +119,12 @@ def separate(colours: Float, seen: Float, normals: Float) -> tuple[Float, Float,
         mean = np.median(stacked, 0)
     centred = (stacked - stacked.mean(0)).reshape(len(stacked), -1)
     u, s, vt = np.linalg.svd(centred, full_matrices=False)
-    sigma = s[:ALBEDO] / np.sqrt(len(stacked))
-    modes = (sigma[:, None] * vt[:ALBEDO]).reshape(ALBEDO, -1, 3)
+    kept = min(ALBEDO, len(s))  # fewer faces than modes leave the last modes empty
+    modes, coefficients = np.zeros((ALBEDO, *mean.shape)), np.zeros((len(stacked), ALBEDO))
+    modes[:kept] = (s[:kept, None] / np.sqrt(len(stacked)) * vt[:kept]).reshape(kept, -1, 3)
+    coefficients[:, :kept] = u[:, :kept] * np.sqrt(len(stacked))
     print(f"{ALBEDO} albedo modes keep {(s[:ALBEDO] ** 2).sum() / (s**2).sum():.1%} of the variance")
-    return stacked.mean(0), modes, u[:, :ALBEDO] * np.sqrt(len(stacked)), np.stack(lights)
+    return stacked.mean(0), modes, coefficients, np.stack(lights)
 
 
 @torch.no_grad()

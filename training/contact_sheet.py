@@ -1,6 +1,6 @@
 """A contact sheet: every face textured and grey, from the front, three-quarter and in profile, to be looked at.
 
-python -m training.contact_sheet FOLDER OUTPUT.jpg [--photo]
+python -m training.contact_sheet FOLDER OUTPUT.jpg [--photo] [--leave-out PART ...]
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def main(arguments: argparse.Namespace) -> None:
     regressor = Regressor.load(arguments.weights / "regressor.safetensors", model)
     texturing = TextureNet.load(arguments.weights / "texture.safetensors", model)
     strips = []
+    files = [file for file in listed(arguments.folder) if not any(part in file for part in arguments.leave_out)]
     with torch.no_grad():
-        for _, sample in faces_of(arguments.folder, listed(arguments.folder)[: arguments.count], "contact sheet"):
+        for _, sample in faces_of(arguments.folder, files[: arguments.count], "contact sheet"):
             if sample is None:
                 continue
             context = torch.from_numpy(sample.context)
@@ -79,6 +80,9 @@ if __name__ == "__main__":
     parser.add_argument("output", type=Path)
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument(
+        "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
+    )
     parser.add_argument(
         "--photo", action="store_true", help="the aligned photograph beside its face (not for publishing)"
     )

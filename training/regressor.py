@@ -32,7 +32,7 @@ EYES = 65.0
 RENDERS_A_BATCH, PICTURES_A_BATCH = 16, 8
 MIRROR_DM = 0.03  # a teacher's point without a counterpart this near is left out of mirrored pictures
 HEAD_RATE = 1 / 16  # of the learning rate, for heads that read a whole map: sixteen times the inputs move together
-HELD_OUT = 96  # real pictures that only monitor
+HELD_OUT = 96  # real pictures that only monitor, or a tenth where there are few
 # What the shipped weights have seen; written into their metadata.
 SOURCES = (
     "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0); points by MediaPipe Face Mesh"
@@ -216,10 +216,32 @@ class Warp:
         )
 
 
+def backdrop(x: torch.Tensor, share: float = 0.2) -> torch.Tensor:
+    """Put a smooth coloured wall behind the face in a share of the pictures (B, 3, S, S).
+
+    Portraits have walls of one bright colour, which the training pictures hardly show: a network that has not seen them
+    answers with coefficients far outside of all faces.
+    """
+    n, resolution = len(x), x.shape[-1]
+    axis = torch.linspace(-1, 1, resolution)
+    radius = torch.rand(n, 2, 1, 1) * 0.35 + torch.tensor([0.75, 0.9]).view(1, 2, 1, 1)  # half axes: across, down
+    away = ((axis[None, None, :] / radius[:, 0]) ** 2 + (axis[None, :, None] / radius[:, 1]) ** 2).sqrt()
+    wall = torch.sigmoid((away - 1) / (0.01 + 0.06 * torch.rand(n, 1, 1)))
+    wall = (wall * (torch.rand(n, 1, 1) < share))[:, None]
+    across = torch.randn(n, 2, 1, 1)
+    slope = (across[:, 0] * axis[None, None, :] + across[:, 1] * axis[None, :, None])[:, None]
+    colour = torch.rand(n, 3, 1, 1) + 0.3 * torch.randn(n, 3, 1, 1) * slope
+    return x * (1 - wall) + colour.clamp(0, 1) * wall
+
+
 def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Light, colour, grey, blur, noise and occlusion on 0..1 pictures (B, 3, S, S); noise may leave 0..1 a little."""
     n, resolution = len(x), x.shape[-1]
-    x = x * (1 + torch.randn(n, 1, 1, 1) * 0.25) + torch.randn(n, 3, 1, 1) * 0.05
+    x = backdrop(x)
+    mean = x.mean(1, keepdim=True)
+    x = mean + (x - mean) * torch.exp(torch.randn(n, 1, 1, 1) * 0.4)  # saturation
+    x = x * (1 + torch.randn(n, 1, 1, 1) * 0.25) * torch.exp(torch.randn(n, 3, 1, 1) * 0.12)
+    x = x + torch.randn(n, 3, 1, 1) * 0.05
     grey = torch.rand(n) < 0.15
     x = torch.where(grey[:, None, None, None], x.mean(1, keepdim=True).expand_as(x), x)
     x = x.clamp(0, 1) ** torch.exp(torch.randn(n, 1, 1, 1) * 0.25)
@@ -275,7 +297,8 @@ class Trainer:
         self.renders = Renders(arguments.renders)
         self.crops, self.points, self.eyes = cut_pictures(arguments.pictures, arguments.labels)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
-        self.held, self.real = order[:HELD_OUT], order[HELD_OUT:]
+        held = max(1, min(HELD_OUT, len(order) // 10))
+        self.held, self.real = order[:held], order[held:]
         self.net = ReconstructionNet(window=-(-arguments.resolution // 32))
         for name, parameter in self.net.final_layers.named_parameters():
             if name.endswith("weight"):
@@ -307,6 +330,9 @@ class Trainer:
             else:
                 self.net.load_averaging(state["average"])
             self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
+        # Not the same random pictures once more.
+        torch.manual_seed(self.arguments.seed + self.samples)
+        self.rng = np.random.default_rng((self.arguments.seed, self.samples))
         print(f"resumed at {self.samples} samples", flush=True)
 
     def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -408,10 +434,12 @@ class Trainer:
         path.with_suffix(".part").replace(path)
 
     def run(self) -> None:
-        """Train until the asked number of samples or minutes, counted from this start."""
+        """Train until the asked number of samples (in all; with ``--restart`` from here on), or of minutes from now."""
         a = self.arguments
         self.net.train()
-        started, first, step = time.time(), self.samples, 0
+        # What was seen before an interruption counts; what was seen before a new schedule does not.
+        started, began, step = time.time(), self.samples, 0
+        first = began if a.restart else 0
         smooth: dict[str, float] = {}
         batch = RENDERS_A_BATCH + PICTURES_A_BATCH
         while True:
@@ -439,7 +467,7 @@ class Trainer:
                 smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
             if step % 50 == 0:
                 self.renders.refresh()
-                rate = (self.samples - first) / (time.time() - started)
+                rate = (self.samples - began) / (time.time() - started)
                 parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
                 progress = f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders"
                 print(f"{progress}: {parts}", flush=True)
@@ -473,7 +501,7 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
     parser.add_argument("--resolution", type=int, default=224)
-    parser.add_argument("--samples", type=int, default=400_000)
+    parser.add_argument("--samples", type=int, default=400_000, help="in all; with --restart, from here on")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (and cool the rate down) by then")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--restart", action="store_true", help="keep the weights, begin a new schedule")

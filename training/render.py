@@ -181,9 +181,18 @@ def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> 
 
 
 class Renderer:
-    """Draws random heads from labelled pictures."""
+    """Draws random heads from labelled pictures.
 
-    def __init__(self, pictures: Path, labels: Path, heads: Path, seed: int) -> None:
+    Args:
+        pictures, labels, heads, seed: see the command line.
+        yaw: standard deviation, degrees; cut at 75.
+        calm: share of heads that keep only 0.3 of the photographed expression.
+    """
+
+    def __init__(
+        self, pictures: Path, labels: Path, heads: Path, seed: int, yaw: float = 40.0, calm: float = 1 / 3
+    ) -> None:
+        self.yaw, self.calm = yaw, calm
         self.rng = np.random.default_rng(seed)
         self.heads = Heads.load(heads)
         self.model, self.mesh = build_face_model(heads)
@@ -221,8 +230,8 @@ class Renderer:
         fitted = source.fitted
         identity = np.clip(0.6 * fitted.identity + rng.normal(0, 0.8, 100), -2.8, 2.8)
         change = np.where(rng.random(57) < 0.1, rng.normal(0, 0.35, 57), 0)
-        expression = np.clip(fitted.expression * rng.choice([1.0, 1.0, 0.3]) + change, 0, 1)
-        yaw = np.radians(np.clip(rng.normal(0, 40), -75, 75))
+        expression = np.clip(fitted.expression * rng.choice([1.0, 0.3], p=[1 - self.calm, self.calm]) + change, 0, 1)
+        yaw = np.radians(np.clip(rng.normal(0, self.yaw), -75, 75))
         pitch, roll = np.radians(np.clip(rng.normal(0, 12), -32, 32)), np.radians(rng.normal(0, 7))
         angle = np.array([pitch, yaw, roll])
         camera = float(np.exp(rng.uniform(*np.log(CAMERA_CM))))
@@ -310,9 +319,13 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=1000, help="renders a shard")
     parser.add_argument("--shards", type=int, default=20, help="files to write; training may start on the first")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--yaw", type=float, default=40.0, help="standard deviation of the yaw, degrees")
+    parser.add_argument("--calm", type=float, default=1 / 3, help="share of heads with little expression")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    drawer = Renderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed)
+    drawer = Renderer(
+        arguments.pictures, arguments.labels, arguments.heads, arguments.seed, arguments.yaw, arguments.calm
+    )
     stem: Path = arguments.output
     for shard in range(arguments.shards):
         render(drawer, arguments.count, stem.with_name(f"{stem.name}-{arguments.seed}-{shard:03d}"))

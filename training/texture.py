@@ -24,6 +24,8 @@ from training.crops import faces_of, listed
 from training.render import euler
 
 MASKS = 96  # visibilities of other poses
+# What the shipped weights have seen; written into their metadata.
+SOURCES = "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0)"
 
 
 @torch.no_grad()
@@ -32,6 +34,7 @@ def sample_textures(
 ) -> None:
     """Write OUTPUT.colour.npy (n, 3, 512, 512) and OUTPUT.seen.npy (n, 1, 512, 512), both uint8."""
     files = listed(folder)
+    count = min(count, len(files))
     order = np.random.default_rng(seed).permutation(len(files))[:count]
     colours = np.lib.format.open_memmap(output.with_suffix(".colour.npy"), "w+", np.uint8, (count, 3, SIZE, SIZE))
     seens = np.lib.format.open_memmap(output.with_suffix(".seen.npy"), "w+", np.uint8, (count, 1, SIZE, SIZE))
@@ -61,7 +64,7 @@ def other_poses(model: FaceModel, sampler: UVSampler, seed: int) -> torch.Tensor
 
 
 def train(a: argparse.Namespace) -> None:
-    """Run the step; a checkpoint (the U-Net's weights) is written every hundred steps and resumed from."""
+    """Run the step; a checkpoint is written every hundred steps and resumed from."""
     torch.manual_seed(a.seed)
     rng = np.random.default_rng(a.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,13 +79,18 @@ def train(a: argparse.Namespace) -> None:
     colours = np.load(a.cache.with_suffix(".colour.npy"), mmap_mode="r")
     seens = np.load(a.cache.with_suffix(".seen.npy"), mmap_mode="r")
     masks = other_poses(model, net.sampler, a.seed)
-    if a.checkpoint.exists():
-        net.unet.load_state_dict(torch.load(a.checkpoint, weights_only=True))
     backbone = regressor.net.backbone.to(device).requires_grad_(False)
     # torch documents this form of `to`; its types lack it
     unet: UNet = net.unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(unet.parameters(), a.rate, weight_decay=1e-4)
     started, step = time.time(), 0
+    if a.checkpoint.exists():
+        state = torch.load(a.checkpoint, weights_only=True, map_location=device)
+        unet.load_state_dict(state["unet"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+        rng = np.random.default_rng((a.seed, step))  # not the same pictures again
+        print(f"resumed at step {step}", flush=True)
     smooth: dict[str, float] = {}
     batch = 4
     while (done := max(step / a.steps, (time.time() - started) / (60 * a.minutes))) < 1:
@@ -120,9 +128,17 @@ def train(a: argparse.Namespace) -> None:
             parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
             print(f"{done:5.1%} step {step}: {parts}", flush=True)
         if step % 100 == 0:
-            torch.save(unet.state_dict(), a.checkpoint)
-    torch.save(unet.state_dict(), a.checkpoint)
-    save_file({k: v.half().contiguous().cpu() for k, v in unet.state_dict().items()}, a.weights)
+            save(unet, optimiser, step, a.checkpoint)
+    save(unet, optimiser, step, a.checkpoint)
+    metadata = {"steps": str(step), "sources": SOURCES, "licence": "Apache-2.0"}
+    save_file({k: v.half().contiguous().cpu() for k, v in unet.state_dict().items()}, a.weights, metadata)
+
+
+def save(unet: UNet, optimiser: torch.optim.Optimizer, step: int, path: Path) -> None:
+    """Write the checkpoint; a run that is killed meanwhile leaves the old one whole."""
+    state = {"unet": unet.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+    torch.save(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
 
 
 if __name__ == "__main__":

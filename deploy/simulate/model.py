@@ -31,7 +31,7 @@ MEASURED = HERE / "service_times.json"
 MANIFEST = HERE.parent / "kubernetes" / "hpa" / "hpa.yaml"
 
 Floats = NDArray[np.float64]
-_QUEUE = 64  # max_queue_size of preprocess
+_QUEUE = 64  # max_waiting of preprocess
 _TICK = 15.0  # seconds: the autoscaler's period, and Prometheus' scrape interval
 
 

@@ -1,4 +1,4 @@
-"""The whole MTCNN cascade as one module of fixed shapes: canvas in, K face slots out, every picture on its own.
+"""The whole MTCNN cascade as one module: canvas in, K face slots out, every picture on its own.
 
 What the sequential cascade does with growing lists is done with the best K candidates and a mask. Where a stage
 has no more than K candidates the result is the sequential one's.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.detector import pyramid
 from export.detector.networks import CELL, STRIDE, ONet, PNet, RNet, load_networks
-from export.detector.suppression import overlaps, suppress
+from export.detector.suppression import overlaps, suppress, suppress_union
 
 SLOTS = 16
 """Rows of the output, K of the contract."""
@@ -29,19 +29,41 @@ FLOOR = 0.3
 
 
 class Detector(nn.Module):
-    """`canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,16,15] in source pixels."""
+    """`canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,16,15] in source pixels.
+
+    With `fixed`, no size inside depends on the picture and suppression is products of matrices, as TensorRT likes it.
+    Without, R- and O-Net see only the slots that are filled (of a portrait's 128 and 32 about 60 and 8) and suppression
+    is an operator: the same faces, on a CPU in less than half of the time.
+    """
 
     INPUTS = ("canvas", "geometry")
     OUTPUTS = ("faces",)
+    windows: Tensor
+    reach: Tensor
+    apart: Tensor
 
-    def __init__(self, p_net: PNet, r_net: RNet, o_net: ONet) -> None:
+    def __init__(self, p_net: PNet, r_net: RNet, o_net: ONet, fixed: bool = False) -> None:
         super().__init__()
         self.p_net, self.r_net, self.o_net = p_net, r_net, o_net
+        self.fixed = fixed
+        sides = [p_net.side_of(pyramid.level_side(scale)) for scale in pyramid.level_scales()]
+        self.cells = [side * side for side in sides]
+        windows, reach = [], []
+        for scale, side in zip(pyramid.level_scales(), sides, strict=True):
+            grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).view(-1, 2)
+            low, high = torch.floor((STRIDE * grid + 1) / scale), torch.floor((STRIDE * grid + CELL) / scale)
+            windows.append(torch.cat([low, high], 1))
+            reach.append(high - STRIDE / scale)
+        self.register_buffer("windows", torch.cat(windows), persistent=False)
+        self.register_buffer("reach", torch.cat(reach), persistent=False)
+        # Added to the windows before suppression, so that windows of different levels never overlap.
+        level = torch.arange(len(sides), dtype=torch.float32).repeat_interleave(PER_LEVEL)
+        self.register_buffer("apart", level[:, None] * (4 * pyramid.CANVAS), persistent=False)
 
     @classmethod
-    def load(cls, folder: Path) -> Detector:
-        """Read `pnet.pt`, `rnet.pt`, `onet.pt` from a folder."""
-        return cls(*load_networks(folder)).eval()
+    def load(cls, folder: Path, fixed: bool = False) -> Detector:
+        """Read `pnet.pt`, `rnet.pt`, `onet.pt` from a folder; see the class for `fixed`."""
+        return cls(*load_networks(folder), fixed).eval()
 
     def forward(self, canvas: Tensor, geometry: Tensor) -> Tensor:
         """Find faces.
@@ -70,64 +92,86 @@ class Detector(nn.Module):
 
     def _propose(self, table: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
         """P-Net over all levels: boxes [B,TO_REFINE,4] squared, scores [B,TO_REFINE], 0 where there is none."""
-        all_boxes, all_offsets, all_scores = [], [], []
-        for scale in pyramid.level_scales():
-            probability, offsets = self.p_net(pyramid.level(table, scale))
-            side = probability.shape[1]
-            score = probability.flatten(1)
-            cells = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).reshape(
-                -1, 2
-            )
-            low = torch.floor((STRIDE * cells + 1) / scale)
-            high = torch.floor((STRIDE * cells + CELL) / scale)
-            # A window that reaches beyond the picture into the grey has no counterpart in a plain cascade.
-            inside = (high[None] <= content + STRIDE / scale).all(2)
-            score = score * ((score >= P_THRESHOLD) & inside).to(score.dtype)
-            count = min(PER_LEVEL, side * side)
-            best, at = torch.topk(score, count, dim=1)
-            missing = PER_LEVEL - count
-            all_boxes.append(nn.functional.pad(torch.cat([low, high], 1)[at], (0, 0, 0, missing)))
-            all_offsets.append(nn.functional.pad(_take(offsets.flatten(2).transpose(1, 2), at), (0, 0, 0, missing)))
-            all_scores.append(nn.functional.pad(best, (0, missing)))
-        boxes, scores = torch.stack(all_boxes, 1), torch.stack(all_scores, 1)
+        answers = [self.p_net(pyramid.level(table, scale)) for scale in pyramid.level_scales()]
+        score = torch.cat([probability.flatten(1) for probability, _ in answers], 1)
+        offsets = torch.cat([offset.flatten(2) for _, offset in answers], 2)
+        # A window that reaches beyond the picture into the grey has no counterpart in a plain cascade.
+        inside = (self.reach <= content).all(2)
+        score = score * ((score >= P_THRESHOLD) & inside).to(score.dtype)
+
+        best: list[Tensor] = []
+        places: list[Tensor] = []
+        start = 0
+        for part in score.split(self.cells, 1):
+            cells = self.cells[len(best)]
+            value, at = torch.topk(part, min(PER_LEVEL, cells), dim=1)
+            empty = (0, max(0, PER_LEVEL - cells))
+            best.append(nn.functional.pad(value, empty))
+            places.append(nn.functional.pad(at + start, empty))
+            start += cells
+        scores, at = torch.cat(best, 1), torch.cat(places, 1)
+        boxes = self.windows[at]
         # The sequential cascade suppresses once more between levels, at 0.7. Windows of neighbouring levels differ by
         # 0.709 in side, so they cannot overlap by more than 0.51 (0.57 with the rounding of the smallest): no effect.
-        keep = suppress(overlaps(boxes, 0.5), (scores > 0).to(scores.dtype))
-        scores, at = torch.topk((scores * keep).flatten(1), TO_REFINE, dim=1)
-        boxes = _take(boxes.flatten(1, 2), at)
+        apart = boxes + self.apart
+        if self.fixed:
+            levels = (-1, len(self.cells), PER_LEVEL)
+            scores = self._suppressed(apart.reshape(*levels, 4), scores.reshape(levels), 0.5).flatten(1)
+        else:
+            scores = self._suppressed(apart, scores, 0.5)
+        scores, best_at = torch.topk(scores, TO_REFINE, dim=1)
+        boxes, at = _take(boxes, best_at), torch.gather(at, 1, best_at)
+        moves = torch.gather(offsets, 2, at[:, None].expand(-1, 4, -1)).transpose(1, 2)
         size = boxes[..., 2:] - boxes[..., :2]
-        boxes = boxes + _take(torch.stack(all_offsets, 1).flatten(1, 2), at) * size.repeat(1, 1, 2)
-        return _square(boxes), scores
+        return _square(boxes + moves * size.repeat(1, 1, 2)), scores
 
     def _refine(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
         """R-Net: boxes [B,TO_OUTPUT,4] squared, scores [B,TO_OUTPUT]."""
+        boxes, scores = self._filled(boxes, scores)
+        count = scores.shape[1]
         low, high, valid = _inside(boxes, scores, content)
         boxes = _seen(boxes, content)
         probability, offsets = self.r_net(pyramid.crops(table, low, high, RNet.SIDE))
-        probability = probability.reshape(-1, TO_REFINE)
+        probability = probability.reshape(-1, count)
         scores = probability * valid * (probability > R_THRESHOLD).to(valid.dtype)
-        scores, at = torch.topk(scores, TO_REFINE, dim=1)
-        boxes, offsets = _take(boxes, at), _take(offsets.reshape(-1, TO_REFINE, 4), at)
-        keep = suppress(overlaps(boxes, 0.7), (scores > 0).to(scores.dtype))
-        scores, at = torch.topk(scores * keep, TO_OUTPUT, dim=1)
-        return _square(_moved(_take(boxes, at), _take(offsets, at))), scores
+        scores, at = torch.topk(scores, count, dim=1)
+        boxes, offsets = _take(boxes, at), _take(offsets.reshape(-1, count, 4), at)
+        scores = self._suppressed(boxes, scores, 0.7)
+        boxes = _square(_moved(boxes, offsets))
+        scores, at = torch.topk(nn.functional.pad(scores, (0, TO_OUTPUT)), TO_OUTPUT, dim=1)
+        return _take(nn.functional.pad(boxes, (0, 0, 0, TO_OUTPUT)), at), scores
 
     def _output(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> Tensor:
         """O-Net: [B,16,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first."""
+        boxes, scores = self._filled(boxes, scores)
+        count = scores.shape[1]
         low, high, valid = _inside(boxes, scores, content)
         boxes = _seen(boxes, content)
         probability, offsets, points = self.o_net(pyramid.crops(table, low, high, ONet.SIDE))
-        probability = probability.reshape(-1, TO_OUTPUT)
+        probability = probability.reshape(-1, count)
         scores = probability * valid * (probability > FLOOR).to(valid.dtype)
-        points = points.reshape(-1, TO_OUTPUT, 2, 5).transpose(2, 3)
+        points = points.reshape(-1, count, 2, 5).transpose(2, 3)
         side = boxes[..., 2:] - boxes[..., :2] + 1
-        points = (points * side[:, :, None] + boxes[:, :, None, :2]).reshape(-1, TO_OUTPUT, 10)
-        rows = torch.cat([_moved(boxes, offsets.reshape(-1, TO_OUTPUT, 4)), points], 2)
-        scores, at = torch.topk(scores, TO_OUTPUT, dim=1)
-        rows = _take(rows, at)
+        points = (points * side[:, :, None] + boxes[:, :, None, :2]).reshape(-1, count, 10)
+        rows = torch.cat([_moved(boxes, offsets.reshape(-1, count, 4)), points], 2)
+        scores, at = torch.topk(nn.functional.pad(scores, (0, TO_OUTPUT)), TO_OUTPUT, dim=1)
+        rows = _take(nn.functional.pad(rows, (0, 0, 0, TO_OUTPUT)), at)
         keep = suppress(overlaps(rows[..., :4], 0.7, "smaller", extra=1.0), (scores > 0).to(scores.dtype))
         scores, at = torch.topk(scores * keep, SLOTS, dim=1)
         return torch.cat([scores[..., None], _take(rows, at)], 2)
+
+    def _suppressed(self, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+        """Scores [B,n] of boxes [B,n,4], best first, with 0 for those that a better one covers."""
+        if self.fixed:
+            return scores * suppress(overlaps(boxes, threshold), (scores > 0).to(scores.dtype))
+        return suppress_union(boxes, scores, threshold)
+
+    def _filled(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Without the slots that are empty in every picture of the batch, sorted last; one slot always stays."""
+        if self.fixed:
+            return boxes, scores
+        count = (scores > 0).sum(1).max().clamp(min=1)
+        return boxes[:, :count], scores[:, :count]
 
 
 def example_inputs(batch: int = 2) -> tuple[Tensor, Tensor]:

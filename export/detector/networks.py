@@ -22,6 +22,8 @@ STRIDE = 2
 """Canvas-level pixels between two neighbouring windows of P-Net."""
 CELL = 12
 """Side of P-Net's window in pixels of its pyramid level."""
+CHANNEL_BLOCK = 16
+"""ONNX Runtime computes so many channels at once on a CPU, and pools its own layout only when they are full."""
 HINT = (
     "install it with `pip install --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0` (`make setup` does)"
 )
@@ -53,7 +55,21 @@ class _Network(nn.Module):
             assert network.conv1.bias is not None
             network.conv1.bias += (GREY - PIXEL_MEAN) * weight.sum(dim=(1, 2, 3))
             network.conv1.weight.copy_(weight)
+            network.sort_channels()
         return network.eval()
+
+    def sort_channels(self) -> None:
+        """Bring the channels of every layer that is pooled into the order that `_PooledPReLU` wants."""
+        for conv, bend, following in self.pooled():
+            order = bend.sort()
+            assert conv.bias is not None
+            conv.weight.copy_(conv.weight[order])
+            conv.bias.copy_(conv.bias[order])
+            following.weight.copy_(following.weight[:, order])
+
+    def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
+        """Convolutions whose bent results are pooled, with the convolution that reads them."""
+        raise NotImplementedError
 
 
 class _PReLU(nn.Module):
@@ -75,14 +91,57 @@ class _PReLU(nn.Module):
         return positive + slope * (x - positive)
 
 
+class _PooledPReLU(nn.Module):
+    """PReLU and the maximum over windows that follows it, computed after the windows, on a quarter of the data.
+
+    A slope s of 0 or more rises with x, so the maximum of the bent values is the bent maximum. A negative slope makes a
+    V: there max(x, s x) over a window is the larger of the two windows' maxima, and the convolution before is given one
+    more channel with s x. Slopes above 1 bend the other way, min(x, s x). Channels are sorted by these three kinds.
+    """
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.side = side
+        self.kinds = [channels, 0, 0]
+
+    def sort(self) -> Tensor:
+        """Sort the slopes: 0..1, above 1, negative. Returns which channel each one was."""
+        slopes = self.weight.detach()
+        kind = torch.where(slopes < 0, 2, torch.where(slopes > 1, 1, 0))
+        order = torch.argsort(kind, stable=True)
+        self.weight.copy_(slopes[order])
+        self.kinds = [int((kind == k).sum()) for k in range(3)]
+        return order
+
+    def forward(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
+        """[n,c,h,w] before the convolution -> bent and pooled."""
+        assert conv.bias is not None
+        rising, steep, falling = self.kinds
+        slope = self.weight[:, None, None]
+        turned = self.weight[rising + steep :, None, None, None] * conv.weight[rising + steep :]
+        idle = -(len(slope) + falling) % CHANNEL_BLOCK
+        weight = torch.cat([conv.weight, turned, conv.weight.new_zeros(idle, *conv.weight.shape[1:])])
+        bias = torch.cat(
+            [conv.bias, self.weight[rising + steep :] * conv.bias[rising + steep :], slope.new_zeros(idle)]
+        )
+        pooled = nn.functional.max_pool2d(nn.functional.conv2d(x, weight, bias), self.side, 2, ceil_mode=True)
+        first, second, third, fourth, _ = pooled.split([rising, steep, falling, falling, idle], 1)
+        parts = [torch.maximum(first, slope[:rising] * first)]
+        if steep:
+            parts.append(torch.minimum(second, slope[rising : rising + steep] * second))
+        if falling:
+            parts.append(torch.maximum(third, fourth))
+        return torch.cat(parts, 1)
+
+
 class PNet(_Network):
     """Proposal network: every 12 px window of a picture, at a stride of 2."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 10, 3)
-        self.prelu1 = _PReLU(10)
-        self.pool1 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.prelu1 = _PooledPReLU(10, 2)
         self.conv2 = nn.Conv2d(10, 16, 3)
         self.prelu2 = _PReLU(16)
         self.conv3 = nn.Conv2d(16, 32, 3)
@@ -90,11 +149,25 @@ class PNet(_Network):
         self.conv4_1 = nn.Conv2d(32, 2, 1)
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
+    @staticmethod
+    def side_of(pixels: int) -> int:
+        """Windows along a side of a picture of so many pixels."""
+        return -(-(pixels - 2) // 2) - 4
+
+    def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
+        return [(self.conv1, self.prelu1, self.conv2)]
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[B,3,H,W] centred pixels -> face probability [B,h,w] and box offsets [B,4,h,w] in parts of the window."""
-        x = self.pool1(self.prelu1(self.conv1(pixels)))
+        x = self.prelu1(pixels, self.conv1)
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
-        return _face_probability(self.conv4_1(x)), self.conv4_2(x)
+        # Both heads in one pass. Of the two soft-maxed channels only the difference counts.
+        face, box = self.conv4_1, self.conv4_2
+        assert face.bias is not None
+        assert box.bias is not None
+        weight = torch.cat([face.weight[1:] - face.weight[:1], box.weight])
+        answer = nn.functional.conv2d(x, weight, torch.cat([face.bias[1:] - face.bias[:1], box.bias]))
+        return torch.sigmoid(answer[:, 0]), answer[:, 1:]
 
 
 class RNet(_Network):
@@ -105,11 +178,9 @@ class RNet(_Network):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 28, 3)
-        self.prelu1 = _PReLU(28)
-        self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.prelu1 = _PooledPReLU(28, 3)
         self.conv2 = nn.Conv2d(28, 48, 3)
-        self.prelu2 = _PReLU(48)
-        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.prelu2 = _PooledPReLU(48, 3)
         self.conv3 = nn.Conv2d(48, 64, 2)
         self.prelu3 = _PReLU(64)
         self.dense4 = nn.Linear(576, 128)
@@ -117,10 +188,12 @@ class RNet(_Network):
         self.dense5_1 = nn.Linear(128, 2)
         self.dense5_2 = nn.Linear(128, 4)
 
+    def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
+        return [(self.conv1, self.prelu1, self.conv2), (self.conv2, self.prelu2, self.conv3)]
+
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """[n,3,24,24] centred pixels -> face probability [n] and box offsets [n,4] as parts of the box's sides."""
-        x = self.pool1(self.prelu1(self.conv1(crops)))
-        x = self.pool2(self.prelu2(self.conv2(x)))
+        x = self.prelu2(self.prelu1(crops, self.conv1), self.conv2)
         x = self.prelu4(self.dense4(_columns_first(self.prelu3(self.conv3(x)))))
         return _face_probability(self.dense5_1(x)), self.dense5_2(x)
 
@@ -133,14 +206,11 @@ class ONet(_Network):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 32, 3)
-        self.prelu1 = _PReLU(32)
-        self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.prelu1 = _PooledPReLU(32, 3)
         self.conv2 = nn.Conv2d(32, 64, 3)
-        self.prelu2 = _PReLU(64)
-        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.prelu2 = _PooledPReLU(64, 3)
         self.conv3 = nn.Conv2d(64, 64, 3)
-        self.prelu3 = _PReLU(64)
-        self.pool3 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.prelu3 = _PooledPReLU(64, 2)
         self.conv4 = nn.Conv2d(64, 128, 2)
         self.prelu4 = _PReLU(128)
         self.dense5 = nn.Linear(1152, 256)
@@ -149,14 +219,20 @@ class ONet(_Network):
         self.dense6_2 = nn.Linear(256, 4)
         self.dense6_3 = nn.Linear(256, 10)
 
+    def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
+        return [
+            (self.conv1, self.prelu1, self.conv2),
+            (self.conv2, self.prelu2, self.conv3),
+            (self.conv3, self.prelu3, self.conv4),
+        ]
+
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[n,3,48,48] centred pixels -> probability [n], box offsets [n,4], points [n,10].
 
         The points are five x, then five y, in parts of the box.
         """
-        x = self.pool1(self.prelu1(self.conv1(crops)))
-        x = self.pool2(self.prelu2(self.conv2(x)))
-        x = self.prelu4(self.conv4(self.pool3(self.prelu3(self.conv3(x)))))
+        x = self.prelu2(self.prelu1(crops, self.conv1), self.conv2)
+        x = self.prelu4(self.conv4(self.prelu3(x, self.conv3)))
         x = self.prelu5(self.dense5(_columns_first(x)))
         return _face_probability(self.dense6_1(x)), self.dense6_2(x), self.dense6_3(x)
 

@@ -41,16 +41,22 @@ def summed_area_table(canvas: Tensor) -> Tensor:
     return F.pad(pixels, (0, 0, 1, 0, 1, 0)).cumsum(1).cumsum(2)
 
 
+def level_side(scale: float) -> int:
+    """Pixels of a side of the canvas at `scale`."""
+    return int(CANVAS * scale + 1)
+
+
 def level(table: Tensor, scale: float) -> Tensor:
     """The canvas at `scale`: [B,3,side,side], centred pixels."""
-    side = int(CANVAS * scale + 1)
+    side = level_side(scale)
     steps = torch.arange(side)
     first = steps * CANVAS // side
     last = -(-(steps + 1) * CANVAS // side)
     per_pixel = 1.0 / (last - first).float()
     rows = table[:, last] - table[:, first]
     cells = rows[:, :, last] - rows[:, :, first]
-    return (cells * (per_pixel[:, None, None] * per_pixel[None, :, None])).permute(0, 3, 1, 2)
+    # Planes first: a factor for three interleaved channels is several times slower than one for a plane.
+    return cells.permute(0, 3, 1, 2) * (per_pixel[:, None] * per_pixel)
 
 
 def crops(table: Tensor, low: Tensor, high: Tensor, side: int) -> Tensor:
@@ -77,5 +83,5 @@ def crops(table: Tensor, low: Tensor, high: Tensor, side: int) -> Tensor:
     left, right = first[:, :, None, 0], last[:, :, None, 0]
     entries = table.reshape(-1, 3)
     cells = (entries[bottom + right] - entries[top + right]) - (entries[bottom + left] - entries[top + left])
-    cells = cells * (per_pixel[:, :, 1, :, None] * per_pixel[:, :, 0, None, :])[..., None]
-    return cells.reshape(-1, side, side, 3).permute(0, 3, 1, 2)
+    factor = per_pixel[:, :, 1, :, None] * per_pixel[:, :, 0, None, :]
+    return cells.reshape(-1, side, side, 3).permute(0, 3, 1, 2) * factor.reshape(-1, 1, side, side)

@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression as tensor operations of fixed shape, with exactly the greedy result.
+"""Greedy non-maximum suppression, as tensor operations of fixed shape or as ONNX's operator: exactly the greedy result.
 
 Boxes come sorted, best first. With S[i,j] = 1 where i comes before j and overlaps it too much, the greedy rule is
     keep[j] = valid[j] and no i with keep[i] S[i,j].
@@ -9,7 +9,7 @@ iterations are unrolled (no loop operator, no data-dependent shape), in blocks s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -64,3 +64,39 @@ def suppress(overlap: Tensor, valid: Tensor) -> Tensor:
             keep = torch.relu(block - keep @ inside)
         kept.append(keep)
     return torch.cat(kept, -1).squeeze(-2)
+
+
+class _GreedyUnion(torch.autograd.Function):
+    """Greedy suppression by intersection over union: a loop here, the operator `NonMaxSuppression` when exported."""
+
+    @staticmethod
+    def forward(_context: Any, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+        """Indices [m,3] of the kept: picture, 0, box; see `suppress_union`."""
+        overlap = overlaps(boxes, threshold)
+        valid = (scores[:, 0] > 0).to(boxes.dtype)
+        pictures, kept = torch.nonzero(suppress(overlap, valid), as_tuple=True)
+        return torch.stack([pictures, torch.zeros_like(pictures), kept], 1)
+
+    @staticmethod
+    def symbolic(graph: Any, boxes: Any, scores: Any, threshold: float) -> Any:
+        """The same as an ONNX operator; a score of 0 is no box."""
+        most = graph.op("Constant", value_t=torch.tensor([torch.iinfo(torch.int64).max]))
+        limit = graph.op("Constant", value_t=torch.tensor([threshold]))
+        least = graph.op("Constant", value_t=torch.tensor([0.0]))
+        return graph.op("NonMaxSuppression", boxes, scores, most, limit, least)
+
+
+def suppress_union(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Greedy suppression by intersection over union, as one operator with a data-dependent result.
+
+    Args:
+        boxes: [B,n,4] x1 y1 x2 y2, best first.
+        scores: [B,n], 0 for an empty slot.
+        threshold: a box goes when it overlaps a better one by more than this.
+
+    Returns:
+        [B,n]: the scores of the boxes that stay, 0 for the others.
+    """
+    kept: Tensor = _GreedyUnion.apply(boxes, scores[:, None], threshold)  # type: ignore[no-untyped-call]
+    flags = torch.zeros_like(scores)
+    return scores * flags.index_put((kept[:, 0], kept[:, 2]), scores.new_ones(()))

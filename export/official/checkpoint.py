@@ -17,6 +17,8 @@ State = dict[str, Tensor]
 WRAPPERS = ("net_recon", "state_dict", "model", "network", "net")
 PREFIXES = ("module.", "net_recon.")
 MODELSCOPE = "pytorch_model.pt"
+MAGIC = (b"PK", b"\x80")
+"""How files of `torch.save` begin: a zip archive, before torch 1.6 a pickle."""
 V1_ASSETS = ("head_model_for_maas.mat", "face_model_for_maas.mat", "template_mesh.obj")
 
 
@@ -30,6 +32,9 @@ def read(path: Path) -> dict[str, Any]:
         raise ExportError(f"There is no checkpoint {path}: give the path of the file you downloaded.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    with path.open("rb") as file:
+        if not file.read(2).startswith(MAGIC):
+            raise ExportError(f"{path} is not a PyTorch checkpoint: it begins like no file that torch.save writes.")
     try:
         with warnings.catch_warnings():
             # torch muses about pickle protocols before it refuses; the sentence below says what matters.
@@ -42,7 +47,8 @@ def read(path: Path) -> dict[str, Any]:
                 f"{path} holds Python objects besides tensors; it is refused, because loading them would run code from "
                 "the file. Take the file from its official source."
             ) from None
-        reason = text.splitlines()[0] if text else type(error).__name__
+        # torch goes on for a paragraph; its first sentence says what is wrong.
+        reason = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
         raise ExportError(f"{path} cannot be read as a PyTorch checkpoint ({reason}): download it again.") from None
     if isinstance(content, nn.Module) or not isinstance(content, Mapping):
         raise ExportError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")

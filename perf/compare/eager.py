@@ -35,8 +35,8 @@ class Eager:
         self._work = HandWork()
         self._detector = _mtcnn()
         model = FaceModel.load(ROOT / "weights" / "face_model.npz")
-        self._regressor = NETWORKS["regressor"].load(None, model, None)[0].eval()
-        self._texture = NETWORKS["texture"].load(None, model, None)[0].eval()
+        self._regressor = NETWORKS["regressor"].load(None, model, None, False)[0].eval()
+        self._texture = NETWORKS["texture"].load(None, model, None, False)[0].eval()
 
     def one(self, data: bytes) -> Answer:
         """A photograph's bytes to its answer."""

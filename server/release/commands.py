@@ -13,7 +13,7 @@ from server import probe
 from server.control import Control, ControlError, Unreachable
 from server.embedded import ServerOptions
 from server.release.store import Kind, Record, Release, ReleaseError, Store, digest, size
-from server.release.switch import Change, Switch
+from server.release.switch import Change, Switch, take_back
 from server.release.trial import try_candidates
 from server.repository import models_to_await
 
@@ -62,12 +62,7 @@ class Releases:
                     for name, folder in staged.items():
                         self.store.promote(name, folder, changes[name].new)
 
-                def undo() -> None:
-                    for name, change in changes.items():
-                        if self.store.folder(name, change.new).is_dir():
-                            self.store.put_aside(name, change.new, "rejected")
-
-                self._switch(record, Switch(self.store, changes, prepare, lambda: None, undo), changes)
+                self._switch(Switch(self.store, changes, prepare, lambda: None, "rejected"), changes)
                 return self._record(record, "publish", changes, digests, note)
             finally:
                 self.store.clean()
@@ -106,12 +101,7 @@ class Releases:
                 for number in aside:
                     self.store.bring_back(name, number)
 
-            def undo() -> None:
-                for number in aside:
-                    if self.store.folder(name, number).is_dir():
-                        self.store.put_aside(name, number, "retired")
-
-            self._switch(record, Switch(self.store, changes, prepare, lambda: None, undo), changes)
+            self._switch(Switch(self.store, changes, prepare, lambda: None), changes)
             return self._record(record, "unpin", changes, {}, "")
 
     def prune(self, keep: int) -> dict[str, list[int]]:
@@ -140,6 +130,16 @@ class Releases:
                 if doomed:
                     gone[name] = doomed
         return gone
+
+    def take_back_interrupted(self) -> None:
+        """Put right what a command that was killed has left, as every other command does first.
+
+        Raises:
+            ReleaseError: another command is at work, or the repository may not be written to.
+        """
+        if self.store.record().pending is not None:
+            with self._at_work():
+                pass
 
     # --- commands that only look -----------------------------------------------------------------------------------
     def versions(self) -> list[dict[str, Any]]:
@@ -209,19 +209,9 @@ class Releases:
 
     def _recover(self, record: Record) -> None:
         """A command was killed in the middle: put the models it was changing back to what they were."""
-        changes = record.pending or {}
-        self.say(f"an interrupted release of {', '.join(changes)} is being taken back")
-        for name, (old, new) in changes.items():
-            for number in self.store.model(name).versions:
-                if new is not None and number == new and (old is None or number > old):
-                    self.store.put_aside(name, number, "retired")
-            if old is not None and self.store.aside(name).get(old) == "retired":
-                self.store.bring_back(name, old)
-        ensembles = self.store.users(set(changes))
-        for name in (*changes, *ensembles):
-            self.store.touch(name)
-            if self.control is not None:
-                self.control.load(name)
+        before = record.pending or {}
+        self.say(f"an interrupted release of {', '.join(before)} is being taken back")
+        take_back(self.store, self.control, before, "retired")
         record.pending = None
         self.store.write(record)
 
@@ -266,21 +256,15 @@ class Releases:
                 for number in numbers:
                     self.store.put_aside(name, number, "retired")
 
-        def undo() -> None:
-            for name, numbers in newer.items():
-                for number in numbers:
-                    if self.store.aside(name).get(number) == "retired":
-                        self.store.bring_back(name, number)
-
         moving = {name: change for name, change in changes.items() if change.old != change.new}
         if moving:
-            self._switch(record, Switch(self.store, moving, lambda: None, settle, undo), moving)
+            self._switch(Switch(self.store, moving, lambda: None, settle), moving)
         return self._record(record, kind, changes, {}, note)
 
-    def _switch(self, record: Record, switch: Switch, changes: Mapping[str, Change]) -> None:
+    def _switch(self, switch: Switch, changes: Mapping[str, Change]) -> None:
         # Pins are set only with the change itself: what is on disk until then is the record as it was.
         before = self.store.record()
-        before.pending = {name: [change.old, change.new] for name, change in changes.items()}
+        before.pending = switch.before
         self.store.write(before)
         try:
             if self.control is None:

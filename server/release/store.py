@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from server.errors import ServerError
 from server.repository import Model, read_repository
@@ -27,6 +27,7 @@ class ReleaseError(ServerError):
 
 
 Kind = Literal["publish", "rollback", "pin", "unpin"]
+Aside = Literal["retired", "rejected"]
 
 
 @dataclass
@@ -54,11 +55,17 @@ class Release:
 
 @dataclass
 class Record:
-    """What was released, what is pinned (model -> versions put aside by the pin), and what is being changed now."""
+    """What was released, what is pinned, and what is being changed now.
+
+    Attributes:
+        releases: the oldest first.
+        pins: model -> versions that the pin has put aside.
+        pending: model -> versions that stood in its folder when a change of it began; None when none is under way.
+    """
 
     releases: list[Release] = field(default_factory=list)
     pins: dict[str, list[int]] = field(default_factory=dict)
-    pending: dict[str, list[int | None]] | None = None  # model -> [version before, version after]
+    pending: dict[str, list[int]] | None = None
 
 
 class Store:
@@ -85,9 +92,9 @@ class Store:
         """The version that serves: the highest number; None if the model has none."""
         return max(self.model(name).versions, default=None)
 
-    def aside(self, name: str) -> dict[int, Literal["retired", "rejected"]]:
+    def aside(self, name: str) -> dict[int, Aside]:
         """Versions that were put aside, by number."""
-        found: dict[int, Literal["retired", "rejected"]] = {}
+        found: dict[int, Aside] = {}
         for entry in self.model(name).folder.iterdir():
             if match := _ASIDE.match(entry.name):
                 found[int(match[2])] = "retired" if match[1] == "retired" else "rejected"
@@ -151,7 +158,7 @@ class Store:
         staged.rename(self.folder(name, version))
         self.touch(name)
 
-    def put_aside(self, name: str, version: int, why: Literal["retired", "rejected"]) -> None:
+    def put_aside(self, name: str, version: int, why: Aside) -> None:
         """Take a version out of what Triton sees."""
         self.folder(name, version).rename(self.model(name).folder / f".{why}-{version}")
         self.touch(name)
@@ -211,10 +218,16 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise ReleaseError(f"the record of releases cannot be written ({_cause(error)}).") from None
 
+    def _lock_file(self) -> IO[str]:
+        try:
+            return (self.repository / _LOCK).open("a+")
+        except OSError as error:
+            raise ReleaseError(f"{self.repository} cannot be changed ({_cause(error)}).") from None
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other release commands away; ReleaseError if one is at work. The kernel lets go of it in any event."""
-        with (self.repository / _LOCK).open("a+") as file:
+        with self._lock_file() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -11,7 +11,8 @@ Several models that belong together, with the ensembles that use them (found out
 4. what is old is dropped: configurations get a new time, so that loading reads them from disk again, models then
    ensembles.
 
-If anything fails before 3 is complete, 2 is taken back, and the ensembles return to what they were.
+If anything fails, or the command is killed, `take_back` goes the same way backwards: what serves goes on serving until
+every ensemble has moved.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from server.control import Control, ControlError, Unreachable
-from server.release.store import ReleaseError, Store
+from server.release.store import Aside, ReleaseError, Store
 
 # How long an ensemble may take to be ready after its steps are; it takes milliseconds.
 _READY_WITHIN = 30.0
@@ -50,7 +52,7 @@ class Switch:
         changes: model -> change.
         prepare: puts the new versions into the repository; both versions stand in it afterwards.
         settle: makes the new versions the highest, where `prepare` alone does not (going back).
-        undo: takes back `prepare` and `settle`, as far as they have happened.
+        put_aside_as: what becomes of a new version when the change fails.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class Switch:
         changes: Mapping[str, Change],
         prepare: Callable[[], None],
         settle: Callable[[], None],
-        undo: Callable[[], None],
+        put_aside_as: Aside = "retired",
     ) -> None:
         self._store = store
         self._changes = dict(changes)
-        self._prepare, self._settle, self._undo = prepare, settle, undo
+        self._prepare, self._settle, self._put_aside_as = prepare, settle, put_aside_as
+        self.before = {name: store.model(name).versions for name in changes}
 
     def offline(self) -> None:
         """Change the repository only; a server sees it when it starts."""
@@ -71,7 +74,7 @@ class Switch:
             self._prepare()
             self._settle()
         except BaseException:
-            self._undo()
+            take_back(self._store, None, self.before, self._put_aside_as)
             raise
 
     def live(self, control: Control) -> None:
@@ -92,7 +95,8 @@ class Switch:
                 self._together(control, ensembles)
             self._wait(control, ensembles)
         except BaseException as error:
-            self._go_back(control, ensembles)
+            # The server may be gone; and the first failure is what counts.
+            take_back(self._store, control, self.before, self._put_aside_as, lenient=True)
             if isinstance(error, Unreachable):
                 raise SwitchFailed(f"{error} The repository is as it was.") from None
             if isinstance(error, ControlError):
@@ -128,12 +132,76 @@ class Switch:
                 raise ControlError(f"{', '.join(late)} did not become ready.")
             time.sleep(0.05)
 
-    def _go_back(self, control: Control, ensembles: list[str]) -> None:
-        self._undo()
-        for name in (*self._changes, *ensembles):
-            self._store.touch(name)
-            with contextlib.suppress(ControlError):  # it may be gone; and the first failure is what counts
+
+def take_back(
+    store: Store, control: Control | None, before: Mapping[str, Sequence[int]], why: Aside, *, lenient: bool = False
+) -> None:
+    """Return models to the versions that stood in the repository before a change that was not finished.
+
+    Wherever the change was left: a version that the server has goes on serving until every ensemble is back.
+
+    Args:
+        store: the repository, locked by the caller.
+        control: the server; None to change the repository only.
+        before: model -> versions that stood in its folder.
+        why: what becomes of versions that have come since.
+        lenient: whether the server's refusals are passed over; the repository is put right in any event.
+
+    Raises:
+        ControlError: the server refused, or is gone, and ``lenient`` is false.
+    """
+    passed_over = contextlib.suppress(ControlError) if lenient else contextlib.nullcontext()
+    ensembles: list[str] = []
+    if control is not None:
+        with passed_over:
+            known = {entry.model for entry in control.index()}
+            ensembles = [name for name in store.users(set(before)) if name in known]
+            now = {name: store.current(name) or 0 for name in before}
+            if all(control.serving(name) == [version] for name, version in now.items()):
+                # Ensembles may follow the newest version here, and the next steps bring newer ones. Where folders and
+                # server differ, their steps are fixed already.
+                _fix_steps(control, ensembles, now)
+    for name, versions in before.items():
+        aside = store.aside(name)
+        for number in versions:
+            if aside.get(number) == "retired":
+                store.bring_back(name, number)
+    if control is not None:
+        with passed_over:
+            # Loading an ensemble also loads what lies in its models' folders: nothing that does not serve may be there.
+            _put_aside_since(store, before, why, {name: set(control.serving(name)) for name in before})
+            _to_old_ones(store, control, {name: max(numbers) for name, numbers in before.items() if numbers}, ensembles)
+    _put_aside_since(store, before, why)
+    for name in (*before, *ensembles):
+        store.touch(name)
+        if control is not None and before.get(name, True):  # of a model that had no version there is nothing to load
+            with passed_over:
                 control.load(name)
+
+
+def _put_aside_since(
+    store: Store, before: Mapping[str, Sequence[int]], why: Aside, but: Mapping[str, set[int]] = MappingProxyType({})
+) -> None:
+    """Put aside what has come into the folders, but for some versions of each model."""
+    for name, versions in before.items():
+        for number in set(store.model(name).versions) - set(versions) - but.get(name, set()):
+            store.put_aside(name, number, why)
+
+
+def _to_old_ones(store: Store, control: Control, old: Mapping[str, int], ensembles: Sequence[str]) -> None:
+    """Have the old versions loaded beside what serves now, then move the ensembles over to them."""
+    for name, version in old.items():
+        serving = set(control.serving(name)) & set(store.model(name).versions)
+        if serving - {version}:
+            both = {"specific": {"versions": sorted(serving | {version})}}
+            control.load(name, {**control.config(name), "version_policy": both})
+    _fix_steps(control, ensembles, old)
+
+
+def _fix_steps(control: Control, ensembles: Sequence[str], versions: Mapping[str, int]) -> None:
+    for ensemble in ensembles:
+        if control.serving(ensemble):
+            control.load(ensemble, _with_steps_at(control.config(ensemble), versions))
 
 
 def _with_steps_at(config: dict[str, Any], versions: Mapping[str, int]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import trimesh
+from face3d_client.balance import BalancedFace3DClient
 from face3d_client.cli import main
-from face3d_client.cli._plan import UsageError, plan
+from face3d_client.cli._plan import UsageError, check_out, plan
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in, synthetic
@@ -136,11 +137,25 @@ def test_pictures_are_never_written_over(pictures: Path, tmp_path: Path) -> None
 
 
 def test_a_word_that_stands_for_nothing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'.*nothing\*' is no file"):
+    with pytest.raises(UsageError, match=r"no file or folder '.*nothing\*', and no file matches it"):
         plan([str(tmp_path / "nothing*")], tmp_path)
 
 
 # --- one photograph ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_pictures_and_an_out_that_is_no_folder_are_said_before_anything_is_done(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError, match="no file in the folder"):
+        plan([str(tmp_path)], tmp_path / "out")
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="is a file"):
+            check_out(out)
+    check_out(tmp_path / "new" / "folder")
+    check_out(Path("nowhere/yet"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_photograph_becomes_face_texture_and_preview(
@@ -408,6 +423,22 @@ def test_models_and_info_say_what_is_loaded(stand_in_server: EmbeddedServer) -> 
     assert info.returncode == 0
     assert f"triton 2.51.0 at grpc://{stand_in_server.grpc}" in info.stdout
     assert "service  ready" in info.stdout
+
+
+def test_a_server_that_keeps_its_repository_closed_says_which_key_to_set(tmp_path: Path) -> None:
+    repository = stand_in.build(tmp_path / "repository")
+    options = ServerOptions(repository=repository, log_file=tmp_path / "triton.log", admin_key="sesame")
+    with EmbeddedServer(on_free_ports(options)) as server:
+        for url in (server.grpc, f"http://{server.http}"):
+            assert "service  ready" in face3d("info", url=url).stdout  # needs no key
+            for words in ([], ["--admin-key", "barley"]):
+                closed = face3d("models", *words, url=url)
+                assert closed.returncode == 2
+                assert closed.stderr.startswith("face3d: AccessDenied: the server keeps this closed")
+                assert "Set FACE3D_ADMIN_KEY" in closed.stderr
+            assert face3d("models", "--admin-key", "sesame", url=url).returncode == 0
+        with BalancedFace3DClient([server.grpc, f"http://{server.http}"], admin_key="sesame") as client:
+            assert len([client.models() for _ in range(4)]) == 4
 
 
 def test_serve_outside_of_a_checkout_says_where_the_server_is(tmp_path: Path) -> None:

@@ -53,6 +53,34 @@ def test_the_five_lines_of_the_readme_make_a_glb(server: EmbeddedServer, portrai
         (tmp_path / "face.glb").unlink()
 
 
+def test_every_python_program_of_the_readme_runs_as_it_stands(
+    server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("portrait.jpg", "group.jpg", "photos/one.jpg"):
+        (tmp_path / name).write_bytes(portrait_jpeg)
+    (tmp_path / "photos" / "two.jpg").write_bytes(b"this is no picture")
+    programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(programs) >= 5
+    said = ""
+    for program in programs:
+        for written, real in (
+            ("localhost:8001", server.grpc), ("localhost:8000", server.http),
+            ("node1:8001", server.grpc), ("node2:8001", server.grpc),
+        ):  # fmt: skip
+            program = program.replace(written, real)
+        done = subprocess.run(
+            [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", program], cwd=tmp_path, check=False,
+            capture_output=True, text=True, timeout=60, env=os.environ | {"FACE3D_URL": server.grpc},
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), program
+        said += done.stdout
+    assert re.search(r"photos/one.jpg 0\.9\d", said)
+    assert "two.jpg" in said
+    is_a_face(tmp_path / "face-0.glb")
+    is_a_face(tmp_path / "face.glb")
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
 def test_the_curl_call_of_the_readme_writes_a_glb(server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path) -> None:
     (tmp_path / "portrait.jpg").write_bytes(portrait_jpeg)

@@ -175,6 +175,30 @@ def test_nobody_there_is_said_in_one_sentence(protocol: Protocol) -> None:
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize("door", ["grpc", "metrics"])
+def test_http_at_the_wrong_port_says_what_is_wrong_in_words(stand_in_server: EmbeddedServer, door: str) -> None:
+    address = getattr(stand_in_server, door)
+    says = {"grpc": "does not speak HTTP", "metrics": "takes no inference requests"}[door]
+
+    async def ask() -> None:
+        async with AsyncFace3DClient(f"http://{address}", retry=Retry(attempts=1)) as client:
+            await client.detect(b"picture")
+
+    with Face3DClient(f"http://{address}", retry=Retry(attempts=1)) as client:
+        for call in (lambda: client.detect(b"picture"), lambda: asyncio.run(ask())):
+            with pytest.raises(ServerUnavailable, match=says) as caught:
+                call()
+            assert caught.value.message.isprintable()
+
+
+def test_a_name_that_does_not_resolve_is_a_server_that_does_not_answer() -> None:
+    with (
+        Face3DClient("nowhere.invalid", retry=Retry(attempts=1)) as client,
+        pytest.raises(ServerUnavailable, match=r"no server answers at grpc://nowhere\.invalid:8001"),
+    ):
+        client.detect(b"picture")
+
+
 @both
 def test_nobody_there_is_not_ready_and_raises_nothing(protocol: Protocol) -> None:
     with Face3DClient("127.0.0.1:9", protocol=protocol) as client:

@@ -92,6 +92,7 @@ def test_a_face_becomes_files_to_take_home(studio: Studio, photograph: str) -> N
     assert all(Path(name).stat().st_size > 1000 for name in files.values())
     with zipfile.ZipFile(files["OBJ (zip)"]) as archive:
         assert sorted(archive.namelist()) == ["face.mtl", "face.obj", "face.png"]
+    assert {str(path) for path in Path(files["GLB"]).parent.iterdir()} == set(files.values())
     studio.close()
     assert not Path(files["GLB"]).exists()
 
@@ -100,7 +101,7 @@ def test_files_of_visitors_are_deleted_when_they_are_old(studio: Studio, result:
     old, new = (Path(studio.files(result)["GLB"]) for _ in range(2))
     hours_ago = time.time() - 7200
     os.utime(old.parent, (hours_ago, hours_ago))
-    studio.files(result)
+    studio.forget_old()
     assert not old.exists()
     assert new.exists()
 
@@ -184,6 +185,16 @@ def ask(client: Any, photograph: str) -> tuple[Any, ...]:
     return told
 
 
+def files_in(answer: Any) -> list[Path]:
+    """Every file named anywhere in an answer of the page."""
+    if isinstance(answer, dict):
+        named = [answer["path"]] if isinstance(answer.get("path"), str) else []
+        return [Path(name) for name in named] or [file for part in answer.values() for file in files_in(part)]
+    if isinstance(answer, list | tuple):
+        return [file for part in answer for file in files_in(part)]
+    return [Path(answer)] if isinstance(answer, str) and answer.startswith("/") else []
+
+
 def test_the_page_answers_like_the_studio(address: str, photograph: str) -> None:
     client = visitor(address)
     told = ask(client, photograph)
@@ -204,12 +215,29 @@ def test_the_page_says_what_is_wrong_and_goes_on(address: str, tmp_path: Path, p
     assert ask(client, photograph)[0].startswith("3 faces")
 
 
+def test_a_file_that_is_no_picture_gets_the_server_s_sentence(address: str, tmp_path: Path) -> None:
+    broken = tmp_path / "IMG_0001.heic"
+    broken.write_bytes(b"ERROR INVALID_ARG [BadImage] this is no picture. Send a JPEG.")
+    told = ask(visitor(address), str(broken))
+    assert told[0] == "**That did not work:** this is no picture. Send a JPEG."
+
+
 def test_many_visitors_at_once_are_all_served(address: str, photograph: str) -> None:
     with ThreadPoolExecutor(10) as pool:  # more than the page works on at the same time
-        # Without their files: Gradio keeps a file under its content's name, and ten equal faces at the same moment meet
-        # in one that is still being written.
-        told = list(pool.map(lambda _: ask(visitor(address, downloads=False), photograph)[0], range(10)))
-    assert all(words.startswith("3 faces") for words in told)
+        told = list(pool.map(lambda _: ask(visitor(address), photograph), range(10)))
+    assert all(words.startswith("3 faces") for words, *_ in told)
+    for name in ("faces.jpg", "moved.jpg", "preview.png", "overlay.jpg", "texture.png"):
+        pictures = [file for answer in told for file in files_in(answer) if file.name == name]
+        assert len(pictures) == 10
+        for picture in pictures:
+            with Image.open(picture) as opened:
+                opened.load()  # refuses half a file
+
+
+def test_visitors_with_the_same_photograph_share_no_file_that_is_written_twice(address: str, photograph: str) -> None:
+    first, second = (files_in(ask(visitor(address, downloads=False), photograph)) for _ in range(2))
+    assert len(first) == len(second) >= 9  # five pictures and four downloads
+    assert not set(first) & set(second)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -234,4 +262,4 @@ def test_the_command_opens_the_page_and_leaves_nothing(
         told, _ = process.communicate(timeout=60)
     assert process.returncode in (0, 130), told
     assert "Traceback" not in told
-    assert not list(tmp_path.glob("face3d-ui-*"))
+    assert not list(tmp_path.rglob("face3d-ui-*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from face3d_client import TLS, Face3DClient
@@ -147,6 +149,23 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(proxy: Proxy) -> Non
         connection.endheaders()
         with connection.getresponse() as answer:
             assert answer.status == 413
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity, gzip"])
+def test_a_compressed_body_is_refused_as_triton_would_unpack_it_without_a_limit(proxy: Proxy, encoding: str) -> None:
+    bomb = {"Content-Encoding": encoding}
+    assert proxy.ask("POST", "/v2/models/face3d/infer", gzip.compress(bytes(1 << 20)), **bomb)[0] == 415
+
+
+def test_nor_does_it_pass_by_grpc(proxy: Proxy, portrait_bytes: bytes) -> None:
+    tensor = triton.InferInput("image", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[portrait_bytes]], dtype=object))
+    wanted = [triton.InferRequestedOutput("faces")]
+    address = f"localhost:{proxy.grpcs}"
+    with triton.InferenceServerClient(address, ssl=True, root_certificates=str(proxy.certificate)) as client:
+        assert client.infer("detect", [tensor], outputs=wanted).as_numpy("faces").shape == (1, 16, 15)
+        with pytest.raises(triton.InferenceServerException, match=r"415|UNKNOWN|UNIMPLEMENTED"):
+            client.infer("detect", [tensor], outputs=wanted, compression_algorithm="gzip")
 
 
 def test_the_access_log_holds_no_header(proxy: Proxy) -> None:

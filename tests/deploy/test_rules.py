@@ -143,12 +143,18 @@ def test_the_versions_in_use_are_counted(history: History, database: Database) -
 
 # --- alerts ---------------------------------------------------------------------------------------------------------
 def test_no_alert_fires_on_a_healthy_server_that_refuses_bad_pictures(history: History, database: Database) -> None:
-    # (Two thirds of the pictures have a face.)
-    assert {name for name, expr in alerts().items() if database.query(expr, history.end)} == set()
+    # (Two thirds of the pictures have a face.) One slow page on a busy machine is beyond any band, and pending is not
+    # firing: an alert with a `for` needs the last three pages, 30 seconds as the shortest `for`.
+    firing = set()
+    for rule in rules("face3d.alerts.yml"):
+        times = [history.end - STEP * back for back in range(3 if "for" in rule else 1)]
+        if all(database.query(rule["expr"], at) for at in times):
+            firing.add(rule["alert"])
+    assert firing == set()
 
 
 def rejecting(page: str) -> str:
-    return add(page, r'nv_inference_request_failure\{model="preprocess",reason="REJECTED",version="1"\}', 30)
+    return add(page, r'face3d_refused_total\{reason="Overloaded",step="preprocess"\}', 30)
 
 
 def breaking(page: str) -> str:
@@ -191,7 +197,17 @@ def test_the_anomaly_alert_fires_when_latency_leaves_its_band(history: History) 
     def slower(page: str) -> str:
         return add(page, r'nv_inference_request_duration_us\{model="face3d",version="1"\}', 60e6)
 
-    changed = History([*history.pages * 3], [*history.supervisor * 3])
+    def steady(page: str) -> str:
+        """The page with latencies near 100 ms that fall a little: this machine's own leave a band now and then."""
+        counts = dict(re.findall(r"^nv_inference_request_success(\{[^}]*\}) (\S+)$", page, re.M))
+
+        def near(line: re.Match[str]) -> str:
+            count = float(counts[line[2]])
+            return f"{line[1]} {1e5 * count + 1e5 * math.sqrt(count):.10g}"
+
+        return re.sub(r"^(nv_inference_request_duration_us(\{[^}]*\})) \S+$", near, page, flags=re.M)
+
+    changed = History([steady(page) for page in history.pages] * 3, [*history.supervisor * 3])
     # Twenty-one pages of which the last is slow; copies of the same pages, so counters fall in between, as at restarts.
     database = changed.changed(slower, last=1).database()
     assert database.query(alerts()["Face3DLatencyAnomalous"], changed.end)

@@ -63,8 +63,15 @@ def test_a_server_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixtur
     assert "cannot be read" in capsys.readouterr().err
 
 
-def test_labels_with_escapes_are_read() -> None:
+def test_samples_keep_their_names_and_labels_their_escapes() -> None:
     (sample,) = parse('m{a="x\\"y\\\\",b="1"} 2.5 1700000000')
-    assert (sample.labels, sample.value) == ({"a": 'x"y\\', "b": "1"}, 2.5)
-    with pytest.raises(ValueError, match="not a line"):
-        list(parse("?"))
+    assert (sample.name, sample.labels, sample.value) == ("m", {"a": 'x"y\\', "b": "1"}, 2.5)
+    # Triton's counters have no "_total", and Prometheus keeps them so.
+    (counter,) = parse("# HELP nv_count Requests\n# TYPE nv_count counter\nnv_count{} 3\n")
+    assert (counter.name, counter.value) == ("nv_count", 3)
+
+
+@pytest.mark.parametrize("line", ["?", "m", "m x", 'm{a="x} 1'])
+def test_a_line_that_is_no_sample_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match=r"metric name|float"):
+        list(parse(line))

@@ -39,10 +39,10 @@ def photographs(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
         return {name: pixels(files.read(name)) for name in names}
 
 
-@pytest.fixture(scope="session")
-def detector() -> Detector:
-    """The detector as a PyTorch module, with its trained weights."""
-    return Detector.load(default_weights())
+@pytest.fixture(scope="session", params=[False, True], ids=["cpu", "fixed"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    """The detector as a PyTorch module, with its trained weights: as it is for CPUs, and with fixed sizes."""
+    return Detector.load(default_weights(), fixed=request.param)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from export import gate
 from export.__main__ import main
@@ -153,6 +154,54 @@ def test_damaged_weights_are_one_sentence_and_nothing_is_written(
     assert main([*arguments, "--recipe", "imagenet"]) == 2
     message = capsys.readouterr().err
     assert str(weights) in message
+    assert message.count("\n") == 1
+    assert _files(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("picture.pth", b"\xff\xd8\xff\xe0" + bytes(4096), "is not a PyTorch checkpoint"),
+        ("empty.pth", b"", "is not a PyTorch checkpoint"),
+        ("picture.safetensors", b"\xff\xd8\xff\xe0" + bytes(4096), "cannot be read as safetensors"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_sentence_and_nothing_is_written(
+    name: str, content: bytes, words: str, tmp_path: Path, capsys: Captured
+) -> None:
+    _refused(tmp_path, tmp_path / name, content, words, capsys)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_truncated_weights_are_one_sentence_and_nothing_is_written(
+    suffix: str, tmp_path: Path, capsys: Captured
+) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    tensors = {"backbone.conv1.weight": torch.zeros(64, 3, 7, 7)}
+    if suffix == ".pth":
+        torch.save({"net_recon": tensors}, whole)
+    else:
+        save_file(tensors, whole)
+    half = whole.read_bytes()[: whole.stat().st_size // 2]
+    _refused(tmp_path, tmp_path / f"half{suffix}", half, "cannot be read as", capsys)
+
+
+def test_weights_of_another_network_are_one_sentence_that_names_keys(tmp_path: Path, capsys: Captured) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file({"down1.0.0.bias": torch.zeros(4)}, other)
+    words = "is not a checkpoint of this network: 279 missing (backbone.conv1.weight"
+    _refused(tmp_path, other, other.read_bytes(), words, capsys)
+
+
+def _refused(folder: Path, weights: Path, content: bytes, words: str, capsys: Captured) -> None:
+    if not FACE_MODEL.is_file():
+        pytest.skip("no default face model here")
+    weights.write_bytes(content)
+    repository = folder / "repository"
+    assert main(["regressor", "--weights", str(weights), "--repository", str(repository), "--version", "2"]) == 2
+    message = capsys.readouterr().err
+    assert str(weights) in message
+    assert words in message
     assert message.count("\n") == 1
     assert _files(repository) == []
 

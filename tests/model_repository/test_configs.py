@@ -55,12 +55,18 @@ def test_nothing_is_newer_than_the_embedded_server_in_the_portable_flavour(path:
         assert "max_inflight_requests" not in str(read(path))
 
 
+def test_preprocess_bounds_what_waits_behind_it() -> None:
+    parameters = read(REPOSITORY / "preprocess" / "config.pbtxt").parameters
+    behind = {path.parent.name for path in leaves() if path.name == "config.pbtxt"} - {"preprocess"}
+    assert set(parameters["holds_for"].string_value.split()) == behind
+    assert 0 < int(parameters["max_waiting"].string_value) <= 256
+
+
 @pytest.mark.parametrize("path", leaves(), ids=names(leaves()))
-def test_every_queue_is_bounded_and_says_no_at_once(path: Path) -> None:
-    policy = read(path).dynamic_batching.default_queue_policy
-    assert 0 < policy.max_queue_size <= 256
-    assert policy.timeout_action == policy.REJECT
-    assert policy.allow_timeout_override
+def test_no_queue_has_a_policy_that_makes_triton_s_batcher_wait(path: Path) -> None:
+    """With one, Triton 2.51 stands still for half a second now and then: model_repository/preprocess/1/admission.py."""
+    assert not read(path).dynamic_batching.HasField("default_queue_policy")
+    assert not read(path).dynamic_batching.preferred_batch_size
 
 
 @pytest.mark.parametrize("path", leaves(), ids=names(leaves()))

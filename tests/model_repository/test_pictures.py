@@ -174,6 +174,32 @@ def matrix_profile(colorants: list[tuple[float, float, float]], gamma: float) ->
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
+def ink_profile(cyan: tuple[float, float, float]) -> bytes:
+    """An ICC v2 printer profile: CMYK to Lab (D50) by a table of the 16 corners, with an ink of its own for cyan.
+
+    Black ink is black, full cyan has the given Lab, and everything else is paper.
+    """
+
+    def lab(lightness: float, a: float, b: float) -> bytes:
+        return bytes((round(lightness * 2.55), round(a + 128), round(b + 128)))
+
+    corners = [(c, k) for c in (0, 1) for _ in range(4) for k in (0, 1)]
+    table = b"".join(lab(0, 0, 0) if k else lab(*cyan) if c else lab(100, 0, 0) for c, k in corners)
+    matrix = b"".join(struct.pack(">i", 65536 * (i % 4 == 0)) for i in range(9))
+    straight = bytes(range(256))
+    a2b = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + 4 * straight + table + 3 * straight
+    name = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"Inks\0" + bytes(4 + 4 + 2 + 1 + 67)
+    white = b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in (0.9642, 1.0, 0.8249))
+    tags = [(b"desc", name), (b"wtpt", white), (b"cprt", b"text\0\0\0\0none" + bytes(4)), (b"A2B0", a2b)]
+    offset, index, body = 132 + 12 * len(tags), b"", b""
+    for tag, data in tags:
+        index += tag + struct.pack(">II", offset + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4xI4s4s4s12x4s", offset + len(body), 0x02100000, b"prtr", b"CMYK", b"Lab ", b"acsp")
+    head += bytes(68 - len(head)) + white[8:]
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + index + body
+
+
 # The primaries of Adobe RGB (1998) under D50, as in its specification.
 WIDE = matrix_profile(
     [(0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)], 2.19921875
@@ -204,6 +230,20 @@ def test_a_grey_picture_with_a_profile_of_its_own_is_converted() -> None:
     np.testing.assert_allclose(pixels[4, 4], 99, atol=2)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_inks_are_converted_by_the_profile_of_the_file(kind: str) -> None:
+    # The Lab of sRGB's red: by its name this ink would come out as cyan, by its profile it is red.
+    options = {"quality": 95} if kind == "JPEG" else {}
+    image = Image.new("CMYK", (48, 32), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 0), (16, 0, 32, 32))
+    image.paste((0, 0, 0, 255), (32, 0, 48, 32))
+    np.testing.assert_allclose(decode(file_of(image, kind, **options)).pixels[16, 8], (0, 255, 255), atol=4)
+    pixels = decode(file_of(image, kind, icc_profile=ink_profile((54.29, 80.8, 69.9)), **options)).pixels
+    np.testing.assert_allclose(pixels[16, 8], (255, 0, 0), atol=6)
+    np.testing.assert_allclose(pixels[16, 24], 255, atol=4)
+    np.testing.assert_allclose(pixels[16, 40], 0, atol=4)
+
+
 def test_an_srgb_profile_changes_nothing() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels = decode(file_of(Image.fromarray(colour_chart()), icc_profile=profile)).pixels
@@ -223,6 +263,21 @@ def test_transparency_and_a_profile_go_together() -> None:
 def test_a_profile_of_no_use_does_not_spoil_the_picture(mode: str, profile: bytes) -> None:
     image = Image.new(mode, (16, 8), 200 if mode == "L" else (200,) * len(mode))
     assert decode(file_of(image, "JPEG", icc_profile=profile)).pixels.shape == (8, 16, 3)
+
+
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(("size", "step"), [((701, 533), 1), ((4033, 1203), 2)])
+def test_a_jpeg_has_the_samples_that_pillow_reads(
+    mode: str, options: dict[str, Any], size: tuple[int, int], step: int
+) -> None:
+    grain = np.random.default_rng(5).integers(0, 256, (size[1] // 3, size[0] // 3, 3), np.uint8)
+    image = Image.fromarray(grain).resize(size, Image.Resampling.BICUBIC).convert(mode)
+    data = file_of(image, "JPEG", quality=90, **options)
+    with Image.open(io.BytesIO(data)) as known:
+        known.draft(None, (size[0] // step, size[1] // step))
+        expected = np.asarray(known.convert("RGB"))[: size[1] // step, : size[0] // step]
+    np.testing.assert_array_equal(decode(data).pixels, expected)
 
 
 # --- orientation and size ------------------------------------------------------------------------------------------
@@ -295,6 +350,16 @@ def test_the_geometry_maps_working_and_canvas_pixels_back_to_the_source(
         col, row = centroid(np.where(raster > 24, raster, 0))
         assert (col + 0.5) * rx - 0.5 == pytest.approx(x, abs=0.06 * rx)
         assert (row + 0.5) * ry - 0.5 == pytest.approx(y, abs=0.06 * ry)
+
+
+@pytest.mark.parametrize("size", [(1083, 924), (1801, 1201), (2901, 1203)])
+def test_a_picture_that_cannot_be_halved_reaches_the_canvas_as_averages_of_its_areas(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(6).integers(0, 256, (size[1], size[0], 3), np.uint8))
+    canvas, _ = pictures.canvas_of(decode(file_of(image)))
+    w, h = (round(side * 512 / max(size)) for side in size)
+    averages = np.asarray(image.resize((w, h), Image.Resampling.BOX))
+    difference = np.abs(canvas[:, :h, :w].transpose(1, 2, 0).astype(int) - averages)
+    assert difference.mean() < 12  # between neighbours alone: 25 to 40
 
 
 def test_the_canvas_holds_the_whole_picture_at_its_top_left() -> None:

@@ -52,6 +52,17 @@ def test_normals_of_a_plane_are_those_of_the_plane_and_loners_look_forward() -> 
     np.testing.assert_allclose(normals, [[1, 0, 0]] * 3 + [[0, 0, 1]], atol=1e-6)
 
 
+def test_a_normal_is_the_sum_of_the_triangles_around_it_weighted_by_area() -> None:
+    random = np.random.default_rng(4)
+    vertices = random.normal(size=(40, 3)).astype(np.float32)
+    triangles = random.permuted(np.tile(np.arange(40, dtype=np.int32), (60, 1)), axis=1)[:, :3].copy()
+    sums = np.zeros((40, 3))
+    for a, b, c in triangles:
+        sums[[a, b, c]] += np.cross(vertices[b] - vertices[a], vertices[c] - vertices[a])
+    normals = surface.Surface(triangles, np.zeros((40, 2), np.float32), 1, "heap").normals(vertices)
+    np.testing.assert_allclose(normals, sums / np.linalg.norm(sums, axis=1, keepdims=True), atol=1e-5)
+
+
 @pytest.mark.parametrize(("fingerprint", "vertices"), [(1, dome.SIDE**2), (dome.FINGERPRINT, 7)])
 def test_another_face_model_s_vertices_are_refused(tmp_path: Path, fingerprint: int, vertices: int) -> None:
     read = surface.Surface.from_file(dome.write_topology(tmp_path / "topology.npz"))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,7 +122,8 @@ def test_a_change_of_the_search_is_written_as_a_flavour_that_the_server_reads(tm
     repository = breakdown.without_batching(DEFAULT_REPOSITORY, tmp_path / "repository")
     for path in repository.glob("*/config.pbtxt"):
         path.write_text((DEFAULT_REPOSITORY / path.parent.name / "config.pbtxt").read_text())
-    tune.write(repository, [tune.Change("detector", "instances", 2), tune.Change("detector", "delay_us", 500)])
+    batched = tune.Change("detector", "batching", 1)
+    tune.write(repository, [tune.Change("detector", "instances", 2), batched, tune.Change("detector", "delay_us", 500)])
     models = read_repository(repository, tune.FLAVOUR)
     assert models["detector"].config.instance_group[0].count == 2
     assert models["detector"].config.dynamic_batching.max_queue_delay_microseconds == 500
@@ -127,10 +132,74 @@ def test_a_change_of_the_search_is_written_as_a_flavour_that_the_server_reads(tm
     assert not list(repository.glob("*/configs/tuned.pbtxt"))
 
 
-def test_candidates_of_the_search_fit_the_machine() -> None:
-    for cores in (1, 2, 16):
-        for change in tune.candidates(cores):
-            assert 0 < change.value <= max(2, cores) or change.setting == "delay_us"
+BATCHING = {
+    "preprocess": True,
+    "detector": False,
+    "align": False,
+    "regressor": True,
+    "texture": False,
+    "postprocess": True,
+}
+
+
+@pytest.mark.parametrize("cores", [1, 2, 16])
+def test_candidates_of_the_search_fit_the_machine(cores: int) -> None:
+    tried = tune.candidates(cores, BATCHING)
+    assert len(set(tried)) == len(tried)
+    for change in (change for candidate in tried for change in candidate):
+        if change.setting == "instances":
+            assert 1 <= change.value <= max(2, cores)
+        elif change.setting == "intra_op_thread_count":
+            assert 1 <= change.value <= cores
+
+
+def test_the_search_tries_batching_in_no_network_in_every_one_and_the_other_way_in_each() -> None:
+    tried = tune.candidates(2, BATCHING)
+    for on in (0, 1):
+        assert tuple(tune.Change(model, "batching", on) for model in ("detector", "texture", "regressor")) in tried
+    assert {(tune.Change("detector", "batching", 1),), (tune.Change("regressor", "batching", 0),)} <= set(tried)
+
+
+def test_the_search_leaves_models_alone_that_it_was_not_asked_about() -> None:
+    tried = tune.candidates(2, {"postprocess": True})
+    assert {change.model for candidate in tried for change in candidate} == {"postprocess"}
+
+
+def test_batching_is_put_in_and_taken_out_and_its_settings_do_not_bring_it_back() -> None:
+    config = read_config(DEFAULT_REPOSITORY / "preprocess" / "config.pbtxt")
+    tune.Change("preprocess", "preferred_batch", 4).apply(config)
+    assert list(config.dynamic_batching.preferred_batch_size) == [4]
+    tune.Change("preprocess", "batching", 0).apply(config)
+    for setting in ("delay_us", "preferred_batch"):
+        tune.Change("preprocess", setting, 4).apply(config)
+        assert not config.HasField("dynamic_batching")
+    tune.Change("preprocess", "batching", 1).apply(config)
+    assert config.HasField("dynamic_batching")
+
+
+def test_a_later_change_of_a_setting_replaces_the_earlier_one() -> None:
+    first, other = tune.Change("detector", "instances", 2), tune.Change("texture", "instances", 2)
+    later = tune.Change("detector", "instances", 1)
+    assert tune.replaced([first, other], (later,)) == [other, later]
+
+
+def turns(*rates: float, wait: float = 50.0) -> list[tune.Turn]:
+    return [tune.Turn(rate, wait) for rate in rates]
+
+
+def test_a_candidate_is_kept_when_it_gains_more_than_the_best_differs_from_itself() -> None:
+    steady, noisy = turns(10, 10.1, 10, 10.1), turns(10, 12, 10, 12)
+    assert tune.verdict(steady, turns(11, 11, 11))["kept"]
+    found = tune.verdict(noisy, turns(12.5, 12.5, 12.5))
+    assert found["spread"] == pytest.approx(0.2)
+    assert found["gain"] == pytest.approx(12.5 / 11)
+    assert not found["kept"]
+    assert not tune.verdict(steady, turns(10.2, 10.2, 10.2))["kept"]  # under GAIN
+    assert not tune.verdict(steady, turns(12, 12, 12, wait=60.0))["kept"]  # a client waits longer
+
+
+def test_what_changes_on_the_machine_meanwhile_is_no_gain() -> None:
+    assert tune.verdict(turns(10, 11, 12, 13), turns(10.5, 11.5, 12.5))["gain"] == pytest.approx(1)
 
 
 def test_the_report_says_what_was_missed_and_what_was_not_measured(folder: Path) -> None:
@@ -171,16 +240,93 @@ def test_locust_sends_the_mix_over_both_protocols_and_judges_it(server: Embedded
     assert "grpc,portrait" in rows
 
 
+def test_locust_s_page_starts_the_traffic_and_shows_the_stages(server: EmbeddedServer) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {**os.environ, "FACE3D_HTTP": server.http, "FACE3D_GRPC": server.grpc}
+    locustfile = Path(report.__file__).with_name("locustfile.py")
+    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--host", f"http://{server.http}"]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as page:
+            patiently(lambda: page.get("/").status_code == 200)
+            assert "<title>Locust" in page.get("/").text
+            form = {"user_count": "2", "spawn_rate": "2", "host": f"http://{server.http}"}
+            assert page.post("/swarm", data=form).json()["success"]
+
+            def seen() -> set[str]:
+                entries = page.get("/stats/requests").json()["stats"]
+                return {entry["name"] for entry in entries if entry["num_requests"] > entry["num_failures"]}
+
+            patiently(lambda: seen() >= {"portrait", "stage:detector", "stage:texture", "stage:postprocess"})
+            assert page.post("/stop").json()["success"]
+            assert page.get("/stats/requests/csv").text.startswith("Type,Name,Request Count")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def patiently(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; two minutes are too long on any machine."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            if holds():
+                return
+        except httpx.TransportError:
+            pass  # it does not listen yet
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.3)
+
+
 @pytest.mark.slow
 def test_perf_analyzer_measures_a_network_on_the_real_server(server: EmbeddedServer, folder: Path) -> None:
     if not (analyzer.TOOL / "bin" / "perf_analyzer").is_file():
         pytest.skip("perf_analyzer is not installed: `make perf` fetches it")
     with analyzer.environment() as variables:
-        tool = analyzer.Analyzer(server, analyzer.install(), variables, 1000)
-        for load in (analyzer.Load("regressor", "grpc"), analyzer.Load("regressor", "grpc", True)):
-            (row,) = tool.sweep(load, [1])
-            assert row["rate"] > 0
-            assert row["p99"] >= row["p50"] > 0
+        tool = analyzer.Analyzer(server, analyzer.install(), variables, 0.5)
+        for load in (analyzer.Load("face3d", "http"), analyzer.Load("regressor", "grpc", True)):
+            rows = tool.sweep(load, [1, 4])
+            assert [row["load"] for row in rows] == [1, 4]
+            for row in rows:
+                assert row["rate"] > 0
+                assert row["p99"] >= row["p50"] > 0
+        at_random = ["--request-rate-range", "20:20:1", "--request-distribution", "poisson"]
+        assert tool.run(analyzer.Load("regressor", "grpc"), at_random, 20, "rate")["p99"] > 0
+
+
+def test_a_figure_is_made_of_enough_requests_for_the_concurrency_and_the_rate_before_it(
+    server: EmbeddedServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def run(load: analyzer.Load, how: list[str], requests: int, name: str) -> dict[str, float]:
+        sent.append(requests)
+        return {"rate": 40.0}
+
+    tool = analyzer.Analyzer(server, Path("perf_analyzer"), {}, 2.0)
+    monkeypatch.setattr(tool, "run", run)
+    tool.sweep(analyzer.Load("detect", "grpc"), [1, 32])
+    assert sent == [10, 10, 96]  # the first of them warms the model up
+    sent.clear()
+    tool.sweep(analyzer.Load("detect", "http"), [1, 4])
+    assert sent == [10, 80]
+
+
+def test_the_highest_rate_is_the_one_up_to_which_the_server_keeps_its_promise(
+    server: EmbeddedServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(load: analyzer.Load, how: list[str], requests: int, name: str) -> dict[str, float]:
+        asked = float(how[1].partition(":")[0])
+        return {"rate": min(asked, 12.0), "p99": 100.0 if asked < 9 else 900.0}
+
+    tool = analyzer.Analyzer(server, Path("perf_analyzer"), {}, 2.0)
+    monkeypatch.setattr(tool, "run", run)
+    load = analyzer.Load("detect", "grpc")
+    assert tool.highest_rate(load, 32.0, 500.0, steps=8)["rate"] == pytest.approx(9, abs=0.3)
+    assert tool.highest_rate(load, 32.0, 5000.0, steps=8)["rate"] == pytest.approx(12 / 0.7, abs=0.3)
 
 
 def test_measurements_are_kept_with_the_machine_they_were_made_on(folder: Path) -> None:

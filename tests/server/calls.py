@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2_grpc
 
+from server import census
 from server.embedded import EmbeddedServer
 
 _TYPES = {"float32": "FP32", "int64": "INT64", "float64": "FP64"}
@@ -31,6 +35,22 @@ def infer(
         result = client.infer(model, tensors, outputs=wanted, client_timeout=timeout)
         names = [output.name for output in result.get_response().outputs]
         return {name: result.as_numpy(name) for name in names}
+
+
+@contextlib.contextmanager
+def raw(server: EmbeddedServer) -> Iterator[Any]:
+    """Triton's gRPC service without a client that checks what is sent."""
+    with grpc.insecure_channel(server.grpc) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+@contextlib.contextmanager
+def every_process_stays(server: EmbeddedServer) -> Iterator[None]:
+    """Fail when tritonserver or one of its models' processes has ended meanwhile, also if it was replaced."""
+    before = census.stubs(server.pid)
+    yield
+    assert server.poll() is None, server.log()[-2000:]
+    assert census.stubs(server.pid) == before, "a process was lost"
 
 
 def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:

@@ -111,8 +111,10 @@ def execute(self, requests):
 """
 
 
-def ensemble(repository: Path, name: str = "chain", steps: Sequence[str] = ("arithmetic",)) -> Path:
-    """An ensemble x -> y around one `arithmetic` (y = its ``twice``)."""
+def ensemble(
+    repository: Path, name: str = "chain", steps: Sequence[str] = ("arithmetic",), output: str = "twice", batch: int = 8
+) -> Path:
+    """An ensemble x -> y around one `arithmetic` (y = its ``twice``), or a chain of models with another ``output``."""
     folder = repository / name
     (folder / "1").mkdir(parents=True)
     parts = []
@@ -121,10 +123,10 @@ def ensemble(repository: Path, name: str = "chain", steps: Sequence[str] = ("ari
         target = "y" if index == len(steps) - 1 else f"t{index + 1}"
         parts.append(
             f'{{ model_name: "{step}" model_version: -1 input_map {{ key: "x" value: "{source}" }} '
-            f'output_map {{ key: "twice" value: "{target}" }} }}'
+            f'output_map {{ key: "{output}" value: "{target}" }} }}'
         )
     (folder / "config.pbtxt").write_text(
-        'platform: "ensemble"\nmax_batch_size: 8\n'
+        f'platform: "ensemble"\nmax_batch_size: {batch}\n'
         + tensors("input", [("x", "TYPE_FP32", [4])])
         + tensors("output", [("y", "TYPE_FP32", [4])])
         + f"ensemble_scheduling {{ step [ {', '.join(parts)} ] }}\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -20,10 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient.utils import InferenceServerException
 
-from server import census
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
-from tests.server.calls import at_once, counter, infer, rows
+from tests.server.calls import at_once, counter, every_process_stays, infer, rows
 from tests.server.repositories import arithmetic, ensemble, python_model
 
 # A quarter of a second for a batch of two: eight requests a second, and two more may wait.
@@ -97,10 +98,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 @pytest.fixture(autouse=True)
 def _healthy_afterwards(server: EmbeddedServer) -> Iterator[None]:
-    before = census.stubs(server.pid)
-    yield
-    assert server.poll() is None, server.log()[-2000:]
-    assert census.stubs(server.pid) == before, "a process was lost"
+    with every_process_stays(server):
+        yield
     assert infer(server, "chain", x=rows(2))["y"].tolist() == rows(4).tolist()
 
 
@@ -242,6 +241,87 @@ def test_no_bytes_on_the_wire_bring_the_server_down(server: EmbeddedServer, kind
                 pass
         except OSError:
             pass  # it waits for more, or hung up
+
+
+INFERENCE = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
+TOKENS = st.text(alphabet='abcXYZ-_:;=,/ \t\x7f\xe9"0123456789', max_size=30)
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "Content-Type", "Content-Encoding", "Accept-Encoding", "Transfer-Encoding", "Content-Length", "Expect",
+                "Inference-Header-Content-Length", "Connection", "Upgrade", "Range", "Host", "triton-request-id",
+                "traceparent", "X", "",
+            ]
+        ),
+        TOKENS | st.sampled_from(["gzip", "deflate", "chunked", "100-continue", "close", "0", "-1", "9" * 30]),
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+def talk(server: EmbeddedServer, raw: bytes) -> int | None:
+    """Send bytes to HTTP and half-close; the status of the answer, None where the server hangs up without one."""
+    host, port = server.http.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        try:
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(64)
+        except ConnectionError:
+            return None
+    return int(answer.split()[1]) if answer.startswith(b"HTTP/1.") else None
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(headers=HEADERS, body=st.just(INFERENCE) | st.binary(max_size=60), length=st.integers(-3, 3))
+def test_no_headers_bring_the_server_down(
+    server: EmbeddedServer, headers: list[tuple[str, str]], body: bytes, length: int
+) -> None:
+    lines = [f"{name}: {value}".encode("latin-1") for name, value in headers]
+    lines = [b"POST /v2/models/chain/infer HTTP/1.1", *lines, b"Content-Length: %d" % (len(body) + length), b"", body]
+    status = talk(server, b"\r\n".join(lines))
+    assert status is None or 100 <= status < 600  # 100: it was asked whether the body may come
+    assert server.poll() is None, (headers, body, length)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(st.binary(max_size=20), max_size=6),
+    sizes=st.lists(st.sampled_from(["", "0", "5", "ffffffff", "ffffffffffffffffff", "-1", "zz", "1;x=y"]), max_size=6),
+)
+def test_no_chunks_bring_the_server_down(server: EmbeddedServer, pieces: list[bytes], sizes: list[str]) -> None:
+    """Each piece under its own length, or under one of another number."""
+    body = b""
+    for index, piece in enumerate(pieces):
+        size = sizes[index] if index < len(sizes) else f"{len(piece):x}"
+        body += size.encode() + b"\r\n" + piece + b"\r\n"
+    head = b"POST /v2/models/chain/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    status = talk(server, head + body + b"0\r\n\r\n")
+    assert status is None or 200 <= status < 600
+    assert server.poll() is None, (pieces, sizes)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_inference_in_chunks_is_answered(server: EmbeddedServer, size: int) -> None:
+    chunks = [INFERENCE[at : at + size] for at in range(0, len(INFERENCE), size)]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    head = b"POST /v2/models/chain/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert talk(server, head + body + b"0\r\n\r\n") == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, gzip"])
+@pytest.mark.parametrize("body", [b"", INFERENCE, gzip.compress(INFERENCE)[:-9], gzip.compress(bytes(1 << 20))])
+def test_compressed_bodies_are_answered_or_refused(server: EmbeddedServer, encoding: str, body: bytes) -> None:
+    assert 200 <= send(server, "POST", "/v2/models/chain/infer", body, {"Content-Encoding": encoding}) < 600
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X" * 5000: "y"}, {"x": "y" * 200_000}, {f"x{n}": "y" for n in range(90)}, {"x": "\x01\x7f"}]
+)
+def test_headers_of_any_size_leave_the_server_up(server: EmbeddedServer, headers: dict[str, str]) -> None:
+    with contextlib.suppress(ConnectionError, http.client.HTTPException):
+        assert 200 <= send(server, "POST", "/v2/models/chain/infer", INFERENCE, headers) < 600
 
 
 @pytest.mark.parametrize(

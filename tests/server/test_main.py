@@ -167,6 +167,35 @@ def test_starts_a_supervised_server_again_that_ended_by_itself(tmp_path: Path, c
     assert command.end() == 0
 
 
+def test_starts_a_supervised_server_again_that_hangs(tmp_path: Path, commands: list[Command]) -> None:
+    arithmetic(tmp_path)
+    command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
+    commands.append(command)
+    control = Control(command.ready())
+    address = command.supervisor()
+    hung = command.server_pid()
+    assert hung is not None
+    time.sleep(2.5)  # it lived long enough to be worth another start
+    os.kill(hung, signal.SIGSTOP)
+    deadline = time.monotonic() + 120
+    while command.server_pid() in (hung, None) or not control.is_ready("arithmetic"):
+        assert time.monotonic() < deadline, command.errors
+        assert command.process.poll() is None, command.errors
+        time.sleep(0.1)
+    assert probe.check(control, "arithmetic")
+    assert "supervisor: no answer to 3 questions in a row; ending the server" in command.errors
+    while True:  # the next probe takes a moment
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
+            text = page.read().decode()
+        if "face3d_healthy 1" in text:
+            break
+        assert time.monotonic() < deadline, command.errors
+        time.sleep(0.1)
+    assert "face3d_restarts_total 1" in text
+    command.process.terminate()
+    assert command.end() == 0
+
+
 class TestOptions:
     def test_are_those_of_the_embedded_server_closed_by_a_key(self) -> None:
         options, supervision = parse_options([])

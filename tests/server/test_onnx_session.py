@@ -14,6 +14,7 @@ from server.backends.onnxruntime.onnx_session import (
     ConfigError,
     OnnxModel,
     RequestError,
+    default_threads,
     session_options,
     usable_cores,
 )
@@ -185,10 +186,14 @@ class TestOptions:
 
     def test_bounds_the_threads_and_never_spins_by_default(self) -> None:
         options, _ = session_options({})
-        assert options.intra_op_num_threads == options.inter_op_num_threads == usable_cores()
+        assert options.intra_op_num_threads == options.inter_op_num_threads == default_threads(usable_cores())
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
         assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
         assert options.enable_cpu_mem_arena
+
+    @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 3), (8, 8), (64, 8)])
+    def test_few_cores_are_left_to_the_steps_of_the_pipeline(self, cores: int, threads: int) -> None:
+        assert default_threads(cores) == threads
 
     @pytest.mark.parametrize(
         ("level", "meaning"),

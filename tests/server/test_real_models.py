@@ -29,7 +29,7 @@ from server.release.trial import CandidateRefused
 from server.repository import DEFAULT_REPOSITORY
 from server.supervise import what_to_probe
 from tests.server.commands import FREE_PORTS, Command
-from tests.service import LEAVES
+from tests.service import LEAVES, Refusal, Service
 
 
 def hard_link(source: str, target: str) -> str:
@@ -168,12 +168,49 @@ def killed_and_back(command: Command, control: Control, model: str) -> float:
         assert time.monotonic() - began < 60, "\n".join(command.errors)
 
 
-def test_the_service_comes_back_by_itself_when_any_process_is_killed(repository: Path) -> None:
+@contextlib.contextmanager
+def asked_all_the_time(endpoint: str, clients: int) -> Iterator[Counter[str]]:
+    """Clients that ask for coefficients until the end; what they got: 'ok', or the code of an error."""
+    counts: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def ask() -> None:
+        service = Service(endpoint)
+        while not stop.is_set():
+            try:
+                service.ask(probe.PORTRAIT.read_bytes(), outputs=("coefficients",), timeout=30)
+                counts["ok"] += 1
+            except Refusal as error:
+                counts[error.code] += 1
+                time.sleep(0.1)  # as clients that are told "not now" do
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield counts
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("clients", [0, pytest.param(4, marks=pytest.mark.soak)])
+def test_the_service_comes_back_by_itself_when_any_process_is_killed(repository: Path, clients: int) -> None:
     """Whether a load brings the model back or the server has to be started again: nobody has to do anything."""
     command = Command("--repository", str(repository), *FREE_PORTS, "--supervise", "5", "--supervisor-port", "0")
     try:
-        control, address = Control(command.ready()), command.supervisor()
-        seconds = {model: killed_and_back(command, control, model) for model in LEAVES}
+        control = Control(command.ready())
+        address = command.supervisor()
+        with asked_all_the_time(command.grpc, clients) as counts:
+            seconds = {model: killed_and_back(command, control, model) for model in LEAVES}
+            answered = counts["ok"]
+            # Every client is served again, not only the probe.
+            deadline = time.monotonic() + 60
+            while counts["ok"] < answered + 3 * clients:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert set(counts) <= {"ok", "INTERNAL", "UNAVAILABLE", "NOT_FOUND", "CANCELLED"}
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
             text = page.read().decode()
         numbers = {name: float(value) for name, value in re.findall(r"^(face3d_\S+) (\S+)$", text, re.MULTILINE)}
@@ -188,7 +225,7 @@ def test_the_service_comes_back_by_itself_when_any_process_is_killed(repository:
         command.process.kill()
         command.end()
     times = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
-    print(f"\nback after a kill: {times}; {revivals:.0f} revivals, {restarts:.0f} restarts of the server")
+    print(f"\nback after a kill: {times}; {revivals:.0f} revivals, {restarts:.0f} restarts; clients got {dict(counts)}")
 
 
 def shm_prefix(command: Command) -> str:

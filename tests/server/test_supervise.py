@@ -23,10 +23,19 @@ from server.supervise import Supervisor
 from tests.server.calls import infer, rows
 from tests.server.repositories import ECHO, arithmetic, ensemble, python_model
 
+# Its process ends at every request, as long as a certain file lies beside its code.
+MOODY = """\
+def execute(self, requests):
+    if os.path.exists(os.path.join(os.path.dirname(__file__), 'mood')):
+        os._exit(1)
+    return [answer(r, pb_utils.get_input_tensor_by_name(r, 'x').as_numpy()) for r in requests]
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     repository = tmp_path_factory.mktemp("repository")
+    python_model(repository, "moody", MOODY)
     arithmetic(repository, "single")
     arithmetic(repository, "double", count=2)
     python_model(repository, "echo", ECHO)
@@ -56,7 +65,7 @@ def kill(pid: int) -> None:
 
 def test_counts_the_processes_of_each_version(server: EmbeddedServer) -> None:
     counts = {key: len(pids) for key, pids in census.stubs(server.pid).items()}
-    assert counts == {("single", 1): 1, ("double", 1): 2, ("echo", 1): 1}
+    assert counts == {("single", 1): 1, ("double", 1): 2, ("echo", 1): 1, ("moody", 1): 1}
     control = Control(server.http)
     assert {name: census.expected(control.config(name)) for name in ("single", "double", "echo", "chain")} == {
         "single": 1,
@@ -67,7 +76,7 @@ def test_counts_the_processes_of_each_version(server: EmbeddedServer) -> None:
 
 
 def test_probes_no_more_than_it_has_to(server: EmbeddedServer) -> None:
-    assert supervise.what_to_probe(Control(server.http)) == ("chain", "echo")
+    assert supervise.what_to_probe(Control(server.http)) == ("chain", "echo", "moody")
 
 
 def test_finds_a_healthy_server_healthy(server: EmbeddedServer) -> None:
@@ -131,6 +140,55 @@ def test_does_not_mistake_a_swap_for_a_death(server: EmbeddedServer, tmp_path: P
 def _echo(folder: Path, number: int) -> Path:
     python_model(folder, "echo", ECHO + f"# {number}")
     return folder / "echo" / "1"
+
+
+def test_gives_a_server_up_whose_model_dies_again_at_once(server: EmbeddedServer) -> None:
+    ended: list[str] = []
+    lines: list[str] = []
+    watcher = Supervisor(Control(server.http), ["moody"], server.pid, lines.append, lambda: ended.append("now"))
+    assert watcher.step(), watcher.reason
+    mood = server.options.repository / "moody" / "1" / "mood"
+    mood.touch()
+    try:
+        assert not watcher.step()
+    finally:
+        mood.unlink()
+    assert (ended, watcher.revivals) == (["now"], {"moody": 1})
+    assert lines[-1] == "supervisor: that did not help; ending the server"
+    assert watcher.step(), watcher.reason  # here nobody has ended it, and the mood has passed
+
+
+def test_gives_a_server_up_that_answers_nothing_three_times(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "_STATE_WITHIN", 0.5)
+    ended: list[str] = []
+    lines: list[str] = []
+    watcher = Supervisor(Control(server.http), ["chain"], server.pid, lines.append, lambda: ended.append("now"))
+
+    def hangs(steps: int) -> None:
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for _ in range(steps):
+                assert not watcher.step()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+
+    hangs(2)
+    assert watcher.step(), "it came back by itself"
+    hangs(2)
+    assert ended == []
+    hangs(1)
+    assert ended == ["now"]
+    assert lines[-1] == "supervisor: no answer to 3 questions in a row; ending the server"
+    assert sum(watcher.revivals.values()) == 0
+
+
+def test_leaves_a_server_that_hangs_to_others_when_it_is_not_its_own(server: EmbeddedServer) -> None:
+    watcher = Supervisor(Control("127.0.0.1:1"), ["chain"])
+    for _ in range(5):
+        assert not watcher.step()
+    assert "cannot be reached" in watcher.reason
 
 
 def test_answers_for_health_and_metrics(server: EmbeddedServer) -> None:

@@ -68,3 +68,15 @@ def test_brightness_goes_to_the_albedo_and_the_light_stays_around_one() -> None:
     brightness = albedos.mean((1, 2)) / albedos.mean()
     assert np.corrcoef(brightness, tones.ravel())[0, 1] > 0.999
     np.testing.assert_allclose(albedos * shades, colours, rtol=0.1)
+
+
+def test_fewer_faces_than_modes_leave_the_last_modes_empty() -> None:
+    rng = np.random.default_rng(2)
+    normals = sphere(400)[200:]
+    colours = rng.uniform(80, 160, (200, 3)) * rng.normal(1, 0.05, (7, 200, 3))
+    mean, modes, coefficients, lights = separate(colours, np.ones((7, 200)), np.tile(normals, (7, 1, 1)))
+    assert (modes.shape, coefficients.shape) == ((80, 200, 3), (7, 80))
+    assert not modes[7:].any()
+    assert not coefficients[:, 7:].any()
+    shades = np.stack([harmonics(normals) @ (light.reshape(3, 9) + AMBIENT).T for light in lights])
+    np.testing.assert_allclose((mean + np.tensordot(coefficients, modes, 1)) * shades, colours, rtol=0.01)

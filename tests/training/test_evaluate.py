@@ -7,7 +7,18 @@ import pytest
 import trimesh
 
 from tests.export.synthetic import face_model, turn
-from training.evaluate import named, nearest_on_surface, shape_error, similarity, summary
+from training.evaluate import (
+    Measured,
+    in_bands,
+    named,
+    nearest_on_surface,
+    rendered_at,
+    shape_error,
+    similarity,
+    summary,
+    yaw_of,
+)
+from training.render import MARGIN, euler
 
 MODEL = face_model()
 MEAN = MODEL.mean.astype(np.float64)
@@ -49,3 +60,38 @@ def test_people_of_the_training_set_are_left_out_by_name() -> None:
     files = np.array(["pd/one.jpg", "pd/two.jpg", "sfhq/one_2.jpg"])
     assert named(files, ["two", "sfhq/"]).tolist() == [False, True, True]
     assert not named(files, []).any()
+
+
+def test_a_yaw_belongs_to_one_band_whichever_side_it_is_turned_to() -> None:
+    bands = {name: members.tolist() for name, members in in_bands([0, -19.9, 20, -45, 60, 89])}
+    assert bands == {"yaw 0-20": [0, 1], "yaw 20-40": [2], "yaw 40-60": [3], "yaw 60-90": [4, 5]}
+
+
+def test_what_is_printed_has_both_errors_by_band_and_the_share_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = Measured(missed=1, fidelities=[30.0, 40.0, 50.0])
+    for inner, dense, yaw in ((0.01, 0.02, 5.0), (0.03, 0.04, -10.0), (0.2, 0.3, 30.0)):
+        measured.add(inner, dense, yaw)
+    measured.show("set")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "set: inner landmarks n 3 median 3.00% mean 8.00% over 10%: 33.33%"
+    assert lines[1] == "yaw 0-20 n 2 median 2.00% mean 2.00% over 10%: 0.00%"
+    assert lines[5] == "set: dense points n 3 median 4.00% mean 12.00% over 10%: 33.33%"
+    assert lines[7] == "yaw 20-40 n 1 median 30.00% mean 30.00% over 10%: 100.00%"
+    assert lines[-2] == "texture PSNR over visible skin: median 40.0 dB, lowest 30.0 (n 3)"
+    assert lines[-1] == "missed: 1 of 4 (25.0%)"
+
+
+def test_a_head_is_placed_where_the_camera_of_its_render_saw_it() -> None:
+    # One decimetre to the right and up, 1 dm before the origin, camera at 5 dm, 100 pixels a decimetre.
+    head = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    placed = rendered_at(head, np.zeros(3), np.array([5.0, 100.0, 112.0, 100.0]))
+    np.testing.assert_allclose(placed - MARGIN, [[112, 100], [112 + 125, 100 - 125]])
+    sideways = rendered_at(head, np.array([0, np.pi / 2, 0]), np.array([5.0, 100.0, 112.0, 100.0]))
+    np.testing.assert_allclose(sideways[1] - MARGIN, [112 + 100 * 5 / 6, 100 - 100 * 5 / 6])
+
+
+@pytest.mark.parametrize("yaw", [-70, -20, 0, 45])
+def test_the_yaw_of_a_face_is_read_from_its_points(yaw: float) -> None:
+    posed = MEAN[::40] @ euler(0.2, np.radians(yaw), -0.1).T
+    points = 90 * posed * [1, -1, -1] + [300, 200, 5]  # pixels, y down, z away from the camera
+    assert yaw_of(points, MEAN[::40]) == pytest.approx(yaw)

@@ -82,7 +82,11 @@ def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, tmp_pa
     for name, tensor in second.net.state_dict().items():
         assert torch.equal(tensor, first.net.state_dict()[name])
     second.run()
-    assert second.samples == 16
+    assert second.samples == 8, "what was asked for had been seen"
+    more = Trainer(argparse.Namespace(**{**vars(run), "samples": 16}))
+    more.run()
+    assert more.samples == 16
+    second = more
     restarted = Trainer(argparse.Namespace(**{**vars(run), "restart": True}))
     assert restarted.samples == 16
     for name, tensor in restarted.net.state_dict().items():

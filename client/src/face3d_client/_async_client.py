@@ -59,9 +59,10 @@ class AsyncFace3DClient:
         tls: TLS | bool | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        admin_key: str | None = None,
         shared_memory: bool = False,
     ) -> None:
-        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers)
+        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers, admin_key)
         self._timeout = Deadline.checked(timeout)
         self._budget = Budget(retry or Retry())
         if shared_memory:
@@ -153,11 +154,12 @@ class AsyncFace3DClient:
 
     # --- the server -------------------------------------------------------------------------------------------------
 
-    async def ready(self, *, timeout: float = 5.0) -> bool:
+    async def ready(self, model: str | None = None, *, timeout: float = 5.0) -> bool:
         """See `Face3DClient.ready`."""
         try:
             deadline = Deadline(timeout)
-            return all([await self._transport.model_ready(model, deadline.left()) for model in ENSEMBLES])
+            models = ENSEMBLES if model is None else (model,)
+            return all([await self._transport.model_ready(name, deadline.left()) for name in models])
         except Face3DError as error:
             if isinstance(error, (ServerUnavailable, Timeout)) and error.status != "CANCELLED":
                 return False

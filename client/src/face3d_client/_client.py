@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack, cast, overload
+from typing import Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from ._codec import (
     ENSEMBLES,
@@ -28,12 +28,24 @@ from ._outcome import Outcome
 from ._results import DetectedFace, Reconstruction
 from ._retry import Budget, Deadline, Retry
 from ._shared import Region, Regions, forgotten
-from ._transport import ModelStatus, ServerInfo, open_transport
+from ._transport import ModelStatus, ServerInfo, Transport, open_transport
 
-__all__ = ["Face3DClient"]
+__all__ = ["Connection", "Face3DClient"]
 
 S = TypeVar("S", bound=ImageSource)
 T = TypeVar("T")
+
+
+class Connection(TypedDict, total=False):
+    """How to reach a server; each is described at `Face3DClient`."""
+
+    protocol: Protocol | None
+    timeout: float
+    retry: Retry | None
+    tls: TLS | bool | None
+    token: str | None
+    headers: Mapping[str, str] | None
+    admin_key: str | None
 
 
 class Face3DClient:
@@ -59,6 +71,8 @@ class Face3DClient:
         token: sent with every call as ``authorization: Bearer TOKEN``. Over an unencrypted connection anyone on the way
             can read it.
         headers: further headers (HTTP) or metadata (gRPC) for every call.
+        admin_key: the server's FACE3D_ADMIN_KEY, which `models` and shared memory need where it keeps them closed; sent
+            with every call, as `token` is.
         shared_memory: send pictures through system shared memory instead of the connection; for a server on this
             machine that allows it (Triton from 2.68 on: ``--allow-client-shm=true``). Worth it for arrays, which then
             go uncompressed; a JPEG is sent as fast without.
@@ -78,15 +92,17 @@ class Face3DClient:
         tls: TLS | bool | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        admin_key: str | None = None,
         shared_memory: bool = False,
     ) -> None:
-        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers)
+        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers, admin_key)
         self._timeout = Deadline.checked(timeout)
         self._budget = Budget(retry or Retry())
         if shared_memory:
             Regions.check(self.endpoint)
         self._regions = Regions() if shared_memory else None
-        self._transport = open_transport(self.endpoint)
+        self._direct = open_transport(self.endpoint)
+        self._transport: Transport = self._direct
 
     # --- faces ------------------------------------------------------------------------------------------------------
 
@@ -216,10 +232,11 @@ class Face3DClient:
 
     # --- the server -------------------------------------------------------------------------------------------------
 
-    def ready(self, *, timeout: float = 5.0) -> bool:
+    def ready(self, model: str | None = None, *, timeout: float = 5.0) -> bool:
         """Whether the server answers and all three ensembles are ready; nobody there is False, no error.
 
         Args:
+            model: ask for this one instead.
             timeout: seconds for all of it.
 
         Raises:
@@ -227,7 +244,8 @@ class Face3DClient:
         """
         try:
             deadline = Deadline(timeout)
-            return all(self._transport.model_ready(model, deadline.left()) for model in ENSEMBLES)
+            models = ENSEMBLES if model is None else (model,)
+            return all(self._transport.model_ready(name, deadline.left()) for name in models)
         except Face3DError as error:
             if isinstance(error, (ServerUnavailable, Timeout)) and error.status != "CANCELLED":
                 return False
@@ -246,7 +264,11 @@ class Face3DClient:
             time.sleep(min(0.2, deadline.left_or(0.0)))
 
     def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
-        """Every model version in the server's repository and whether it is ready."""
+        """Every model version in the server's repository and whether it is ready.
+
+        Raises:
+            AccessDenied: the server keeps its repository closed, and `admin_key` is not the key.
+        """
         return self._retrying(self._transport.models, timeout)
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
@@ -260,7 +282,7 @@ class Face3DClient:
         if self._regions is not None:
             for name in self._regions.registered():
                 with contextlib.suppress(Face3DError):  # a server that is gone has forgotten it anyway
-                    self._transport.unregister(name, 2.0)
+                    self._direct.unregister(name, 2.0)
             self._regions.close()
         self._transport.close()
 
@@ -288,7 +310,7 @@ class Face3DClient:
         deadline = Deadline(timeout)
         for _ in range(2):
             if not region.registered:
-                self._transport.register(region, deadline.left())
+                self._direct.register(region, deadline.left())
                 region.registered = True
             try:
                 return self._transport.infer(call, deadline.left())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["TLS", "Endpoint", "Protocol"]
+__all__ = ["TLS", "WHAT_TO_CHECK", "Endpoint", "Protocol"]
 
 Protocol: TypeAlias = Literal["grpc", "http"]
 
@@ -18,7 +18,15 @@ _SCHEMES: Final[dict[str, tuple[Protocol, bool]]] = {
     "http": ("http", False),
     "https": ("http", True),
 }
+# Names that `python -m server` gives to Triton, the prefix of gRPC being Triton's own.
+_ADMIN_KEY: Final[dict[Protocol, str]] = {"grpc": "triton-grpc-protocol-admin-key", "http": "admin-key"}
 _DEFAULT_PORT: Final[dict[Protocol, int]] = {"grpc": 8001, "http": 8000}
+
+WHAT_TO_CHECK: Final = (
+    "Start one (python -m server) or check the address (gRPC: HOST:8001, HTTP: http://HOST:8000; grpcs:// and https:// "
+    "where the server has TLS)."
+)
+"""Ends the sentence of an error about a server that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Endpoint:
         tls: TLS | bool | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        admin_key: str | None = None,
     ) -> Endpoint:
         """Read ``[scheme://]host[:port][/path]``.
 
@@ -81,6 +90,7 @@ class Endpoint:
             tls: None: as the scheme says.
             token: sent as ``authorization: Bearer TOKEN``.
             headers: further HTTP headers or gRPC metadata.
+            admin_key: sent as Triton wants the key of what is closed to others.
 
         Raises:
             ValueError: the URL cannot be read, or contradicts `protocol` or `tls`.
@@ -110,6 +120,8 @@ class Endpoint:
         all_headers = {name.lower(): value for name, value in (headers or {}).items()}
         if token is not None:
             all_headers["authorization"] = f"Bearer {token}"
+        if admin_key is not None:
+            all_headers[_ADMIN_KEY[kind]] = admin_key
         return cls(kind, host, port, path, files, all_headers)
 
 

@@ -14,7 +14,7 @@
     │   ├── Overloaded          the queue is full                                   (retried)
     │   ├── Timeout             the deadline passed
     │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
-    │   ├── AccessDenied        the token or certificate was refused
+    │   ├── AccessDenied        the token, key or certificate was refused
     │   └── FaceModelMismatch   regressor and face model on the server do not belong together
     └── NotRequested            a field of a result was read that had not been asked for
 
@@ -109,7 +109,7 @@ class ServerUnavailable(ServiceError):
 
 
 class AccessDenied(ServiceError):
-    """The server refused the token or certificate."""
+    """The server refused the token, key or certificate."""
 
 
 class FaceModelMismatch(ServiceError):
@@ -136,6 +136,7 @@ _TAGGED: Final[dict[str, type[Face3DError]]] = {
     )
 }
 _REQUEST_ID: Final = re.compile(r"^\[request id: [^\]]*\]")  # Triton puts it in front, mostly as <id_unknown>
+_RESTRICTED: Final = re.compile(r"is restricted, expecting header '([^']*)'")
 _TAG: Final = re.compile(rf"\[({'|'.join(_TAGGED)})\]\s*(.+)", re.DOTALL)
 
 # The two conditions under which the same call may well succeed a moment later. INTERNAL is not one of them: Triton
@@ -184,6 +185,9 @@ def error_from(status: str, message: str) -> Face3DError:
     # An exception that a Python model did not catch arrives with its traceback; the sentence is before that.
     words = _REQUEST_ID.sub("", message).partition("\n\nAt:\n")[0].strip()
     words = words or f"the server answered {status} without a word"
+    # Over gRPC it comes as UNAVAILABLE, but waiting does not help.
+    if (restricted := _RESTRICTED.search(words)) is not None:
+        return AccessDenied(_closed_by(restricted[1]), status="PERMISSION_DENIED")
     if "message larger than max" in words:  # gRPC says RESOURCE_EXHAUSTED, but waiting does not help
         return ImageTooLarge(f"{words}. Send a smaller file.", status=status)
     cls = _BY_STATUS.get(status, ServerUnavailable)
@@ -193,6 +197,19 @@ def error_from(status: str, message: str) -> Face3DError:
     elif status == "UNAVAILABLE" and "timeout expired" in words.lower():
         cls = Timeout
     return cls(words, status=status, retryable=retryable)
+
+
+def _closed_by(header: str) -> str:
+    """What to do about an API that Triton opens only with this header."""
+    name = header.removeprefix("triton-grpc-protocol-")
+    if name == "admin-key":
+        return (
+            "the server keeps this closed to all who do not have its admin key. Set FACE3D_ADMIN_KEY to the same key "
+            "where the server is started and here (in Python: admin_key=...)."
+        )
+    if name == "authorization":
+        return "the server wants another token. Give the right one (--token, FACE3D_TOKEN; in Python: token=...)."
+    return f"the server wants the header {name!r} with a value it knows. Give it (in Python: headers=...)."
 
 
 def error_from_http(code: int, message: str) -> Face3DError:

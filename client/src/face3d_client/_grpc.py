@@ -12,8 +12,9 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from ._codec import Call, Reply
-from ._endpoint import Endpoint
+from ._endpoint import WHAT_TO_CHECK, Endpoint
 from ._errors import Face3DError, ServerUnavailable, error_from
+from ._retry import MORE_TIME
 from ._shared import Region
 from ._transport import ModelStatus, ServerInfo
 
@@ -85,13 +86,12 @@ def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DEr
     words = str(error.message() or "")
     # The deadline's own status can come second to that of the stream it cuts.
     if status == "DEADLINE_EXCEEDED" or "deadline exceeded" in words.lower():
-        late = "no answer before the deadline. Allow more time (timeout=...) or send fewer pictures at once."
-        return error_from("DEADLINE_EXCEEDED", late)
+        return error_from("DEADLINE_EXCEEDED", f"no answer before the deadline. {MORE_TIME}")
     # A server that dies amid an answer shows as a cut stream, which gRPC calls by several names.
     cut = status == "CANCELLED" or "RST_STREAM" in words or "Stream removed" in words
     if cut or (status == "UNAVAILABLE" and _is_connection_trouble(words)):
         return ServerUnavailable(
-            f"no server answers at {endpoint}: {words}. Start one (python -m server) or check the address.",
+            f"no server answers at {endpoint}: {words}. {WHAT_TO_CHECK}",
             status="UNAVAILABLE",
             retryable=True,
         )
@@ -99,7 +99,16 @@ def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DEr
 
 
 def _is_connection_trouble(words: str) -> bool:
-    signs = ("failed to connect", "connection", "socket closed", "dns", "name resolution", "endpoint", "goaway")
+    signs = (
+        "failed to connect",
+        "connection",
+        "socket closed",
+        "dns",
+        "resolving",
+        "name resolution",
+        "endpoint",
+        "goaway",
+    )
     return any(sign in words.lower() for sign in signs)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -23,7 +24,7 @@ import tritonclient.http as triton
 from tritonclient.utils import np_to_triton_dtype
 
 from ._codec import Call, Reply
-from ._endpoint import TLS, Endpoint
+from ._endpoint import TLS, WHAT_TO_CHECK, Endpoint
 from ._errors import Face3DError, ServerUnavailable, error_from_http
 from ._retry import Deadline
 from ._shared import Region
@@ -77,7 +78,14 @@ def _raise_for_status(code: int, body: bytes) -> None:
     try:
         message = str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        message = body[:500].decode(errors="replace")
+        # A proxy's page: its words.
+        message = " ".join(re.sub(r"<[^>]*>", " ", body[:500].decode(errors="replace")).split())
+        known = code != 404
+    else:
+        known = code != 405  # Triton's port for metrics, which takes no requests
+    if not known:
+        sentence = f"what answers there takes no inference requests (HTTP {code}: {message}). Check the address."
+        raise ServerUnavailable(sentence, status=f"HTTP {code}")
     raise error_from_http(code, message)
 
 
@@ -101,9 +109,12 @@ def _ssl_context(files: TLS) -> ssl.SSLContext:
 
 
 def _unreachable(endpoint: Endpoint, error: Exception) -> Face3DError:
+    words = str(error) or type(error).__name__
+    strange = (http.client.BadStatusLine, aiohttp.ClientResponseError)
+    if isinstance(error, strange) and not isinstance(error, http.client.RemoteDisconnected):
+        words = "what answers there does not speak HTTP"  # and its bytes are nothing to print
     return ServerUnavailable(
-        f"no server answers at {endpoint}: {str(error) or type(error).__name__}. "
-        "Start one (python -m server) or check the address.",
+        f"no server answers at {endpoint}: {words}. {WHAT_TO_CHECK}",
         status="UNAVAILABLE",
         retryable=not isinstance(error, ssl.SSLCertVerificationError),
     )

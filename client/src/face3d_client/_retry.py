@@ -6,10 +6,14 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from ._errors import Face3DError, Timeout
 
-__all__ = ["Budget", "Deadline", "Retry"]
+__all__ = ["MORE_TIME", "Budget", "Deadline", "Retry"]
+
+MORE_TIME: Final = "Allow more time (--timeout; in Python: timeout=...) or send fewer pictures at once."
+"""Ends the sentence of an error about a deadline."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Deadline:
     def error(self) -> Timeout:
         """The exception that says this deadline has passed."""
         return Timeout(
-            f"no answer within {self._seconds:g} s. Allow more time (timeout=...) or send fewer pictures at once.",
+            f"no answer within {self._seconds:g} s. {MORE_TIME}",
             status="DEADLINE_EXCEEDED",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -29,6 +30,7 @@ __all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "in_plain_words"]
 DOWNLOADS: Final = ("GLB", "OBJ (zip)", "PLY", "NPZ")
 _SHOWN: Final = 1280  # longer side of the photograph on the page, px
 _KEPT_SECONDS: Final = 3600.0
+_LOOK_SECONDS: Final = 60.0  # between two looks for files that are old
 _CHOSEN, _OTHER = (255, 140, 0), (60, 190, 255)
 
 # Sliders of the page and the modes that each moves, by their ARKit-style names.
@@ -70,7 +72,7 @@ class Visit:
         picture = self.shown.copy()
         pen = ImageDraw.Draw(picture)
         line = max(2, round(max(picture.size) / 300))
-        font = ImageFont.load_default(6 * line)
+        font = ImageFont.load_default(max(picture.size) / 28)
         # The chosen one last, so that no other box is drawn over it.
         for face in sorted(self.faces, key=lambda face: face.index == self.chosen):
             colour = _CHOSEN if face.index == self.chosen else _OTHER
@@ -91,15 +93,24 @@ class Visit:
 class Studio:
     """The page's work; one for all visitors, safe between threads.
 
+    Everything it makes for a visitor is a file of its own: visitors with the same photograph share none, so that nobody
+    reads what is being written for somebody else.
+
     Args:
         client: the server.
         expressions: the face model's, for the sliders; None: there are none.
+        parent: a folder that takes the folder of its files. None: the system's for temporary files.
     """
 
-    def __init__(self, client: Face3DClient, expressions: Expressions | None = None) -> None:
+    def __init__(
+        self, client: Face3DClient, expressions: Expressions | None = None, parent: str | Path | None = None
+    ) -> None:
         self._client = client
         self._expressions = expressions
-        self._folder = Path(tempfile.mkdtemp(prefix="face3d-ui-"))
+        if parent is not None:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="face3d-ui-", dir=parent))
+        self._looked = time.monotonic()
 
     def close(self) -> None:
         """Remove what was made for visitors."""
@@ -146,8 +157,12 @@ class Studio:
         folder = self._new_folder()
         for suffix in (".glb", ".ply", ".npz"):
             result.save(folder / f"face{suffix}")
-        with zipfile.ZipFile(folder / "face-obj.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in result.save(folder / "face.obj"):
+        # What lies here is what a visitor gets: the page's clock deletes no other files.
+        with (
+            tempfile.TemporaryDirectory() as parts,
+            zipfile.ZipFile(folder / "face-obj.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for path in result.save(Path(parts) / "face.obj"):
                 archive.write(path, path.name)
         names = ("face.glb", "face-obj.zip", "face.ply", "face.npz")
         return {what: str(folder / name) for what, name in zip(DOWNLOADS, names, strict=True)}
@@ -186,10 +201,24 @@ class Studio:
         """A GLB of it."""
         return str(write_whole(self._new_folder() / "face-moved.glb", glb_bytes(surface)))
 
-    def _new_folder(self) -> Path:
+    def picture_file(self, picture: Image.Image, name: str) -> str:
+        """A picture as a file; the name's suffix is its format."""
+        path = self._new_folder() / name
+        picture.save(path, quality=90)
+        return str(path)
+
+    def forget_old(self) -> None:
+        """Delete what was made more than an hour ago."""
         for old in self._folder.iterdir():
-            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another thread was faster
+                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
+
+    def _new_folder(self) -> Path:
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self.forget_old()
         return Path(tempfile.mkdtemp(dir=self._folder))
 
 
@@ -197,8 +226,8 @@ def in_plain_words(error: Face3DError | OSError) -> str:
     """What to tell a visitor, who has never heard of Triton."""
     if isinstance(error, NoFace):
         return (
-            "**No face was found.** Try a photograph that shows a face from the front and large enough, or look again "
-            "with a lower threshold."
+            "**No face was found.** Try a photograph that shows a face from the front and large enough, or lower the "
+            "score below and detect again."
         )
     if isinstance(error, RequestError):
         return f"**That did not work:** {error.message}"

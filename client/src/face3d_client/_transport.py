@@ -9,7 +9,15 @@ from ._codec import Call, Reply
 from ._endpoint import Endpoint
 from ._shared import Region
 
-__all__ = ["AsyncTransport", "ModelStatus", "ServerInfo", "Transport", "open_async_transport", "open_transport"]
+__all__ = [
+    "AsyncTransport",
+    "DirectTransport",
+    "ModelStatus",
+    "ServerInfo",
+    "Transport",
+    "open_async_transport",
+    "open_transport",
+]
 
 
 @dataclass(frozen=True)
@@ -68,16 +76,20 @@ class Transport(Protocol):
         """Who answers."""
         ...
 
+    def close(self) -> None:
+        """Close the connections; calls in flight end with ServerUnavailable."""
+        ...
+
+
+class DirectTransport(Transport, Protocol):
+    """To one server, so that memory can be shared with it."""
+
     def register(self, region: Region, timeout: float) -> None:
         """Make a region of shared memory known to the server."""
         ...
 
     def unregister(self, name: str, timeout: float) -> None:
         """Let the server forget a region."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections; calls in flight end with ServerUnavailable."""
         ...
 
 
@@ -116,7 +128,7 @@ class AsyncTransport(Protocol):
 # The imports wait until a protocol is chosen: each loads a network library of its own (0.2 to 0.5 s).
 
 
-def open_transport(endpoint: Endpoint) -> Transport:
+def open_transport(endpoint: Endpoint) -> DirectTransport:
     """A blocking transport; connects with the first call."""
     if endpoint.protocol == "grpc":
         from ._grpc import GrpcTransport

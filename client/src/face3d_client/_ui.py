@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+from PIL import Image
 
 from ._client import Face3DClient
 from ._codec import SCORE_THRESHOLD, Options
@@ -55,26 +56,29 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
         ModuleNotFoundError: gradio is not installed.
     """
     gr: Any = importlib.import_module("gradio")
-    studio = Studio(client, expressions)
-    moods = studio.moods()
     with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(_FORGET, _FORGET)) as page:
+        # Files in Gradio's folder are served as they are. Pictures that it puts there itself lie under their content's
+        # hash, and are written again while another visitor reads them.
+        studio = Studio(client, expressions, parent=page.GRADIO_CACHE)
+        moods = studio.moods()
         visit = gr.State(None, time_to_live=_FORGET)
         gr.Markdown(f"# {_TITLE}\nDrop a photograph or take one. Files are deleted within two hours.")
         with gr.Row():
             with gr.Column(scale=2):
                 photograph = gr.Image(
-                    type="filepath", sources=["upload", "webcam", "clipboard"], label="Photograph", height=240,
-                    elem_id="photograph",
+                    type="filepath", sources=["upload", "webcam", "clipboard"], label="Photograph",
+                    height=240, elem_id="photograph",
                 )  # fmt: skip
+                # Gradio would open it first, and meet a file that is no picture with an exception of its own.
+                photograph.preprocess = lambda payload: None if payload is None else payload.path
                 status = gr.Markdown(elem_id="status")
                 faces = gr.Image(
-                    show_label=False, interactive=False, visible=False, buttons=[], format="jpeg", elem_id="faces",
+                    show_label=False, interactive=False, visible=False, buttons=[], elem_id="faces",
                 )  # fmt: skip
-                with gr.Row():
-                    threshold = gr.Slider(
-                        0.3, 0.95, SCORE_THRESHOLD, step=0.05, label="Lowest score of a face", elem_id="threshold"
-                    )
-                    again = gr.Button("Detect again", elem_id="again")
+                threshold = gr.Slider(
+                    0.3, 0.95, SCORE_THRESHOLD, step=0.05, label="Lowest score of a face", elem_id="threshold"
+                )
+                again = gr.Button("Detect again", elem_id="again")
                 with gr.Accordion("Options", open=False):
                     neutral = gr.Checkbox(label="Without expression")
                     balance = gr.Checkbox(label="Correct the light's colour")
@@ -108,7 +112,7 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
                 with gr.Tab("Preview"):
                     preview = gr.Image(label="From several sides", interactive=False, elem_id="preview")
                 with gr.Tab("On the photograph"):
-                    overlay = gr.Image(label="The mesh over the photograph", interactive=False, format="jpeg")
+                    overlay = gr.Image(label="The mesh over the photograph", interactive=False)
                 with gr.Tab("Texture"):
                     texture = gr.Image(label="Texture", interactive=False)
                 with gr.Tab("Coefficients", elem_id="coefficients"):
@@ -205,7 +209,11 @@ class _Handlers:
 
     def _moved_picture(self, result: Reconstruction, values: tuple[Any, ...]) -> Any:
         yaw, side, height, strength = (float(value) for value in values[:4])
-        return self._studio.picture(self._moved(result, values), yaw, Light(side, height, strength))
+        picture = self._studio.picture(self._moved(result, values), yaw, Light(side, height, strength))
+        return self._studio.picture_file(picture, "moved.jpg")
+
+    def _file(self, picture: Image.Image | None, name: str) -> str | None:
+        return None if picture is None else self._studio.picture_file(picture, name)
 
     def _made(self, visit: Visit, number: int, words: str, values: tuple[Any, ...]) -> list[Any]:
         if not visit.faces:
@@ -232,23 +240,23 @@ class _Handlers:
         return [
             visit,
             words,
-            self._update(value=visit.annotated(), visible=visit.shown is not None),
+            self._update(value=self._file(visit.annotated(), "faces.jpg"), visible=visit.shown is not None),
             files["GLB"],
             self._moved_picture(result, values[4:]),
             _summary(result),
-            result.preview,
-            over,
-            result.texture,
+            self._file(result.preview, "preview.png"),
+            self._file(over, "overlay.jpg"),
+            self._file(result.texture, "texture.png"),
             *_plots(result),
             *(self._update(value=files[what], interactive=True) for what in DOWNLOADS),
         ]
 
     def _nothing(self, words: str, visit: Visit | None) -> list[Any]:
-        boxes = None if visit is None else visit.annotated()
+        boxes = visit.annotated() if visit is not None and visit.faces else None
         return [
             visit,
             words,
-            self._update(value=boxes, visible=bool(boxes is not None and visit is not None and visit.faces)),
+            self._update(value=self._file(boxes, "faces.jpg"), visible=boxes is not None),
             None,
             None,
             "",

@@ -15,15 +15,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar, Unpack
 
-from ._client import Face3DClient
+from ._client import Connection, Face3DClient
 from ._codec import Call, Reply
-from ._endpoint import TLS, Endpoint, Protocol
+from ._endpoint import Endpoint
 from ._errors import Face3DError
-from ._retry import Deadline, Retry
-from ._shared import Region
+from ._retry import Deadline
 from ._transport import ModelStatus, ServerInfo, Transport, open_transport
 
 __all__ = ["BalancedFace3DClient", "BalancedTransport"]
@@ -85,14 +84,6 @@ class BalancedTransport:
     def info(self, timeout: float) -> ServerInfo:
         """Which server one of them is."""
         return self._on_any(lambda transport, left: transport.info(left), timeout)
-
-    def register(self, region: Region, timeout: float) -> None:
-        """Not possible: memory is shared with one machine."""
-        raise NotImplementedError
-
-    def unregister(self, name: str, timeout: float) -> None:
-        """Not possible either."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """See `Transport`."""
@@ -157,34 +148,23 @@ class BalancedFace3DClient(Face3DClient):
 
     Args:
         urls: an address for each server, as `Face3DClient` takes them; the protocols may differ.
-        protocol, timeout, retry, tls, token, headers: as for `Face3DClient`, for all servers.
+        **connection: protocol, timeout, retry, tls, token, headers and admin_key of `Face3DClient`, for all servers.
 
     Raises:
         ValueError: no address, or arguments that contradict each other.
     """
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        *,
-        protocol: Protocol | None = None,
-        timeout: float = 60.0,
-        retry: Retry | None = None,
-        tls: TLS | bool | None = None,
-        token: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, urls: Sequence[str], **connection: Unpack[Connection]) -> None:
         if isinstance(urls, str):
             raise ValueError(f"urls is a list of addresses, not one: [{urls!r}]")
-        endpoints = [Endpoint.parse(url, protocol, tls, token, headers) for url in urls]
-        if not endpoints:
+        if not urls:
             raise ValueError("at least one address is needed")
-        super().__init__(
-            urls[0], protocol=protocol, timeout=timeout, retry=retry, tls=tls, token=token, headers=headers
-        )
-        self._transport.close()
-        self._transport = BalancedTransport([open_transport(endpoint) for endpoint in endpoints])
-        self._endpoints = endpoints
+        # Memory is shared with one machine only: asked for, it is one argument too many.
+        super().__init__(urls[0], **connection, shared_memory=False)
+        protocol, tls = connection.get("protocol"), connection.get("tls")
+        token, headers, admin_key = connection.get("token"), connection.get("headers"), connection.get("admin_key")
+        self._endpoints = [Endpoint.parse(url, protocol, tls, token, headers, admin_key) for url in urls]
+        self._transport = BalancedTransport([self._direct, *map(open_transport, self._endpoints[1:])])
 
     def __repr__(self) -> str:
         return f"BalancedFace3DClient({[str(endpoint) for endpoint in self._endpoints]!r})"

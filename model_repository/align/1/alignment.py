@@ -31,6 +31,8 @@ TEMPLATE: F64 = np.array(
         (0.248466, -0.381282, 0.222358),
     ]
 )
+# The system is the same for every face, so it is solved once: 4 unknowns a coordinate from the 5 points.
+_LEAST_SQUARES: F64 = np.linalg.pinv(np.column_stack([TEMPLATE, np.ones(5)]))
 # Pixels per template unit in a crop of 224; other sizes in proportion (512: 233.142857).
 RESCALE_224 = 102.0
 
@@ -83,9 +85,9 @@ def fit(points: NDArray[np.floating[Any]], height: float) -> Fit:
 
     Eight unknowns, ten equations; this is the POS step of the family's alignment.
     """
-    y_up = height - 1 - points[:, 1].astype(np.float64)
-    system = np.column_stack([TEMPLATE, np.ones(5)])
-    solution = np.linalg.lstsq(system, np.column_stack([points[:, 0].astype(np.float64), y_up]), rcond=None)[0]
+    seen = points.astype(np.float64)
+    seen[:, 1] = height - 1 - seen[:, 1]
+    solution = _LEAST_SQUARES @ seen
     return Fit(solution[:3, 0], solution[:3, 1], solution[3])
 
 

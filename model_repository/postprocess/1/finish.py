@@ -42,7 +42,7 @@ def finish(texture: U8, crop: U8, options: Options) -> U8:
     Returns:
         uint8 [size, size, 3] RGB.
     """
-    image = np.ascontiguousarray(texture.transpose(1, 2, 0))
+    image = _u8(cv2.merge(list(texture)))  # a tenth of the time of a transposed copy
     if options.white_balance:
         image = _apply(image, gains(crop))
     size = options.texture_size

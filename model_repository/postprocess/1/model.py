@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,15 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer each request by itself: a bad option is an error for its own request only."""
-        return [self._answer(request) for request in requests]
+        return [self._safely(request) for request in requests]
+
+    def _safely(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
+        try:
+            return self._answer(request)
+        except Exception as error:  # whatever it is, it concerns this request and not its neighbours
+            pb_utils.Logger.log_error("postprocess: " + traceback.format_exc())
+            failure = pb_utils.TritonError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+            return pb_utils.InferenceResponse([], failure)
 
     def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}

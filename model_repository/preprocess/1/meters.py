@@ -26,6 +26,7 @@ class Meters:
             )
         )
         self._reasons: dict[str, pb_utils.Metric] = {}
+        self._of("Overloaded")  # there from the start, so that the first one is a step that an alert sees
         seconds = _for_good(pb_utils.MetricFamily("face3d_decode_seconds", "Time to decode one picture", histogram))
         megapixels = _for_good(
             pb_utils.MetricFamily("face3d_picture_megapixels", "Pictures that came in, at full size", histogram)
@@ -35,10 +36,13 @@ class Meters:
 
     def refused(self, reason: str) -> None:
         """Count a request that was answered with an error."""
+        self._of(reason).increment(1)
+
+    def _of(self, reason: str) -> pb_utils.Metric:
         if reason not in self._reasons:
             labels = {"step": "preprocess", "reason": reason}
             self._reasons[reason] = _for_good(self._refused.Metric(labels=labels))
-        self._reasons[reason].increment(1)
+        return self._reasons[reason]
 
     def decoded(self, seconds: float, pixels: int) -> None:
         """Note a picture that was decoded."""

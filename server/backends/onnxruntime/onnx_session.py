@@ -51,6 +51,9 @@ _DEVICE_INITIALIZERS = "session.use_device_allocator_for_initializers"
 # A run takes every core, but no more than this: the three networks of a pipeline share a machine, and operators on
 # pictures of 512 pixels have no more to share out.
 MOST_THREADS = 8
+# On so few cores the steps of the pipeline fill them by themselves: threads inside an operator gain a single client 3 %
+# and cost many clients 5 %.
+FEW_CORES = 2
 # This backend's own parameter; the C++ backend leaves parameters that it does not know alone.
 _ROWS = "rows_per_run"
 
@@ -94,6 +97,20 @@ def usable_cores() -> int:
     return max(1, cores)
 
 
+def default_threads(cores: int) -> int:
+    """Threads of a session whose configuration names none."""
+    return 1 if cores <= FEW_CORES else min(cores, MOST_THREADS)
+
+
+def others_leave_cores(cores: int) -> bool:
+    """Whether less than half of the cores are wanted by other threads at this moment, by the kernel's count.
+
+    Threads inside an operator shorten a run where cores idle; where they do not, they only get into each other's way.
+    """
+    running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    return 2 * (running - 1) < cores
+
+
 def _number(parameters: dict[str, str], name: str, default: int) -> int:
     text = parameters.pop(name, str(default))
     try:
@@ -130,7 +147,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
     parameters.pop(_ROWS, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
-    threads = min(usable_cores(), MOST_THREADS)
+    threads = default_threads(usable_cores())
     options.intra_op_num_threads = _number(parameters, "intra_op_thread_count", 0) or threads
     options.inter_op_num_threads = _number(parameters, "inter_op_thread_count", 0) or threads
     # A waiting pool that spins takes the cores that the other models' processes need.
@@ -163,7 +180,8 @@ def rows_per_run(config: Config) -> int:
     """How many rows of a batch may go into one run, from the parameter of that name; 0, its default, is all of them.
 
     A graph whose activations fill the caches runs faster row by row, and its memory does not grow with the batch. The
-    parts of a batch then run side by side, each on one thread, which is worth more than threads inside an operator.
+    parts of a batch then run side by side, each on one thread, which is worth more than threads inside an operator. A
+    single part gets all threads when the machine has cores to spare (`others_leave_cores`), otherwise one.
 
     Raises:
         ConfigError: it is not a whole number of at least 0.
@@ -293,7 +311,8 @@ class OnnxModel:
         """The outputs of a whole batch, computed in as many runs as `rows_per_run` asks for."""
         rows = next(iter(feed.values())).shape[0] if self._rows else 0
         if rows <= self._rows:
-            return list(self._session.run(names, feed, self._run_options))
+            alone = self._lanes < 2 or not self._rows or others_leave_cores(self._lanes)
+            return list((self._session if alone else self._lane).run(names, feed, self._run_options))
         parts = [
             {name: value[first : first + self._rows] for name, value in feed.items()}
             for first in range(0, rows, self._rows)

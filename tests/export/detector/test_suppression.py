@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from export.detector.reference import greedy_suppression
-from export.detector.suppression import overlaps, suppress
+from export.detector.suppression import overlaps, suppress, suppress_union
+from export.graph import onnx_from_module
+from export.session import Session
 
 Floats = NDArray[np.float32]
 
@@ -63,3 +65,31 @@ def test_each_picture_of_a_batch_is_suppressed_on_its_own(mode: str) -> None:
     together = suppress(overlaps(boxes, 0.5, mode), torch.ones(3, 20))  # type: ignore[arg-type]
     for row, alone in zip(together, boxes, strict=True):
         assert torch.equal(row, suppress(overlaps(alone, 0.5, mode), torch.ones(20)))  # type: ignore[arg-type]
+
+
+class _Union(torch.nn.Module):
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return suppress_union(boxes, scores, 0.5)
+
+
+def test_the_exported_operator_keeps_exactly_what_the_greedy_loop_keeps() -> None:
+    chance = np.random.default_rng(2)
+    example = (torch.rand(2, 90, 4), torch.rand(2, 90))
+    session = Session(onnx_from_module(_Union(), example, ("boxes", "scores"), ("kept",)))
+    for crowding in (5, 40, 200):
+        low = chance.uniform(0, crowding, (3, 90, 2))
+        boxes = np.concatenate([low, low + chance.uniform(1, 60, (3, 90, 2))], 2).astype(np.float32)
+        # Equal scores, as saturated sigmoids give them, and empty slots.
+        scores = -np.sort(-np.round(chance.random((3, 90)), 1), axis=1).astype(np.float32)
+        scores[1, 50:] = 0
+        scores[2] = 0
+        kept = session({"boxes": boxes, "scores": scores})["kept"]
+        for picture in range(3):
+            filled = int((scores[picture] > 0).sum())
+            greedy = greedy_suppression(boxes[picture, :filled], scores[picture, :filled], 0.5)
+            expected = np.zeros(90, np.float32)
+            expected[greedy] = scores[picture][greedy]
+            np.testing.assert_array_equal(kept[picture], expected)
+        np.testing.assert_array_equal(
+            suppress_union(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5).numpy(), kept
+        )

@@ -7,6 +7,7 @@ the ensemble `chain` gives back what it got, as long as both are of the same rel
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -23,12 +24,13 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from server.control import Control
+from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
 from server.release.store import ReleaseError, Store
 from server.release.trial import CandidateRefused
 from tests.server.calls import infer, rows
+from tests.server.commands import FREE_PORTS, Command
 from tests.server.repositories import ECHO, arithmetic, ensemble, python_model, write_arithmetic_version
 
 
@@ -69,6 +71,40 @@ def online(server: EmbeddedServer) -> Releases:
 
 def factor(server: EmbeddedServer, model: str = "first") -> float:
     return float(infer(server, model, ["twice"], x=rows(1))["twice"][0, 0])
+
+
+# A release command that is killed before the given one of its steps: a copy, a rename, a load, a word in the record.
+DEADLY = """
+import os, signal, sys
+from server.control import Control, ControlError
+from server.release.__main__ import main
+from server.release.store import Store
+
+left = int(sys.argv[1])
+
+def deadly(owner, name):
+    step = getattr(owner, name)
+    def stepped(*args, **kwargs):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*args, **kwargs)
+    setattr(owner, name, stepped)
+
+for name in ("stage", "write", "promote", "put_aside", "bring_back"):
+    deadly(Store, name)
+deadly(Control, "load")
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def killed_before(step: int, repository: Path, *words: str) -> bool:
+    """Run a release command that is killed before its n-th step; False when it had fewer and was done."""
+    command = [sys.executable, "-c", DEADLY, str(step), "--repository", str(repository), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
 
 
 def names_in(repository: Path, model: str) -> set[str]:
@@ -152,8 +188,10 @@ class TestPublish:
         assert set(load.counts) == {"ok"}
         assert names_in(online.store.repository, "first") == {"1", ".rejected-2"}
         assert names_in(online.store.repository, "second") == {"1", ".rejected-2"}
-        # Triton's server-wide ready check stays false after this; the ensemble's does not.
+        # Triton's server-wide ready check stays false after this, whatever follows; the ensemble's does not.
         assert online.status()["healthy"]
+        with pytest.raises(ControlError, match="400"):
+            Control(server.http).request("v2/health/ready")
         release = online.publish({"first": good, "second": candidate(tmp_path / "third", 1 / 3)}, trial=False)
         assert release.versions == {"first": 3, "second": 3}
         assert factor(server) == 3
@@ -300,7 +338,7 @@ class TestSafety:
         # As if it had been killed after the first of two renames.
         store = online.store
         record = store.record()
-        record.pending = {"first": [1, 2], "second": [1, 2]}
+        record.pending = {"first": [1], "second": [1]}
         store.write(record)
         write_arithmetic_version(store.folder("first", 2), 3)
         assert online.status()["interrupted"]
@@ -308,6 +346,97 @@ class TestSafety:
         assert not online.status()["interrupted"]
         assert factor(server) == 2
         assert online.status()["healthy"]
+
+    @pytest.mark.parametrize("words", [("pin", "first", "1"), ("unpin", "first"), ("rollback",), ("publish", "first")])
+    def test_a_command_that_is_killed_anywhere_is_taken_back_whole(
+        self, offline: Releases, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
+        repository = offline.store.repository
+        for value in (3, 5, 7):
+            offline.publish({"first": candidate(tmp_path / str(value), value)}, trial=False)
+        if words[0] == "unpin":
+            offline.pin("first", 1)
+        if words[0] == "publish":
+            words = (*words, str(candidate(tmp_path / "new", 9)), "--no-trial")
+        before, record, rows = names_in(repository, "first"), offline.store.record(), offline.versions()
+        step = 1
+        while killed_before(step, repository, "--offline", *words):
+            offline.prune(keep=9)
+            # What publish had put into place keeps its number, out of the way.
+            assert names_in(repository, "first") - {".retired-5"} == before, step
+            assert [row for row in offline.versions() if row["version"] != 5] == rows, step
+            assert offline.store.record() == record, step
+            offline.store.clean()
+            if (repository / "first" / ".retired-5").exists():
+                offline.store.remove("first", 5)
+            step += 1
+        assert step > 3
+        assert len(offline.store.record().releases) == len(record.releases) + 1
+
+    def test_a_server_takes_back_what_a_killed_command_left_before_it_serves(
+        self, offline: Releases, tmp_path: Path
+    ) -> None:
+        repository, pair = offline.store.repository, ["first", str(candidate(tmp_path / "a", 3))]
+        pair += ["second", str(candidate(tmp_path / "b", 1 / 3))]
+        # Two copies, the word in the record, one of two renames.
+        assert killed_before(5, repository, "--offline", "publish", *pair, "--no-trial")
+        assert (names_in(repository, "first") & {"2"}, names_in(repository, "second") & {"2"}) == ({"2"}, set())
+        command = Command("--repository", str(repository), *FREE_PORTS)
+        try:
+            control = Control(command.ready())
+            assert "an interrupted release of first, second is being taken back" in command.errors
+            assert (control.is_ready("chain"), offline.status()["interrupted"]) == (True, False)
+            assert names_in(repository, "first") == {"1", ".retired-2"}
+            assert names_in(repository, "second") == {"1"}
+        finally:
+            command.process.terminate()
+            assert command.end() == 0
+
+    @pytest.mark.parametrize(
+        "words",
+        [*(pytest.param(word, marks=pytest.mark.soak) for word in ("publish", "rollback")), "pin"],
+    )
+    def test_no_request_is_lost_when_a_command_is_killed_and_taken_back(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path, words: str
+    ) -> None:
+        new = {"first": candidate(tmp_path / "first", 3), "second": candidate(tmp_path / "second", 1 / 3)}
+        command = ["--server", server.http, words]
+        if words == "publish":
+            command += [*(str(word) for pair in new.items() for word in pair), "--no-trial"]
+        else:
+            online.publish(new, trial=False)
+        if words == "pin":
+            # One of two that belong together: what the ensemble gives is not what it got, and that is what was asked.
+            online.publish({"first": candidate(tmp_path / "same", 3.000001)}, trial=False)
+            command += ["first", "2"]
+        before, record = factor(server), online.store.record()
+        with Load(server, 4) as load:
+            for step in itertools.count(1):
+                if not killed_before(step, server.options.repository, *command):
+                    break
+                online.prune(keep=9)
+                assert factor(server) == before, step
+                assert online.store.record() == record, step
+        assert set(load.counts) == {"ok"}
+        assert step > 3
+        assert online.status()["healthy"]
+
+    def test_a_version_that_was_copied_in_half_by_hand_disturbs_nothing(
+        self, online: Releases, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        whole = candidate(tmp_path / "new", 3)
+        half = online.store.folder("first", 2)
+        half.mkdir()
+        (half / "model.onnx").write_bytes((whole / "model.onnx").read_bytes()[:60])
+        with Load(server, 4) as load:
+            with pytest.raises(ControlError, match="is not a model that ONNX Runtime can load"):
+                Control(server.http).load("first")
+            online.publish({"second": candidate(tmp_path / "second", 1 / 2.0000001)}, trial=False)
+            assert factor(server) == 2
+            assert online.status()["healthy"]
+        assert set(load.counts) == {"ok"}
+        assert online.publish({"first": whole}, trial=False).versions == {"first": 3}
+        assert factor(server) == 3
 
     def test_finds_out_that_a_version_was_changed_after_its_release(self, offline: Releases, tmp_path: Path) -> None:
         offline.publish({"first": candidate(tmp_path / "new", 3)}, trial=False)

@@ -18,7 +18,7 @@ from face3d_client._ordered import ordered_map
 from face3d_client._results import Reconstruction
 from face3d_client.cli._plan import Job
 
-__all__ = ["Batch", "Record", "Settings", "face_as_json", "failures_csv"]
+__all__ = ["Batch", "Record", "Settings", "face_as_json", "failures_csv", "sentence"]
 
 # A picture during whose turn the server goes away this often may well be why: it is given up, the rest goes on.
 _OUTAGES_PER_PICTURE = 3
@@ -140,7 +140,7 @@ class Batch:
                     record.files += self._write(job, index if self._settings.all_faces else None, result)
                     record.faces.insert(0, face_as_json(index, result))
         except (Face3DError, OSError) as error:
-            record.failures.append((type(error).__name__, _sentence(error)))
+            record.failures.append((type(error).__name__, sentence(error)))
         record.status = "written" if record.faces else "failed"
         return record
 
@@ -203,7 +203,8 @@ class Batch:
         return files
 
 
-def _sentence(error: Face3DError | OSError) -> str:
+def sentence(error: Face3DError | OSError) -> str:
+    """What went wrong, for a person."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     return error.message

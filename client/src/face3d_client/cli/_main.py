@@ -22,8 +22,8 @@ from face3d_client._formats import SUFFIXES, write_whole
 from face3d_client._results import DetectedFace
 from face3d_client._retry import Retry
 from face3d_client._version import __version__
-from face3d_client.cli._batch import Batch, Record, Settings, failures_csv
-from face3d_client.cli._plan import Job, UsageError, plan
+from face3d_client.cli._batch import Batch, Record, Settings, failures_csv, sentence
+from face3d_client.cli._plan import Job, UsageError, check_out, plan
 
 __all__ = ["main"]
 
@@ -41,12 +41,15 @@ exit status:
   3    no server answers
   130  interrupted; what was finished is whole
 
-environment: FACE3D_URL is the server's address, FACE3D_TOKEN the token, where no option says otherwise.
+environment: FACE3D_URL is the server's address, FACE3D_TOKEN the token, FACE3D_ADMIN_KEY the admin key, where no option
+says otherwise.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``face3d``; the exit status."""
+    # gRPC's own log would stand between the sentences.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     parser = _parser()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["serve"]:  # what follows is for another program, --help included
@@ -69,7 +72,10 @@ def _guarded(run: Callable[[], int]) -> int:
     except BrokenPipeError:  # `face3d ... | head`: nobody reads any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ALL_DONE
-    except (UsageError, ValueError, OSError) as error:
+    except OSError as error:
+        _say(sentence(error))
+        return NOTHING_DONE
+    except (UsageError, ValueError) as error:
         _say(str(error))
         return NOTHING_DONE
     except Face3DError as error:
@@ -118,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     command("info", _info, "say who answers and whether it is ready", server)
     ui = command("ui", _ui, "open a web page to try it in the browser", server)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    ui.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    ui.add_argument("--port", type=_port, default=7860, help="port to listen on (default: 7860)")
     ui.add_argument("--no-browser", action="store_true", help="only print the address")
     ui.add_argument(
         "--face-model", type=Path, metavar="FILE",
@@ -137,6 +143,10 @@ def _server_options() -> argparse.ArgumentParser:
         "--timeout", type=float, default=60.0, metavar="S", help="seconds for each picture (default: 60)"
     )
     group.add_argument("--token", default=os.environ.get("FACE3D_TOKEN"), help="sent as a bearer token")
+    group.add_argument(
+        "--admin-key", default=os.environ.get("FACE3D_ADMIN_KEY"), metavar="KEY",
+        help="the server's FACE3D_ADMIN_KEY, which `models` needs where the server keeps them closed",
+    )  # fmt: skip
     group.add_argument("--ca", type=Path, metavar="FILE", help="PEM file of the authorities to trust (TLS)")
     group.add_argument("--cert", type=Path, metavar="FILE", help="PEM file of this client's certificate (mutual TLS)")
     group.add_argument("--key", type=Path, metavar="FILE", help="PEM file of its private key")
@@ -147,7 +157,7 @@ def _picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PHOTO|FOLDER|PATTERN", help="what to work on")
     parser.add_argument("--score-threshold", type=float, metavar="0..1", help="lowest score of a face (default: 0.7)")
     parser.add_argument(
-        "--concurrency", type=int, default=8, metavar="N", help="pictures at the same time (default: 8)"
+        "--concurrency", type=_at_least_one, default=8, metavar="N", help="pictures at the same time (default: 8)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each picture on stdout")
 
@@ -185,6 +195,18 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (1 to 65535)")
+    return int(text)
+
+
 def _formats(text: str) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(f".{word.strip().lower().removeprefix('.')}" for word in text.split(",") if word))
     if not chosen or set(chosen) - set(SUFFIXES):
@@ -200,6 +222,7 @@ def _client(options: argparse.Namespace, attempts: int = 4) -> Face3DClient:
         timeout=options.timeout,
         retry=Retry(attempts=attempts),
         token=options.token,
+        admin_key=options.admin_key,
         tls=files,
     )
 
@@ -209,6 +232,7 @@ def _client(options: argparse.Namespace, attempts: int = 4) -> Face3DClient:
 
 def _reconstruct(options: argparse.Namespace) -> int:
     jobs = plan(options.pictures, options.out)
+    check_out(options.out)
     settings = Settings(
         formats=options.format,
         all_faces=options.all_faces,
@@ -364,13 +388,11 @@ def _models(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     with _client(options) as client:
         server = client.info()
-        ready = client.ready()
-        models = {model.name for model in client.models() if model.ready}
-    missing = [name for name in ENSEMBLES if name not in models]
+        missing = [name for name in ENSEMBLES if not client.ready(name)]
     print(f"client   face3d {__version__}")
     print(f"server   {server.name} {server.version} at {client.endpoint}")
-    print(f"service  {'ready' if ready else 'not ready: ' + (', '.join(missing) or 'loading')}")
-    return ALL_DONE if ready else SOME_FAILED
+    print(f"service  {'not ready: ' + ', '.join(missing) if missing else 'ready'}")
+    return SOME_FAILED if missing else ALL_DONE
 
 
 def _ui(options: argparse.Namespace) -> int:
@@ -392,6 +414,10 @@ def _ui(options: argparse.Namespace) -> int:
                 server_name=options.host, server_port=options.port, inbrowser=not options.no_browser,
                 **launch_options(),
             )  # fmt: skip
+        except OSError as error:  # Gradio's words speak of its own options
+            raise UsageError(
+                f"the page cannot listen on {options.host}:{options.port}. Is the port taken? Choose another --port."
+            ) from error
         finally:
             page.studio.close()
     return ALL_DONE

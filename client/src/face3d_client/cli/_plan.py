@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Job", "UsageError", "plan"]
+__all__ = ["Job", "UsageError", "check_out", "plan"]
 
 
 class UsageError(Exception):
@@ -66,6 +66,19 @@ def plan(arguments: Sequence[str], out: Path) -> list[Job]:
     return jobs
 
 
+def check_out(out: Path) -> None:
+    """Refuse a folder for results that cannot be one, before anything is computed for it.
+
+    Raises:
+        UsageError: it is a file, or lies in one, or may not be written to.
+    """
+    there = next(path for path in (out, *out.parents, Path()) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"-o wants a folder, and {str(there)!r} is a file. Choose another name.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{str(there)!r} may not be written to. Choose another folder with -o.")
+
+
 def _expand(arguments: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
     """Pairs of a file and its place below the output folder."""
     for word in arguments:
@@ -78,7 +91,11 @@ def _expand(arguments: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
             matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
             found = [(Path(name), Path(Path(name).name)) for name in matches if Path(name).is_file()]
         if not found:
-            raise UsageError(f"{word!r} is no file, no folder with files and matches none.")
+            raise UsageError(
+                f"there is no file in the folder {word!r}. Name one with pictures."
+                if path.is_dir()
+                else f"there is no file or folder {word!r}, and no file matches it. Check the path."
+            )
         yield from found
 
 

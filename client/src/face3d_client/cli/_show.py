@@ -71,7 +71,8 @@ def print_summary(records: Sequence[Record], planned: int, seconds: float, listi
     table.add_column()
     tried = len(records) - statuses["skipped"]
     table.add_row(
-        str(statuses["written"]), f"written ({faces} faces, {tried / max(seconds, 1e-3):.1f} pictures a second)"
+        str(statuses["written"]),
+        f"written ({faces} {'face' if faces == 1 else 'faces'}, {tried / max(seconds, 1e-3):.1f} pictures a second)",
     )
     if statuses["skipped"]:
         table.add_row(str(statuses["skipped"]), "skipped: their results are there")
