@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from face3d_client import Face3DClient
 from face3d_client._expressions import Expressions
-from face3d_client._ui import build_page, launch_options
 from PIL import Image
 
 from server.embedded import EmbeddedServer
 from tests.client import mixed
 from tests.client.npm import VIEWER, packages
+from tests.client.page import open_page
 
 # Of Gradio and what it calls, in whatever version.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -99,13 +99,9 @@ class Watched:
 @pytest.fixture(scope="module")
 def address(server: EmbeddedServer) -> Iterator[str]:
     """The page, as `face3d ui` makes it in a checkout."""
-    pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
-    with Face3DClient(server.grpc) as client:
-        page = build_page(client, Expressions.load(ROOT / "weights" / "face_model.npz"))
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options())
+    expressions = Expressions.load(ROOT / "weights" / "face_model.npz")
+    with Face3DClient(server.grpc) as client, open_page(client, expressions) as url:
         yield url
-        page.close()
-        page.studio.close()
 
 
 @pytest.fixture

@@ -24,11 +24,12 @@ from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded, R
 from face3d_client._expressions import Expressions
 from face3d_client._look import Light
 from face3d_client._studio import MOODS, Studio, in_plain_words
-from face3d_client._ui import _Handlers, build_page, launch_options
+from face3d_client._ui import _Handlers
 from PIL import Image
 
 from server.embedded import EmbeddedServer
 from tests.client import synthetic
+from tests.client.page import open_page
 
 # Of Gradio and what it calls, in whatever version.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -159,13 +160,8 @@ def test_every_way_through_the_page_fills_all_of_it(studio: Studio, photograph: 
 @pytest.fixture(scope="module")
 def address(stand_in_server: EmbeddedServer) -> Iterator[str]:
     """The page itself, with the stand-in behind it."""
-    pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
-    with Face3DClient(stand_in_server.grpc) as client:
-        page = build_page(client, patch_expressions())
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options())
+    with Face3DClient(stand_in_server.grpc) as client, open_page(client, patch_expressions()) as url:
         yield url
-        page.close()
-        page.studio.close()
 
 
 def visitor(address: str, downloads: bool = True) -> Any:
