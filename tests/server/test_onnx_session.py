@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,18 @@ def answer(result: dict[str, np.ndarray[Any, Any]] | Exception, name: str = "val
     return list(result[name].tolist())
 
 
+def answers(model: OnnxModel, requests: Sequence[Mapping[str, Any]], wanted: Sequence[list[str]]) -> list[Any]:
+    """What each request is answered with, in the order of the requests: each is answered once."""
+    found = list(model.run(requests, wanted))
+    assert sorted(index for index, _ in found) == list(range(len(requests)))
+    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+
+
 class TestRun:
     def test_answers_each_request_with_its_own_rows(self, arithmetic: Path) -> None:
         model = OnnxModel(arithmetic, config())
         requests = [{"x": np.full((rows, 4), rows, np.float32)} for rows in (1, 3, 2)]
-        results = model.run(requests, [["twice", "square"]] * 3)
+        results = answers(model, requests, [["twice", "square"]] * 3)
         for rows, result in zip((1, 3, 2), results, strict=True):
             assert answer(result, "twice") == [[2.0 * rows] * 4] * rows
             assert answer(result, "square") == [[1.0 * rows * rows] * 4] * rows
@@ -81,15 +89,15 @@ class TestRun:
     def test_gives_each_request_only_the_outputs_it_asked_for(self, arithmetic: Path) -> None:
         model = OnnxModel(arithmetic, config())
         requests = [{"x": np.ones((1, 4), np.float32)}] * 3
-        results = model.run(requests, [["twice"], ["square"], []])
+        results = answers(model, requests, [["twice"], ["square"], []])
         assert [sorted(result) for result in results if isinstance(result, dict)] == [["twice"], ["square"], []]
 
     def test_runs_requests_of_different_shapes_each_in_its_group(self, lookup: OnnxModel) -> None:
-        results = lookup.run([index(1), index(2, 3), index(3)], [["value"]] * 3)
+        results = answers(lookup, [index(1), index(2, 3), index(3)], [["value"]] * 3)
         assert [answer(result) for result in results] == [[[10.0]], [[20.0, 30.0]], [[30.0]]]
 
     def test_lets_only_the_request_fail_that_spoils_the_batch(self, lookup: OnnxModel) -> None:
-        results = lookup.run([index(1), index(99), index(3)], [["value"]] * 3)
+        results = answers(lookup, [index(1), index(99), index(3)], [["value"]] * 3)
         assert answer(results[0]) == [[10.0]]
         assert answer(results[2]) == [[30.0]]
         assert isinstance(results[1], RuntimeError)
@@ -98,7 +106,7 @@ class TestRun:
     def test_keeps_a_nan_in_the_request_that_brought_it(self, arithmetic: Path) -> None:
         model = OnnxModel(arithmetic, config())
         good, bad = np.ones((1, 4), np.float32), np.full((1, 4), np.nan, np.float32)
-        results = model.run([{"x": good}, {"x": bad}, {"x": good}], [["twice"]] * 3)
+        results = answers(model, [{"x": good}, {"x": bad}, {"x": good}], [["twice"]] * 3)
         assert answer(results[0], "twice") == answer(results[2], "twice") == [[2.0] * 4]
         assert np.isnan(answer(results[1], "twice")).all()
 
@@ -112,7 +120,7 @@ class TestRun:
     )
     def test_says_what_is_wrong_with_a_tensor(self, arithmetic: Path, value: np.ndarray[Any, Any], says: str) -> None:
         model = OnnxModel(arithmetic, config())
-        bad, good = model.run([{"x": value}, {"x": np.ones((1, 4), np.float32)}], [["twice"]] * 2)
+        bad, good = answers(model, [{"x": value}, {"x": np.ones((1, 4), np.float32)}], [["twice"]] * 2)
         assert answer(good, "twice") == [[2.0] * 4]
         assert isinstance(bad, RequestError)
         with pytest.raises(RequestError, match=says):
@@ -135,7 +143,7 @@ class TestRun:
         x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in "xy")
         threads = {"intra_op_thread_count": "2", "rows_per_run": rows_per_run}
         model = OnnxModel(path, config(input=[x], output=[y], **parameters(**threads)))
-        first, second = model.run([{"x": np.ones((n, 1), np.float32)} for n in (1, 4)], [["y"]] * 2)
+        first, second = answers(model, [{"x": np.ones((n, 1), np.float32)} for n in (1, 4)], [["y"]] * 2)
         counts = [row[0] for row in answer(first, "y") + answer(second, "y")]
         assert max(counts) == together
         assert len(counts) == 5
@@ -143,11 +151,38 @@ class TestRun:
     def test_keeps_the_order_of_rows_that_ran_side_by_side(self, arithmetic: Path) -> None:
         threads = {"intra_op_thread_count": "2", "rows_per_run": "1"}
         model = OnnxModel(arithmetic, config(**parameters(**threads)))
-        (result,) = model.run([{"x": np.arange(32, dtype=np.float32).reshape(8, 4)}], [["twice"]])
+        (result,) = answers(model, [{"x": np.arange(32, dtype=np.float32).reshape(8, 4)}], [["twice"]])
         assert answer(result, "twice") == (2 * np.arange(32).reshape(8, 4)).tolist()
 
+    def test_answers_the_first_before_it_runs_the_second(self, arithmetic: Path) -> None:
+        model = OnnxModel(arithmetic, config(**parameters(intra_op_thread_count="1", rows_per_run="1")))
+        first, second = (np.ones((1, 4), np.float32) for _ in range(2))
+        found = model.run([{"x": first}, {"x": second}], [["twice"]] * 2)
+        assert answer(next(found)[1], "twice") == [[2.0] * 4]
+        second[:] = 5  # too late if it had run with the first
+        assert answer(next(found)[1], "twice") == [[10.0] * 4]
+
+    @pytest.mark.parametrize("rows_per_run", ["0", "1"])
+    def test_a_request_fails_by_itself_in_a_batch_and_in_parts(self, tmp_path: Path, rows_per_run: str) -> None:
+        path = save_graph(
+            tmp_path / "lookup.onnx",
+            [helper.make_node("Gather", ["table", "index"], ["value"])],
+            [("index", INT64, ["batch", "n"])],
+            [("value", FLOAT, ["batch", "n"])],
+            table=[0.0, 10.0],
+        )
+        declared = {
+            "input": [{"name": "index", "data_type": "TYPE_INT64", "dims": [-1]}],
+            "output": [{"name": "value", "data_type": "TYPE_FP32", "dims": [-1]}],
+        }
+        model = OnnxModel(path, config(**declared, **parameters(rows_per_run=rows_per_run)))
+        rows = {"index": np.array([[1], [99], [0]], np.int64)}
+        spoilt, good = answers(model, [rows, index(1)], [["value"]] * 2)
+        assert isinstance(spoilt, RuntimeError)
+        assert answer(good) == [[10.0]]
+
     def test_says_which_input_is_missing(self, arithmetic: Path) -> None:
-        (result,) = OnnxModel(arithmetic, config()).run([{}], [["twice"]])
+        (result,) = answers(OnnxModel(arithmetic, config()), [{}], [["twice"]])
         assert str(result) == "input 'x' is missing."
 
     def test_serves_a_model_without_a_batch_dimension(self, tmp_path: Path) -> None:
@@ -156,7 +191,9 @@ class TestRun:
         )
         x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [2]} for name in "xy")
         model = OnnxModel(path, config(max_batch_size=0, input=[x], output=[y]))
-        results = model.run([{"x": np.array([1, 2], np.float32)}, {"x": np.array([3, 4], np.float32)}], [["y"]] * 2)
+        results = answers(
+            model, [{"x": np.array([1, 2], np.float32)}, {"x": np.array([3, 4], np.float32)}], [["y"]] * 2
+        )
         assert [answer(result, "y") for result in results] == [[-1.0, -2.0], [-3.0, -4.0]]
 
 

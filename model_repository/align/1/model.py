@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 CROP, CROP_HD = 224, 512
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
-# The larger crop in Pillow's four bytes a pixel has 1 MiB, what is cut out for it at most 16.
-_KEPT_CROP, _KEPT_HEAP = 4 << 20, 16 << 20
+# What is cut out for the larger crop has, in the four bytes of Pillow, 4 MiB for a picture of one megapixel.
+_KEPT_CROP, _KEPT_HEAP = 32 << 20, 64 << 20
 
 
 class TritonPythonModel:

@@ -36,25 +36,31 @@ class TritonPythonModel:
         except ConfigError as error:
             raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
 
-    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Answer a batch of requests: one run for all, one response each, errors only where they belong."""
-        responses: dict[int, pb_utils.InferenceResponse] = {}
-        live: list[int] = []
-        for index, request in enumerate(requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
+        """Answer a batch of requests, errors only where they belong.
+
+        Each answer is sent as soon as it is there, not with the last of its batch: where a batch runs in parts, the
+        next step of the pipeline works on its first picture while this one is at the second.
+        """
+        live: list[pb_utils.InferenceRequest] = []
+        for request in requests:
             if request.is_cancelled():
                 error = pb_utils.TritonError("the client cancelled the request.", pb_utils.TritonError.CANCELLED)
-                responses[index] = pb_utils.InferenceResponse([], error)
+                _send(request, pb_utils.InferenceResponse([], error))
             else:
-                live.append(index)
-        inputs = [{tensor.name(): tensor.as_numpy() for tensor in requests[i].inputs()} for i in live]
-        wanted = [requests[i].requested_output_names() for i in live]
-        for index, result in zip(live, self._model.run(inputs, wanted), strict=True):
-            responses[index] = _response(result)
-        return [responses[index] for index in range(len(requests))]
+                live.append(request)
+        inputs = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in live]
+        wanted = [request.requested_output_names() for request in live]
+        for index, answer in self._model.run(inputs, wanted):
+            _send(live[index], _response(answer))
 
     def finalize(self) -> None:
         """Let go of the session, so that its memory is free before the next version loads."""
         del self._model
+
+
+def _send(request: pb_utils.InferenceRequest, response: pb_utils.InferenceResponse) -> None:
+    request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def _response(result: dict[str, NDArray[Any]] | Exception) -> pb_utils.InferenceResponse:

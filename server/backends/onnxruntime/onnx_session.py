@@ -8,8 +8,9 @@ backend asks for that too.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Config = Mapping[str, Any]
+Answer = dict[str, Array] | Exception
 
 # Triton's names of element types, and what ONNX Runtime calls them. BYTES and BF16 are left out on purpose.
 _DTYPES: dict[str, tuple[type[np.generic], str]] = {
@@ -271,17 +273,18 @@ class OnnxModel:
 
     def run(
         self, requests: Sequence[Mapping[str, Array]], wanted: Sequence[Sequence[str]]
-    ) -> list[dict[str, Array] | Exception]:
-        """Run requests together, once for each combination of shapes among them.
+    ) -> Iterator[tuple[int, Answer]]:
+        """Run requests together: once for each combination of shapes among them, or in parts (`rows_per_run`).
 
         Args:
             requests: per request the inputs by name, batch first when the model is batched.
             wanted: per request the names of the outputs asked for; the model computes their union, each gets its own.
 
-        Returns:
-            Per request its outputs by name, or the exception that concerns it alone.
+        Yields:
+            Each request's number with its outputs by name, or with the exception that concerns it alone, as soon as it
+            is known: in parts, the first requests of a batch are done long before the last.
         """
-        results: list[dict[str, Array] | Exception] = [RuntimeError("the request was not run")] * len(requests)
+        checked: list[int] = []
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for index, request in enumerate(requests):
             try:
@@ -289,16 +292,18 @@ class OnnxModel:
                 if self._batched and len({value.shape[0] for value in values}) > 1:
                     raise RequestError("the inputs differ in their batch dimension.")
             except RequestError as error:
-                results[index] = error
+                yield index, error
                 continue
+            checked.append(index)
             # Without a batch dimension nothing can be put together: every request is a group of its own.
             key = tuple(value.shape[1:] for value in values) if self._batched else ((index,),)
             groups.setdefault(key, []).append(index)
+        if self._rows:
+            yield from self._run_in_parts({i: requests[i] for i in checked}, wanted)
+            return
         for members in groups.values():
             outcomes = self._run_group([requests[i] for i in members], [wanted[i] for i in members])
-            for index, outcome in zip(members, outcomes, strict=True):
-                results[index] = outcome
-        return results
+            yield from zip(members, outcomes, strict=True)
 
     @staticmethod
     def _checked(request: Mapping[str, Array], spec: TensorSpec) -> Array:
@@ -307,48 +312,63 @@ class OnnxModel:
         spec.check(request[spec.name])
         return request[spec.name]
 
-    def _run_in_parts(self, names: list[str], feed: dict[str, Array]) -> list[Array]:
-        """The outputs of a whole batch, computed in as many runs as `rows_per_run` asks for."""
-        rows = next(iter(feed.values())).shape[0] if self._rows else 0
-        if rows <= self._rows:
-            alone = self._lanes < 2 or not self._rows or others_leave_cores(self._lanes)
-            return list((self._session if alone else self._lane).run(names, feed, self._run_options))
-        parts = [
-            {name: value[first : first + self._rows] for name, value in feed.items()}
-            for first in range(0, rows, self._rows)
-        ]
-        if self._lanes > 1:
-            done = list(self._pool.map(lambda part: self._lane.run(names, part, self._run_options), parts))
-        else:
-            done = [self._session.run(names, part, self._run_options) for part in parts]
-        return [np.concatenate(pieces) for pieces in zip(*done, strict=True)]
+    def _run_in_parts(
+        self, requests: Mapping[int, Mapping[str, Array]], wanted: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Each request by itself, at most `rows_per_run` of its rows in a run; runs go side by side where they may."""
+        parts: list[tuple[int, Mapping[str, Array]]] = []
+        counts: dict[int, int] = {}
+        for index, request in requests.items():
+            rows = next(iter(request.values())).shape[0]
+            firsts = range(0, rows, self._rows) if rows > self._rows else (0,)
+            parts += [(index, {name: v[i : i + self._rows] for name, v in request.items()}) for i in firsts]
+            counts[index] = len(firsts)
 
-    def _run_group(
-        self, requests: list[Mapping[str, Array]], wanted: list[Sequence[str]]
-    ) -> Sequence[dict[str, Array] | Exception]:
+        side_by_side = self._lanes > 1 and len(parts) > 1
+        wide = self._lanes < 2 or (not side_by_side and others_leave_cores(self._lanes))
+        session = self._session if wide else self._lane
+
+        def run(part: tuple[int, Mapping[str, Array]]) -> Answer:
+            index, feed = part
+            return self._run_once(session, feed, [spec.name for spec in self.outputs if spec.name in wanted[index]])
+
+        outcomes = iter(self._pool.map(run, parts) if side_by_side else map(run, parts))
+        for index, count in counts.items():
+            yield index, _joined(list(itertools.islice(outcomes, count)))
+
+    def _run_once(self, session: ort.InferenceSession, feed: Mapping[str, Array], names: list[str]) -> Answer:
+        if not names:
+            return {}
+        try:
+            return dict(zip(names, session.run(names, feed, self._run_options), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            return RuntimeError(f"the model failed: {error}")
+
+    def _run_group(self, requests: list[Mapping[str, Array]], wanted: list[Sequence[str]]) -> list[Answer]:
         names = [spec.name for spec in self.outputs if any(spec.name in w for w in wanted)]
+        if len(requests) == 1:
+            return [self._run_once(self._session, requests[0], names)]
         if not names:
             return [{} for _ in requests]
-        single = len(requests) == 1
-        feed = {
-            spec.name: requests[0][spec.name] if single else np.concatenate([r[spec.name] for r in requests])
-            for spec in self.inputs
-        }
-        try:
-            values = self._run_in_parts(names, feed)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-            if single:
-                return [RuntimeError(f"the model failed: {error}")]
+        outcome = self._run_once(
+            self._session, {spec.name: np.concatenate([r[spec.name] for r in requests]) for spec in self.inputs}, names
+        )
+        if isinstance(outcome, Exception):
             # One of them spoils the batch: alone, each meets its own fate.
             return [self._run_group([r], [w])[0] for r, w in zip(requests, wanted, strict=True)]
-        if single:
-            return [dict(zip(names, values, strict=True))]
         ends = np.cumsum([next(iter(r.values())).shape[0] for r in requests])[:-1]
-        parts = [np.split(value, ends) for value in values]
-        return [
-            {name: part[i] for name, part in zip(names, parts, strict=True) if name in wanted[i]}
-            for i in range(len(requests))
-        ]
+        pieces = {name: np.split(value, ends) for name, value in outcome.items()}
+        return [{name: piece[i] for name, piece in pieces.items() if name in w} for i, w in enumerate(wanted)]
+
+
+def _joined(parts: list[Answer]) -> Answer:
+    """The answer to a request from those to its parts; the first that failed is the request's own."""
+    outputs: list[dict[str, Array]] = []
+    for part in parts:
+        if isinstance(part, Exception):
+            return part
+        outputs.append(part)
+    return outputs[0] if len(outputs) == 1 else {n: np.concatenate([o[n] for o in outputs]) for n in outputs[0]}
 
 
 def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
