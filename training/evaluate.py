@@ -31,6 +31,7 @@ from export.regressor import Regressor
 from export.samples import Sample, sample_of
 from export.texture import TextureNet
 from training.crops import Finder, faces_of
+from training.face_model import ORIGIN_CM
 from training.raster import interpolate, rasterise
 from training.render import MARGIN, MEDIAPIPE_OF_IBUG, euler
 from training.teacher_map import MAX_SCATTER_MM
@@ -70,18 +71,55 @@ def nearest_on_surface(points: Float, vertices: Float, triangles: npt.NDArray[np
     return found[rows, best], distance[rows, best]
 
 
-def shape_error(predicted: Float, model: FaceModel, truth: Float) -> float:
+@dataclass(frozen=True)
+class NarrowFace:
+    """Where the vertices of ICT-FaceKit's narrow face lie on the face model.
+
+    They cover what our own vertices of the inner face cover, but crowd at the eyes, the nose and the mouth, so that
+    these weigh more; measures by the original's vertices are of this kind.
+
+    Attributes:
+        corners: (P, 3) vertices. weights: (P, 3) barycentric.
+    """
+
+    corners: npt.NDArray[np.int64]
+    weights: Float
+
+    @classmethod
+    def find(cls, model: FaceModel, heads: Path) -> NarrowFace:
+        """Nearest places of the mean face to the vertices of ``ict_facekit.npz``."""
+        with np.load(heads, allow_pickle=False) as data:
+            wanted = (data["neutral"][: int(data["n_narrow_face"])].astype(np.float64) - ORIGIN_CM) / 10
+        corners = model.mean.astype(np.float64)[model.triangles]
+        near = cKDTree(corners.mean(1)).query(wanted, k=_CANDIDATES)[1]
+        places = trimesh.triangles.closest_point(corners[near.ravel()], np.repeat(wanted, _CANDIDATES, 0))
+        distance = np.linalg.norm(places.reshape(*near.shape, 3) - wanted[:, None], axis=2)
+        rows = np.arange(len(wanted))
+        best = distance.argmin(1)
+        triangle = near[rows, best]
+        weights = trimesh.triangles.points_to_barycentric(corners[triangle], places.reshape(*near.shape, 3)[rows, best])
+        return cls(model.triangles[triangle].astype(np.int64), weights)
+
+    def on(self, vertices: Float) -> Float:
+        """(N, 3) -> (P, 3)."""
+        points: Float = (vertices[self.corners] * self.weights[..., None]).sum(1)
+        return points
+
+
+def shape_error(predicted: Float, model: FaceModel, truth: Float, narrow: NarrowFace | None = None) -> float:
     """Mean distance in mm from the true inner face (within 7.5 cm of the nose tip) to the predicted surface.
 
     Args:
         predicted: (N, 3) dm. It is moved, turned and scaled first: by landmarks, then by ICP.
         model: gives triangles and landmarks.
         truth: (N, 3) dm.
+        narrow: which points of the true surface count; without it, every third vertex.
     """
     marks = model.landmarks[17:]
     scale, turn, shift = similarity(predicted[marks], truth[marks])
     placed = scale * predicted @ turn + shift
-    points = truth[np.linalg.norm(truth - truth[model.landmarks[30]], axis=1) < 0.75][::3]
+    points = truth[::3] if narrow is None else narrow.on(truth)
+    points = points[np.linalg.norm(points - truth[model.landmarks[30]], axis=1) < 0.75]
     for _ in range(_ROUNDS):
         nearest, distance = nearest_on_surface(points, placed, model.triangles)
         near = distance < np.percentile(distance, 90)
@@ -247,7 +285,7 @@ class Evaluator:
                 measured.fidelities.append(self.fidelity(sample, shapes))
         measured.show(folder.name)
 
-    def heads(self, renders: Path, limit: int, leave_out: Sequence[str] = ()) -> None:
+    def heads(self, renders: Path, limit: int, leave_out: Sequence[str] = (), narrow: NarrowFace | None = None) -> None:
         """Print what `pictures` prints, shape error beside the mean face's, and pose error, on exact heads' renders."""
         crops = np.load(renders.with_suffix(".npy"), mmap_mode="r")
         with np.load(renders.with_suffix(".labels.npz"), allow_pickle=False) as data:
@@ -274,11 +312,19 @@ class Evaluator:
             predicted, predicted_neutral = (shapes[0, j].numpy().astype(np.float64) for j in (1, 2))
             pairs = ((predicted, head), (mean, head), (predicted_neutral, neutral), (mean, neutral))
             shape_errors.append([shape_error(guess, self.model, true) for guess, true in pairs])
+            if narrow:
+                shape_errors[-1] += [shape_error(guess, self.model, head, narrow) for guess in (predicted, mean)]
             turned.append(np.abs(np.degrees(coefficients[COEFFICIENTS["angle"]] - labels["angle"][k])))
         measured.show(renders.name)
         errors, pose = np.array(shape_errors), np.array(turned)
         rows = [("all", np.arange(len(errors))), *in_bands(measured.yaws)]
-        for name, ours, base in (("the head as it is", 0, 1), ("identity alone, both without expression", 2, 3)):
+        for name, ours, base in (
+            ("the head as it is", 0, 1),
+            ("identity alone, both without expression", 2, 3),
+            ("the head as it is, at the vertices of the narrow face", 4, 5),
+        ):
+            if base >= errors.shape[1]:
+                continue
             print(f"  shape error, {name}:")
             for band, members in rows:
                 if len(members):
@@ -301,13 +347,17 @@ if __name__ == "__main__":
     parser.add_argument("--teacher-map", type=Path, default=Path("weights/teacher_map.npz"))
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument(
+        "--heads", type=Path, help="ict_facekit.npz: judge shapes at the vertices of its narrow face as well"
+    )
+    parser.add_argument(
         "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
     )
     options = parser.parse_args()
     evaluator = Evaluator(options.weights, options.teacher_map)
     if options.what == "heads":
+        face = NarrowFace.find(evaluator.model, options.heads) if options.heads else None
         for path in options.paths:
-            evaluator.heads(path, options.limit, options.leave_out)
+            evaluator.heads(path, options.limit, options.leave_out, face)
     else:
         for pictures_folder, teacher_labels in zip(options.paths[::2], options.paths[1::2], strict=True):
             evaluator.pictures(pictures_folder, teacher_labels, options.limit, options.leave_out)

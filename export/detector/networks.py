@@ -157,8 +157,8 @@ class PNet(_Network):
     def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
         return [(self.conv1, self.prelu1, self.conv2)]
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """[B,3,H,W] centred pixels -> face probability [B,h,w] and box offsets [B,4,h,w] in parts of the window."""
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B,3,H,W] centred pixels -> [B,5,h,w]: logit of a face, and box offsets in parts of the window."""
         x = self.prelu1(pixels, self.conv1)
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
         # Both heads in one pass. Of the two soft-maxed channels only the difference counts.
@@ -166,8 +166,8 @@ class PNet(_Network):
         assert face.bias is not None
         assert box.bias is not None
         weight = torch.cat([face.weight[1:] - face.weight[:1], box.weight])
-        answer = nn.functional.conv2d(x, weight, torch.cat([face.bias[1:] - face.bias[:1], box.bias]))
-        return torch.sigmoid(answer[:, 0]), answer[:, 1:]
+        answer: Tensor = nn.functional.conv2d(x, weight, torch.cat([face.bias[1:] - face.bias[:1], box.bias]))
+        return answer
 
 
 class RNet(_Network):

@@ -46,17 +46,18 @@ def level_side(scale: float) -> int:
     return int(CANVAS * scale + 1)
 
 
-def level(table: Tensor, scale: float) -> Tensor:
-    """The canvas at `scale`: [B,3,side,side], centred pixels."""
+def level(table: Tensor, scale: float, seen: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The canvas at `scale`: [B,3,h,w], centred pixels; the whole of it, or its first rows and columns, `seen` each."""
     side = level_side(scale)
     steps = torch.arange(side)
     first = steps * CANVAS // side
     last = -(-(steps + 1) * CANVAS // side)
     per_pixel = 1.0 / (last - first).float()
-    rows = table[:, last] - table[:, first]
-    cells = rows[:, :, last] - rows[:, :, first]
+    rows, columns = (slice(None), slice(None)) if seen is None else (slice(seen[0]), slice(seen[1]))
+    band = table[:, last[rows]] - table[:, first[rows]]
+    cells = band[:, :, last[columns]] - band[:, :, first[columns]]
     # Planes first: a factor for three interleaved channels is several times slower than one for a plane.
-    return cells.permute(0, 3, 1, 2) * (per_pixel[:, None] * per_pixel)
+    return cells.permute(0, 3, 1, 2) * (per_pixel[rows][:, None] * per_pixel[columns])
 
 
 def crops(table: Tensor, low: Tensor, high: Tensor, side: int) -> Tensor:

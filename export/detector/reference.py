@@ -119,7 +119,8 @@ def _propose(
     before = 0
     while min(height, width) * scale >= CELL:
         level = interpolate(image, size=(int(height * scale + 1), int(width * scale + 1)), mode="area")
-        probability, offsets = (t[0].numpy() for t in p_net(level))
+        answer = p_net(level)[0]
+        probability, offsets = torch.sigmoid(answer[0]).numpy(), answer[1:].numpy()
         row, col = np.nonzero(probability >= threshold)
         low = np.floor((STRIDE * np.stack([col, row], axis=1) + 1) / scale)
         high = np.floor((STRIDE * np.stack([col, row], axis=1) + CELL) / scale)

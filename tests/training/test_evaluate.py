@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
@@ -9,6 +11,7 @@ import trimesh
 from tests.export.synthetic import face_model, turn
 from training.evaluate import (
     Measured,
+    NarrowFace,
     in_bands,
     named,
     nearest_on_surface,
@@ -18,6 +21,7 @@ from training.evaluate import (
     summary,
     yaw_of,
 )
+from training.face_model import ORIGIN_CM
 from training.render import MARGIN, euler
 
 MODEL = face_model()
@@ -49,6 +53,20 @@ def test_place_turn_and_size_of_a_head_are_no_error_of_its_shape() -> None:
 def test_a_dent_is_an_error_in_millimetres() -> None:
     rough = MEAN + np.random.default_rng(0).normal(0, 0.03, MEAN.shape)  # 3 mm
     assert 0.5 < shape_error(MEAN, MODEL, rough) < 3
+
+
+def test_the_narrow_face_lies_on_the_face_model_wherever_that_goes(tmp_path: Path) -> None:
+    kept = np.linalg.norm(MEAN - MEAN[MODEL.landmarks[30]], axis=1) < 0.75
+    first = np.flatnonzero(kept)[::20]
+    np.savez(tmp_path / "heads.npz", neutral=MEAN[first] * 10 + ORIGIN_CM, n_narrow_face=len(first) - 1)
+    narrow = NarrowFace.find(MODEL, tmp_path / "heads.npz")
+    moved = 1.3 * MEAN @ turn(0.1, 0.3, -0.2) + [0.5, 0.0, -1.0]
+    np.testing.assert_allclose(narrow.on(moved), moved[first[:-1]], atol=1e-9)
+    assert shape_error(moved, MODEL, MEAN, narrow) == pytest.approx(0, abs=1e-6)
+    # Judged there only: a bump elsewhere is none of its business.
+    bumpy = MEAN.copy()
+    bumpy[first[-1]] += 0.5
+    assert shape_error(MEAN, MODEL, bumpy, narrow) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_summary_of_nothing_says_so() -> None:

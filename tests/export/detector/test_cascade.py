@@ -165,7 +165,11 @@ def _normalised(network: torch.nn.Module) -> torch.nn.Module:
             self.network = network
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            probability, *rest = self.network(x * 128.0 + 0.5)
+            answer = self.network(x * 128.0 + 0.5)
+            if isinstance(self.network, PNet):
+                probability, rest = torch.sigmoid(answer[:, 0]), (answer[:, 1:],)
+            else:
+                probability, *rest = answer
             return (*rest, torch.stack([1 - probability, probability], 1))
 
     return Published()
