@@ -6,13 +6,16 @@
 Faces are found and cut out as the service does it, with the detector's own points; a face is missed where the detector
 is less sure than 0.9 (`export.samples.THRESHOLD`), or means another one than the teacher. 2D errors are distances in
 source pixels over the outer-eye distance, from the teacher's points on photographs and from the exact ones on renders;
-yaw bands go by the teacher and by the render, not by the prediction. Shape errors are millimetres from the true surface
-to the predicted one after a similarity by landmarks and ICP (the protocol of the NoW benchmark, on the inner face).
+yaw bands go by the picture's note (Pointing04 measured its poses), else by the teacher, and by the render's label, not
+by the prediction. Shape errors are millimetres from the true surface to the predicted one after a similarity by
+landmarks and ICP (the protocol of the NoW benchmark, on the inner face).
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +40,9 @@ from training.render import MARGIN, MEDIAPIPE_OF_IBUG, euler
 from training.teacher_map import MAX_SCATTER_MM
 
 Float = npt.NDArray[np.float64]
-BANDS = ((0, 20), (20, 40), (40, 60), (60, 90))
+# From the first degree on, below the second; measured poses come in steps of 15, and 60 is the end of the range.
+BANDS = ((0, 20), (20, 40), (40, 61), (61, 91))
+RANGE = (0, 61)  # what the regressor is made for
 # Pictures in which the teacher itself is lost say nothing: it and the detector must mean the same face.
 _SAME_FACE = 0.35
 FIDELITIES = 60  # faces whose texture is judged
@@ -138,11 +143,13 @@ def summary(name: str, errors: Iterable[float]) -> str:
     )
 
 
-def in_bands(yaws: Sequence[float]) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
+def in_bands(
+    yaws: Sequence[float], bands: Sequence[tuple[int, int]] = BANDS
+) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
     """Name and members of each band of the yaw, degrees without their sign."""
     yaw = np.abs(np.array(yaws))
-    for low, high in BANDS:
-        yield f"yaw {low}-{high}", np.flatnonzero((low <= yaw) & (yaw < high))
+    for low, high in bands:
+        yield f"yaw {low}-{high // 10 * 10}", np.flatnonzero((low <= yaw) & (yaw < high))
 
 
 @dataclass
@@ -151,7 +158,7 @@ class Measured:
 
     Attributes:
         inner, dense: 2D errors, fractions of the outer-eye distance.
-        yaws: degrees, by the teacher or by the render's label, never by the network that is judged.
+        yaws: degrees, by the picture's note, the render's label or the teacher, never by the network that is judged.
         fidelities: PSNR in dB of the first `FIDELITIES` faces.
         missed: pictures in which the detector did not find the face.
     """
@@ -172,13 +179,20 @@ class Measured:
         """Print it."""
         for what, errors in (("inner landmarks", self.inner), ("dense points", self.dense)):
             print(summary(f"{name}: {what}", errors))
-            for band, members in in_bands(self.yaws):
+            for band, members in [*in_bands(self.yaws), *in_bands(self.yaws, [RANGE])]:
                 print(summary(f"  {band}", np.array(errors)[members]))
         if self.fidelities:
             print(f"  texture PSNR over visible skin: median {np.median(self.fidelities):.1f} dB, lowest "
                   f"{min(self.fidelities):.1f} (n {len(self.fidelities)})")  # fmt: skip
         count = len(self.inner) + self.missed
         print(f"  missed: {self.missed} of {count} ({self.missed / max(count, 1):.1%})", flush=True)
+
+
+def noted_yaws(folder: Path) -> dict[str, float]:
+    """File -> yaw in degrees, for the pictures of a folder whose note says how far the head was turned ("pan +45")."""
+    with (folder / "index.csv").open(newline="") as handle:
+        found = {row["file"]: re.search(r"\bpan ([+-]?\d+)", row.get("note") or "") for row in csv.DictReader(handle)}
+    return {file: float(match[1]) for file, match in found.items() if match}
 
 
 def yaw_of(points: Float, mean: Float) -> float:
@@ -272,6 +286,7 @@ class Evaluator:
             good = good[np.random.default_rng(0).permutation(len(good))[:limit]]
             files, points = data["files"][good].tolist(), data["points"][good].astype(np.float64)
         measured = Measured()
+        noted = noted_yaws(folder)
         marks = self.model.mean[self.model.landmarks[17:]].astype(np.float64)
         for k, sample in faces_of(folder, files, folder.name):
             teacher = points[k, :, :2]
@@ -280,7 +295,8 @@ class Evaluator:
                 measured.missed += 1
                 continue
             shapes, _ = self.shapes(sample)
-            measured.add(*self.errors_2d(shapes, sample, teacher), yaw_of(points[k][self.inner], marks))
+            yaw = noted.get(files[k], yaw_of(points[k][self.inner], marks))
+            measured.add(*self.errors_2d(shapes, sample, teacher), yaw)
             if len(measured.fidelities) < FIDELITIES:
                 measured.fidelities.append(self.fidelity(sample, shapes))
         measured.show(folder.name)

@@ -15,6 +15,7 @@ from training.evaluate import (
     in_bands,
     named,
     nearest_on_surface,
+    noted_yaws,
     rendered_at,
     shape_error,
     similarity,
@@ -81,8 +82,13 @@ def test_people_of_the_training_set_are_left_out_by_name() -> None:
 
 
 def test_a_yaw_belongs_to_one_band_whichever_side_it_is_turned_to() -> None:
-    bands = {name: members.tolist() for name, members in in_bands([0, -19.9, 20, -45, 60, 89])}
+    bands = {name: members.tolist() for name, members in in_bands([0, -19.9, 20, -60, 75, 90])}
     assert bands == {"yaw 0-20": [0, 1], "yaw 20-40": [2], "yaw 40-60": [3], "yaw 60-90": [4, 5]}
+
+
+def test_a_pose_that_the_note_tells_goes_before_the_teachers(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text('file,note\na.jpg,"pan -75 (persons 01-07)"\nb.jpg,a panda\nc.jpg,pan +0\n')
+    assert noted_yaws(tmp_path) == {"a.jpg": -75.0, "c.jpg": 0.0}
 
 
 def test_what_is_printed_has_both_errors_by_band_and_the_share_missed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +99,9 @@ def test_what_is_printed_has_both_errors_by_band_and_the_share_missed(capsys: py
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "set: inner landmarks n 3 median 3.00% mean 8.00% over 10%: 33.33%"
     assert lines[1] == "yaw 0-20 n 2 median 2.00% mean 2.00% over 10%: 0.00%"
-    assert lines[5] == "set: dense points n 3 median 4.00% mean 12.00% over 10%: 33.33%"
-    assert lines[7] == "yaw 20-40 n 1 median 30.00% mean 30.00% over 10%: 100.00%"
+    assert lines[5] == "yaw 0-60 n 3 median 3.00% mean 8.00% over 10%: 33.33%"
+    assert lines[6] == "set: dense points n 3 median 4.00% mean 12.00% over 10%: 33.33%"
+    assert lines[8] == "yaw 20-40 n 1 median 30.00% mean 30.00% over 10%: 100.00%"
     assert lines[-2] == "texture PSNR over visible skin: median 40.0 dB, lowest 30.0 (n 3)"
     assert lines[-1] == "missed: 1 of 4 (25.0%)"
 
