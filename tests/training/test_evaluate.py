@@ -83,7 +83,7 @@ def test_people_of_the_training_set_are_left_out_by_name() -> None:
 
 def test_a_yaw_belongs_to_one_band_whichever_side_it_is_turned_to() -> None:
     bands = {name: members.tolist() for name, members in in_bands([0, -19.9, 20, -60, 75, 90])}
-    assert bands == {"yaw 0-20": [0, 1], "yaw 20-40": [2], "yaw 40-60": [3], "yaw 60-90": [4, 5]}
+    assert bands == {"yaw 0-20": [0, 1], "yaw 20-40": [2], "yaw 40-60": [3], "yaw 61-90": [4, 5]}
 
 
 def test_a_pose_that_the_note_tells_goes_before_the_teachers(tmp_path: Path) -> None:
