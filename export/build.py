@@ -220,7 +220,12 @@ def ladder(name: str, order: Order) -> list[Precision]:
 def best_variant(name: str, plain: onnx.ModelProto, feeds: list[Feed], order: Order, workshop: Workshop) -> Variant:
     """The first precision of the ladder that passes lint and gate."""
     refusal = ""
-    for precision in ladder(name, order):
+    steps = ladder(name, order)
+    if "int8" in steps[:-1] and not quantised_tensors(gs.import_onnx(plain)):
+        # The texture graph of a face model other than the built-in one: it has no network in it.
+        workshop.say(f"{name}: the graph has no convolutions, so that int8 would change nothing")
+        steps.remove("int8")
+    for precision in steps:
         variant = _variant(name, plain, feeds, precision, order, workshop)
         workshop.say(f"{name}: {precision}: {variant.verdict}")
         if variant.verdict.passed:

@@ -404,6 +404,18 @@ class Trainer:
             + 1e-3 * (out[:, COEFFICIENTS["light"]] ** 2).mean(),
         }
 
+    def to_training(self) -> None:
+        """Training mode; with ``--freeze`` the normalisations keep to their running statistics.
+
+        By the statistics of a batch a wall of one colour is as usual as the batch makes it; by the running ones it is
+        not, and a network that has only ever met the former answers with a monster now and then.
+        """
+        self.net.train()
+        if self.arguments.freeze:
+            for module in self.net.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
     @torch.no_grad()
     def monitor(self, resolution: int) -> str:
         """2D error of the averaged weights on held-out pictures, over the outer-eye distance."""
@@ -417,7 +429,7 @@ class Trainer:
         placed = project(self.decode(out)[2])[:, self.probes.teacher_probes].cpu()
         error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
         self.net.load_state_dict(live)
-        self.net.train()
+        self.to_training()
         over = (error > 0.1).float().mean()
         return f"held-out 2D median {error.median():.4f} mean {error.mean():.4f} over10% {over:.3f}"
 
@@ -436,7 +448,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the asked number of samples (in all; with ``--restart`` from here on), or of minutes from now."""
         a = self.arguments
-        self.net.train()
+        self.to_training()
         # What was seen before an interruption counts; what was seen before a new schedule does not.
         started, began, step = time.time(), self.samples, 0
         first = began if a.restart else 0
@@ -505,6 +517,9 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (and cool the rate down) by then")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--restart", action="store_true", help="keep the weights, begin a new schedule")
+    parser.add_argument(
+        "--freeze", action="store_true", help="normalise by the running statistics, as the served network does"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     Trainer(options).run()

@@ -49,9 +49,9 @@ def served(repository: Path) -> Iterator[EmbeddedServer]:
     torch.save(checkpoint, downloads / "pytorch_model.pt")
     layouts.save_bfm(downloads / "BFM_model_front.mat")
     face_model = str(downloads / "bfm.npz")
-    common = ["--face-model", face_model, "--repository", str(repository), "--version", "2", "--precision", "fp32"]
+    common = ["--face-model", face_model, "--repository", str(repository), "--version", "2"]
     assert make_face_model(["bfm", str(downloads), "-o", face_model]) == 0
-    assert main(["regressor", "--weights", str(downloads / "pytorch_model.pt"), *common]) == 0
+    assert main(["regressor", "--weights", str(downloads / "pytorch_model.pt"), *common, "--precision", "fp32"]) == 0
     assert main(["texture", *common]) == 0
     assert main(["detector", "--repository", str(repository), "--version", "2"]) == 0
     options = ServerOptions(repository=repository, log_file=repository.parent / "triton.log")
