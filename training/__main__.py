@@ -94,6 +94,11 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trial, trial_labels, mapping = work / "trial-0-000", work / "labels-trial.npz", work / "teacher_map.npz"
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
+    first, frozen = work / "regressor-first.safetensors", work / "regressor-frozen.pt"
+    regressor = (
+        "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
+        pictures, "--labels", labels[TRAINING], "--resolution", options.resolution,
+    )  # fmt: skip
 
     def assemble() -> None:
         weights.mkdir(exist_ok=True)
@@ -165,12 +170,18 @@ def plan(options: argparse.Namespace) -> list[Step]:
         Step(
             "regressor",
             "the regressor",
+            module(*regressor, "--checkpoint", work / "regressor.pt", "--weights", first, "--samples", options.samples),
+            [first],
+        ),
+        Step(
+            "regressor",
+            "the regressor, normalised as it is served",
             module(
-                "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r",
-                "--pictures", pictures, "--labels", labels[TRAINING], "--checkpoint", work / "regressor.pt",
-                "--weights", trained, "--resolution", options.resolution, "--samples", options.samples,
+                *regressor, "--checkpoint", frozen, "--weights", trained, "--samples", options.samples // 8, "--freeze",
+                "--restart", "--rate", 2e-4,
             ),
             [trained],
+            lambda: None if frozen.exists() else shutil.copy(work / "regressor.pt", frozen),
         ),
         Step(
             "texture",

@@ -69,7 +69,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     return argparse.Namespace(
         face_model=tmp_path / "face_model.npz", teacher_map=tmp_path / "map.npz", renders=tmp_path / "r",
         pictures=tmp_path, labels=tmp_path / "labels.npz", checkpoint=tmp_path / "run.pt", resolution=112,
-        samples=8, minutes=1e9, rate=1e-3, restart=False, seed=0,
+        samples=8, minutes=1e9, rate=1e-3, restart=False, freeze=False, seed=0,
     )  # fmt: skip
 
 
@@ -95,6 +95,19 @@ def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, tmp_pa
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         assert file.metadata()["resolution"] == "112"
         assert set(file.keys()) == set(second.average)
+
+
+def test_frozen_normalisations_keep_their_statistics_and_learn_all_the_same(run: argparse.Namespace) -> None:
+    Trainer(run).run()
+    frozen = Trainer(argparse.Namespace(**{**vars(run), "restart": True, "freeze": True}))
+    before = {name: value.clone() for name, value in frozen.net.state_dict().items()}
+    frozen.run()
+    after = frozen.net.state_dict()
+    for name, value in before.items():
+        if name.endswith(("running_mean", "running_var")):
+            assert torch.equal(value, after[name]), name
+    assert not torch.equal(before["backbone.layer1.0.bn1.weight"], after["backbone.layer1.0.bn1.weight"])
+    assert not torch.equal(before["backbone.conv1.weight"], after["backbone.conv1.weight"])
 
 
 def test_shards_that_appear_later_are_found_once(tmp_path: Path) -> None:
