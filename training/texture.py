@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from export.face_model import FaceModel
 from export.regressor import ReconstructionNet, Regressor
-from export.texture import SIZE, TextureNet, UNet, UVSampler, fill
+from export.texture import SIZE, TextureNet, UNet, UVSampler, complete
 from training.crops import faces_of, listed
 from training.render import euler
 
@@ -45,7 +45,7 @@ def sample_textures(
         context = torch.from_numpy(sample.context)
         shapes = regressor(torch.from_numpy(sample.crop), context)[0]
         colour, seen = sampler(torch.from_numpy(sample.crop_hd).float(), shapes[:, 0], context[:, 15:23])
-        colours[n], seens[n] = (colour[0] * 255).byte().numpy(), (seen[0] * 255).byte().numpy()
+        colours[n], seens[n] = colour[0].round().byte().numpy(), (seen[0] * 255).byte().numpy()
         n += 1
     np.save(output.with_suffix(".count.npy"), n)
 
@@ -104,7 +104,7 @@ def train(a: argparse.Namespace) -> None:
             colour, truth, hidden = colour.flip(3), truth.flip(3), hidden.flip(3)
         # Hidden texels must not leak: what another pose does not see is another colour there, not the right one.
         given = torch.where(hidden > 0.02, colour, torch.roll(colour, 1, 0))
-        completed = net.complete(given, truth * hidden)
+        completed = complete(given * 255, truth * hidden, unet) / 255
         judged = truth * (1 - hidden)  # seen by the picture, hidden from the network
         weight = truth * 0.05 + judged
         terms = {"l1": ((completed - colour).abs() * weight).sum() / (3 * weight.sum() + 1)}
@@ -119,7 +119,7 @@ def train(a: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
-            filled = fill(given, truth * hidden)  # what filling alone would reach
+            filled = complete(given * 255, truth * hidden) / 255  # what filling alone would reach
             terms["l1_unlearned"] = ((filled - colour).abs() * weight).sum() / (3 * weight.sum() + 1)
         step += 1
         for key, term in terms.items():

@@ -58,7 +58,7 @@ class Detector(nn.Module):
             windows.append(torch.cat([low, high], 1))
             reach.append(high - STRIDE / scale)
         self.register_buffer("windows", torch.cat(windows), persistent=False)
-        self.register_buffer("reach", torch.cat(reach), persistent=False)
+        self.register_buffer("reach", torch.cat(reach).T.contiguous(), persistent=False)
         # Added to the windows before suppression, so that windows of different levels never overlap.
         level = torch.arange(len(sides), dtype=torch.float32).repeat_interleave(PER_LEVEL)
         self.register_buffer("apart", level[:, None] * (4 * pyramid.CANVAS), persistent=False)
@@ -99,7 +99,8 @@ class Detector(nn.Module):
         score = torch.sigmoid(torch.cat([answer[:, 0].flatten(1) for answer in answers], 1))
         offsets = torch.cat([answer[:, 1:].flatten(2) for answer in answers], 2)
         # A window that reaches beyond the picture into the grey has no counterpart in a plain cascade.
-        inside = (self.reach <= content).all(2)
+        across, down = content.split(1, 2)
+        inside = (self.reach[0] <= across[..., 0]) & (self.reach[1] <= down[..., 0])
         score = score * ((score >= P_THRESHOLD) & inside).to(score.dtype)
 
         best: list[Tensor] = []

@@ -22,6 +22,8 @@ STRIDE = 2
 """Canvas-level pixels between two neighbouring windows of P-Net."""
 CELL = 12
 """Side of P-Net's window in pixels of its pyramid level."""
+PICTURE = 3
+"""Channels of a picture."""
 CHANNEL_BLOCK = 16
 """ONNX Runtime computes so many channels at once on a CPU, and pools its own layout only when they are full."""
 HINT = (
@@ -95,8 +97,12 @@ class _PooledPReLU(nn.Module):
     """PReLU and the maximum over windows that follows it, computed after the windows, on a quarter of the data.
 
     A slope s of 0 or more rises with x, so the maximum of the bent values is the bent maximum. A negative slope makes a
-    V: there max(x, s x) over a window is the larger of the two windows' maxima, and the convolution before is given one
-    more channel with s x. Slopes above 1 bend the other way, min(x, s x). Channels are sorted by these three kinds.
+    V: there max(x, s x) over a window is the larger of the two windows' maxima. Slopes above 1 bend the other way,
+    min(x, s x).
+
+    Where the convolution before reads a picture, it is given one more channel with s x for each negative slope, and
+    channels are sorted by these three kinds. Where it reads many channels, one more is dear: there s x is made of what
+    comes out, for all of them, and pooled as well.
     """
 
     def __init__(self, channels: int, side: int) -> None:
@@ -116,16 +122,19 @@ class _PooledPReLU(nn.Module):
 
     def forward(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
         """[n,c,h,w] before the convolution -> bent and pooled."""
-        assert conv.bias is not None
         rising, steep, falling = self.kinds
         slope = self.weight[:, None, None]
+        if conv.in_channels > PICTURE and not steep:
+            straight = conv(x)
+            return torch.maximum(self._pooled(straight), self._pooled(straight * slope))
+        assert conv.bias is not None
         turned = self.weight[rising + steep :, None, None, None] * conv.weight[rising + steep :]
         idle = -(len(slope) + falling) % CHANNEL_BLOCK
         weight = torch.cat([conv.weight, turned, conv.weight.new_zeros(idle, *conv.weight.shape[1:])])
         bias = torch.cat(
             [conv.bias, self.weight[rising + steep :] * conv.bias[rising + steep :], slope.new_zeros(idle)]
         )
-        pooled = nn.functional.max_pool2d(nn.functional.conv2d(x, weight, bias), self.side, 2, ceil_mode=True)
+        pooled = self._pooled(nn.functional.conv2d(x, weight, bias))
         first, second, third, fourth, _ = pooled.split([rising, steep, falling, falling, idle], 1)
         parts = [torch.maximum(first, slope[:rising] * first)]
         if steep:
@@ -133,6 +142,9 @@ class _PooledPReLU(nn.Module):
         if falling:
             parts.append(torch.maximum(third, fourth))
         return torch.cat(parts, 1)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        return nn.functional.max_pool2d(x, self.side, 2, ceil_mode=True)
 
 
 class PNet(_Network):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.face_model import FaceModel
-from export.texture import SIZE, TextureNet, UNet, UVSampler, example_inputs, fill
+from export.texture import SIZE, TextureNet, UNet, UVSampler, complete, example_inputs
 from tests.export.synthetic import face_model, pixels, turn
 
 RATIO = 224 / 512  # pixels of the small crop per pixel of the large one, when both show the same square
@@ -47,45 +47,43 @@ def seen_at(sampler: UVSampler, shape: torch.Tensor, u: float, v: float) -> floa
 
 
 def some_texture(seed: int = 0) -> torch.Tensor:
-    return torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+    return 255 * torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def completed_with(unet: UNet, plain: TextureNet, texture: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """As `TextureNet.complete` of a network with that U-Net; the sampler, which is dear to build, is shared."""
-    plain.unet = unet
-    try:
-        return plain.complete(texture, seen)
-    finally:
-        plain.unet = None
-
-
-def test_what_is_fully_seen_is_left_as_it_is(plain: TextureNet) -> None:
-    unet = UNet()
+def unet_that_adds(levels: float) -> UNet:
+    unet = UNet().eval()
+    assert unet.head.bias is not None
     with torch.no_grad():
-        unet.head.weight.normal_()  # as if trained: its correction is not zero
-        completed = completed_with(unet, plain, some_texture(), torch.ones(1, 1, SIZE, SIZE))
+        unet.head.bias.fill_(levels / 255)
+    return unet
+
+
+def test_what_is_fully_seen_is_left_as_it_is() -> None:
+    with torch.no_grad():
+        completed = complete(some_texture(), torch.ones(1, 1, SIZE, SIZE), unet_that_adds(60))
     assert torch.equal(completed, some_texture())
 
 
-def test_what_is_not_seen_is_corrected_by_the_u_net(plain: TextureNet) -> None:
-    unet = UNet()
-    assert unet.head.bias is not None
+def test_what_is_not_seen_is_corrected_by_the_u_net() -> None:
+    grey = torch.full((1, 3, SIZE, SIZE), 120.0)
     with torch.no_grad():
-        unet.head.bias.fill_(0.25)
-        grey = torch.full((1, 3, SIZE, SIZE), 0.5)
-        completed = completed_with(unet, plain, grey, torch.zeros(1, 1, SIZE, SIZE))
-    np.testing.assert_allclose(completed.numpy(), 0.25, atol=1e-6)  # filling knows nothing here: 0, corrected by 0.25
+        completed = complete(grey, torch.zeros(1, 1, SIZE, SIZE), unet_that_adds(60))
+    np.testing.assert_allclose(completed.numpy(), 60, atol=1e-3)  # filling knows nothing here: 0, corrected by 60
 
 
-def test_without_a_u_net_completing_is_filling(plain: TextureNet) -> None:
-    seen = (some_texture(1)[:, :1] > 0.6).float()
-    assert torch.equal(plain.complete(some_texture(), seen), fill(some_texture(), seen))
+def test_what_is_mirrored_is_corrected_by_the_u_net() -> None:
+    grey, left = torch.full((1, 3, SIZE, SIZE), 120.0), torch.zeros(1, 1, SIZE, SIZE)
+    left[..., : SIZE // 2] = 1
+    with torch.no_grad():
+        completed = complete(grey, left, unet_that_adds(-20))
+    np.testing.assert_allclose(completed[..., : SIZE // 2].numpy(), 120, atol=1e-3)
+    np.testing.assert_allclose(completed[..., SIZE // 2 :].numpy(), 100, atol=1e-3)
 
 
 def test_a_side_that_is_not_seen_is_the_mirrored_other_side() -> None:
     seen = torch.zeros(1, 1, SIZE, SIZE)
     seen[..., : SIZE // 2] = 1
-    filled = fill(some_texture(), seen)
+    filled = complete(some_texture(), seen)
     assert torch.equal(filled[..., SIZE // 2 :], some_texture()[..., : SIZE // 2].flip(3))
     assert torch.equal(filled[..., : SIZE // 2], some_texture()[..., : SIZE // 2])
 
@@ -93,8 +91,8 @@ def test_a_side_that_is_not_seen_is_the_mirrored_other_side() -> None:
 def test_a_hole_on_both_sides_is_filled_smoothly_from_around() -> None:
     seen = torch.ones(1, 1, SIZE, SIZE)
     seen[:, :, 200:300, 156:356] = 0
-    wrong = torch.where(seen > 0, torch.full((1, 3, SIZE, SIZE), 0.3), torch.ones(1, 3, SIZE, SIZE))
-    np.testing.assert_allclose(fill(wrong, seen).numpy(), 0.3, atol=1e-4)
+    wrong = torch.where(seen > 0, torch.full((1, 3, SIZE, SIZE), 80.0), torch.full((1, 3, SIZE, SIZE), 255.0))
+    np.testing.assert_allclose(complete(wrong, seen).numpy(), 80, atol=0.02)
 
 
 def test_texels_show_the_place_of_the_picture_where_their_vertex_is_seen(model: FaceModel, sampler: UVSampler) -> None:
@@ -105,7 +103,7 @@ def test_texels_show_the_place_of_the_picture_where_their_vertex_is_seen(model: 
     judged = seen[0, 0].numpy()[at[1], at[0]] > 0.9
     assert judged.mean() > 0.5
     expected: NDArray[np.float64] = (pixels(model.mean.astype(np.float64)) + 0.5) / RATIO - 0.5
-    shown = colour[0, :2].numpy()[:, at[1], at[0]].T * 255 * 2
+    shown = colour[0, :2].numpy()[:, at[1], at[0]].T * 2
     assert np.abs(shown - expected)[judged].max() < 2  # a texel is a third of a pixel; its vertex lies anywhere in it
 
 
