@@ -61,12 +61,12 @@ def served_alignment() -> ModuleType:
     return module
 
 
-def sample_of(name: str, picture: Picture, find: Finder) -> Sample | None:
-    """The best face of an RGB picture [h,w,3], or None where there is none beyond doubt."""
+def sample_of(name: str, picture: Picture, find: Finder, threshold: float = THRESHOLD) -> Sample | None:
+    """The best face of an RGB picture [h,w,3], or None where there is none of that score, by default beyond doubt."""
     alignment = served_alignment()
     canvas, geometry = canvas_of(picture)
     face = find(canvas[None], geometry[None])[0, 0]
-    if face[4] < THRESHOLD:
+    if face[4] < threshold:
         return None
     height, width = picture.shape[:2]
     camera = alignment.fit(face[5:].reshape(5, 2), height)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from export.detector.cascade import Detector
 from export.detector.parity import load_picture
 from export.detector.weights import default_weights
-from export.samples import Sample, sample_of
+from export.samples import THRESHOLD, Sample, sample_of
 
 
 class Finder:
@@ -29,11 +29,13 @@ class Finder:
         return faces
 
 
-def faces_of(folder: Path, files: list[str], label: str) -> Iterator[tuple[int, Sample | None]]:
-    """(index, best face or None) of each picture."""
+def faces_of(
+    folder: Path, files: list[str], label: str, threshold: float = THRESHOLD
+) -> Iterator[tuple[int, Sample | None]]:
+    """(index, best face or None where none has that score) of each picture."""
     find = Finder()
     for k, file in enumerate(tqdm(files, desc=label, mininterval=5)):
-        yield k, sample_of(file, load_picture(folder / file), find)
+        yield k, sample_of(file, load_picture(folder / file), find, threshold)
 
 
 def listed(folder: Path) -> list[str]:

@@ -46,6 +46,7 @@ RANGE = (0, 61)  # what the regressor is made for
 # Pictures in which the teacher itself is lost say nothing: it and the detector must mean the same face.
 _SAME_FACE = 0.35
 FIDELITIES = 60  # faces whose texture is judged
+SERVED_THRESHOLD = 0.7  # of a face's score: what `align` asks for, so that what is missed here is missed there
 _ROUNDS = 15  # of ICP; eight leave the mean face 1.5 % too far away
 _CANDIDATES = 32  # triangles tried for each point, nearest centres first
 
@@ -288,7 +289,7 @@ class Evaluator:
         measured = Measured()
         noted = noted_yaws(folder)
         marks = self.model.mean[self.model.landmarks[17:]].astype(np.float64)
-        for k, sample in faces_of(folder, files, folder.name):
+        for k, sample in faces_of(folder, files, folder.name, SERVED_THRESHOLD):
             teacher = points[k, :, :2]
             across = float(np.ptp(teacher, 0).max())
             if sample is None or np.linalg.norm(sample.context[0, 9:11] - teacher[4]) > _SAME_FACE * across:
@@ -313,7 +314,7 @@ class Evaluator:
         turned: list[Float] = []
         mean = self.model.mean.astype(np.float64)
         for k in tqdm(judged, desc="exact heads", mininterval=5):
-            sample = sample_of(str(k), np.ascontiguousarray(crops[k]), find)
+            sample = sample_of(str(k), np.ascontiguousarray(crops[k]), find, SERVED_THRESHOLD)
             if sample is None:
                 measured.missed += 1
                 continue
