@@ -4,7 +4,7 @@
     python -m training.evaluate heads RENDERS
 
 Faces are found and cut out as the service does it, with the detector's own points; a face is missed where the detector
-is less sure than 0.9 (`export.samples.THRESHOLD`), or means another one than the teacher. 2D errors are distances in
+is less sure than `align` asks for, or means another one than the teacher. 2D errors are distances in
 source pixels over the outer-eye distance, from the teacher's points on photographs and from the exact ones on renders;
 yaw bands go by the picture's note (Pointing04 measured its poses), else by the teacher, and by the render's label, not
 by the prediction. Shape errors are millimetres from the true surface to the predicted one after a similarity by
