@@ -187,7 +187,10 @@ def _tune(values: dict[str, Any]) -> str:
 
 def _analyzer(values: dict[str, Any]) -> str:
     best = "; ".join(
-        f"{model} {one['rate']:.1f} a second (p99 {one['p99']:.0f} ms)" for model, one in values["highest"].items()
+        f"{model} {one['rate']:.1f} a second (p99 {one['p99']:.0f} ms)"
+        if one["rate"]
+        else f"{model} none that was tried"
+        for model, one in values["highest"].items()
     )
     limit = next((one["limit"] for one in values["highest"].values()), 0)
     rates = f"Highest Poisson rate with a p99 below {limit:.0f} ms: {best}.\n" if best else ""
