@@ -28,8 +28,8 @@ GRAZING, FACING = 0.12, 0.42
 # Decimetres behind the nearest surface of its cell: up to the first a texel is seen, from the second on hidden.
 # A cell is 2 mm wide, so a surface at 75 degrees varies by 7 mm inside one.
 TOUCHING, BEHIND = 0.07, 0.14
-# What is not seen is guessed and corrected at a quarter of the size: skin that nobody saw has no detail to show, but
-# what the other side of the face shows, at full size.
+# What is not seen is guessed and corrected at a quarter of the size: skin that nobody saw has no detail to show. What
+# comes from the other side of the face stays at full size.
 COARSE = 4
 
 
