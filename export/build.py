@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from export import calibration, equalise, gate
+from export import calibration, equalise, gate, sampling
 from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.face_model import FaceModel, FaceModelError
@@ -25,7 +25,7 @@ from export.networks import FACE_MODEL, NETWORKS, ROOT, Network, belongs_to_buil
 from export.plans.gpu import plan_name, serving
 from export.plans.profile import MOST_VERTICES, max_batch_size, profile
 from export.samples import Sample, built_in_portraits, samples_of, varied_portraits
-from export.session import Feed, Session
+from export.session import Feed, Session, stack
 from export.surgery import Size
 from export.versions import (
     OWN_VERSION,
@@ -177,9 +177,15 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     plain = workshop.plain(name, order.weights)
     feeds = workshop.feeds(name, workshop.samples)
     variant = best_variant(name, plain, feeds, order, workshop)
+    halves = sampling.cut(variant.graph) if order.target == "cpu" else None
+    apart = halves and sampling.difference(variant.graph, halves, stack(feeds[: gate.BATCH]))
     with staged(folder) as staging:
         onnx.save(variant.graph, staging / MODEL_FILE)
-        write_sidecar(staging, _sidecar(network, weights, key, plain, variant, workshop))
+        if halves and apart:
+            say(f"{name}: cut where it samples the picture: {apart}")
+            if apart.small:
+                sampling.write(staging, staging / MODEL_FILE, halves)
+        write_sidecar(staging, _sidecar(network, weights, key, plain, variant, workshop, apart))
     if (order.repository / name).is_dir():
         write_warmup(order.repository / name, feeds[0])
     say(f"{name}: wrote version {folder.name}, {variant.precision}, {Size.of(variant.graph).bytes / 1e6:.1f} MB")
@@ -422,6 +428,7 @@ def _sidecar(
     plain: onnx.ModelProto,
     variant: Variant,
     workshop: Workshop,
+    apart: sampling.Difference | None,
 ) -> dict[str, Any]:
     face_model = None
     if network.needs_face_model:
@@ -443,6 +450,7 @@ def _sidecar(
         "note": _note(network, workshop),
         "calibration": variant.calibration,
         "gate": variant.verdict.as_dict(),
+        "cut where it samples": apart and {"far apart": apart.far, "mean squared error": apart.squared},
         "gate_samples": f"{len(workshop.samples)} faces: two public-domain portraits and variations of them"
         + (
             ", which calibrated as well"

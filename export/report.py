@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export import gate, report_page
+from export import gate, report_page, sampling
 from export.build import Order, Workshop, ranges
 from export.calibration import quantised
 from export.detector.parity import load_picture, pictures_in
@@ -120,7 +120,9 @@ def chain_of(samples: Sequence[Sample], workshop: Workshop) -> Chain:
         plain = workshop.plain(name, None)
         made = ranges(name, plain, workshop.order, workshop)
         chains["fp32"].append(Session(plain))
-        chains["int8 u8s8"].append(Session(quantised(plain, made, Scheme.U8S8)))
+        graph = quantised(plain, made, Scheme.U8S8)
+        halves = sampling.cut(graph)  # served so, if at all
+        chains["int8 u8s8"].append(sampling.served(halves) if halves else Session(graph))
     numbers: list[tuple[float, float, float, float]] = []
     for index, sample in enumerate(samples, 1):
         (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -19,16 +19,37 @@ THREADS = 1 if len(os.sched_getaffinity(0)) <= 2 else 2
 where a picture alone gets all of them, two: what is timed here is a ratio."""
 
 
-class Session:
-    """One loaded graph: `session(feed)` gives its outputs by name."""
+class Runnable(Protocol):
+    """What is used of ``ort.InferenceSession``."""
 
-    def __init__(self, model: onnx.ModelProto | Path, threads: int = THREADS) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Two sessions that are timed in turn must not take each other's cores while they wait.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        source = str(model) if isinstance(model, Path) else model.SerializeToString()
-        self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    def get_inputs(self) -> list[Any]:
+        """Name, type and shape of each input."""
+        ...
+
+    def get_outputs(self) -> list[Any]:
+        """The same of each output."""
+        ...
+
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The named outputs, all of them for None."""
+        ...
+
+
+def loaded(model: onnx.ModelProto | Path, threads: int = THREADS) -> ort.InferenceSession:
+    """A graph in ONNX Runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Two sessions that are timed in turn must not take each other's cores while they wait.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+class Session:
+    """One loaded graph, or what behaves like one: `session(feed)` gives its outputs by name."""
+
+    def __init__(self, model: onnx.ModelProto | Path | Runnable, threads: int = THREADS) -> None:
+        self._session = loaded(model, threads) if isinstance(model, (onnx.ModelProto, Path)) else model
         self.outputs = [output.name for output in self._session.get_outputs()]
         self.inputs = [value.name for value in self._session.get_inputs()]
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+import trimesh
 from safetensors.torch import save_file
 from scipy.spatial import cKDTree
 from torch import nn
@@ -48,6 +49,7 @@ class Probes(nn.Module):
     """
 
     mean: torch.Tensor
+    normals: torch.Tensor
     identity: torch.Tensor
     expression: torch.Tensor
     teacher_mirror: torch.Tensor
@@ -65,6 +67,9 @@ class Probes(nn.Module):
         )
         self.shape_probes = slice(0, 450 + 68)
         self.teacher_probes = slice(450 + 68, len(vertices))
+        # The mean face's: what comes off the surface is told from what slides along it.
+        normals = trimesh.Trimesh(model.mean, model.triangles, process=False).vertex_normals[vertices]
+        self.register_buffer("normals", torch.from_numpy(normals.astype(np.float32)))
         across = cKDTree(model.mean).query(model.mean[vertices] * [-1, 1, 1])[1]
         if mirrored:
             # A face in the looking-glass: each probe takes what the vertex on the other side does, x turned round.
@@ -394,6 +399,7 @@ class Trainer:
             "render2d": (placed[:n, k] - true_seen[:, k]).norm(dim=2).mean() / EYES,
             "shape": 8 * (neutral[:n, k] - true_neutral[:, k]).abs().mean(),  # 8 a decimetre = 0.8 a centimetre
             "head": 15 * (head[:n, k] - true_head[:, k]).abs().mean(),
+            "surface": self.surface(head[:n], true_head) + 0.5 * self.surface(neutral[:n], true_neutral),
             "turned": 3 * (turned - true_turned).abs().mean(),
             "angle": 0.3 * (out[:n, COEFFICIENTS["angle"]] - angle).abs().mean(),
             "real2d": (((distance * trusted).sum(1) / trusted.sum(1)) / eyes).mean(),
@@ -403,6 +409,12 @@ class Trainer:
             + 1e-3 * (out[:, 144:224] ** 2).mean()
             + 1e-3 * (out[:, COEFFICIENTS["light"]] ** 2).mean(),
         }
+
+    def surface(self, predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """How far probes (B, P, 3) lie off the true surface, along the mean face's normals: what a scan would show."""
+        k = self.probes.shape_probes
+        away = ((predicted - truth)[:, k] * self.probes.normals[k]).sum(2)
+        return 15 * away.abs().mean()
 
     def to_training(self) -> None:
         """Training mode; with ``--freeze`` the normalisations keep to their running statistics.

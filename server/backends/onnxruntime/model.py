@@ -15,6 +15,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 from onnx_session import ConfigError, OnnxModel, RequestError
+from sampling import open_session
 
 
 class TritonPythonModel:
@@ -32,7 +33,8 @@ class TritonPythonModel:
         config: dict[str, Any] = json.loads(args["model_config"])
         filename = config.get("default_model_filename") or "model.onnx"
         try:
-            self._model = OnnxModel(Path(args["model_repository"]) / args["model_version"] / filename, config)
+            path = Path(args["model_repository"]) / args["model_version"] / filename
+            self._model = OnnxModel(path, config, open_session)
         except ConfigError as error:
             raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
 

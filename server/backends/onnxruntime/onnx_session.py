@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -58,6 +58,25 @@ MOST_THREADS = 8
 FEW_CORES = 2
 # This backend's own parameter; the C++ backend leaves parameters that it does not know alone.
 _ROWS = "rows_per_run"
+
+
+class Session(Protocol):
+    """What is used of ``ort.InferenceSession``."""
+
+    def get_inputs(self) -> list[Any]:
+        """Name, type and shape of each input."""
+        ...
+
+    def get_outputs(self) -> list[Any]:
+        """The same of each output."""
+        ...
+
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions) -> list[Array]:
+        """The named outputs."""
+        ...
+
+
+Opener = Callable[[Path, ort.SessionOptions], Session]
 
 
 class ConfigError(ValueError):
@@ -239,29 +258,36 @@ def _spec(tensor: Config, provided: Mapping[str, Any], kind: str, batched: bool)
     return TensorSpec(name, np.dtype(dtype), want)
 
 
+def plain_session(path: Path, options: ort.SessionOptions) -> Session:
+    """ONNX Runtime's own."""
+    session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session
+
+
 class OnnxModel:
     """A loaded model that runs batches of requests.
 
     Args:
         path: the ``model.onnx`` file.
         config: the model configuration in Triton's JSON form.
+        opener: makes the sessions.
 
     Raises:
         ConfigError: with one sentence that names what does not fit.
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Config, opener: Opener = plain_session) -> None:
         refuse_unsupported(config)
         options, self._run_options = session_options(config)
         if not path.is_file():
             raise ConfigError(f"{path} is missing: run `make export`.")
-        self._session = _session(path, options)
+        self._session = _opened(opener, path, options)
         self._batched = int(config.get("max_batch_size", 0)) > 0
         self._rows = rows_per_run(config) if self._batched else 0
         self._lanes = min(options.intra_op_num_threads, int(config.get("max_batch_size", 0)))
         if self._rows and self._lanes > 1:
             options.intra_op_num_threads = options.inter_op_num_threads = 1
-            self._lane = _session(path, options)
+            self._lane = _opened(opener, path, options)
             self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
@@ -336,7 +362,7 @@ class OnnxModel:
         for index, count in counts.items():
             yield index, _joined(list(itertools.islice(outcomes, count)))
 
-    def _run_once(self, session: ort.InferenceSession, feed: Mapping[str, Array], names: list[str]) -> Answer:
+    def _run_once(self, session: Session, feed: Mapping[str, Array], names: list[str]) -> Answer:
         if not names:
             return {}
         try:
@@ -371,8 +397,8 @@ def _joined(parts: list[Answer]) -> Answer:
     return outputs[0] if len(outputs) == 1 else {n: np.concatenate([o[n] for o in outputs]) for n in outputs[0]}
 
 
-def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+def _opened(opener: Opener, path: Path, options: ort.SessionOptions) -> Session:
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return opener(path, options)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
         raise ConfigError(f"{path} is not a model that ONNX Runtime can load: {error}") from error
