@@ -21,7 +21,7 @@ from export.graph import onnx_from_module
 from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.official.retinaface import RetinaFaceDetector
-from export.regressor import ReconstructionNet, Regressor, trained_resolution, window_of
+from export.regressor import ReconstructionNet, Regressor, inner_of, trained_resolution, window_of
 from export.regressor import example_inputs as regressor_inputs
 from export.samples import Sample
 from export.session import Feed
@@ -94,7 +94,7 @@ def _load_regressor(weights: Path | None, face_model: FaceModel | None, _recipe:
     if path.suffix != ".safetensors":
         return load_regressor(path, face_model), regressor_inputs()
     state = checkpoint.state_dict(checkpoint.read(path), path)
-    network = ReconstructionNet(window_of(state))
+    network = ReconstructionNet(window_of(state), inner_of(state))
     checkpoint.load_strictly(network, state, path)
     return Regressor(network, face_model, trained_resolution(path)).eval(), regressor_inputs()
 

@@ -6,6 +6,7 @@ weights and the official checkpoints are read by the same code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,19 +20,29 @@ from export.face_model import COEFFICIENTS, FaceModel
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
+# The four stages of ResNet50: channels inside a bottleneck (a fourth of what leaves it), blocks, stride of the first.
+STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 DECIMETRE_IN_MM = 100.0
 
 
 class Bottleneck(nn.Module):
-    """ResNet v1.5 bottleneck: stride on the 3x3 convolution."""
+    """ResNet v1.5 bottleneck: stride on the 3x3 convolution.
 
-    def __init__(self, channels: int, planes: int, stride: int = 1) -> None:
+    Args:
+        channels: that enter.
+        planes: a fourth of those that leave.
+        stride: of the 3x3 convolution.
+        inner: channels inside; ``planes`` unless some were pruned.
+    """
+
+    def __init__(self, channels: int, planes: int, stride: int = 1, inner: int | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, planes * 4, 1, bias=False)
+        inner = inner or planes
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, planes * 4, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(planes * 4)
         self.downsample: nn.Module | None = None
         if stride != 1 or channels != planes * 4:
@@ -47,18 +58,23 @@ class Bottleneck(nn.Module):
 
 
 class Backbone(nn.Module):
-    """ResNet50 without its classifier: (B, 3, H, W) -> (B, 2048, 1, 1)."""
+    """ResNet50 without its classifier: (B, 3, H, W) -> (B, 2048, 1, 1).
 
-    def __init__(self) -> None:
+    Args:
+        inner: channels inside each bottleneck, in order; None: those of ResNet50.
+    """
+
+    def __init__(self, inner: Sequence[int] | None = None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
+        widths = iter(inner or [planes for planes, blocks, _ in STAGES for _ in range(blocks)])
         channels = 64
-        for index, (planes, blocks, stride) in enumerate(((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)), 1):
+        for index, (planes, blocks, stride) in enumerate(STAGES, 1):
             layer = []
             for block in range(blocks):
-                layer.append(Bottleneck(channels, planes, stride if block == 0 else 1))
+                layer.append(Bottleneck(channels, planes, stride if block == 0 else 1, next(widths)))
                 channels = planes * 4
             setattr(self, f"layer{index}", nn.Sequential(*layer))
 
@@ -81,12 +97,13 @@ class ReconstructionNet(nn.Module):
     Args:
         window: side of the feature map that the heads read. 1: its average, as the family does it. S / 32: all of it,
             each place with weights of its own, which tells where a feature is and not only that it is there.
+        inner: channels inside each bottleneck (`Backbone`).
     """
 
-    def __init__(self, window: int = 1) -> None:
+    def __init__(self, window: int = 1, inner: Sequence[int] | None = None) -> None:
         super().__init__()
         self.window = window
-        self.backbone = Backbone()
+        self.backbone = Backbone(inner)
         self.final_layers = nn.ModuleList(nn.Conv2d(2048, size, window) for size in HEADS)
         for parameter in self.final_layers.parameters():
             nn.init.zeros_(parameter)
@@ -184,7 +201,7 @@ class Regressor(nn.Module):
         See `trained_resolution` for weights that see the crop halved.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
-        net = ReconstructionNet(window_of(state))
+        net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
         return cls(net, model, trained_resolution(weights)).eval()
 
@@ -216,6 +233,19 @@ def window_of(state: dict[str, torch.Tensor]) -> int:
     """The window of `ReconstructionNet` that a state dict was trained with; 1 where its heads are missing."""
     heads = state.get("final_layers.0.weight")
     return 1 if heads is None or heads.ndim != 4 else int(heads.shape[-1])
+
+
+def inner_of(state: dict[str, torch.Tensor]) -> list[int]:
+    """Channels inside each bottleneck of a state dict: fewer than ResNet50's where it was pruned (`training.prune`).
+
+    A bottleneck that is missing counts as whole; loading strictly then says what is missing.
+    """
+    found = []
+    for layer, (planes, blocks, _) in enumerate(STAGES, 1):
+        for block in range(blocks):
+            weight = state.get(f"backbone.layer{layer}.{block}.conv1.weight")
+            found.append(planes if weight is None or weight.ndim != 4 else int(weight.shape[0]))
+    return found
 
 
 def trained_resolution(weights: Path) -> int:

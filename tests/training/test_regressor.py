@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 from export.camera import project, rotation
 from export.regressor import ReconstructionNet, window_of
 from tests.export.synthetic import face_model
+from tests.training.made import run_arguments, shard
 from training import regressor
 from training.regressor import Probes, Renders, Trainer, mirror, seen_by_render_camera, write_weights
 from training.render import SIZE
@@ -39,38 +39,13 @@ class SmallNet(nn.Module):
         return answer
 
 
-def shard(stem: Path, number: int, count: int = 3) -> None:
-    rng = np.random.default_rng(number)
-    np.save(f"{stem}-0-{number:03d}.npy", rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8))
-    np.savez(
-        f"{stem}-0-{number:03d}.labels.npz",
-        identity=rng.normal(0, 1, (count, 80)).astype(np.float32),
-        expression=rng.random((count, 64)).astype(np.float32),
-        angle=rng.normal(0, 0.2, (count, 3)).astype(np.float32),
-        camera=np.tile(np.array([10, 101.5, 112, 111], np.float32), (count, 1)),
-    )
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     """Arguments of a run on noise: two batches of four."""
     monkeypatch.setattr(regressor, "ReconstructionNet", SmallNet)
     for name in ("RENDERS_A_BATCH", "PICTURES_A_BATCH", "HELD_OUT"):
         monkeypatch.setattr(regressor, name, 2)
-    rng = np.random.default_rng(0)
-    face_model().save(tmp_path / "face_model.npz")
-    scatter = np.where(np.arange(478) < 50, 1.0, 9.0).astype(np.float32)
-    np.savez(tmp_path / "map.npz", vertex=rng.integers(0, 1681, 478).astype(np.int32), scatter_mm=scatter)
-    shard(tmp_path / "r", 0)
-    files = [f"{k}.png" for k in range(5)]
-    for file in files:
-        cv2.imwrite(str(tmp_path / file), rng.integers(0, 256, (120, 100, 3), np.uint8))
-    np.savez(tmp_path / "labels.npz", files=np.array(files), points=rng.uniform(20, 90, (5, 478, 3)))
-    return argparse.Namespace(
-        face_model=tmp_path / "face_model.npz", teacher_map=tmp_path / "map.npz", renders=tmp_path / "r",
-        pictures=tmp_path, labels=tmp_path / "labels.npz", checkpoint=tmp_path / "run.pt", resolution=112,
-        samples=8, minutes=1e9, rate=1e-3, restart=False, freeze=False, seed=0,
-    )  # fmt: skip
+    return run_arguments(tmp_path)
 
 
 def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, tmp_path: Path) -> None:
