@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from export.build import Order, Workshop
@@ -34,11 +34,11 @@ from training.regressor import (
     EYES,
     PICTURES_A_BATCH,
     RENDERS_A_BATCH,
-    SOURCES,
     Renders,
     Warp,
     cut_pictures,
     photometric,
+    write_weights,
 )
 
 LANES = 16  # kept channels come in multiples of this, as vector instructions do
@@ -259,10 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settle(light, batches)
     pupil = Pupil(teacher, light, model, options.rate)
     seen = teach(pupil, material, options.minutes, options.steps)
-    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in pupil.average.items()}
-    metadata = {"resolution": str(resolution), "licence": "Apache-2.0", "sources": SOURCES}
-    metadata |= {"kept channels": str(options.keep), "samples": str(seen), "taught by": options.whole.name}
-    save_file(half, options.light, metadata)
+    more = {"kept_channels": str(options.keep), "taught_by": options.whole.name}
+    write_weights(pupil.average, seen, options.light, resolution, **more)
     samples = faces_in([options.judge], options.faces, Workshop(Order(), print).find)
     verdict = judged(whole, Regressor.load(options.light, model), samples)
     print(f"{len(samples)} faces: {verdict}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -502,15 +503,17 @@ class Trainer:
         print(self.monitor(a.resolution), flush=True)
 
 
-def write_weights(checkpoint: Path, output: Path, resolution: int) -> None:
-    """Averaged weights of a checkpoint -> safetensors, float16, with where they come from in the metadata."""
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state["average"].items()}
+def write_weights(
+    weights: Mapping[str, torch.Tensor], samples: int, output: Path, resolution: int, **more: str
+) -> None:
+    """Weights -> safetensors, float16, with where they come from and how many samples they saw in the metadata."""
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in weights.items()}
     metadata = {
         "resolution": str(resolution),
-        "samples": str(state["samples"]),
+        "samples": str(samples),
         "licence": "Apache-2.0",
         "sources": SOURCES,
+        **more,
     }
     save_file(half, output, metadata)
 
@@ -534,5 +537,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    Trainer(options).run()
-    write_weights(options.checkpoint, options.weights, options.resolution)
+    trained = Trainer(options)
+    trained.run()
+    write_weights(trained.average, trained.samples, options.weights, options.resolution)

@@ -66,7 +66,7 @@ def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, tmp_pa
     assert restarted.samples == 16
     for name, tensor in restarted.net.state_dict().items():
         assert torch.equal(tensor, second.average[name])
-    write_weights(run.checkpoint, tmp_path / "weights.safetensors", 112)
+    write_weights(second.average, second.samples, tmp_path / "weights.safetensors", 112)
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         assert file.metadata()["resolution"] == "112"
         assert set(file.keys()) == set(second.average)
