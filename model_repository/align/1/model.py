@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -15,6 +19,7 @@ from faces import Options, Refused, Row, check, choose, count, doubts, given, op
 from meters import Meters
 from numpy.typing import NDArray
 
+Tensors = dict[str, NDArray[Any]]
 CROP, CROP_HD = 224, 512
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
@@ -22,8 +27,27 @@ _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _KEPT_CROP, _KEPT_HEAP = 32 << 20, 64 << 20
 
 
+@dataclass
+class Answer:
+    """What became of one request.
+
+    Attributes:
+        rows: tensors of each face, as far as they came.
+        error: why there is no answer.
+        events: what the meters are to be told, by the thread that Triton calls.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    error: Exception | None = None
+    events: list[Callable[[Meters], None]] = field(default_factory=list)
+
+    def note(self, event: Callable[..., None], *values: Any) -> None:
+        """Tell the meters later."""
+        self.events.append(lambda meters: event(meters, *values))
+
+
 class TritonPythonModel:
-    """Chooses the face of each picture and cuts it out."""
+    """Chooses the face of each picture and cuts it out, a batch side by side: cutting lets go of Python's lock."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the threshold from the ``parameters`` of the configuration."""
@@ -35,48 +59,51 @@ class TritonPythonModel:
         frontal = fit(100 * TEMPLATE[:, :2] * (1, -1) + (320, 240), 480)
         cut(np.zeros((480, 640, 3), np.uint8), window(frontal, (640, 480), CROP_HD))
         self._meters = Meters()
+        batch = int(json.loads(args["model_config"])["max_batch_size"])
+        self._pool = ThreadPoolExecutor(min(batch, len(os.sched_getaffinity(0))), thread_name_prefix="cut")
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer each request by itself: a picture without a face is an error for its own request only."""
-        return [self._safely(request) for request in requests]
+        work = [({t.name(): t.as_numpy() for t in request.inputs()}, request.parameters()) for request in requests]
+        # A face alone need not wait for another thread.
+        answers = [self._answer(work[0])] if len(work) == 1 else list(self._pool.map(self._answer, work))
+        for answer in answers:
+            for event in answer.events:
+                event(self._meters)
+        return [_response(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
-    def _safely(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
+    def finalize(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _answer(self, work: tuple[Tensors, str]) -> Answer:
+        answer = Answer()
         try:
-            return self._answer(request)
+            tensors, parameters = work
+            options = options_from(parameters)
+            for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
+                face = self._face(tensors, index, options, answer)
+                answer.rows.append(self._row(picture, geometry, face, answer))
+        except Refused as error:
+            answer.error = error
+            answer.note(Meters.refused, error.tag)
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
             pb_utils.Logger.log_error("align: " + traceback.format_exc())
-            failure = pb_utils.TritonError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-            return pb_utils.InferenceResponse([], failure)
+            answer.error = error
+        return answer
 
-    def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
-        tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        try:
-            options = options_from(request.parameters())
-            rows = [
-                self._row(picture, geometry, self._face(tensors, index, options))
-                for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True))
-            ]
-        except Refused as error:
-            self._meters.refused(error.tag)
-            refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse([], refusal)
-        most = max(len(row["warnings"]) for row in rows)
-        for row in rows:  # rows of one request share a shape
-            row["warnings"] = np.array([*row["warnings"], *[b""] * (most - len(row["warnings"]))], np.object_)
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, _stacked([row[name] for row in rows])) for name in request.requested_output_names()]
-        )
-
-    def _face(self, tensors: dict[str, NDArray[Any]], index: int, options: Options) -> Row:
+    def _face(self, tensors: Tensors, index: int, options: Options, answer: Answer) -> Row:
         if "choice" in tensors:
             return given(tensors["choice"][index], options)
         if "faces" not in tensors:
             raise Refused("BadOption", "the request has neither `faces` nor `choice`: give one of them.")
         faces = tensors["faces"][index]
-        self._meters.found(count(faces, options, self._threshold))
+        answer.note(Meters.found, count(faces, options, self._threshold))
         return choose(faces, options, self._threshold)
 
-    def _row(self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row) -> dict[str, Any]:
+    def _row(
+        self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, answer: Answer
+    ) -> dict[str, Any]:
         """Everything about one face. ``picture`` may be padded; its true size follows from the geometry."""
         width, height, _, _, ratio_x, ratio_y = (float(value) for value in geometry)
         source = (width, height)
@@ -87,7 +114,7 @@ class TritonPythonModel:
         crop, crop_hd = cut(picture, small), cut(picture, large)
         cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
         doubtful = doubts(face, source, camera.yaw, crop)
-        self._meters.aligned(side_of(face), camera.yaw, [doubt.kind for doubt in doubtful])
+        answer.note(Meters.aligned, side_of(face), camera.yaw, [doubt.kind for doubt in doubtful])
         return {
             "crop": _planes(crop),
             "crop_hd": _planes(crop_hd),
@@ -96,6 +123,20 @@ class TritonPythonModel:
             "camera": cameras,
             "warnings": [doubt.sentence.encode() for doubt in doubtful],
         }
+
+
+def _response(request: pb_utils.InferenceRequest, answer: Answer) -> pb_utils.InferenceResponse:
+    if isinstance(answer.error, Refused):
+        error = pb_utils.TritonError(f"[{answer.error.tag}] {answer.error}", pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse([], error)
+    if answer.error is not None:
+        said = f"{type(answer.error).__name__}: {answer.error}"
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(said, pb_utils.TritonError.INTERNAL))
+    most = max(len(row["warnings"]) for row in answer.rows)
+    for row in answer.rows:  # rows of one request share a shape
+        row["warnings"] = np.array([*row["warnings"], *[b""] * (most - len(row["warnings"]))], np.object_)
+    names = request.requested_output_names()
+    return pb_utils.InferenceResponse([pb_utils.Tensor(n, _stacked([row[n] for row in answer.rows])) for n in names])
 
 
 def _keep_memory() -> None:
