@@ -32,8 +32,8 @@ def cut(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto] | Non
     That is: bilinear, black beyond the picture, corners not aligned, on a uint8 input of the graph with three planes.
 
     Returns:
-        before: the graph's inputs -> ``grid`` and what is handed on; after: ``sampled`` (uint8) and that -> the
-        graph's outputs.
+        before: the graph's inputs -> ``grid`` and what is handed on; after: ``sampled`` (uint8), ``mirrored`` (the same
+        from right to left, where the graph makes use of it) and what is handed on -> the graph's outputs.
     """
     inferred = onnx.shape_inference.infer_shapes(model)
     graph = gs.import_onnx(inferred)
@@ -56,9 +56,17 @@ def cut(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto] | Non
     colour = tensors[sampler.outputs[0].name]
     colour.inputs.clear()
     after.nodes.append(gs.Node("Cast", "Cast_sampled", dict(cast.attrs), [sampled], [colour]))
+    inputs = [sampled]
+    for node in [node for node in after.nodes if _mirrors(node, colour)]:
+        # A mirrored copy of bytes costs nothing; ONNX Runtime's Slice with a step of -1 goes number by number.
+        inputs = [sampled, gs.Variable("mirrored", np.uint8, sampled.shape)]
+        (turned,) = node.outputs
+        turned.inputs.clear()
+        after.nodes.append(gs.Node("Cast", "Cast_mirrored", dict(cast.attrs), [inputs[1]], [turned]))
+        break
     for name in handed:
         tensors[name].inputs.clear()
-    after.inputs = [sampled, *(tensors[name] for name in handed)]
+    after.inputs = [*inputs, *(tensors[name] for name in handed)]
     grid = sampler.inputs[1]
     graph.outputs = [grid, *handed.values()]
     halves = [gs.export_onnx(part.cleanup().toposort()) for part in (graph, after)]
@@ -84,6 +92,16 @@ def _sampler(graph: gs.Graph) -> gs.Node | None:
     picture = source[0].inputs[0]
     is_input = any(picture is tensor for tensor in graph.inputs)
     return node if is_input and picture.dtype == np.uint8 and picture.shape[1] == 3 else None
+
+
+def _mirrors(node: gs.Node, colour: gs.Tensor) -> bool:
+    """Whether a node turns ``colour`` (B, 3, h, w) round, left to right, and does nothing else."""
+    if node.op != "Slice" or node.inputs[0] is not colour or len(node.inputs) != 5:
+        return False
+    if not all(isinstance(value, gs.Constant) for value in node.inputs[1:]):
+        return False
+    start, end, axis, step = (value.values.tolist() for value in node.inputs[1:])
+    return start == [-1] and end[0] < -(2**31) and axis in ([3], [-1]) and step == [-1]
 
 
 def _ancestors(tensor: gs.Tensor) -> set[int]:

@@ -135,16 +135,19 @@ def complete(colour: torch.Tensor, seen: torch.Tensor, unet: UNet | None = None)
         (B, 3, S, S): ``colour`` where seen is 1, elsewhere a smooth continuation; with ``unet``, it may leave 0..255.
     """
     own, unseen = colour * seen, 1 - seen
+    # Turned round before it is weighed: so OpenCV can do it, where it samples the picture (`export/sampling.py`).
+    mirrored_seen = seen.flip(3)
+    mirrored = colour.flip(3) * mirrored_seen
     small, small_seen = F.avg_pool2d(own, COARSE), F.avg_pool2d(seen, COARSE)
     # The mirror side is trusted less than the picture itself: it wins only where nothing else is known.
     known = small_seen + small_seen.flip(3) * (1 - small_seen)
     weighted = small + small.flip(3) * (1 - small_seen)
     guess = _pull_push(known, weighted)
-    rest = F.interpolate(guess, scale_factor=COARSE, mode="bilinear") * unseen.flip(3)
+    rest = F.interpolate(guess, scale_factor=COARSE, mode="bilinear") * (1 - mirrored_seen)
     if unet is not None:
         correction = unet(weighted + guess * (1 - known), small_seen)
         rest = rest + F.interpolate(correction, scale_factor=COARSE, mode="bilinear")
-    return own + (own.flip(3) + rest) * unseen
+    return own + (mirrored + rest) * unseen
 
 
 def _pull_push(weight: torch.Tensor, total: torch.Tensor) -> torch.Tensor:

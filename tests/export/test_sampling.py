@@ -20,8 +20,11 @@ from server.backends.onnxruntime.sampling import SampledSession, open_session
 SIDE, TEXELS = 12, 9
 
 
-def sampler_graph(**changes: Any) -> onnx.ModelProto:
-    """Picture and places in pixels -> samples in bytes, and the places again: a cut through both sides of a graph."""
+def sampler_graph(mirrored: bool = False, **changes: Any) -> onnx.ModelProto:
+    """Picture and places in pixels -> samples in bytes, and the places again: a cut through both sides of a graph.
+
+    ``mirrored``: the samples are the means of both sides.
+    """
     attributes = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": 0, **changes}
     info = helper.make_tensor_value_info
     nodes = [
@@ -36,7 +39,15 @@ def sampler_graph(**changes: Any) -> onnx.ModelProto:
         helper.make_node("Cast", ["up"], ["samples"], to=TensorProto.UINT8),
         helper.make_node("Identity", ["scaled"], ["twice"]),
     ]
+    if mirrored:
+        nodes[6:7] = [
+            helper.make_node("Slice", ["colours", "last", "first", "across", "back"], ["turned"]),
+            helper.make_node("Add", ["colours", "turned"], ["both"]),
+            helper.make_node("Mul", ["both", "half"], ["mean"]),
+            helper.make_node("Add", ["mean", "nothing"], ["added"]),
+        ]
     constants = {"scale": 2 / SIDE, "one": 1 - 1 / SIDE, "half": 0.5, "zero": 0.0}
+    slices = {"last": -1, "first": -(2**63), "across": 3, "back": -1}
     graph = helper.make_graph(
         nodes,
         "sampler",
@@ -48,7 +59,10 @@ def sampler_graph(**changes: Any) -> onnx.ModelProto:
             info("samples", TensorProto.UINT8, ["batch", 3, TEXELS, TEXELS]),
             info("twice", TensorProto.FLOAT, ["batch", TEXELS, TEXELS, 2]),
         ],
-        [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()],
+        [
+            *(helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()),
+            *(helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in slices.items() if mirrored),
+        ],
     )
     for node in graph.node:
         node.name = f"{node.op_type}_{node.output[0]}"
@@ -80,6 +94,18 @@ class TestCut:
         session = sampling.served((before, after))
         assert (session.inputs, session.outputs) == (["picture", "places"], ["samples", "twice"])
 
+    def test_a_mirrored_use_of_the_samples_is_an_input(self) -> None:
+        _, after = halves_of(sampler_graph(mirrored=True))
+        assert [value.name for value in after.graph.input][:2] == ["sampled", "mirrored"]
+        assert "Slice" not in {node.op_type for node in after.graph.node}
+
+    @pytest.mark.parametrize(("name", "value"), [("last", -2), ("first", -4), ("across", 2), ("back", -2)])
+    def test_other_slices_stay(self, name: str, value: int) -> None:
+        model = sampler_graph(mirrored=True)
+        next(x for x in model.graph.initializer if x.name == name).int64_data[:] = [value]
+        _, after = halves_of(model)
+        assert "Slice" in {node.op_type for node in after.graph.node}
+
     def test_the_graph_itself_stays_as_it_is(self) -> None:
         model = sampler_graph()
         kept = model.SerializeToString()
@@ -110,9 +136,9 @@ class TestCut:
 
 class TestSampling:
     @settings(max_examples=40, deadline=None)
-    @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-    def test_samples_are_those_of_the_whole_graph(self, seed: int, rows: int) -> None:
-        model, values = sampler_graph(), feed(seed, rows)
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.booleans())
+    def test_samples_are_those_of_the_whole_graph(self, seed: int, rows: int, mirrored: bool) -> None:
+        model, values = sampler_graph(mirrored), feed(seed, rows)
         wanted, given = Session(model)(values), sampling.served(halves_of(model))(values)
         # 1/32 of a pixel between black and white, along both axes, and the rounding
         assert np.abs(wanted["samples"].astype(int) - given["samples"]).max() <= 2 * 255 / 32 + 1

@@ -29,7 +29,8 @@ class SampledSession:
 
     Args:
         before: inputs of the whole graph -> ``grid`` (B, h, w, 2), -1..1 across the picture, and what is handed on.
-        after: ``sampled`` uint8 (B, 3, h, w) and what is handed on -> outputs of the whole graph.
+        after: ``sampled`` uint8 (B, 3, h, w), ``mirrored`` where it wants the same from right to left, and what is
+            handed on -> outputs of the whole graph.
     """
 
     def __init__(self, before: ort.InferenceSession, after: ort.InferenceSession) -> None:
@@ -37,6 +38,7 @@ class SampledSession:
         self._before, self._after = before, after
         self._picture = before.get_modelmeta().custom_metadata_map[PICTURE]
         self._handed = [node.name for node in before.get_outputs()][1:]
+        self._mirrors = "mirrored" in {node.name for node in after.get_inputs()}
 
     def get_inputs(self) -> list[Any]:
         """The whole graph's."""
@@ -55,9 +57,10 @@ class SampledSession:
         sampled = np.empty((len(grid), pictures.shape[1], *grid.shape[1:3]), np.uint8)
         for picture, places, result in zip(pictures, grid, sampled, strict=True):
             sample(picture, places, result)
-        results: list[Array] = self._after.run(
-            names, {"sampled": sampled, **dict(zip(self._handed, handed, strict=True))}, options
-        )
+        inputs = {"sampled": sampled, **dict(zip(self._handed, handed, strict=True))}
+        if self._mirrors:
+            inputs["mirrored"] = mirrored(sampled)
+        results: list[Array] = self._after.run(names, inputs, options)
         return results
 
 
@@ -76,6 +79,15 @@ def sample(picture: NDArray[np.uint8], grid: NDArray[np.float32], result: NDArra
     pixels = cv2.merge(list(picture))
     rest = np.empty(0, np.float32)  # columns and rows are in one array
     cv2.split(cv2.remap(pixels, grid, rest, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), list(result))
+
+
+def mirrored(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures (B, 3, h, w) from right to left."""
+    result = np.empty_like(pictures)
+    planes = (array.reshape(-1, *pictures.shape[2:]) for array in (pictures, result))
+    for plane, turned in zip(*planes, strict=True):
+        cv2.flip(plane, 1, turned)
+    return result
 
 
 def open_session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession | SampledSession:
