@@ -21,6 +21,7 @@ import skimage.metrics
 from numpy.typing import NDArray
 
 from export.detector.parity import SAME_IOU, SAME_POINTS, iou
+from export.sampling import as_served
 from export.session import Feed, Session, median_seconds, stack
 
 BATCH = 4
@@ -161,10 +162,12 @@ def judge(
         network: name of the network.
         plain, variant: graphs with the same interface.
         feeds: single samples.
-        timed: also ask that the variant is faster (not for graphs that are meant for another machine).
+        timed: also ask that the variant is faster, and run both as this machine would serve them (not for graphs that
+            are meant for another one).
         rounds: runs that are timed.
     """
-    sessions = {"plain": Session(plain), "variant": Session(variant)}
+    session_of = as_served if timed else Session
+    sessions = {"plain": session_of(plain), "variant": session_of(variant)}
     runs: dict[str, list[Feed]] = {name: [] for name in sessions}
     batches = [stack(feeds[i : i + BATCH]) for i in range(0, len(feeds), BATCH)]
     for batch in batches:
@@ -179,7 +182,7 @@ def judge(
 
 def speed(plain: onnx.ModelProto, variant: onnx.ModelProto, feed: Feed, rounds: int = 7) -> Verdict:
     """Only how fast a variant is, in turns with float32: what is too slow need not be judged further."""
-    return Verdict(tuple(_speed({"plain": Session(plain), "variant": Session(variant)}, feed, rounds)))
+    return Verdict(tuple(_speed({"plain": as_served(plain), "variant": as_served(variant)}, feed, rounds)))
 
 
 def _speed(sessions: Mapping[str, Session], feed: Feed, rounds: int) -> list[Criterion]:

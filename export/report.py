@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export import gate, report_page, sampling
+from export import gate, report_page
 from export.build import Order, Workshop, ranges
 from export.calibration import quantised
 from export.detector.parity import load_picture, pictures_in
@@ -28,6 +28,7 @@ from export.fp16 import to_fp16
 from export.int8 import Scheme
 from export.networks import NETWORKS, ROOT
 from export.samples import Sample, samples_from
+from export.sampling import as_served
 from export.session import Feed, Session, median_seconds, stack
 from export.surgery import Size
 
@@ -96,7 +97,7 @@ def rows_of(name: str, samples: Sequence[Sample], workshop: Workshop, rounds: in
     """Measure all variants of one network, taking turns so that other load meets all alike."""
     graphs = variants_of(name, workshop)
     feeds = workshop.feeds(name, samples)
-    sessions = {variant: Session(graph) for variant, graph in graphs.items()}
+    sessions = {variant: as_served(graph) for variant, graph in graphs.items()}
     seconds = median_seconds(sessions, feeds[0], rounds)
     together = stack(feeds)
     wanted = stack([sessions["fp32"](feed) for feed in feeds])
@@ -120,9 +121,7 @@ def chain_of(samples: Sequence[Sample], workshop: Workshop) -> Chain:
         plain = workshop.plain(name, None)
         made = ranges(name, plain, workshop.order, workshop)
         chains["fp32"].append(Session(plain))
-        graph = quantised(plain, made, Scheme.U8S8)
-        halves = sampling.cut(graph)  # served so, if at all
-        chains["int8 u8s8"].append(sampling.served(halves) if halves else Session(graph))
+        chains["int8 u8s8"].append(as_served(quantised(plain, made, Scheme.U8S8)))
     numbers: list[tuple[float, float, float, float]] = []
     for index, sample in enumerate(samples, 1):
         (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())

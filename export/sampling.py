@@ -116,6 +116,12 @@ def _ancestors(tensor: gs.Tensor) -> set[int]:
     return found
 
 
+def as_served(model: onnx.ModelProto) -> Session:
+    """A graph as the service's CPU backend runs it: cut where that can be done, else whole."""
+    halves = cut(model)
+    return served(halves) if halves else Session(model)
+
+
 def served(halves: tuple[onnx.ModelProto, onnx.ModelProto]) -> Session:
     """Both halves with the sampling between them, as the service runs them."""
     before, after = (loaded(half) for half in halves)
