@@ -141,7 +141,7 @@ class Analyzer:
         return rows
 
     def highest_rate(self, load: Load, top: float, limit_ms: float, steps: int = 4) -> dict[str, float]:
-        """The highest Poisson rate (requests a second, up to ``top``) with a p99 below the limit, by bisection."""
+        """Most answers a second with a p99 below the limit; up to ``top`` are asked for (Poisson), by bisection."""
         low, high, best = 0.0, top, {"rate": 0.0, "p99": 0.0}
         for _ in range(steps):
             rate = (low + high) / 2
@@ -150,7 +150,7 @@ class Analyzer:
             row = self.run(load, how, max(FEWEST_AT_RANDOM, round(2 * rate * self._seconds)), f"{load.name}-rate")
             # A server that falls behind shows as fewer answers than were asked for; so few are no chance (2 sigma).
             if row["p99"] <= limit_ms and row["rate"] >= 0.7 * rate:
-                low, best = rate, {"rate": rate, "p99": row["p99"]}
+                low, best = rate, {"rate": row["rate"], "p99": row["p99"]}
             else:
                 high = rate
         return best

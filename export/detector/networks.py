@@ -7,6 +7,7 @@ has to know it. None of them pads, hence the fold is exact.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ HINT = (
 )
 
 
-class _Network(nn.Module):
+class _Network(nn.Module, ABC):
     """What the three share: strict loading, and the normalisation folded into `conv1`."""
 
     conv1: nn.Conv2d
@@ -69,9 +70,9 @@ class _Network(nn.Module):
             conv.bias.copy_(conv.bias[order])
             following.weight.copy_(following.weight[:, order])
 
+    @abstractmethod
     def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
         """Convolutions whose bent results are pooled, with the convolution that reads them."""
-        raise NotImplementedError
 
 
 class _PReLU(nn.Module):
