@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import shlex
 import shutil
 import signal
@@ -33,6 +34,7 @@ HEADS = "portraits"  # whose renders measure the shape
 TEACHER = "mediapipe==0.10.21"
 TEST_SEED = 99
 SHARD, SHARDS = 500, 10  # renders in a file, files of one seed
+FROZEN_RUNS = 2  # of the regressor's last part, whose mean is kept
 
 
 @dataclass
@@ -56,6 +58,11 @@ class Step:
     def is_done(self) -> bool:
         """Whether all results are there."""
         return bool(self.results) and all(path.exists() for path in self.results)
+
+
+def _copy_once(source: Path, target: Path) -> None:
+    if not target.exists():
+        shutil.copy(source, target)
 
 
 def module(name: str, *arguments: object) -> list[str]:
@@ -94,7 +101,8 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trial, trial_labels, mapping = work / "trial-0-000", work / "labels-trial.npz", work / "teacher_map.npz"
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
-    first, frozen = work / "regressor-first.safetensors", work / "regressor-frozen.pt"
+    first, whole = work / "regressor-first.safetensors", work / "regressor.pt"
+    frozen = [work / f"regressor-frozen-{run}.pt" for run in range(FROZEN_RUNS)]
     regressor = (
         "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
         pictures, "--labels", labels[TRAINING], "--resolution", options.resolution,
@@ -170,18 +178,27 @@ def plan(options: argparse.Namespace) -> list[Step]:
         Step(
             "regressor",
             "the regressor",
-            module(*regressor, "--checkpoint", work / "regressor.pt", "--weights", first, "--samples", options.samples),
+            module(*regressor, "--checkpoint", whole, "--weights", first, "--samples", options.samples),
             [first],
+        ),
+        *(
+            Step(
+                "regressor",
+                f"the regressor, normalised as it is served, run {run}",
+                module(
+                    *regressor, "--checkpoint", path, "--weights", path.with_suffix(".safetensors"), "--samples",
+                    options.samples // 8, "--freeze", "--restart", "--rate", 2e-4, "--seed", run,
+                ),
+                [path.with_suffix(".safetensors")],
+                functools.partial(_copy_once, whole, path),
+            )
+            for run, path in enumerate(frozen)
         ),
         Step(
             "regressor",
-            "the regressor, normalised as it is served",
-            module(
-                *regressor, "--checkpoint", frozen, "--weights", trained, "--samples", options.samples // 8, "--freeze",
-                "--restart", "--rate", 2e-4,
-            ),
+            "the mean of these runs",
+            module("average", trained, *frozen, "--origin", whole, "--resolution", options.resolution),
             [trained],
-            lambda: None if frozen.exists() else shutil.copy(work / "regressor.pt", frozen),
         ),
         Step(
             "texture",

@@ -1,6 +1,6 @@
 """Step 4b, average: several runs of the regressor that began from the same weights become one.
 
-    python -m training.average OUTPUT.safetensors RUN.pt RUN.pt ... --began 527304 --resolution 112
+    python -m training.average OUTPUT.safetensors RUN.pt RUN.pt ... --origin BEFORE.pt --resolution 112
 
 Runs that begin from the same weights, with frozen normalisations and other random pictures, end in the same valley; the
 mean of their weights is nearer to its floor than any of them (Wortsman et al. 2022, "Model soups"). It is also how two
@@ -12,23 +12,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from training.regressor import write_weights
 
 
-def averaged(checkpoints: Sequence[Path], began: int = 0) -> tuple[dict[str, torch.Tensor], int]:
+def averaged(checkpoints: Sequence[Path], origin: Path | None = None) -> tuple[dict[str, torch.Tensor], int]:
     """The mean of the averaged weights of several checkpoints, and how many samples went into it.
 
     Args:
         checkpoints: of `training.regressor`.
-        began: samples that the weights had seen from which all of them began; counted once.
+        origin: the checkpoint that all of them began from: what it had seen counts once.
 
     Raises:
-        ValueError: the networks differ, or one has seen less than ``began``.
+        ValueError: the networks differ, or one has seen less than the origin.
     """
-    states = [torch.load(path, weights_only=True, map_location="cpu") for path in checkpoints]
+    began = int(_read(origin)["samples"]) if origin else 0
+    states = [_read(path) for path in checkpoints]
     for path, state in zip(checkpoints, states, strict=True):
         if state["samples"] < began:
             raise ValueError(f"{path} has seen {state['samples']} samples, so it did not begin at {began}.")
@@ -42,16 +44,21 @@ def averaged(checkpoints: Sequence[Path], began: int = 0) -> tuple[dict[str, tor
     return mean, began + sum(state["samples"] - began for state in states)
 
 
+def _read(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    return state
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the mean as weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="safetensors fp16")
     parser.add_argument("checkpoints", type=Path, nargs="+")
-    parser.add_argument("--began", type=int, default=0, help="samples seen by the weights that all began from")
+    parser.add_argument("--origin", type=Path, help="the checkpoint that all began from: its samples count once")
     parser.add_argument("--resolution", type=int, default=112)
     options = parser.parse_args(arguments)
     try:
-        weights, samples = averaged(options.checkpoints, options.began)
+        weights, samples = averaged(options.checkpoints, options.origin)
     except ValueError as error:
         parser.error(str(error))
     write_weights(weights, samples, options.output, options.resolution)

@@ -20,7 +20,7 @@ def checkpoint(path: Path, value: float, samples: int, width: int = 3) -> Path:
 
 def test_weights_are_the_mean_and_samples_count_once(tmp_path: Path) -> None:
     runs = [checkpoint(tmp_path / "a.pt", 1.0, 130), checkpoint(tmp_path / "b.pt", 4.0, 150)]
-    weights, samples = averaged(runs, began=100)
+    weights, samples = averaged(runs, checkpoint(tmp_path / "before.pt", 0.0, 100))
     torch.testing.assert_close(weights["weight"], torch.full((3,), 2.5))
     assert weights["count"] == 7
     assert samples == 180
@@ -44,7 +44,8 @@ def test_runs_that_do_not_belong_together_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, samples: int, says: str
 ) -> None:
     runs = [checkpoint(tmp_path / "a.pt", 1.0, 130), checkpoint(tmp_path / "b.pt", 4.0, samples, width)]
+    origin = str(checkpoint(tmp_path / "before.pt", 0.0, 100))
     with pytest.raises(SystemExit):
-        average.main([str(tmp_path / "out.safetensors"), *map(str, runs), "--began", "100"])
+        average.main([str(tmp_path / "out.safetensors"), *map(str, runs), "--origin", origin])
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()
