@@ -53,7 +53,7 @@ class Step:
     says: str
     command: list[str]
     results: list[Path] = field(default_factory=list)
-    before: Callable[[], None] | None = None
+    before: Callable[[], object] | None = None
 
     def is_done(self) -> bool:
         """Whether all results are there."""
@@ -102,6 +102,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
     first, whole = work / "regressor-first.safetensors", work / "regressor.pt"
+    mean = work / "regressor-mean.safetensors"
     frozen = [work / f"regressor-frozen-{run}.pt" for run in range(FROZEN_RUNS)]
     regressor = (
         "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
@@ -197,8 +198,17 @@ def plan(options: argparse.Namespace) -> list[Step]:
         Step(
             "regressor",
             "the mean of these runs",
-            module("average", trained, *frozen, "--origin", whole, "--resolution", options.resolution),
+            module("average", mean, *frozen, "--origin", whole, "--resolution", options.resolution),
+            [mean],
+        ),
+        Step(
+            "regressor",
+            "its heads on undisturbed renders",
+            module(
+                "refit", trained, "--renders", work / "shards" / "r", "--face-model", model, "--teacher-map", mapping,
+            ),
             [trained],
+            functools.partial(shutil.copy, mean, trained),
         ),
         Step(
             "texture",
