@@ -92,7 +92,7 @@ def install_teacher() -> None:
 
 def plan(options: argparse.Namespace) -> list[Step]:
     """The steps in their order."""
-    data, work = options.data, options.work
+    data, work = Path(options.data), Path(options.work)
     weights = work / "weights"
     label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
     folders = sorted(path.parent for path in data.glob("*/index.csv"))
@@ -101,7 +101,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trial, trial_labels, mapping = work / "trial-0-000", work / "labels-trial.npz", work / "teacher_map.npz"
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
-    first, whole = work / "regressor-first.safetensors", work / "regressor.pt"
+    disturbed, whole = work / "regressor-first.safetensors", work / "regressor.pt"
     mean = work / "regressor-mean.safetensors"
     frozen = [work / f"regressor-frozen-{run}.pt" for run in range(FROZEN_RUNS)]
     regressor = (
@@ -179,8 +179,8 @@ def plan(options: argparse.Namespace) -> list[Step]:
         Step(
             "regressor",
             "the regressor",
-            module(*regressor, "--checkpoint", whole, "--weights", first, "--samples", options.samples),
-            [first],
+            module(*regressor, "--checkpoint", whole, "--weights", disturbed, "--samples", options.samples),
+            [disturbed],
         ),
         *(
             Step(

@@ -38,6 +38,22 @@ def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path
             assert f'"{option}"' in text, (source.name, option)
 
 
+def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    written: list[str] = []
+    for step in plan(parse([str(data), str(work)])):
+        assert all(path.is_relative_to(work) for path in step.results), step.says
+        own = [str(path) for path in step.results]
+        for word in step.command:
+            if word.startswith(str(work)) and not word.endswith(".pt") and word not in own:
+                # a file, or the stem of several; what a step keeps for itself has the name of nothing
+                known = any(path.startswith(word) for path in (*written, *own)) or Path(word).parent.name == "weights"
+                assert known or word.endswith(("weights", "textures")), (step.says, word)
+        written += own
+        assert not any(word.isdigit() for word, option in zip(step.command[1:], step.command, strict=False)
+                       if option in ("--weights", "--checkpoint", "--regressor")), step.says  # fmt: skip
+
+
 def test_only_the_permissive_pictures_train(data: Path, tmp_path: Path) -> None:
     for step in plan(parse([str(data), str(tmp_path / "work")])):
         if step.name in {"regressor", "texture", "albedo"}:
