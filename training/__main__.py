@@ -206,6 +206,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
             "its heads on undisturbed renders",
             module(
                 "refit", trained, "--renders", work / "shards" / "r", "--face-model", model, "--teacher-map", mapping,
+                "--count", min(12_000, options.renders),
             ),
             [trained],
             functools.partial(shutil.copy, mean, trained),
