@@ -34,7 +34,6 @@ HEADS = "portraits"  # whose renders measure the shape
 TEACHER = "mediapipe==0.10.21"
 TEST_SEED = 99
 SHARD, SHARDS = 500, 10  # renders in a file, files of one seed
-FROZEN_RUNS = 2  # of the regressor's last part, whose mean is kept
 
 
 @dataclass
@@ -58,11 +57,6 @@ class Step:
     def is_done(self) -> bool:
         """Whether all results are there."""
         return bool(self.results) and all(path.exists() for path in self.results)
-
-
-def _copy_once(source: Path, target: Path) -> None:
-    if not target.exists():
-        shutil.copy(source, target)
 
 
 def module(name: str, *arguments: object) -> list[str]:
@@ -102,8 +96,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
     disturbed, whole = work / "regressor-first.safetensors", work / "regressor.pt"
-    mean = work / "regressor-mean.safetensors"
-    frozen = [work / f"regressor-frozen-{run}.pt" for run in range(FROZEN_RUNS)]
+    frozen, served = work / "regressor-frozen.pt", work / "regressor-frozen.safetensors"
     regressor = (
         "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
         pictures, "--labels", labels[TRAINING], "--resolution", options.resolution,
@@ -182,24 +175,15 @@ def plan(options: argparse.Namespace) -> list[Step]:
             module(*regressor, "--checkpoint", whole, "--weights", disturbed, "--samples", options.samples),
             [disturbed],
         ),
-        *(
-            Step(
-                "regressor",
-                f"the regressor, normalised as it is served, run {run}",
-                module(
-                    *regressor, "--checkpoint", path, "--weights", path.with_suffix(".safetensors"), "--samples",
-                    options.samples // 8, "--freeze", "--restart", "--rate", 2e-4, "--seed", run,
-                ),
-                [path.with_suffix(".safetensors")],
-                functools.partial(_copy_once, whole, path),
-            )
-            for run, path in enumerate(frozen)
-        ),
         Step(
             "regressor",
-            "the mean of these runs",
-            module("average", mean, *frozen, "--origin", whole, "--resolution", options.resolution),
-            [mean],
+            "the regressor, normalised as it is served",
+            module(
+                *regressor, "--checkpoint", frozen, "--weights", served, "--samples", options.samples // 8, "--freeze",
+                "--restart", "--rate", 2e-4,
+            ),
+            [served],
+            lambda: None if frozen.exists() else shutil.copy(whole, frozen),
         ),
         Step(
             "regressor",
@@ -209,7 +193,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
                 "--count", min(12_000, options.renders),
             ),
             [trained],
-            functools.partial(shutil.copy, mean, trained),
+            functools.partial(shutil.copy, served, trained),
         ),
         Step(
             "texture",
