@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import functools
 import shlex
 import shutil
 import signal
@@ -96,7 +95,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
     disturbed, whole = work / "regressor-first.safetensors", work / "regressor.pt"
-    frozen, served = work / "regressor-frozen.pt", work / "regressor-frozen.safetensors"
+    frozen = work / "regressor-frozen.pt"
     regressor = (
         "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
         pictures, "--labels", labels[TRAINING], "--resolution", options.resolution,
@@ -179,21 +178,11 @@ def plan(options: argparse.Namespace) -> list[Step]:
             "regressor",
             "the regressor, normalised as it is served",
             module(
-                *regressor, "--checkpoint", frozen, "--weights", served, "--samples", options.samples // 8, "--freeze",
+                *regressor, "--checkpoint", frozen, "--weights", trained, "--samples", options.samples // 8, "--freeze",
                 "--restart", "--rate", 2e-4,
             ),
-            [served],
-            lambda: None if frozen.exists() else shutil.copy(whole, frozen),
-        ),
-        Step(
-            "regressor",
-            "its heads on undisturbed renders",
-            module(
-                "refit", trained, "--renders", work / "shards" / "r", "--face-model", model, "--teacher-map", mapping,
-                "--count", min(12_000, options.renders),
-            ),
             [trained],
-            functools.partial(shutil.copy, served, trained),
+            lambda: None if frozen.exists() else shutil.copy(whole, frozen),
         ),
         Step(
             "texture",
