@@ -94,7 +94,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trial, trial_labels, mapping = work / "trial-0-000", work / "labels-trial.npz", work / "teacher_map.npz"
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
-    disturbed, whole = work / "regressor-first.safetensors", work / "regressor.pt"
+    unfrozen, whole = work / "regressor-first.safetensors", work / "regressor.pt"
     frozen = work / "regressor-frozen.pt"
     regressor = (
         "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
@@ -171,8 +171,8 @@ def plan(options: argparse.Namespace) -> list[Step]:
         Step(
             "regressor",
             "the regressor",
-            module(*regressor, "--checkpoint", whole, "--weights", disturbed, "--samples", options.samples),
-            [disturbed],
+            module(*regressor, "--checkpoint", whole, "--weights", unfrozen, "--samples", options.samples),
+            [unfrozen],
         ),
         Step(
             "regressor",
