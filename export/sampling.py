@@ -1,8 +1,8 @@
 """A graph with one GridSample cut in two there, for the service's CPU backend, which has OpenCV sample in between.
 
 ONNX Runtime's GridSample takes a quarter of the texture network's time on a CPU, three times what OpenCV takes for the
-same picture in bytes. The halves are files of their own beside the whole graph, which every other runtime
-loads; the gate judges them, and `difference` holds them against the whole. See `server/backends/onnxruntime/sampling.py`, which runs them.
+same picture in bytes. The halves are files of their own beside the whole graph, which every other runtime loads; the
+gate judges them, and `difference` holds them against the whole. `server/backends/onnxruntime/sampling.py` runs them.
 """
 
 from __future__ import annotations
