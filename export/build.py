@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from export import calibration, equalise, gate, sampling
+from export import calibration, equalise, gate, parts
 from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.face_model import FaceModel, FaceModelError
@@ -177,14 +177,14 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     plain = workshop.plain(name, order.weights)
     feeds = workshop.feeds(name, workshop.samples)
     variant = best_variant(name, plain, feeds, order, workshop)
-    halves = sampling.cut(variant.graph) if order.target == "cpu" else None
-    apart = halves and sampling.difference(variant.graph, halves, stack(feeds[: gate.BATCH]))
+    cut = parts.cut(variant.graph) if order.target == "cpu" else None
+    apart = cut and parts.difference(variant.graph, cut, stack(feeds[: gate.BATCH]))
     with staged(folder) as staging:
         onnx.save(variant.graph, staging / MODEL_FILE)
-        if halves and apart:
-            say(f"{name}: cut where it samples the picture: {apart}")
+        if cut and apart:
+            say(f"{name}: cut into parts: {apart}")
             if apart.small:
-                sampling.write(staging, staging / MODEL_FILE, halves)
+                parts.write(staging, staging / MODEL_FILE, cut)
         write_sidecar(staging, _sidecar(network, weights, key, plain, variant, workshop, apart))
     if (order.repository / name).is_dir():
         write_warmup(order.repository / name, feeds[0])
@@ -428,7 +428,7 @@ def _sidecar(
     plain: onnx.ModelProto,
     variant: Variant,
     workshop: Workshop,
-    apart: sampling.Difference | None,
+    apart: parts.Difference | None,
 ) -> dict[str, Any]:
     face_model = None
     if network.needs_face_model:
@@ -450,7 +450,7 @@ def _sidecar(
         "note": _note(network, workshop),
         "calibration": variant.calibration,
         "gate": variant.verdict.as_dict(),
-        "cut where it samples": apart and {"far apart": apart.far, "mean squared error": apart.squared},
+        "parts against the whole": apart and {"far apart": apart.far, "mean squared error": apart.squared},
         "gate_samples": f"{len(workshop.samples)} faces: two public-domain portraits and variations of them"
         + (
             ", which calibrated as well"

@@ -35,7 +35,10 @@ def rotation(angle: torch.Tensor) -> torch.Tensor:
 
 def project(posed: torch.Tensor) -> torch.Tensor:
     """Project camera-frame points (B, N, 3), decimetres, to (column, row) of the 224 px crop, (B, N, 2)."""
-    depth = DISTANCE - posed[..., 2]
-    column = FOCAL * posed[..., 0] / depth + CENTRE
-    row = (CROP - 1) - (FOCAL * posed[..., 1] / depth + CENTRE)
-    return torch.stack([column, row], -1)
+    return torch.stack(project_coordinates(posed[..., 0], posed[..., 1], posed[..., 2]), -1)
+
+
+def project_coordinates(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `project`, coordinate by coordinate."""
+    depth = DISTANCE - z
+    return FOCAL * x / depth + CENTRE, (CROP - 1) - (FOCAL * y / depth + CENTRE)

@@ -21,7 +21,7 @@ import skimage.metrics
 from numpy.typing import NDArray
 
 from export.detector.parity import SAME_IOU, SAME_POINTS, iou
-from export.sampling import as_served
+from export.parts import as_served
 from export.session import Feed, Session, median_seconds, stack
 
 BATCH = 4

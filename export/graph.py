@@ -24,6 +24,7 @@ def onnx_from_module(
     inputs: Sequence[str],
     outputs: Sequence[str],
     free: Mapping[str, Mapping[int, str]] | None = None,
+    inner: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """Trace a module whose arguments and results are tensors with a batch axis in front.
 
@@ -32,11 +33,12 @@ def onnx_from_module(
         example: tensors to trace with, of batch 2 or more (a traced 1 would be taken for a constant).
         inputs, outputs: names in the order of the arguments and results.
         free: input -> axis -> name, for inputs with a free axis besides the batch.
+        inner: names of further results, which stay tensors of the graph but are no outputs of it.
 
     Returns:
         A checked model whose other axes are fixed.
     """
-    axes = {name: {0: BATCH, **(free or {}).get(name, {})} for name in (*inputs, *outputs)}
+    axes = {name: {0: BATCH, **(free or {}).get(name, {})} for name in (*inputs, *outputs, *inner)}
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         # The tracing exporter says on every call that it is the old one; the new one needs two more packages and
@@ -47,7 +49,7 @@ def onnx_from_module(
             example,
             file,
             input_names=list(inputs),
-            output_names=list(outputs),
+            output_names=[*outputs, *inner],
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
@@ -55,12 +57,17 @@ def onnx_from_module(
         model = onnx.load(str(file))
         results = module(*example)
     model.ir_version = IR_VERSION
-    shapes = [value.shape for value in (*example, *([results] if isinstance(results, Tensor) else results))]
+    del model.graph.output[len(outputs) :]
+    shapes = [value.shape for value in (*example, *_listed(results)[: len(outputs)])]
     for value, shape in zip((*model.graph.input, *model.graph.output), shapes, strict=True):
         # The tracer loses sizes that it meets as computed numbers.
         set_shape(value, [axes[value.name].get(axis, size) for axis, size in enumerate(shape)])
     onnx.checker.check_model(model)
     return model
+
+
+def _listed(results: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (results,) if isinstance(results, Tensor) else results
 
 
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> None:

@@ -46,6 +46,7 @@ class Network:
         inputs, outputs: names by the contract, in the order of the module's arguments and results.
         load: weights, face model, recipe of the pixels, and whether every size inside has to be fixed -> module and
             example inputs.
+        inner: names of what the module gives behind the outputs, by which a graph can be cut; it may give fewer.
         open_axes: output -> axis over the vertices, which the configuration leaves open.
         free_inputs: the same for inputs: input -> axis -> name of the axis.
         feed: a sample (and the regressor's result for it) -> the network's inputs.
@@ -58,6 +59,7 @@ class Network:
     outputs: tuple[str, ...]
     load: Loader
     feed: Callable[[Sample, Feed], Feed]
+    inner: tuple[str, ...] = ()
     open_axes: Mapping[str, int] = field(default_factory=dict)
     free_inputs: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     needs_face_model: bool = True
@@ -67,7 +69,7 @@ class Network:
     ) -> onnx.ModelProto:
         """The graph as the tracer writes it, without surgery."""
         module, example = self.load(weights, face_model, recipe, fixed)
-        return onnx_from_module(module, example, self.inputs, self.outputs, self.free_inputs)
+        return onnx_from_module(module, example, self.inputs, self.outputs, self.free_inputs, self.inner)
 
     def cleaned(self, traced: onnx.ModelProto) -> onnx.ModelProto:
         """The graph after surgery."""
@@ -118,13 +120,13 @@ class _FirstVertices(nn.Module):
     model; so the sample has room for the largest one.
     """
 
-    def __init__(self, network: nn.Module, count: int) -> None:
+    def __init__(self, network: TextureNet, count: int) -> None:
         super().__init__()
         self.network, self.count = network, count
 
-    def forward(self, crop_hd: Tensor, shapes: Tensor, context: Tensor) -> Tensor:
-        result: Tensor = self.network(crop_hd, shapes[:, :, : self.count], context)
-        return result
+    def forward(self, crop_hd: Tensor, shapes: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        results: tuple[Tensor, ...] = self.network(crop_hd, shapes[:, :, : self.count], context, inner=True)
+        return results
 
 
 def belongs_to_built_in(face_model: FaceModel) -> bool:
@@ -164,7 +166,8 @@ NETWORKS = {
         name="texture",
         weights=WEIGHTS / "texture.safetensors",
         inputs=("crop_hd", "shapes", "context"),
-        outputs=("texture", "visibility"),
+        outputs=TextureNet.OUTPUTS,
+        inner=TextureNet.INNER,
         load=_load_texture,
         feed=lambda sample, shapes: {
             "crop_hd": sample.crop_hd,

@@ -28,7 +28,7 @@ from export.fp16 import to_fp16
 from export.int8 import Scheme
 from export.networks import NETWORKS, ROOT
 from export.samples import Sample, samples_from
-from export.sampling import as_served
+from export.parts import as_served
 from export.session import Feed, Session, median_seconds, stack
 from export.surgery import Size
 

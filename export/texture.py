@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from export.camera import CROP_HD, DISTANCE, project
+from export.camera import CROP_HD, DISTANCE, project_coordinates
 from export.face_model import FaceModel
 from export.uv_table import adjacency, texels
 
@@ -28,9 +28,21 @@ GRAZING, FACING = 0.12, 0.42
 # Decimetres behind the nearest surface of its cell: up to the first a texel is seen, from the second on hidden.
 # A cell is 2 mm wide, so a surface at 75 degrees varies by 7 mm inside one.
 TOUCHING, BEHIND = 0.07, 0.14
+# Triangles around a vertex: hardly one has more, and the few that do are not worth twice as many look-ups for all.
+USUAL = 6
+# Sum of a cell's three colours, 0..255, up to which it lies beyond the picture.
+DARK = 0.2
 # What is not seen is guessed and corrected at a quarter of the size: skin that nobody saw has no detail to show. What
 # comes from the other side of the face stays at full size.
 COARSE = 4
+
+
+def _summed(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Rows (B, n, 3) added up as each line of ``table`` (k, m) names them: (B, m, 3)."""
+    total = rows.index_select(1, table[0])
+    for line in table[1:]:
+        total = total + rows.index_select(1, line)
+    return total
 
 
 def _smoothstep(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -44,6 +56,9 @@ class UVSampler(nn.Module):
     vertices: torch.Tensor
     weights: torch.Tensor
     around: torch.Tensor
+    crowd: torch.Tensor
+    crowded: torch.Tensor
+    place: torch.Tensor
     triangles: torch.Tensor
 
     def __init__(self, model: FaceModel) -> None:
@@ -55,21 +70,35 @@ class UVSampler(nn.Module):
         # As wide as the attributes they weigh: one factor for four neighbours is several times slower than four.
         weights = np.repeat(weights.reshape(-1, 3).T[..., None], ATTRIBUTES, axis=2)
         self.register_buffer("weights", torch.from_numpy(np.ascontiguousarray(weights)))
-        self.register_buffer("around", torch.from_numpy(adjacency(triangles, len(model.mean)).T.copy()))
+        around = adjacency(triangles, len(model.mean))
+        crowded = np.flatnonzero((around[:, USUAL:] < len(triangles)).any(1))
+        self.register_buffer("around", torch.from_numpy(around[:, :USUAL].T.copy()))
+        self.register_buffer("crowd", torch.from_numpy(around[crowded, USUAL:].T.copy()))
+        # Row of each vertex's sum: its own, or for a crowded one behind all of them.
+        place = np.arange(len(model.mean))
+        place[crowded] = len(model.mean) + np.arange(len(crowded))
+        self.register_buffer("crowded", torch.from_numpy(crowded))
+        self.register_buffer("place", torch.from_numpy(place))
         self.register_buffer("triangles", torch.from_numpy(triangles.T.copy()))
         self.count = len(model.mean)
 
     def normals(self, posed: torch.Tensor) -> torch.Tensor:
         """Unit vertex normals (B, N, 3), area-weighted."""
+        total = self.area_normals(posed)
+        return total / (total.square().sum(-1, keepdim=True) + 1e-20).sqrt()
+
+    def area_normals(self, posed: torch.Tensor) -> torch.Tensor:
+        """Vertex normals (B, N, 3), sums over the triangles around, each as long as twice its area."""
         corner_a, corner_b, corner_c = (posed.index_select(1, corner) for corner in self.triangles)
         edge_a, edge_b = corner_b - corner_a, corner_c - corner_a
         (ax, ay, az), (bx, by, bz) = edge_a.unbind(-1), edge_b.unbind(-1)
         faces = torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
         faces = F.pad(faces, (0, 0, 0, 1))  # the row that pads the table of neighbours
-        total = faces.index_select(1, self.around[0])
-        for neighbour in self.around[1:]:
-            total = total + faces.index_select(1, neighbour)
-        return total / (total.square().sum(-1, keepdim=True) + 1e-20).sqrt()
+        total = _summed(faces, self.around)
+        if not len(self.crowded):
+            return total
+        more = total.index_select(1, self.crowded) + _summed(faces, self.crowd)
+        return torch.cat([total, more], 1).index_select(1, self.place)
 
     def visibility(self, field: torch.Tensor) -> torch.Tensor:
         """Seen share of every table texel (B, 1, T, T) from normals and a depth buffer of splatted texels.
@@ -86,14 +115,22 @@ class UVSampler(nn.Module):
         seen = _smoothstep(cosine, GRAZING, FACING) * (1 - _smoothstep(behind, TOUCHING, BEHIND))
         return seen.view(-1, 1, TABLE, TABLE)
 
-    def field(self, posed: torch.Tensor) -> torch.Tensor:
-        """(B, N, 3) dm -> (B, 4, T, T) per table texel: column and row in the 224 px crop, depth, cosine to the view.
+    def attributes(self, posed: torch.Tensor) -> torch.Tensor:
+        """(B, N, 3) dm -> (B, N, 4) per vertex: column and row in the 224 px crop, depth, cosine to the view.
 
         Depth is the camera frame's z, larger nearer; the cosine is that between normal and the line to the camera.
         """
-        view = torch.cat([-posed[..., 0:2], DISTANCE - posed[..., 2:3]], 2)
-        facing = (self.normals(posed) * view).sum(2, keepdim=True) / view.square().sum(2, keepdim=True).sqrt()
-        attributes = torch.cat([project(posed), posed[..., 2:3], facing], 2)
+        # Coordinate by coordinate: runtimes are slow where the innermost axis is short.
+        (x, y, z), (nx, ny, nz) = (
+            [part.flatten(1) for part in rows.split(1, 2)] for rows in (posed, self.area_normals(posed))
+        )
+        away = DISTANCE - z
+        lengths = (nx * nx + ny * ny + nz * nz + 1e-20) * (x * x + y * y + away * away)
+        facing = (nz * away - nx * x - ny * y) / lengths.sqrt()
+        return torch.stack([*project_coordinates(x, y, z), z, facing], 2)
+
+    def field(self, attributes: torch.Tensor) -> torch.Tensor:
+        """Attributes of vertices (B, N, 4) -> of table texels (B, 4, T, T)."""
         corners = zip(self.vertices, self.weights, strict=True)
         a, b, c = (attributes.index_select(1, vertex) * weight for vertex, weight in corners)
         total: torch.Tensor = a + b + c
@@ -109,7 +146,13 @@ class UVSampler(nn.Module):
             posed: (B, N, 3) decimetres, camera frame.
             camera: (B, 8): scale x, y and origin x, y of the 224 px crop, then of the 512 px crop, in source pixels.
         """
-        field = self.field(posed)
+        field = self.field(self.attributes(posed))
+        return self.sample(crop_hd, field, self.visibility(field), camera)
+
+    def sample(
+        self, crop_hd: torch.Tensor, field: torch.Tensor, visible: torch.Tensor, camera: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `forward`, from what is known of the shape: ``field`` and, of that, ``visible``."""
         # Pixel of the small crop -> source -> pixel of the large one -> -1..1 across it.
         small, small_at, large, large_at = (part[..., None, None] for part in camera.split(2, 1))
         across = 2 / CROP_HD
@@ -119,8 +162,8 @@ class UVSampler(nn.Module):
         # Beyond the picture, and beyond the crop, all is exactly black, which no photographed skin is. Where that ends
         # colours are mixed with black: the last seen cells before it do not count either.
         red, green, blue = F.avg_pool2d(colour, SIZE // TABLE).split(1, 1)
-        dark = (red + green + blue <= 0.2).float()
-        seen = self.visibility(field) * (1 - F.max_pool2d(dark, 3, 1, 1))
+        dark = (red + green + blue <= DARK).float()
+        seen = visible * (1 - F.max_pool2d(dark, 3, 1, 1))
         return colour, F.interpolate(seen, scale_factor=SIZE // TABLE, mode="bilinear")
 
 
@@ -134,20 +177,38 @@ def complete(colour: torch.Tensor, seen: torch.Tensor, unet: UNet | None = None)
     Returns:
         (B, 3, S, S): ``colour`` where seen is 1, elsewhere a smooth continuation; with ``unet``, it may leave 0..255.
     """
-    own, unseen = colour * seen, 1 - seen
-    # Turned round before it is weighed: so OpenCV can do it, where it samples the picture (`export/sampling.py`).
-    mirrored_seen = seen.flip(3)
-    mirrored = colour.flip(3) * mirrored_seen
-    small, small_seen = F.avg_pool2d(own, COARSE), F.avg_pool2d(seen, COARSE)
+    own = colour * seen
+    filling = fill(F.avg_pool2d(own, COARSE), F.avg_pool2d(seen, COARSE), unet)
+    return mix(colour, own, seen, filling)
+
+
+def fill(small: torch.Tensor, small_seen: torch.Tensor, unet: UNet | None) -> tuple[torch.Tensor, ...]:
+    """What to put where nothing was seen, at a quarter of the size.
+
+    Args:
+        small: (B, 3, s, s) 0..255, the colours times the share that was seen. small_seen: (B, 1, s, s), that share.
+        unet: see `complete`.
+
+    Returns:
+        (B, 3, s, s): colours for where the other side was not seen either, and, with ``unet``, what to add everywhere.
+    """
     # The mirror side is trusted less than the picture itself: it wins only where nothing else is known.
     known = small_seen + small_seen.flip(3) * (1 - small_seen)
     weighted = small + small.flip(3) * (1 - small_seen)
     guess = _pull_push(known, weighted)
-    rest = F.interpolate(guess, scale_factor=COARSE, mode="bilinear") * (1 - mirrored_seen)
-    if unet is not None:
-        correction = unet(weighted + guess * (1 - known), small_seen)
-        rest = rest + F.interpolate(correction, scale_factor=COARSE, mode="bilinear")
-    return own + (mirrored + rest) * unseen
+    return (guess,) if unet is None else (guess, unet(weighted + guess * (1 - known), small_seen))
+
+
+def mix(
+    colour: torch.Tensor, own: torch.Tensor, seen: torch.Tensor, filling: tuple[torch.Tensor, ...]
+) -> torch.Tensor:
+    """Seen colours ``own`` (``colour`` times ``seen``), and for the rest the other side and the `fill` at full size."""
+    guess, *corrections = (F.interpolate(part, scale_factor=COARSE, mode="bilinear") for part in filling)
+    mirrored_seen = seen.flip(3)
+    rest = colour.flip(3) * mirrored_seen + guess * (1 - mirrored_seen)
+    for correction in corrections:
+        rest = rest + correction
+    return own + rest * (1 - seen)
 
 
 def _pull_push(weight: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
@@ -215,6 +276,8 @@ class TextureNet(nn.Module):
     """
 
     OUTPUTS = ("texture", "visibility")
+    # Tensors inside, by which the graph is cut for CPUs (`export/parts.py`); the last one only with a U-Net.
+    INNER = ("attributes", "field", "visible", "small", "small_seen", "guess", "correction")
 
     def __init__(self, model: FaceModel, unet: UNet | None) -> None:
         super().__init__()
@@ -231,11 +294,19 @@ class TextureNet(nn.Module):
         return cls(model, unet).eval()
 
     def forward(
-        self, crop_hd: torch.Tensor, shapes: torch.Tensor, context: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        colour, seen = self.sampler(crop_hd.float(), shapes[:, 0], context[:, 15:23])
-        texture = complete(colour, seen, self.unet)
-        return (texture + 0.5).clamp(0, 255).to(torch.uint8), (seen * 255 + 0.5).to(torch.uint8)
+        self, crop_hd: torch.Tensor, shapes: torch.Tensor, context: torch.Tensor, inner: bool = False
+    ) -> tuple[torch.Tensor, ...]:
+        """The outputs and, with ``inner``, the tensors of ``INNER`` behind them."""
+        attributes = self.sampler.attributes(shapes[:, 0])
+        field = self.sampler.field(attributes)
+        visible = self.sampler.visibility(field)
+        colour, seen = self.sampler.sample(crop_hd.float(), field, visible, context[:, 15:23])
+        own = colour * seen
+        small, small_seen = F.avg_pool2d(own, COARSE), F.avg_pool2d(seen, COARSE)
+        filling = fill(small, small_seen, self.unet)
+        texture = (mix(colour, own, seen, filling) + 0.5).clamp(0, 255).to(torch.uint8)
+        outputs = texture, (seen * 255 + 0.5).to(torch.uint8)
+        return (*outputs, attributes, field, visible, small, small_seen, *filling) if inner else outputs
 
 
 def example_inputs(vertices: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

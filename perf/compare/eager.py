@@ -51,7 +51,7 @@ class Eager:
             place = torch.from_numpy(context)[None]
             outputs = self._regressor(torch.from_numpy(crop)[None], place)
             regressed = dict(zip(NETWORKS["regressor"].outputs, outputs, strict=True))
-            texture, _ = self._texture(torch.from_numpy(crop_hd)[None], regressed["shapes"], place)
+            texture, *_ = self._texture(torch.from_numpy(crop_hd)[None], regressed["shapes"], place)
         numbers = {name: value[0].numpy() for name, value in regressed.items()}
         return self._work.answer(numbers, texture[0].numpy(), crop_hd, context)
 

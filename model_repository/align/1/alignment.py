@@ -2,7 +2,7 @@
 
 The crop is the one of the Deep3DFaceRecon / HRN family, to the pixel: a least-squares fit of a scaled orthographic
 camera to five template points gives a scale and a translation (no rotation: roll is left to the regressor); the picture
-is resized by that scale with Pillow's bicubic filter, to whole pixels, and a square is cut out around the face at
+is resized by that scale with Pillow's bicubic filter (bicubic.py), to whole pixels, and a square is cut out around the face at
 whole pixels; what lies outside the picture is black.
 
 Coordinates: source pixels of the upright picture, centres at integers, x right, y down, unless a name says ``y_up``.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from bicubic import resize
 from numpy.typing import NDArray
-from PIL import Image
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -116,11 +116,11 @@ def cut(picture: U8, cutout: Window) -> U8:
         return crop
     x_box = _span(cutout.left + a0, cutout.left + a1, cols / cutout.width, cols)
     y_box = _span(cutout.up + b0, cutout.up + b1, rows / cutout.height, rows)
-    # Only the part that the filter reaches is handed to Pillow, which copies what it gets.
+    # Only the part that the filter reaches.
     x_part, y_part = _reach(x_box, a1 - a0, cols), _reach(y_box, b1 - b0, rows)
-    part = Image.fromarray(np.ascontiguousarray(picture[slice(*y_part), slice(*x_part)]))
+    part = np.ascontiguousarray(picture[slice(*y_part), slice(*x_part)])
     box = (x_box[0] - x_part[0], y_box[0] - y_part[0], x_box[1] - x_part[0], y_box[1] - y_part[0])
-    crop[b0:b1, a0:a1] = np.asarray(part.resize((a1 - a0, b1 - b0), Image.Resampling.BICUBIC, box=box))
+    crop[b0:b1, a0:a1] = resize(part, a1 - a0, b1 - b0, box)
     return crop
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
-from onnx_session import ConfigError, OnnxModel, RequestError
-from sampling import open_session
+from onnx_session import ConfigError, OnnxModel, RequestError, Session, plain_session
 
 
 class TritonPythonModel:
@@ -59,6 +59,15 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let go of the session, so that its memory is free before the next version loads."""
         del self._model
+
+
+def open_session(path: Path, options: ort.SessionOptions) -> Session:
+    """A session of the graph, by its parts where they lie beside it and belong to it."""
+    if not path.with_name("table.npz").is_file():
+        return plain_session(path, options)
+    from parts import open_parts  # OpenCV and SciPy, 60 MB that only one of the networks needs
+
+    return open_parts(path, options) or plain_session(path, options)
 
 
 def _send(request: pb_utils.InferenceRequest, response: pb_utils.InferenceResponse) -> None:

@@ -1,0 +1,130 @@
+"""The texture graph cut into parts, for the service's CPU backend, which has SciPy and OpenCV do what is between them.
+
+ONNX Runtime takes half of the texture network's time on a CPU for a few steps over pictures that libraries made for
+such steps do several times as fast. The parts are files of their own beside the whole graph, which every other runtime
+loads; the gate judges them, and `difference` holds them against the whole. `server/backends/onnxruntime/parts.py` runs
+them and shows what they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from export.graph import IR_VERSION
+from export.graphsurgeon import gs
+from export.session import Feed, Session, loaded
+from server.backends.onnxruntime.parts import ATTRIBUTES, FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
+
+# OpenCV places a sample to 1/32 of a pixel and rounds it. So texels differ by a level or two, and a few more where the
+# crop's black beyond the photograph begins and a threshold decides what was seen.
+FAR = 8  # levels of 0..255
+MOST_FAR = 1e-3  # of the texels
+MOST_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
+# What each graph reads and gives, by names of `TextureNet.INNER`. The first one keeps the whole graph's inputs.
+_INPUTS = {ATTRIBUTES: None, VISIBLE: ["field"], FILL: ["small", "small_seen"]}
+_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["guess", "correction"]}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a graph: those of `GRAPHS` by name, and the table."""
+
+    graphs: dict[str, onnx.ModelProto]
+    table: Table
+
+
+def cut(model: onnx.ModelProto) -> Parts | None:
+    """The parts of a texture graph; None for any other."""
+    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
+    tensors = graph.tensors()
+    needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names or []}
+    if not needed - {"correction"} <= set(tensors):  # a graph without a U-Net has no correction
+        return None
+    size = int(next(value.shape[2] for value in graph.outputs if value.name == "texture"))
+    corners, weights = _table(tensors["attributes"])
+    graphs = {}
+    for name in GRAPHS:
+        part = graph.copy()
+        own = part.tensors()
+        part.outputs = [own[output] for output in _OUTPUTS[name] if output in own]
+        inputs = _INPUTS[name]
+        if inputs:
+            part.inputs = [own[tensor] for tensor in inputs]
+            for tensor in part.inputs:
+                tensor.inputs.clear()
+        graphs[name] = _exported(part)
+    return Parts(graphs, Table(corners, weights, size))
+
+
+def _table(attributes: gs.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Corners and weights out of the gatherings of vertices' attributes, each of them times its weight."""
+    gathered = [node for node in attributes.outputs if node.op == "Gather"]
+    corners = [node.inputs[1].values.astype(np.int32).ravel() for node in gathered]
+    weights = [
+        next(value.values[..., 0].ravel() for value in node.outputs[0].outputs[0].inputs if isinstance(value, gs.Constant))
+        for node in gathered
+    ]
+    return np.stack(corners), np.stack(weights).astype(np.float32)
+
+
+def _exported(graph: gs.Graph) -> onnx.ModelProto:
+    part: onnx.ModelProto = gs.export_onnx(graph.cleanup().toposort())
+    del part.graph.value_info[:]
+    part.ir_version = IR_VERSION
+    onnx.checker.check_model(part)
+    return part
+
+
+def as_served(model: onnx.ModelProto) -> Session:
+    """A graph as the service's CPU backend runs it: in parts where it can be cut, else whole."""
+    parts = cut(model)
+    return served(parts) if parts else Session(model)
+
+
+def served(parts: Parts) -> Session:
+    """The parts with what is between them, as the service runs them."""
+    return Session(PartsSession([loaded(parts.graphs[name]) for name in GRAPHS], parts.table))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the uint8 outputs of the parts lie from the whole graph's."""
+
+    far: float
+    """Share of the values that are more than `FAR` levels away."""
+    squared: float
+    """Mean squared error, 0..1."""
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.small else "too far, the whole graph is served"
+        return f"{self.far:.2%} of the values are {FAR} levels away, squared error {self.squared:.1g} ({verdict})"
+
+    @property
+    def small(self) -> bool:
+        """Whether the parts may stand for the whole."""
+        return self.far <= MOST_FAR and self.squared <= MOST_SQUARED_ERROR
+
+
+def difference(model: onnx.ModelProto, parts: Parts, feed: Feed) -> Difference:
+    """Both ways on one feed: the larger value of both outputs."""
+    wanted, given = Session(model)(feed), served(parts)(feed)
+    apart = [np.abs(value.astype(np.int16) - given[name]) for name, value in wanted.items()]
+    return Difference(
+        max(float(np.mean(levels > FAR)) for levels in apart), max(float(np.mean((x / 255) ** 2)) for x in apart)
+    )
+
+
+def write(folder: Path, whole: Path, parts: Parts) -> None:
+    """Put the parts into a version folder, marked with the digest of the whole graph's file."""
+    digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+    for name, graph in parts.graphs.items():
+        onnx.helper.set_model_props(graph, {WHOLE: digest})
+        onnx.save(graph, folder / name)
+    dataclasses.replace(parts.table, whole=digest).save(folder / TABLE)

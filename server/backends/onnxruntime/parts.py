@@ -1,0 +1,242 @@
+"""The texture graph in parts: what a CPU does faster without ONNX Runtime is done by SciPy and OpenCV in between.
+
+`export/parts.py` cuts the graph by the names of tensors inside it (`TextureNet.INNER`) and writes the parts beside it:
+
+    shapes -> attributes of vertices              attributes.onnx
+           -> field: attributes of table texels   a sparse matrix, table.npz
+           -> visible                             visible.onnx
+           -> sampled colours, seen share         OpenCV, bytes
+           -> what fills the rest, small          fill.onnx, the network
+           -> texture and visibility              OpenCV
+
+The whole graph stays what other runtimes load, and what is run where there are no parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+ATTRIBUTES, VISIBLE, FILL, TABLE = "attributes.onnx", "visible.onnx", "fill.onnx", "table.npz"
+GRAPHS = (ATTRIBUTES, VISIBLE, FILL)
+# Rows of a texture that are mixed at a time: what is computed on the way stays in the cache, and in the heap.
+STRIP = 64
+# Entry of the graphs' metadata: the digest of the whole graph's file.
+WHOLE = "face3d.whole"
+
+Array = NDArray[Any]
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Table:
+    """From vertices to table texels.
+
+    Attributes:
+        corners: int32 [3, t * t], the vertices around each texel of the table.
+        weights: float32 [3, t * t], theirs; all 0 for a texel of no triangle.
+        size: texels a side of the texture.
+        whole: digest of the whole graph's file.
+    """
+
+    corners: NDArray[np.int32]
+    weights: F32
+    size: int
+    whole: str = ""
+
+    @property
+    def side(self) -> int:
+        """Texels a side of the table, t."""
+        return round(self.corners.shape[1] ** 0.5)
+
+    def matrix(self, vertices: int) -> csr_matrix:
+        """[t * t, vertices]: attributes of vertices to attributes of texels."""
+        texels = self.corners.shape[1]
+        starts = np.arange(0, 3 * texels + 1, 3)
+        return csr_matrix((self.weights.T.ravel(), self.corners.T.ravel(), starts), (texels, vertices))
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["corners"], file["weights"], int(file["size"]), str(file["whole"]))
+
+    def save(self, path: Path) -> None:
+        """Write it as NPZ."""
+        np.savez(path, corners=self.corners, weights=self.weights, size=self.size, whole=self.whole)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What ONNX Runtime says of an output."""
+
+    name: str
+    shape: list[int | str]
+    type: str = "tensor(uint8)"
+
+
+class PartsSession:
+    """The parts behind that much of a session's interface as is used here.
+
+    Inputs: crop_hd uint8 (B, 3, H, W); shapes float32 (B, 3, N, 3); context float32 (B, 23), the cameras of both crops
+    in its last eight. Outputs: texture uint8 (B, 3, size, size); visibility uint8 (B, 1, size, size).
+    """
+
+    def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
+        """``graphs`` are the sessions of `GRAPHS`."""
+        cv2.setNumThreads(1)  # pictures run side by side
+        self._attributes, self._visible, self._fill = graphs
+        self._vertices = int(self._attributes.get_outputs()[0].shape[1])
+        self._matrix = table.matrix(self._vertices)
+        self._side, self._size = table.side, table.size
+        self._coarse = int(self._fill.get_inputs()[0].shape[-1])
+
+    def get_inputs(self) -> list[Any]:
+        """The whole graph's."""
+        return list(self._attributes.get_inputs())
+
+    def get_outputs(self) -> list[Any]:
+        """The whole graph's."""
+        sides = [self._size, self._size]
+        return [Output("texture", ["batch", 3, *sides]), Output("visibility", ["batch", 1, *sides])]
+
+    def run(
+        self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions | None = None
+    ) -> list[Array]:
+        """As the session of the whole graph: outputs by name, all of them for None."""
+        (attributes,) = self._attributes.run(None, feed, options)
+        fields = np.stack([self._field(rows) for rows in attributes])
+        (visible,) = self._visible.run(None, {"field": fields}, options)
+        colours = [
+            sample(picture, field[:2], context[-8:], self._size)
+            for picture, field, context in zip(feed["crop_hd"], fields, feed["context"], strict=True)
+        ]
+        for colour, cells in zip(colours, visible, strict=True):
+            _hide_black(colour, cells[0])
+        wanted = [output.name for output in self.get_outputs()] if names is None else names
+        makers = {
+            "texture": lambda: self._texture(colours, visible, options),
+            "visibility": lambda: self._visibility(visible),
+        }
+        return [makers[name]() for name in wanted]
+
+    def _field(self, attributes: F32) -> F32:
+        """Of the vertices (N, 4), of the table's texels (4, t, t)."""
+        field = np.empty((attributes.shape[1], self._side, self._side), np.float32)
+        cv2.split((self._matrix @ attributes).reshape(self._side, self._side, -1), list(field))
+        return field
+
+    def _texture(self, colours: Sequence[U8], visible: F32, options: ort.RunOptions | None) -> U8:
+        small = [weighed(colour, cells[0], self._coarse) for colour, cells in zip(colours, visible, strict=True)]
+        feed = {
+            "small": np.stack([colour for colour, _ in small]),
+            "small_seen": np.stack([seen[None] for _, seen in small]),
+        }
+        fillings = self._fill.run(None, feed, options)
+        texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
+        for result, colour, cells, *filling in zip(texture, colours, visible, *fillings, strict=True):
+            mix(colour, cells[0], filling, result)
+        return texture
+
+    def _visibility(self, visible: F32) -> U8:
+        return np.stack([cv2.convertScaleAbs(self._wide(cells[0]), alpha=255)[None] for cells in visible])
+
+    def _wide(self, cells: F32) -> F32:
+        return _resized(cells, self._size)
+
+
+def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
+    """The picture at the places, bilinear to 1/32 of a pixel, black beyond it.
+
+    Args:
+        picture: (3, H, W).
+        places: (2, t, t), column and row in the small crop.
+        camera: (8,), scale x, y and origin x, y of the small crop, then of the picture, in source pixels.
+        size: of the result; places between the table's are interpolated.
+
+    Returns:
+        (size, size, 3).
+    """
+    small, small_at, large, large_at = camera.reshape(4, 2)
+    scale, shift = small / large, (small_at - large_at) / large
+    columns, rows = (_resized(plane * k + d, size) for plane, k, d in zip(places, scale, shift, strict=True))
+    # Interleaved, three numbers of a pixel cost one look-up.
+    pixels = cv2.merge(list(picture))
+    return _u8(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+
+
+def weighed(colour: U8, visible: F32, side: int) -> tuple[F32, F32]:
+    """Sampled colours (size, size, 3) times their visible share (t, t), and that share, as means over cells.
+
+    Returns:
+        (3, side, side) 0..255 and (side, side) 0..1.
+    """
+    cells = cv2.resize(colour, visible.shape, interpolation=cv2.INTER_AREA)
+    weighed_cells = cv2.multiply(cells, cv2.merge([visible] * 3), dtype=cv2.CV_32F)
+    small = np.empty((3, side, side), np.float32)
+    cv2.split(cv2.resize(weighed_cells, (side, side), interpolation=cv2.INTER_AREA), list(small))
+    return small, np.asarray(cv2.resize(visible, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def mix(colour: U8, visible: F32, filling: Sequence[F32], result: U8) -> None:
+    """Sampled colours where they were seen; elsewhere those of the other side, or else the filling.
+
+    Args:
+        colour: (size, size, 3).
+        visible: (t, t), 0..1.
+        filling: (3, s, s): colours for where the other side was not seen either, then what is added everywhere.
+        result: (3, size, size), contiguous, takes the texture.
+    """
+    size = len(colour)
+    wide = _resized(visible, size)
+    guess, *corrections = (_resized(cv2.merge(list(part)), size) for part in filling)
+    texture = np.empty_like(colour)
+    for first in range(0, size, STRIP):
+        rows = slice(first, first + STRIP)
+        seen = cv2.merge([wide[rows]] * 3)
+        # a * w + b * (1 - w) as (a - b) * w + b, with bytes and floats in one step each
+        rest = cv2.subtract(cv2.flip(colour[rows], 1), guess[rows], dtype=cv2.CV_32F)
+        cv2.multiply(rest, cv2.flip(seen, 1), rest)
+        for part in (guess, *corrections):
+            cv2.add(rest, part[rows], rest)
+        own = cv2.subtract(colour[rows], rest, dtype=cv2.CV_32F)
+        cv2.multiply(own, seen, own)
+        cv2.add(rest, own, texture[rows], dtype=cv2.CV_8U)
+    cv2.split(texture, list(result))
+
+
+def _hide_black(colour: U8, visible: F32) -> None:
+    """Set ``visible`` (t, t) to 0 where the colours (size, size, 3) are black, and in the cells around."""
+    cells = cv2.resize(colour, visible.shape, interpolation=cv2.INTER_AREA)
+    black = cv2.inRange(cells, np.zeros(3), np.zeros(3))
+    visible[cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0] = 0
+
+
+def _resized(array: Array, size: int) -> F32:
+    return np.asarray(cv2.resize(array, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _u8(array: object) -> U8:
+    """OpenCV's types say less than is known here: uint8 in, uint8 out."""
+    return np.asarray(array, np.uint8)
+
+
+def open_parts(path: Path, options: ort.SessionOptions) -> PartsSession | None:
+    """The parts beside a graph's file, if they are all there and were cut from it."""
+    files = [path.with_name(name) for name in (*GRAPHS, TABLE)]
+    if not all(file.is_file() for file in files):
+        return None
+    graphs = [ort.InferenceSession(file, options, providers=["CPUExecutionProvider"]) for file in files[:-1]]
+    table = Table.load(files[-1])
+    cut_from = {table.whole, *(graph.get_modelmeta().custom_metadata_map.get(WHOLE) for graph in graphs)}
+    return PartsSession(graphs, table) if cut_from == {hashlib.sha256(path.read_bytes()).hexdigest()} else None
