@@ -169,7 +169,7 @@ format: $(INSTALLED) ## let ruff mend what it can
 clean: ## remove what demo, export and the tests leave (keeps .venv)
 	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -rf model_repository/*/warmup
-	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz}
+	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,table.npz}
 	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and .tools

@@ -178,7 +178,7 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     feeds = workshop.feeds(name, workshop.samples)
     variant = best_variant(name, plain, feeds, order, workshop)
     cut = parts.cut(variant.graph) if order.target == "cpu" else None
-    apart = cut and parts.difference(variant.graph, cut, stack(feeds[: gate.BATCH]))
+    apart = parts.difference(variant.graph, cut, stack(feeds[: gate.BATCH])) if cut else None
     with staged(folder) as staging:
         onnx.save(variant.graph, staging / MODEL_FILE)
         if cut and apart:

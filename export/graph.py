@@ -33,32 +33,34 @@ def onnx_from_module(
         example: tensors to trace with, of batch 2 or more (a traced 1 would be taken for a constant).
         inputs, outputs: names in the order of the arguments and results.
         free: input -> axis -> name, for inputs with a free axis besides the batch.
-        inner: names of further results, which stay tensors of the graph but are no outputs of it.
+        inner: names of further results as far as there are any, which stay tensors of the graph but are no outputs.
 
     Returns:
         A checked model whose other axes are fixed.
     """
-    axes = {name: {0: BATCH, **(free or {}).get(name, {})} for name in (*inputs, *outputs, *inner)}
+    with torch.no_grad():
+        results = _listed(module.eval()(*example))
+    names = [*outputs, *inner][: len(results)]
+    axes = {name: {0: BATCH, **(free or {}).get(name, {})} for name in (*inputs, *names)}
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         # The tracing exporter says on every call that it is the old one; the new one needs two more packages and
         # unrolls the same graph more slowly.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
+            module,
             example,
             file,
             input_names=list(inputs),
-            output_names=[*outputs, *inner],
+            output_names=names,
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
         model = onnx.load(str(file))
-        results = module(*example)
     model.ir_version = IR_VERSION
     del model.graph.output[len(outputs) :]
-    shapes = [value.shape for value in (*example, *_listed(results)[: len(outputs)])]
+    shapes = [value.shape for value in (*example, *results[: len(outputs)])]
     for value, shape in zip((*model.graph.input, *model.graph.output), shapes, strict=True):
         # The tracer loses sizes that it meets as computed numbers.
         set_shape(value, [axes[value.name].get(axis, size) for axis, size in enumerate(shape)])

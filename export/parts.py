@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from export.graph import IR_VERSION
 from export.graphsurgeon import gs
@@ -63,12 +63,16 @@ def cut(model: onnx.ModelProto) -> Parts | None:
     return Parts(graphs, Table(corners, weights, size))
 
 
-def _table(attributes: gs.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Corners and weights out of the gatherings of vertices' attributes, each of them times its weight."""
     gathered = [node for node in attributes.outputs if node.op == "Gather"]
     corners = [node.inputs[1].values.astype(np.int32).ravel() for node in gathered]
     weights = [
-        next(value.values[..., 0].ravel() for value in node.outputs[0].outputs[0].inputs if isinstance(value, gs.Constant))
+        next(
+            value.values[..., 0].ravel()
+            for value in node.outputs[0].outputs[0].inputs
+            if isinstance(value, gs.Constant)
+        )
         for node in gathered
     ]
     return np.stack(corners), np.stack(weights).astype(np.float32)

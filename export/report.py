@@ -27,8 +27,8 @@ from export.errors import ExportError
 from export.fp16 import to_fp16
 from export.int8 import Scheme
 from export.networks import NETWORKS, ROOT
-from export.samples import Sample, samples_from
 from export.parts import as_served
+from export.samples import Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
 from export.surgery import Size
 

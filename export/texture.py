@@ -199,9 +199,7 @@ def fill(small: torch.Tensor, small_seen: torch.Tensor, unet: UNet | None) -> tu
     return (guess,) if unet is None else (guess, unet(weighted + guess * (1 - known), small_seen))
 
 
-def mix(
-    colour: torch.Tensor, own: torch.Tensor, seen: torch.Tensor, filling: tuple[torch.Tensor, ...]
-) -> torch.Tensor:
+def mix(colour: torch.Tensor, own: torch.Tensor, seen: torch.Tensor, filling: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """Seen colours ``own`` (``colour`` times ``seen``), and for the rest the other side and the `fill` at full size."""
     guess, *corrections = (F.interpolate(part, scale_factor=COARSE, mode="bilinear") for part in filling)
     mirrored_seen = seen.flip(3)

@@ -59,7 +59,9 @@ def other_poses(model: FaceModel, sampler: UVSampler, seed: int) -> torch.Tensor
         yaw = rng.choice([-1, 1]) * rng.uniform(10, 75)
         turn = euler(np.radians(rng.normal(0, 14)), np.radians(yaw), 0.0)
         posed = torch.from_numpy((model.mean @ turn.T).astype(np.float32))[None]
-        masks.append(F.interpolate(sampler.visibility(sampler.field(sampler.attributes(posed))), scale_factor=2, mode="bilinear"))
+        masks.append(
+            F.interpolate(sampler.visibility(sampler.field(sampler.attributes(posed))), scale_factor=2, mode="bilinear")
+        )
     return torch.cat(masks)
 
 

@@ -1,7 +1,8 @@
-"""Graphs cut at their GridSample: the halves with OpenCV between them do what the whole graph does."""
+"""The texture graph in parts: with SciPy and OpenCV between them they give what the whole graph gives."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,203 +10,204 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper
+import torch
+from numpy.typing import NDArray
 
-from export import sampling
+from export import parts
+from export.face_model import FaceModel
+from export.graph import onnx_from_module
+from export.networks import NETWORKS
 from export.session import Session
-from server.backends.onnxruntime.sampling import SampledSession, open_session
+from export.surgery import VERTICES, clean
+from export.texture import TextureNet, UNet, example_inputs
+from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
+from tests.export import tiny
+from tests.export.synthetic import face_model, turn
 
-SIDE, TEXELS = 12, 9
+SIDE = 512
+RATIO = 224 / SIDE
 
 
-def sampler_graph(mirrored: bool = False, **changes: Any) -> onnx.ModelProto:
-    """Picture and places in pixels -> samples in bytes, and the places again: a cut through both sides of a graph.
+class Inner(torch.nn.Module):
+    """Gives the tensors by which the graph is cut, too."""
 
-    ``mirrored``: the samples are the means of both sides.
-    """
-    attributes = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": 0, **changes}
-    info = helper.make_tensor_value_info
-    nodes = [
-        helper.make_node("Cast", ["picture"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["places", "scale"], ["scaled"]),
-        helper.make_node("Sub", ["scaled", "one"], ["grid"]),
-        helper.make_node("GridSample", ["floats", "grid"], ["colours"], **attributes),
-        helper.make_node("ReduceSum", ["scaled"], ["sums"], keepdims=1),
-        helper.make_node("Mul", ["sums", "zero"], ["nothing"]),
-        helper.make_node("Add", ["colours", "nothing"], ["added"]),
-        helper.make_node("Add", ["added", "half"], ["up"]),
-        helper.make_node("Cast", ["up"], ["samples"], to=TensorProto.UINT8),
-        helper.make_node("Identity", ["scaled"], ["twice"]),
-    ]
-    if mirrored:
-        nodes[6:7] = [
-            helper.make_node("Slice", ["colours", "last", "first", "across", "back"], ["turned"]),
-            helper.make_node("Add", ["colours", "turned"], ["both"]),
-            helper.make_node("Mul", ["both", "half"], ["mean"]),
-            helper.make_node("Add", ["mean", "nothing"], ["added"]),
-        ]
-    constants = {"scale": 2 / SIDE, "one": 1 - 1 / SIDE, "half": 0.5, "zero": 0.0}
-    slices = {"last": -1, "first": -(2**63), "across": 3, "back": -1}
-    graph = helper.make_graph(
-        nodes,
-        "sampler",
-        [
-            info("picture", TensorProto.UINT8, ["batch", 3, SIDE, SIDE]),
-            info("places", TensorProto.FLOAT, ["batch", TEXELS, TEXELS, 2]),
-        ],
-        [
-            info("samples", TensorProto.UINT8, ["batch", 3, TEXELS, TEXELS]),
-            info("twice", TensorProto.FLOAT, ["batch", TEXELS, TEXELS, 2]),
-        ],
-        [
-            *(helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()),
-            *(helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in slices.items() if mirrored),
-        ],
+    def __init__(self, network: TextureNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.network(*inputs, inner=True)
+
+
+def graph_of(model: FaceModel, unet: UNet | None) -> onnx.ModelProto:
+    network = NETWORKS["texture"]
+    module = Inner(TextureNet(model, unet).eval())
+    free = {"shapes": {2: VERTICES}}
+    return clean(
+        onnx_from_module(module, example_inputs(len(model.mean)), network.inputs, network.outputs, free, network.inner)
     )
-    for node in graph.node:
-        node.name = f"{node.op_type}_{node.output[0]}"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    return model
 
 
-def feed(seed: int = 0, rows: int = 2, low: float = -3, high: float = SIDE + 3) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return face_model()
+
+
+@pytest.fixture(scope="module", params=["with a U-Net", "without"])
+def whole(request: pytest.FixtureRequest, model: FaceModel) -> onnx.ModelProto:
+    """A texture graph with random weights, or of a face model that the U-Net does not belong to."""
+    if request.param == "without":
+        return graph_of(model, None)
+    torch.manual_seed(0)
+    unet = UNet()
+    torch.nn.init.normal_(unet.head.weight, std=0.05)
+    return graph_of(model, unet)
+
+
+@pytest.fixture(scope="module")
+def cut(whole: onnx.ModelProto) -> parts.Parts:
+    found = parts.cut(whole)
+    assert found is not None
+    return found
+
+
+def feed(model: FaceModel, *yaws: float, shift: float = 0.0) -> dict[str, NDArray[Any]]:
+    """A soft picture under the mean face, turned; ``shift`` pixels of the small crop to the side of it."""
+    column, row = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    picture = np.stack([90 + 80 * np.sin(column / 31), 110 + 60 * np.cos(row / 23), 60 + (column + row) / 9])
+    shapes = [model.mean @ turn(0, np.radians(yaw), 0).T for yaw in yaws]
+    edge = 0.5 * RATIO - 0.5
+    context = np.array([0.0] * 15 + [1, 1, 0, 0, RATIO, RATIO, edge + shift, edge], np.float32)
     return {
-        "picture": rng.integers(0, 256, (rows, 3, SIDE, SIDE)).astype(np.uint8),
-        "places": rng.uniform(low, high, (rows, TEXELS, TEXELS, 2)).astype(np.float32),
+        "crop_hd": np.repeat(picture[None].astype(np.uint8), len(yaws), 0),
+        "shapes": np.stack([[shape] * 3 for shape in shapes]).astype(np.float32),
+        "context": np.repeat(context[None], len(yaws), 0),
     }
 
 
-def halves_of(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    halves = sampling.cut(model)
-    assert halves is not None
-    return halves
-
-
 class TestCut:
-    def test_halves_have_no_sampler_and_keep_the_interface(self) -> None:
-        before, after = halves_of(sampler_graph())
-        assert "GridSample" not in {node.op_type for half in (before, after) for node in half.graph.node}
-        assert [value.name for value in before.graph.input] == ["picture", "places"]
-        assert [value.name for value in after.graph.output] == ["samples", "twice"]
-        session = sampling.served((before, after))
-        assert (session.inputs, session.outputs) == (["picture", "places"], ["samples", "twice"])
+    def test_the_parts_have_the_networks_and_not_what_is_between(self, cut: parts.Parts) -> None:
+        operators = {name: {node.op_type for node in graph.graph.node} for name, graph in cut.graphs.items()}
+        assert set(operators) == set(GRAPHS)
+        assert "GridSample" not in set().union(*operators.values())
 
-    def test_a_mirrored_use_of_the_samples_is_an_input(self) -> None:
-        _, after = halves_of(sampler_graph(mirrored=True))
-        assert [value.name for value in after.graph.input][:2] == ["sampled", "mirrored"]
-        assert "Slice" not in {node.op_type for node in after.graph.node}
+    def test_the_interface_is_the_whole_graph_s(self, whole: onnx.ModelProto, cut: parts.Parts) -> None:
+        session = PartsSession([ort.InferenceSession(cut.graphs[n].SerializeToString()) for n in GRAPHS], cut.table)
+        plain = ort.InferenceSession(whole.SerializeToString())
+        for mine, wanted in zip(
+            (*session.get_inputs(), *session.get_outputs()), (*plain.get_inputs(), *plain.get_outputs()), strict=True
+        ):
+            assert (mine.name, mine.type, mine.shape) == (wanted.name, wanted.type, wanted.shape)
 
-    @pytest.mark.parametrize(("name", "value"), [("last", -2), ("first", -4), ("across", 2), ("back", -2)])
-    def test_other_slices_stay(self, name: str, value: int) -> None:
-        model = sampler_graph(mirrored=True)
-        next(x for x in model.graph.initializer if x.name == name).int64_data[:] = [value]
-        _, after = halves_of(model)
-        assert "Slice" in {node.op_type for node in after.graph.node}
+    def test_the_graph_itself_stays_as_it_is(self, whole: onnx.ModelProto) -> None:
+        kept = whole.SerializeToString()
+        parts.cut(whole)
+        assert whole.SerializeToString() == kept
 
-    def test_the_graph_itself_stays_as_it_is(self) -> None:
-        model = sampler_graph()
-        kept = model.SerializeToString()
-        sampling.cut(model)
-        assert model.SerializeToString() == kept
-
-    @pytest.mark.parametrize(
-        "changes", [{"mode": "nearest"}, {"padding_mode": "border"}, {"align_corners": 1}, {"mode": "bicubic"}]
-    )
-    def test_what_opencv_does_otherwise_is_not_cut(self, changes: dict[str, Any]) -> None:
-        assert sampling.cut(sampler_graph(**changes)) is None
-
-    def test_a_graph_without_or_with_two_samplers_is_not_cut(self) -> None:
-        model = sampler_graph()
-        second = helper.make_node("GridSample", ["floats", "grid"], ["others"], name="second")
-        two = onnx.ModelProto()
-        two.CopyFrom(model)
-        two.graph.node.append(second)
-        two.graph.output.append(helper.make_tensor_value_info("others", TensorProto.FLOAT, None))
-        assert sampling.cut(two) is None
-        assert sampling.cut(halves_of(model)[0]) is None
-
-    def test_a_computed_picture_is_not_cut(self) -> None:
-        model = sampler_graph()
-        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
-        assert sampling.cut(model) is None
+    def test_other_networks_are_not_cut(self) -> None:
+        assert parts.cut(tiny.cleaned()) is None
 
 
-class TestSampling:
-    @settings(max_examples=40, deadline=None)
-    @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.booleans())
-    def test_samples_are_those_of_the_whole_graph(self, seed: int, rows: int, mirrored: bool) -> None:
-        model, values = sampler_graph(mirrored), feed(seed, rows)
-        wanted, given = Session(model)(values), sampling.served(halves_of(model))(values)
-        # 1/32 of a pixel between black and white, along both axes, and the rounding
-        assert np.abs(wanted["samples"].astype(int) - given["samples"]).max() <= 2 * 255 / 32 + 1
-        np.testing.assert_array_equal(wanted["twice"], given["twice"])
+class TestSession:
+    @pytest.mark.parametrize("yaws", [(0.0,), (35.0, -60.0)])
+    def test_gives_what_the_whole_graph_gives(
+        self, model: FaceModel, whole: onnx.ModelProto, cut: parts.Parts, yaws: tuple[float, ...]
+    ) -> None:
+        apart = parts.difference(whole, cut, feed(model, *yaws))
+        assert apart.small, str(apart)
+
+    def test_also_where_the_picture_ends(self, model: FaceModel, whole: onnx.ModelProto, cut: parts.Parts) -> None:
+        values = feed(model, 0.0, shift=90)
+        visibility = Session(whole)(values)["visibility"]
+        assert 0.1 < (visibility == 0).mean() < 0.9  # a part of the face lies beyond
+        given = parts.served(cut)(values)["visibility"]
+        assert (np.abs(visibility.astype(int) - given) > parts.FAR).mean() < 0.002
+
+    def test_a_row_does_not_depend_on_its_neighbours(self, model: FaceModel, cut: parts.Parts) -> None:
+        session, values = parts.served(cut), feed(model, 35.0, -60.0)
+        together = session(values)
+        for row in range(2):
+            alone = session({name: value[row : row + 1] for name, value in values.items()})
+            for name, value in alone.items():
+                np.testing.assert_array_equal(value[0], together[name][row])
+
+    def test_only_what_is_wanted_is_computed(self, model: FaceModel, cut: parts.Parts) -> None:
+        sessions = [ort.InferenceSession(cut.graphs[name].SerializeToString()) for name in GRAPHS]
+        without_network = PartsSession([*sessions[:2], _Unwilling(sessions[2])], cut.table)
+        (visibility,) = without_network.run(["visibility"], feed(model, 20.0))
+        assert visibility.shape == (1, 1, SIDE, SIDE)
+        assert 0.2 < (visibility > 127).mean() < 1
+
+
+class _Unwilling:
+    """A session that may be asked about itself only."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def run(self, *_: Any) -> None:
+        raise AssertionError("nobody wanted this part's results")
+
+
+class TestSample:
+    CAMERA = np.array([1, 1, 0, 0, 1, 1, 0, 0], np.float32)
 
     def test_whole_pixels_are_exact(self) -> None:
-        values = feed()
-        rows, columns = np.mgrid[:TEXELS, :TEXELS].astype(np.float32)
-        values["places"] = np.stack([columns, rows], -1)[None].repeat(2, 0)
-        given = sampling.served(halves_of(sampler_graph()))(values)
-        np.testing.assert_array_equal(given["samples"], values["picture"][:, :, :TEXELS, :TEXELS])
+        picture = np.random.default_rng(0).integers(0, 256, (3, 9, 9)).astype(np.uint8)
+        places = np.stack(np.meshgrid(np.arange(9), np.arange(9))).astype(np.float32)
+        np.testing.assert_array_equal(sample(picture, places, self.CAMERA, 9), picture.transpose(1, 2, 0))
+
+    def test_the_cameras_lead_from_the_small_crop_to_the_picture(self) -> None:
+        ramp = np.repeat(np.arange(40, 200, 2, dtype=np.uint8)[None, None], 3, 0).repeat(80, 1)
+        places = np.stack(np.meshgrid(np.arange(5, 10), np.arange(5, 10))).astype(np.float32)
+        camera = np.array([3, 3, 7, 7, 0.5, 0.5, 10, 10], np.float32)
+        # 3 * 5 + 7 source pixels are column 24 of the picture: 40 + 2 * 24
+        assert sample(ramp, places, camera, 5)[0, 0].tolist() == [88, 88, 88]
 
     @pytest.mark.parametrize("place", [np.nan, np.inf, -np.inf, 1e9, -1e9, 40_000.0])
     def test_places_far_from_the_picture_are_black(self, place: float) -> None:
-        values = feed()
-        values["places"][:] = place
-        assert not sampling.served(halves_of(sampler_graph()))(values)["samples"].any()
-
-    def test_only_what_is_wanted_is_computed(self) -> None:
-        before, after = (ort.InferenceSession(half.SerializeToString()) for half in halves_of(sampler_graph()))
-        (twice,) = SampledSession(before, after).run(["twice"], feed())
-        np.testing.assert_allclose(twice, feed()["places"] * 2 / SIDE, rtol=1e-6)
+        places = np.full((2, 9, 9), place, np.float32)
+        assert not sample(np.full((3, 12, 12), 200, np.uint8), places, self.CAMERA, 9).any()
 
 
 class TestDifference:
-    def test_small_for_the_halves_of_the_graph_itself(self) -> None:
-        model = sampler_graph()
-        smooth = feed(low=1, high=SIDE - 2)
-        smooth["picture"] = (np.arange(SIDE) * 9 + 20).astype(np.uint8)[None, None, None].repeat(SIDE, 2).repeat(3, 1)
-        smooth["picture"] = smooth["picture"].repeat(2, 0)
-        assert sampling.difference(model, halves_of(model), smooth).small
-
-    def test_large_for_the_halves_of_another_graph(self) -> None:
-        model = sampler_graph()
-        other = sampler_graph()
-        other.graph.initializer[1].float_data[:] = [0.5]
-        apart = sampling.difference(model, halves_of(other), feed(low=1, high=SIDE - 2))
+    def test_large_for_the_parts_of_another_graph(
+        self, model: FaceModel, whole: onnx.ModelProto, cut: parts.Parts
+    ) -> None:
+        shuffled = replace(cut.table, weights=cut.table.weights[::-1].copy())
+        apart = parts.difference(whole, replace(cut, table=shuffled), feed(model, 20.0))
         assert not apart.small
         assert "the whole graph is served" in str(apart)
 
-    def test_an_output_that_is_not_a_picture_must_agree_to_the_bit(self) -> None:
-        model, other = sampler_graph(), sampler_graph()
-        other.graph.initializer[0].float_data[:] = [2 / SIDE * 1.0001]
-        assert sampling.difference(model, halves_of(other), feed()).far == 1.0
 
-
-class TestOpenSession:
+class TestOpenParts:
     @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        """A version folder with a whole graph and its halves."""
-        model = sampler_graph()
-        onnx.save(model, tmp_path / "model.onnx")
-        sampling.write(tmp_path, tmp_path / "model.onnx", halves_of(model))
+    def folder(self, tmp_path: Path, whole: onnx.ModelProto, cut: parts.Parts) -> Path:
+        """A version folder with a whole graph and its parts."""
+        onnx.save(whole, tmp_path / "model.onnx")
+        parts.write(tmp_path, tmp_path / "model.onnx", cut)
         return tmp_path
 
-    def test_halves_that_belong_are_taken(self, folder: Path) -> None:
-        session = open_session(folder / "model.onnx", ort.SessionOptions())
-        assert isinstance(session, SampledSession)
-        assert [node.name for node in session.get_inputs()] == ["picture", "places"]
-        assert list(session.get_inputs()[0].shape) == ["batch", 3, SIDE, SIDE]
+    def opened(self, folder: Path) -> PartsSession | None:
+        return open_parts(folder / "model.onnx", ort.SessionOptions())
 
-    def test_halves_of_another_graph_are_not(self, folder: Path) -> None:
-        model = sampler_graph()
-        model.doc_string = "another one"
-        onnx.save(model, folder / "model.onnx")
-        assert isinstance(open_session(folder / "model.onnx", ort.SessionOptions()), ort.InferenceSession)
+    def test_parts_that_belong_are_taken(self, folder: Path, model: FaceModel) -> None:
+        session = self.opened(folder)
+        assert session is not None
+        assert session.run(["texture"], feed(model, 0.0))[0].shape == (1, 3, SIDE, SIDE)
 
-    def test_one_half_is_none(self, folder: Path) -> None:
-        (folder / "after_sampling.onnx").unlink()
-        assert isinstance(open_session(folder / "model.onnx", ort.SessionOptions()), ort.InferenceSession)
+    def test_parts_of_another_graph_are_not(self, folder: Path, whole: onnx.ModelProto) -> None:
+        other = onnx.ModelProto()
+        other.CopyFrom(whole)
+        other.doc_string = "another one"
+        onnx.save(other, folder / "model.onnx")
+        assert self.opened(folder) is None
+
+    def test_the_table_of_another_graph_is_not(self, folder: Path) -> None:
+        replace(Table.load(folder / TABLE), whole="0" * 64).save(folder / TABLE)
+        assert self.opened(folder) is None
+
+    @pytest.mark.parametrize("name", [FILL, TABLE])
+    def test_some_of_them_are_not(self, folder: Path, name: str) -> None:
+        (folder / name).unlink()
+        assert self.opened(folder) is None

@@ -2,8 +2,8 @@
 
 The crop is the one of the Deep3DFaceRecon / HRN family, to the pixel: a least-squares fit of a scaled orthographic
 camera to five template points gives a scale and a translation (no rotation: roll is left to the regressor); the picture
-is resized by that scale with Pillow's bicubic filter (bicubic.py), to whole pixels, and a square is cut out around the face at
-whole pixels; what lies outside the picture is black.
+is resized by that scale with Pillow's bicubic filter (bicubic.py), to whole pixels, and a square is cut out around the
+face at whole pixels; what lies outside the picture is black.
 
 Coordinates: source pixels of the upright picture, centres at integers, x right, y down, unless a name says ``y_up``.
 """

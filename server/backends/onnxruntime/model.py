@@ -65,7 +65,7 @@ def open_session(path: Path, options: ort.SessionOptions) -> Session:
     """A session of the graph, by its parts where they lie beside it and belong to it."""
     if not path.with_name("table.npz").is_file():
         return plain_session(path, options)
-    from parts import open_parts  # OpenCV and SciPy, 60 MB that only one of the networks needs
+    from parts import open_parts  # OpenCV and SciPy: memory that only one of the networks needs
 
     return open_parts(path, options) or plain_session(path, options)
 

@@ -57,7 +57,7 @@ class Table:
     @property
     def side(self) -> int:
         """Texels a side of the table, t."""
-        return round(self.corners.shape[1] ** 0.5)
+        return int(self.corners.shape[1] ** 0.5)
 
     def matrix(self, vertices: int) -> csr_matrix:
         """[t * t, vertices]: attributes of vertices to attributes of texels."""
