@@ -60,4 +60,4 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _bytes(values: F32) -> U8:
     """Rounded and clipped; OpenCV does both in one step."""
-    return np.asarray(cv2.add(values, 0.0, dtype=cv2.CV_8U), np.uint8)
+    return np.asarray(cv2.addWeighted(values, 1.0, values, 0.0, 0.0, dtype=cv2.CV_8U), np.uint8)

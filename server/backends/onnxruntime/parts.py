@@ -15,6 +15,7 @@ The whole graph stays what other runtimes load, and what is run where there are 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Table:
     @property
     def side(self) -> int:
         """Texels a side of the table, t."""
-        return int(self.corners.shape[1] ** 0.5)
+        return math.isqrt(self.corners.shape[1])
 
     def matrix(self, vertices: int) -> csr_matrix:
         """[t * t, vertices]: attributes of vertices to attributes of texels."""
