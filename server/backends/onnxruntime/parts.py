@@ -97,8 +97,7 @@ class PartsSession:
         """``graphs`` are the sessions of `GRAPHS`."""
         cv2.setNumThreads(1)  # pictures run side by side
         self._attributes, self._visible, self._fill = graphs
-        self._vertices = int(self._attributes.get_outputs()[0].shape[1])
-        self._matrix = table.matrix(self._vertices)
+        self._matrix = table.matrix(int(self._attributes.get_outputs()[0].shape[1]))
         self._side, self._size = table.side, table.size
         self._coarse = int(self._fill.get_inputs()[0].shape[-1])
 
@@ -150,10 +149,7 @@ class PartsSession:
         return texture
 
     def _visibility(self, visible: F32) -> U8:
-        return np.stack([cv2.convertScaleAbs(self._wide(cells[0]), alpha=255)[None] for cells in visible])
-
-    def _wide(self, cells: F32) -> F32:
-        return _resized(cells, self._size)
+        return np.stack([cv2.convertScaleAbs(_resized(cells[0], self._size), alpha=255)[None] for cells in visible])
 
 
 def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
