@@ -198,6 +198,7 @@ def key_of(network: Network, weights: Path, order: Order, workshop: Workshop) ->
         raise ExportError(f"The weights {weights} are not there: name them with --weights, or run `make setup`.")
     return {
         "weights": sha256(weights),
+        "beside": [sha256(path) for path in network.beside],
         "face_model": workshop.face_model.fingerprint if network.needs_face_model else None,
         "code": code_digest(),
         "target": order.target,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from export.detector.cascade import Detector
 from export.detector.cascade import example_inputs as detector_inputs
-from export.detector.weights import default_weights
+from export.detector.weights import SCREEN, default_weights
 from export.errors import ExportError
 from export.face_model import FaceModel
 from export.graph import onnx_from_module
@@ -43,6 +43,7 @@ class Network:
     Attributes:
         name: of the model in the repository.
         weights: where the default weights are.
+        beside: files that the graph is made of as well, whatever the weights.
         inputs, outputs: names by the contract, in the order of the module's arguments and results.
         load: weights, face model, recipe of the pixels, and whether every size inside has to be fixed -> module and
             example inputs.
@@ -59,6 +60,7 @@ class Network:
     outputs: tuple[str, ...]
     load: Loader
     feed: Callable[[Sample, Feed], Feed]
+    beside: tuple[Path, ...] = ()
     inner: tuple[str, ...] = ()
     open_axes: Mapping[str, int] = field(default_factory=dict)
     free_inputs: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -142,6 +144,7 @@ NETWORKS = {
         outputs=Detector.OUTPUTS,
         load=_load_detector,
         feed=lambda sample, _shapes: {"canvas": sample.canvas, "geometry": sample.geometry},
+        beside=(SCREEN,),
         needs_face_model=False,
     ),
     "regressor": Network(

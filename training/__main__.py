@@ -9,7 +9,7 @@ interruption, the same command goes on. ``WORK/weights`` is then what the reposi
 
 A trial of all steps, in minutes, with weights that are good for nothing:
 
-    python -m training DATA WORK --renders 500 --samples 480 --texture-steps 10 --limit 5
+    python -m training DATA WORK --renders 500 --samples 480 --texture-steps 10 --scenes 60 --limit 5
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
     trial, trial_labels, mapping = work / "trial-0-000", work / "labels-trial.npz", work / "teacher_map.npz"
     trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
     measured = [folder for folder in folders if folder.name != TRAINING]
+    screen = work / "screen.safetensors"
     unfrozen, whole = work / "regressor-first.safetensors", work / "regressor.pt"
     frozen = work / "regressor-frozen.pt"
     regressor = (
@@ -103,7 +104,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
 
     def assemble() -> None:
         weights.mkdir(exist_ok=True)
-        for path in (model, mapping, trained, textured):
+        for path in (model, mapping, trained, textured, screen):
             shutil.copy(path, weights / path.name)
 
     ready_teacher = None if options.teacher else install_teacher
@@ -193,6 +194,12 @@ def plan(options: argparse.Namespace) -> list[Step]:
                 options.texture_steps,
             ),
             [textured],
+        ),
+        Step(
+            "screen",
+            "what the detector's R-Net need not see",
+            module("screen", pictures, screen, "--scenes", options.scenes),
+            [screen],
         ),
         Step(
             "albedo",
@@ -292,6 +299,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=400_000, help="pictures the regressor sees")
     parser.add_argument("--resolution", type=int, default=112, help="pixels at which it sees the 224 px crop")
     parser.add_argument("--texture-steps", type=int, default=2000)
+    parser.add_argument("--scenes", type=int, default=8000, help="canvases that the detector's screen learns from")
     parser.add_argument("--limit", type=int, default=300, help="pictures and heads that measure, of each set")
     parser.add_argument(
         "--leave-out", nargs="*", default=["biden", "obama"], metavar="PART",

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from export.detector import pyramid
 from export.detector.networks import CELL, STRIDE, ONet, PNet, RNet, load_networks
+from export.detector.screen import ANSWERS, CANDIDATES, REACH, Screen
 from export.detector.suppression import overlaps, suppress, suppress_union
+from export.detector.weights import SCREEN
 
 SLOTS = 16
 """Rows of the output, K of the contract."""
@@ -21,8 +23,11 @@ PER_LEVEL = 64
 """Windows kept of each pyramid level: a face fires 5 to 20 windows of its level."""
 TO_REFINE = 128
 """Candidates that R-Net sees: a portrait has about 60, and 192 found no further face in pictures of 16 faces."""
-TO_OUTPUT = 32
-"""Candidates that O-Net sees, two for each slot; a portrait has about 10."""
+TO_OUTPUT = 64
+"""Candidates that O-Net sees; a portrait has about 10, a crowd six or more a face: with 32, a fortieth of them went
+missing."""
+TO_OUTPUT_FIXED = 32
+"""The same where each one costs whether it is there or not: two for each slot."""
 WORTH_CUTTING = 100
 """Pixels of a level's side from which on leaving out the grey around the picture gains more than it costs."""
 P_THRESHOLD, R_THRESHOLD = 0.6, 0.7
@@ -35,8 +40,8 @@ class Detector(nn.Module):
 
     With `fixed`, no size inside depends on the picture and suppression is products of matrices, as TensorRT likes it.
     Without, P-Net leaves out the grey around the picture, R- and O-Net see only the slots that are filled (of a
-    portrait's 128 and 32 about 60 and 8) and suppression is an operator: the same faces, on a CPU in less than half of
-    the time.
+    portrait's 128 and 64 about 60 and 8), suppression is an operator, and a `screen` keeps from R-Net what it would
+    refuse: the same faces, on a CPU in less than half of the time.
     """
 
     INPUTS = ("canvas", "geometry")
@@ -44,11 +49,16 @@ class Detector(nn.Module):
     windows: Tensor
     reach: Tensor
     apart: Tensor
+    sides: Tensor
+    starts: Tensor
 
-    def __init__(self, p_net: PNet, r_net: RNet, o_net: ONet, fixed: bool = False) -> None:
+    def __init__(
+        self, p_net: PNet, r_net: RNet, o_net: ONet, fixed: bool = False, screen: Screen | None = None
+    ) -> None:
         super().__init__()
         self.p_net, self.r_net, self.o_net = p_net, r_net, o_net
-        self.fixed = fixed
+        self.fixed, self.screen = fixed, screen
+        self.to_output = TO_OUTPUT_FIXED if fixed else TO_OUTPUT
         sides = [p_net.side_of(pyramid.level_side(scale)) for scale in pyramid.level_scales()]
         self.cells = [side * side for side in sides]
         windows, reach = [], []
@@ -62,11 +72,20 @@ class Detector(nn.Module):
         # Added to the windows before suppression, so that windows of different levels never overlap.
         level = torch.arange(len(sides), dtype=torch.float32).repeat_interleave(PER_LEVEL)
         self.register_buffer("apart", level[:, None] * (4 * pyramid.CANVAS), persistent=False)
+        # Where a level's windows lie among all windows.
+        self.register_buffer("sides", torch.tensor(sides), persistent=False)
+        self.register_buffer("starts", torch.tensor([0, *self.cells]).cumsum(0)[:-1], persistent=False)
 
     @classmethod
-    def load(cls, folder: Path, fixed: bool = False) -> Detector:
-        """Read `pnet.pt`, `rnet.pt`, `onet.pt` from a folder; see the class for `fixed`."""
-        return cls(*load_networks(folder), fixed).eval()
+    def load(cls, folder: Path, fixed: bool = False, screened: bool = True) -> Detector:
+        """Read `pnet.pt`, `rnet.pt`, `onet.pt` from a folder; see the class for `fixed`.
+
+        With other weights than the default ones, with fixed sizes, or unless `screened`, there is no screen.
+        """
+        networks = load_networks(folder)
+        wanted = screened and not fixed
+        screen = Screen.load(SCREEN, folder / "pnet.pt", len(pyramid.level_scales())) if wanted else None
+        return cls(*networks, fixed, screen).eval()
 
     def forward(self, canvas: Tensor, geometry: Tensor) -> Tensor:
         """Find faces.
@@ -83,9 +102,9 @@ class Detector(nn.Module):
         content = torch.round(geometry[:, None, 0:2] / ratio)
         table = pyramid.summed_area_table(canvas)
 
-        boxes, scores = self._propose(table, content)
-        boxes, scores = self._refine(table, boxes, scores, content)
-        faces = self._output(table, boxes, scores, content)
+        boxes, scores = self.propose(table, content)
+        boxes, scores, _ = self.refine(boxes, *self.judge(table, boxes, scores, content), content)
+        faces, _ = self.output(table, boxes, scores, content)
 
         # One-based canvas pixels -> source pixels with centres at integers: X = (x - 1 + 0.5) r - 0.5.
         scale = ratio.repeat(1, 1, 7)
@@ -93,11 +112,10 @@ class Detector(nn.Module):
         found = (faces[..., :1] > 0).to(faces.dtype)
         return torch.cat([places[..., :4], faces[..., :1], places[..., 4:]], 2) * found
 
-    def _propose(self, table: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+    def propose(self, table: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
         """P-Net over all levels: boxes [B,TO_REFINE,4] squared, scores [B,TO_REFINE], 0 where there is none."""
-        answers = self._answers(table, content)
-        score = torch.sigmoid(torch.cat([answer[:, 0].flatten(1) for answer in answers], 1))
-        offsets = torch.cat([answer[:, 1:].flatten(2) for answer in answers], 2)
+        answers = torch.cat([answer.flatten(2) for answer in self._answers(table, content)], 2)
+        score = torch.sigmoid(answers[:, 0])
         # A window that reaches beyond the picture into the grey has no counterpart in a plain cascade.
         across, down = content.split(1, 2)
         inside = (self.reach[0] <= across[..., 0]) & (self.reach[1] <= down[..., 0])
@@ -123,20 +141,53 @@ class Detector(nn.Module):
             scores = self._suppressed(apart.reshape(*levels, 4), scores.reshape(levels), 0.5).flatten(1)
         else:
             scores = self._suppressed(apart, scores, 0.5)
-        scores, best_at = torch.topk(scores, TO_REFINE, dim=1)
-        boxes, at = _take(boxes, best_at), torch.gather(at, 1, best_at)
-        moves = torch.gather(offsets, 2, at[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        scores, slot = torch.topk(scores, CANDIDATES if self.screen else TO_REFINE, dim=1)
+        if self.screen is not None:
+            slot, scores = self._filled(slot, scores)
+            level = torch.div(slot, PER_LEVEL, rounding_mode="trunc")
+            around = self.around(answers, torch.gather(at, 1, slot), level)
+            scores = scores * (self.screen(around, level) > 0).to(scores.dtype)
+            scores, order = torch.topk(scores, scores.shape[1], dim=1)
+            scores, slot = scores[:, :TO_REFINE], torch.gather(slot, 1, order)[:, :TO_REFINE]
+        boxes, at = _take(boxes, slot), torch.gather(at, 1, slot)
+        moves = torch.gather(answers, 2, at[:, None].expand(-1, ANSWERS, -1))[:, 1:].transpose(1, 2)
         size = boxes[..., 2:] - boxes[..., :2]
         return _square(boxes + moves * size.repeat(1, 1, 2)), scores
 
+    def around(self, answers: Tensor, at: Tensor, level: Tensor) -> Tensor:
+        """What P-Net says around windows.
+
+        Args:
+            answers: [B,C,windows], all levels one after the other.
+            at: [B,n] windows.
+            level: [B,n] of which level they are.
+
+        Returns:
+            [B,n,C,25] by rows; beyond a level's border its last windows are repeated.
+        """
+        side, start = self.sides[level], self.starts[level]
+        row = torch.div(at - start, side, rounding_mode="trunc")
+        steps = torch.arange(-REACH, REACH + 1)
+        down, across = (
+            torch.minimum(torch.relu(place[..., None] + steps), side[..., None] - 1)
+            for place in (row, at - start - row * side)
+        )
+        cells = (start[..., None] + down * side[..., None])[..., None] + across[..., None, :]
+        seen = torch.gather(answers, 2, cells.flatten(1)[:, None].expand(-1, answers.shape[1], -1))
+        return seen.reshape(*seen.shape[:2], -1, (2 * REACH + 1) ** 2).transpose(1, 2)
+
     def _answers(self, table: Tensor, content: Tensor) -> list[Tensor]:
-        """P-Net's answer for every window of each level, [B,5,side,side]; 0 for windows that lie in the grey."""
+        """P-Net's answer for every window of each level, [B,C,side,side]; 0 for windows that lie in the grey.
+
+        C is 5, and with a screen as many more as it asks for.
+        """
         answers = []
+        more = None if self.screen is None else self.screen.look
         columns, rows = content.amax((0, 1)).unbind()
         for scale in pyramid.level_scales():
             pixels = pyramid.level_side(scale)
             if self.fixed or pixels < WORTH_CUTTING:
-                answers.append(self.p_net(pyramid.level(table, scale)))
+                answers.append(self.p_net(pyramid.level(table, scale), more))
                 continue
             side = self.p_net.side_of(pixels)
             # As many of the level's pixels as the picture covers and four more, in steps of two as windows are, one
@@ -145,29 +196,36 @@ class Detector(nn.Module):
                 (2 * torch.ceil(length * (pixels / pyramid.CANVAS / 2)) + 4).clamp(CELL, pixels).long()
                 for length in (rows, columns)
             )
-            answer = self.p_net(pyramid.level(table, scale, (height, width)))
+            answer = self.p_net(pyramid.level(table, scale, (height, width)), more)
             grey = nn.functional.pad(answer, (0, side, 0, side))  # any more than needed, so that no size is computed
             answers.append(grey[:, :, :side, :side])
         return answers
 
-    def _refine(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
-        """R-Net: boxes [B,TO_OUTPUT,4] squared, scores [B,TO_OUTPUT]."""
+    def judge(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        """R-Net: probabilities [B,n], 0 for empty slots, and box offsets [B,n,4]; n at most TO_REFINE."""
         boxes, scores = self._filled(boxes, scores)
         count = scores.shape[1]
         low, high, valid = _inside(boxes, scores, content)
-        boxes = _seen(boxes, content)
         probability, offsets = self.r_net(pyramid.crops(table, low, high, RNet.SIDE))
-        probability = probability.reshape(-1, count)
-        scores = probability * valid * (probability > R_THRESHOLD).to(valid.dtype)
-        scores, at = torch.topk(scores, count, dim=1)
-        boxes, offsets = _take(boxes, at), _take(offsets.reshape(-1, count, 4), at)
+        return probability.reshape(-1, count) * valid, offsets.reshape(-1, count, 4)
+
+    def refine(
+        self, boxes: Tensor, probability: Tensor, offsets: Tensor, content: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What R-Net takes: boxes [B,to_output,4] squared, scores and which candidates they were, [B,to_output]."""
+        count = probability.shape[1]
+        boxes = _seen(boxes[:, :count], content)
+        scores = probability * (probability > R_THRESHOLD).to(probability.dtype)
+        scores, came = torch.topk(scores, count, dim=1)
+        boxes, offsets = _take(boxes, came), _take(offsets, came)
         scores = self._suppressed(boxes, scores, 0.7)
         boxes = _square(_moved(boxes, offsets))
-        scores, at = torch.topk(nn.functional.pad(scores, (0, TO_OUTPUT)), TO_OUTPUT, dim=1)
-        return _take(nn.functional.pad(boxes, (0, 0, 0, TO_OUTPUT)), at), scores
+        scores, at = torch.topk(nn.functional.pad(scores, (0, self.to_output)), self.to_output, dim=1)
+        came = torch.gather(nn.functional.pad(came, (0, self.to_output)), 1, at)
+        return _take(nn.functional.pad(boxes, (0, 0, 0, self.to_output)), at), scores, came
 
-    def _output(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> Tensor:
-        """O-Net: [B,16,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first."""
+    def output(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        """O-Net: [B,16,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first; of which boxes."""
         boxes, scores = self._filled(boxes, scores)
         count = scores.shape[1]
         low, high, valid = _inside(boxes, scores, content)
@@ -179,11 +237,11 @@ class Detector(nn.Module):
         side = boxes[..., 2:] - boxes[..., :2] + 1
         points = (points * side[:, :, None] + boxes[:, :, None, :2]).reshape(-1, count, 10)
         rows = torch.cat([_moved(boxes, offsets.reshape(-1, count, 4)), points], 2)
-        scores, at = torch.topk(nn.functional.pad(scores, (0, TO_OUTPUT)), TO_OUTPUT, dim=1)
-        rows = _take(nn.functional.pad(rows, (0, 0, 0, TO_OUTPUT)), at)
+        scores, came = torch.topk(nn.functional.pad(scores, (0, self.to_output)), self.to_output, dim=1)
+        rows = _take(nn.functional.pad(rows, (0, 0, 0, self.to_output)), came)
         keep = suppress(overlaps(rows[..., :4], 0.7, "smaller", extra=1.0), (scores > 0).to(scores.dtype))
         scores, at = torch.topk(scores * keep, SLOTS, dim=1)
-        return torch.cat([scores[..., None], _take(rows, at)], 2)
+        return torch.cat([scores[..., None], _take(rows, at)], 2), torch.gather(came, 1, at)
 
     def _suppressed(self, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
         """Scores [B,n] of boxes [B,n,4], best first, with 0 for those that a better one covers."""

@@ -170,16 +170,23 @@ class PNet(_Network):
     def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
         return [(self.conv1, self.prelu1, self.conv2)]
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[B,3,H,W] centred pixels -> [B,5,h,w]: logit of a face, and box offsets in parts of the window."""
+    def forward(self, pixels: Tensor, more: nn.Conv2d | None = None) -> Tensor:
+        """[B,3,H,W] centred pixels -> [B,5,h,w]: logit of a face, and box offsets in parts of the window.
+
+        `more`: another 1 x 1 convolution of what the heads read, whose results follow.
+        """
         x = self.prelu1(pixels, self.conv1)
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
-        # Both heads in one pass. Of the two soft-maxed channels only the difference counts.
+        # All heads in one pass. Of the two soft-maxed channels only the difference counts.
         face, box = self.conv4_1, self.conv4_2
         assert face.bias is not None
         assert box.bias is not None
-        weight = torch.cat([face.weight[1:] - face.weight[:1], box.weight])
-        answer: Tensor = nn.functional.conv2d(x, weight, torch.cat([face.bias[1:] - face.bias[:1], box.bias]))
+        weights, biases = [face.weight[1:] - face.weight[:1], box.weight], [face.bias[1:] - face.bias[:1], box.bias]
+        if more is not None:
+            assert more.bias is not None
+            weights.append(more.weight)
+            biases.append(more.bias)
+        answer: Tensor = nn.functional.conv2d(x, torch.cat(weights), torch.cat(biases))
         return answer
 
 

@@ -11,3 +11,7 @@ FILES = ("pnet.pt", "rnet.pt", "onet.pt")
 def default_weights() -> Path:
     """The folder with the three weight files, unpacked from the facenet-pytorch wheel by `make setup`."""
     return ROOT / ".tools" / "facenet-pytorch" / "facenet_pytorch" / "data"
+
+
+SCREEN = ROOT / "weights" / "screen.safetensors"
+"""Of the screen between P- and R-Net, trained here."""

@@ -29,7 +29,17 @@ def data(tmp_path: Path) -> Path:
 def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path, tmp_path: Path) -> None:
     steps = plan(parse([str(data), str(tmp_path / "work")]))
     names = list(dict.fromkeys(step.name for step in steps))
-    assert names == ["label", "face-model", "teacher-map", "render", "regressor", "texture", "albedo", "evaluate"]
+    assert names == [
+        "label",
+        "face-model",
+        "teacher-map",
+        "render",
+        "regressor",
+        "texture",
+        "screen",
+        "albedo",
+        "evaluate",
+    ]
     for step in steps:
         words = step.command
         source = ROOT / (words[2].replace(".", "/") + ".py") if words[1] == "-m" else Path(words[1])
@@ -56,7 +66,7 @@ def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path
 
 def test_only_the_permissive_pictures_train(data: Path, tmp_path: Path) -> None:
     for step in plan(parse([str(data), str(tmp_path / "work")])):
-        if step.name in {"regressor", "texture", "albedo"}:
+        if step.name in {"regressor", "texture", "screen", "albedo"}:
             assert not re.search("portraits|others", " ".join(step.command))
 
 
