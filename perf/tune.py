@@ -89,7 +89,8 @@ def candidates(cores: int, batching: Mapping[str, bool]) -> list[Candidate]:
     found: list[Candidate] = [tuple(Change(model, "batching", on) for model in networks) for on in (0, 1)]
     found += [(Change(model, "batching", int(not batching[model])),) for model in networks]
     threads = "intra_op_thread_count"
-    for count in sorted({1, max(1, cores // 2)}):
+    # On one or two cores a network has one thread by itself, and to try the same again would measure noise.
+    for count in (1, cores // 2) if cores > 2 else range(2, cores + 1):
         found.append(tuple(Change(model, threads, count) for model in networks if model != "regressor"))
         found += [(Change(model, threads, count),) for model in networks]
     if cores > 1:

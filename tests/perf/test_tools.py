@@ -151,6 +151,8 @@ def test_candidates_of_the_search_fit_the_machine(cores: int) -> None:
             assert 1 <= change.value <= max(2, cores)
         elif change.setting == "intra_op_thread_count":
             assert 1 <= change.value <= cores
+    # One thread is what a network has by itself on one or two cores.
+    assert ((tune.Change("detector", "intra_op_thread_count", 1),) in tried) == (cores > 2)
 
 
 def test_the_search_tries_batching_in_no_network_in_every_one_and_the_other_way_in_each() -> None:
