@@ -138,7 +138,7 @@ compare: $(EXPORTED) ## this service beside PyTorch, FastAPI, LitServe and bare 
 perf: $(EXPORTED) ## NVIDIA's perf_analyzer over every model, protocol and concurrency (ARGS="--models detect"; 10 min)
 	@$(PY) -m perf.analyzer $(ARGS)
 
-tune: $(EXPORTED) ## try instances, threads and delays on this machine; writes configs/tuned.pbtxt (4 min)
+tune: $(EXPORTED) ## try instances, threads and delays on this machine; writes configs/tuned.pbtxt (10 min)
 	@$(PY) -m perf.tune $(ARGS)
 
 performance: $(EXPORTED) ## breakdown by stage, size and faces, five minutes of load; writes docs/performance.md (12 min)

@@ -70,8 +70,12 @@ def targets() -> list[Row]:
     return rows
 
 
+def _facts() -> dict[str, Any] | None:
+    return next((v["machine"] for name in ("compare", "flat", "measure") if (v := store.read(name))), None)
+
+
 def _machine() -> str:
-    facts = next((v["machine"] for name in ("compare", "flat", "measure") if (v := store.read(name))), None)
+    facts = _facts()
     if facts is None:
         return "No measurement is there."
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
@@ -147,10 +151,13 @@ def _points(name: str, x: str, slope: str, unit: str) -> str:
 
 
 def _plain(name: str, text: Callable[[dict[str, Any]], str]) -> str:
+    """A part's text, with the commit where that is not the one at the head of the page."""
     values = store.read(name)
-    return (
-        text(values) if values else f"Not measured: `python -m perf.{'breakdown ' if name != 'tune' else ''}{name}`.\n"
-    )
+    if not values:
+        return f"Not measured: `python -m perf.{'breakdown ' if name != 'tune' else ''}{name}`.\n"
+    facts, commit = _facts(), values["machine"]["commit"]
+    elsewhere = "" if facts is None or facts["commit"] == commit else f"\nMeasured at commit `{commit}`.\n"
+    return text(values) + elsewhere
 
 
 def _batching(values: dict[str, Any]) -> str:
