@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from export.detector import parity, pyramid
-from export.detector.cascade import Detector
+from export.detector.cascade import SLOTS, TO_OUTPUT, Detector
 from export.detector.screen import REACH, Screen
 from export.detector.weights import SCREEN, default_weights
 from export.errors import ExportError
@@ -103,3 +103,15 @@ def test_a_batch_is_screened_picture_by_picture(screened: Detector, portraits: d
         together = screened(torch.cat([canvas for canvas, _ in pairs]), torch.cat([place for _, place in pairs]))
         for row, pair in zip(together, pairs, strict=True):
             torch.testing.assert_close(row, screened(*pair)[0], atol=0.05, rtol=0)
+
+
+@torch.no_grad()
+def test_a_crowd_has_more_candidates_than_two_a_slot_and_all_of_them_reach_the_last_network(
+    screened: Detector, portraits: dict[str, NDArray[np.uint8]]
+) -> None:
+    canvas, geometry = _inputs(np.tile(portraits["astronaut"][:320, 80:400], (3, 3, 1)))
+    content = torch.round(geometry[:, None, 0:2] / geometry[:, None, 2:4])
+    table = pyramid.summed_area_table(canvas)
+    boxes, scores = screened.propose(table, content)
+    _, scores, _ = screened.refine(boxes, *screened.judge(table, boxes, scores, content), content)
+    assert 2 * SLOTS < int((scores > 0).sum()) < TO_OUTPUT
