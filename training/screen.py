@@ -63,8 +63,9 @@ class _Witness(Screen):
     def __init__(self, levels: int) -> None:
         super().__init__(levels)
         self.look = nn.Conv2d(FEATURES, FEATURES, 1)
-        nn.init.eye_(self.look.weight[:, :, 0, 0])
-        nn.init.zeros_(self.look.bias)  # type: ignore[arg-type]
+        assert self.look.bias is not None
+        nn.init.dirac_(self.look.weight)
+        nn.init.zeros_(self.look.bias)
         self.around, self.levels = torch.empty(0), torch.empty(0)
 
     def forward(self, around: Tensor, level: Tensor) -> Tensor:

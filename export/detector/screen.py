@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from export.errors import ExportError
@@ -62,7 +63,7 @@ class Screen(nn.Module):
             with safe_open(path, "pt") as file:
                 if (file.metadata() or {}).get("p_net") != sha256(p_net):
                     return None
-                screen.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+            screen.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError, OSError) as error:
             raise ExportError(f"{path} does not hold the detector's screen: {error}") from None
         return screen.eval()
