@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 EXPORTED := build/export.stamp
 VALIDATORS := $(TOOLS)/validators/.installed
 NETWORKS := detector regressor texture
-SOURCES := $(wildcard server export training perf deploy client/src tests)
+SOURCES := $(wildcard server networks export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
@@ -68,7 +68,7 @@ export: $(EXPORTED) ## weights -> ONNX -> model_repository (again when a source 
 # Also when a product was deleted although the stamp is there.
 MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))) \
   $(if $(wildcard model_repository/postprocess/*/topology.npz),,postprocess))
-$(EXPORTED): $(INSTALLED) $(shell find export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
+$(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
 	@echo "[export] weights -> ONNX -> model_repository"
 	@$(PY) -m export all --target cpu
 	@mkdir -p $(@D) && touch $@

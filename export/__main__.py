@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.errors import ExportError
+from networks.errors import NetworkError
 
 DESCRIPTION = """\
 Turn weights into a version of the Triton model repository: trace, clean, convert, gate, write.
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         _run(options, say)
-    except ExportError as error:
+    except NetworkError as error:
         print(error, file=sys.stderr)
         return 2
     return 0

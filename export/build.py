@@ -14,9 +14,7 @@ import numpy as np
 import onnx
 
 from export import calibration, equalise, gate, parts
-from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
-from export.face_model import FaceModel, FaceModelError
 from export.fp16 import to_fp16
 from export.graph import BATCH, OPSET, shape_of
 from export.graphsurgeon import gs
@@ -24,6 +22,7 @@ from export.int8 import Scheme, quantised_tensors, to_int8
 from export.networks import FACE_MODEL, NETWORKS, ROOT, Network, belongs_to_built_in
 from export.plans.gpu import plan_name, serving
 from export.plans.profile import MOST_VERTICES, max_batch_size, profile
+from export.reports.parity import load_picture, pictures_in
 from export.samples import Sample, built_in_portraits, samples_of, varied_portraits
 from export.session import Feed, Session, stack
 from export.surgery import Size
@@ -37,6 +36,7 @@ from export.versions import (
     up_to_date,
     write_sidecar,
 )
+from networks.face_model import FaceModel, FaceModelError
 
 Target = Literal["cpu", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from export import calibration, gate
 from export.build import Order, Workshop, calibrated
-from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.int8 import Scheme
+from export.reports.parity import load_picture, pictures_in
 from export.samples import Sample, samples_from
+from networks.errors import NetworkError
 
 PHOTOGRAPHS = 280
 """Faces that calibrate: at least 256 are asked for, and more hardly move the extremes."""
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path = calibration.FOLDER / f"{name}.json"
             made.save(path)
             workshop.say(f"{path}: {made.chosen}, {made.samples} faces, {len(made.bounds[made.chosen])} tensors")
-    except ExportError as error:
+    except NetworkError as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -20,8 +20,8 @@ import onnx
 import skimage.metrics
 from numpy.typing import NDArray
 
-from export.detector.parity import SAME_IOU, SAME_POINTS, iou
 from export.parts import as_served
+from export.reports.parity import SAME_IOU, SAME_POINTS, iou
 from export.session import Feed, Session, median_seconds, stack
 
 BATCH = 4

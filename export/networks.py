@@ -12,22 +12,22 @@ from pathlib import Path
 import onnx
 from torch import Tensor, nn
 
-from export.detector.cascade import Detector
-from export.detector.cascade import example_inputs as detector_inputs
-from export.detector.weights import SCREEN, default_weights
 from export.errors import ExportError
-from export.face_model import FaceModel
 from export.graph import onnx_from_module
 from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.official.retinaface import RetinaFaceDetector
-from export.regressor import ReconstructionNet, Regressor, inner_of, trained_resolution, window_of
-from export.regressor import example_inputs as regressor_inputs
 from export.samples import Sample
 from export.session import Feed
 from export.surgery import VERTICES, clean
-from export.texture import TextureNet, UNet
-from export.texture import example_inputs as texture_inputs
+from networks.detector.cascade import Detector
+from networks.detector.cascade import example_inputs as detector_inputs
+from networks.detector.weights import SCREEN, default_weights
+from networks.face_model import FaceModel
+from networks.regressor import ReconstructionNet, Regressor, inner_of, trained_resolution, window_of
+from networks.regressor import example_inputs as regressor_inputs
+from networks.texture import TextureNet, UNet
+from networks.texture import example_inputs as texture_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"

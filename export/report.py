@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 from export import gate, report_page
 from export.build import Order, Workshop, ranges
 from export.calibration import quantised
-from export.detector.parity import load_picture, pictures_in
 from export.errors import ExportError
 from export.fp16 import to_fp16
 from export.int8 import Scheme
 from export.networks import NETWORKS, ROOT
 from export.parts import as_served
+from export.reports.parity import load_picture, pictures_in
 from export.samples import Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
 from export.surgery import Size
+from networks.errors import NetworkError
 
 JUDGED = 24
 """Faces that judge each variant; the chain is judged on all."""
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in NETWORKS:
                 rows += rows_of(name, samples[:JUDGED], workshop, options.rounds)
         chain = chain_of(samples, workshop)
-    except ExportError as error:
+    except NetworkError as error:
         print(error, file=sys.stderr)
         return 2
     if options.chain:

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.detector.parity import canvas_of, load_picture
 from export.errors import ExportError
+from export.reports.parity import canvas_of, load_picture
 
 Picture = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[1]

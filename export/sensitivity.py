@@ -17,11 +17,11 @@ from export import calibration
 from export.build import Order, Workshop, ranges
 from export.calibrate import ERROR
 from export.equalise import equalised
-from export.errors import ExportError
 from export.gate import COMPARE
 from export.graphsurgeon import gs
 from export.int8 import WEIGHTED, Scheme, quantised_nodes, to_int8
 from export.session import Session, stack
+from networks.errors import NetworkError
 
 SAMPLES = 4
 """Enough to rank layers; the verdict on the whole is the gate's."""
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in rows[:10]:
                 print(f"{row['node']:12} {row['weights']!s:22} {row['error']:.4g} ({row['share']:.1%})")
             print(path)
-    except ExportError as error:
+    except NetworkError as error:
         print(error, file=sys.stderr)
         return 2
     return 0

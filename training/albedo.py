@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from export.face_model import ALBEDO, FaceModel
-from export.regressor import ReconstructionNet, Regressor
-from export.texture import TextureNet
+from networks.face_model import ALBEDO, FaceModel
+from networks.regressor import ReconstructionNet, Regressor
+from networks.texture import TextureNet
 from training.crops import faces_of, listed
 
 Float = npt.NDArray[np.float64]

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.face_model import FaceModel
-from export.regressor import Regressor
-from export.texture import TextureNet
+from networks.face_model import FaceModel
+from networks.regressor import Regressor
+from networks.texture import TextureNet
 from training.crops import faces_of, listed
 from training.raster import interpolate, rasterise
 from training.render import euler, vertex_normals

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from export.detector.cascade import Detector
-from export.detector.parity import load_picture
-from export.detector.weights import default_weights
+from export.reports.parity import load_picture
 from export.samples import THRESHOLD, Sample, sample_of
+from networks.detector.cascade import Detector
+from networks.detector.weights import default_weights
 
 
 class Finder:

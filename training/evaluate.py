@@ -28,11 +28,11 @@ import trimesh
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from export.camera import CROP_HD, project
-from export.face_model import COEFFICIENTS, FaceModel
-from export.regressor import Regressor
 from export.samples import Sample, sample_of
-from export.texture import TextureNet
+from networks.camera import CROP_HD, project
+from networks.face_model import COEFFICIENTS, FaceModel
+from networks.regressor import Regressor
+from networks.texture import TextureNet
 from training.crops import Finder, faces_of
 from training.face_model import ORIGIN_CM
 from training.raster import interpolate, rasterise

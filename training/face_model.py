@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.face_model import ALBEDO, EXPRESSION, IDENTITY, FaceModel
+from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, FaceModel
 from training import topology
 
 # The origin of the head frame in the source's frame, cm: where HRN's five-point template has its own (between the nose

@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from export.build import Order, Workshop
-from export.camera import project
-from export.face_model import COEFFICIENTS, FaceModel
 from export.gate import Criterion, Verdict, compare_regressor
-from export.regressor import Bottleneck, FaceDecoder, ReconstructionNet, Regressor, inner_of, window_of
 from export.report import faces_in
 from export.samples import Sample
 from export.session import stack
+from networks.camera import project
+from networks.face_model import COEFFICIENTS, FaceModel
+from networks.regressor import Bottleneck, FaceDecoder, ReconstructionNet, Regressor, inner_of, window_of
 from training.regressor import (
     EYES,
     PICTURES_A_BATCH,

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from scipy.spatial import cKDTree
 from torch import nn
 
-from export.alignment import crop_transform
-from export.camera import project, rotation
-from export.face_model import COEFFICIENTS, FaceModel
-from export.regressor import ReconstructionNet, window_of
+from networks.alignment import crop_transform
+from networks.camera import project, rotation
+from networks.face_model import COEFFICIENTS, FaceModel
+from networks.regressor import ReconstructionNet, window_of
 from training.render import MARGIN, SIZE, five_points_of_teacher
 from training.teacher_map import MAX_SCATTER_MM
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from export.alignment import crop_transform
+from networks.alignment import crop_transform
 from training import topology
 from training.face_model import ORIGIN_CM
 from training.face_model import build as build_face_model
@@ -41,7 +41,7 @@ CAMERA_CM = (45.0, 200.0)
 
 
 def euler(pitch: float, yaw: float, roll: float) -> Float:
-    """Rotation for column vectors, Rz Ry Rx, radians; the transpose of what `export.camera.rotation` returns."""
+    """Rotation for column vectors, Rz Ry Rx, radians; the transpose of what `networks.camera.rotation` returns."""
     cx, sx, cy, sy, cz, sz = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw), np.cos(roll), np.sin(roll)
     rx = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     ry = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

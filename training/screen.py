@@ -6,7 +6,7 @@ No labels: photographs, changed at random, alone, in pieces, in mosaics and stre
 whole cascade, which says what became of each candidate. The screen learns which ones R-Net takes. Those that became
 faces weigh most; that one of many windows around a face is lost matters little. At the end its bar is put where so
 many of the faces' own candidates stay in held-out scenes (KEPT): where one is lost, another window finds nearly every
-such face. Judge it by `python -m export.detector.parity` on photographs of others.
+such face. Judge it by `python -m export.reports.parity` on photographs of others.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from export.detector import pyramid
-from export.detector.cascade import R_THRESHOLD, Detector
-from export.detector.networks import GREY
-from export.detector.parity import load_picture, pictures_in
-from export.detector.screen import ANSWERS, FEATURES, LOOKED, Screen
-from export.detector.weights import default_weights
+from export.reports.parity import load_picture, pictures_in
 from export.versions import sha256
+from networks.detector import pyramid
+from networks.detector.cascade import R_THRESHOLD, Detector
+from networks.detector.mtcnn import GREY
+from networks.detector.screen import ANSWERS, FEATURES, LOOKED, Screen
+from networks.detector.weights import default_weights
 
 Picture = NDArray[np.uint8]
 BATCH = 1024

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from export.face_model import FaceModel
+from networks.face_model import FaceModel
 from training.raster import interpolate, rasterise
 from training.render import MARGIN, SIZE, euler
 

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from export.face_model import FaceModel
-from export.regressor import ReconstructionNet, Regressor
-from export.texture import SIZE, TextureNet, UNet, UVSampler, complete
+from networks.face_model import FaceModel
+from networks.regressor import ReconstructionNet, Regressor
+from networks.texture import SIZE, TextureNet, UNet, UVSampler, complete
 from training.crops import faces_of, listed
 from training.render import euler
 

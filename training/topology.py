@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import Delaunay, cKDTree
 
-from export.uv_table import locate
+from networks.uv_table import locate
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]

@@ -43,6 +43,7 @@ RUN python3 -m venv /opt/export \
  && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock \
  && /opt/export/bin/pip install --no-cache-dir ${TORCH_PIP_ARGS} -r requirements-torch.txt \
  && /opt/export/bin/pip install --no-cache-dir --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0
+COPY networks networks
 COPY export export
 COPY weights weights
 COPY server server

@@ -21,6 +21,7 @@ RUN python3 -m venv /opt/export \
  && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock \
  && /opt/export/bin/pip install --no-cache-dir ${TORCH_PIP_ARGS} -r requirements-torch.txt \
  && /opt/export/bin/pip install --no-cache-dir --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0
+COPY networks networks
 COPY export export
 COPY weights weights
 COPY server server
@@ -48,6 +49,7 @@ RUN python3 -m deploy.docker.pick requirements.lock deploy/docker/requirements-g
  && rm requirements.lock gpu.txt
 COPY --from=exporter /src/model_repository model_repository
 COPY --from=exporter /src/build/tensorrt build/tensorrt
+COPY networks networks
 COPY export export
 COPY server server
 COPY deploy/docker/entrypoint.py deploy/docker/gpu.py deploy/docker/probe.py deploy/docker/

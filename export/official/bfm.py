@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from export.errors import ExportError
-from export.face_model import FaceModel
 from export.official.unwrap import cylindrical
+from networks.face_model import FaceModel
 
 VERTICES, TRIANGLES = 35_709, 70_789
 SHAPE_VERTICES, EXPRESSION_VERTICES = 53_490, 53_215

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.errors import ExportError
-from export.face_model import FaceModelError
 from export.official import bfm, flame
+from networks.face_model import FaceModelError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

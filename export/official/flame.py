@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModel
 from export.official import pickled
 from export.official.bfm import outward
 from export.official.unwrap import cylindrical
+from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModel
 
 VERTICES, TRIANGLES, MODES, IDENTITY_MODES = 5_023, 9_976, 400, 300
 METRE = 10.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.errors import ExportError
-from export.face_model import FaceModel
 from export.official import checkpoint
-from export.regressor import ReconstructionNet, Regressor
+from networks.face_model import FaceModel
+from networks.regressor import ReconstructionNet, Regressor
 
 BFM_VERTICES = 35_709
 """Of the face model that all published checkpoints were trained with."""

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.detector.cascade import FLOOR, SLOTS
-from export.detector.pyramid import CANVAS
-from export.detector.suppression import overlaps, suppress
 from export.errors import ExportError
 from export.official import checkpoint
-from export.regressor import Backbone
+from networks.detector.cascade import FLOOR, SLOTS
+from networks.detector.pyramid import CANVAS
+from networks.detector.suppression import overlaps, suppress
+from networks.regressor import Backbone
 
 STEPS = (8, 16, 32)
 MIN_SIZES = ((16, 32), (64, 128), (256, 512))

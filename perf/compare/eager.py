@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from export.detector.reference import greedy_suppression
-from export.face_model import FaceModel
 from export.networks import NETWORKS
+from networks.detector.reference import greedy_suppression
+from networks.face_model import FaceModel
 from perf.compare.work import Answer, HandWork
 from server.repository import ROOT
 

@@ -13,7 +13,7 @@ from face3d_client._look import Light, draw
 from face3d_client._surface import Surface
 from numpy.typing import NDArray
 
-from export.face_model import FaceModel
+from networks.face_model import FaceModel
 
 MODEL = Path(__file__).resolve().parents[2] / "weights" / "face_model.npz"
 DARK = Light(strength=0)

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.detector.cascade import Detector, example_inputs
-from export.detector.weights import default_weights
 from export.graph import onnx_from_module
 from export.session import Session
+from networks.detector.cascade import Detector, example_inputs
+from networks.detector.weights import default_weights
 
 
 def pixels(data: bytes) -> NDArray[np.uint8]:

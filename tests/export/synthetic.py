@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from export.face_model import ALBEDO, EXPRESSION, IDENTITY, FaceModel
+from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, FaceModel
 
 SIDE = 41  # vertices along each axis; odd, so that one column runs over the bridge of the nose
 

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from export import gate
 from export.__main__ import main
-from export.detector.weights import default_weights
 from export.networks import FACE_MODEL
 from export.session import Session
+from networks.detector.weights import default_weights
 
 Captured = pytest.CaptureFixture[str]
 

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from export import parts
-from export.face_model import FaceModel
 from export.graph import onnx_from_module
 from export.networks import NETWORKS
 from export.session import Session
 from export.surgery import VERTICES, clean
-from export.texture import TextureNet, UNet, example_inputs
+from networks.face_model import FaceModel
+from networks.texture import TextureNet, UNet, example_inputs
 from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
 from tests.export import tiny
 from tests.export.synthetic import face_model, turn

@@ -21,10 +21,10 @@ from export.gate import lint
 from export.graph import onnx_from_module
 from export.graphsurgeon import gs
 from export.int8 import Scheme, quantised_tensors, to_int8
-from export.regressor import Bottleneck
 from export.session import Feed, Session, stack, with_outputs
 from export.streams import residual_streams
 from export.surgery import clean
+from networks.regressor import Bottleneck
 from tests.export import tiny
 
 

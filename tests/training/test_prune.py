@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from export.networks import NETWORKS
-from export.regressor import STAGES, ReconstructionNet, Regressor, inner_of
 from export.session import Session
+from networks.regressor import STAGES, ReconstructionNet, Regressor, inner_of
 from tests.export.synthetic import face_model
 from tests.training.made import run_arguments
 from training import prune

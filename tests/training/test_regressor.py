@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from export.camera import project, rotation
-from export.regressor import ReconstructionNet, window_of
+from networks.camera import project, rotation
+from networks.regressor import ReconstructionNet, window_of
 from tests.export.synthetic import face_model
 from tests.training.made import run_arguments, shard
 from training import regressor

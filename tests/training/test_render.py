@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from export.camera import rotation
+from networks.camera import rotation
 from training.regressor import seen_by_render_camera
 from training.render import LABELS, MARGIN, MEDIAPIPE_OF_IBUG, SIZE, Heads, Renderer, render
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from export.detector import pyramid
-from export.detector.screen import ANSWERS, FEATURES, REACH, Screen
-from export.detector.weights import default_weights
 from export.samples import built_in_portraits
 from export.versions import sha256
+from networks.detector import pyramid
+from networks.detector.screen import ANSWERS, FEATURES, REACH, Screen
+from networks.detector.weights import default_weights
 from training import screen
 from training.screen import FACE, HELD_OUT, KEPT, OUTLIVED, Cases, Scenes, collect, judged, set_bar, train
 

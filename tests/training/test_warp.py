@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from export.camera import rotation
+from networks.camera import rotation
 from training.regressor import Warp
 from training.render import MARGIN, SIZE
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from export.errors import ExportError
-from export.face_model import FaceModel
 from export.official import bfm, flame
 from export.official.face_models import main
+from networks.face_model import FaceModel
 from tests.export.official import layouts
 
 

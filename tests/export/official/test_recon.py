@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from export.errors import ExportError
-from export.face_model import FaceModel
 from export.networks import NETWORKS
 from export.official import bfm, checkpoint
 from export.official.recon import load_regressor
-from export.regressor import Regressor, example_inputs
 from export.session import Session
 from export.surgery import VERTICES
+from networks.face_model import FaceModel
+from networks.regressor import Regressor, example_inputs
 from tests.export.official import layouts
 
 
@@ -210,7 +210,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, face_model: FaceModel
 
 
 def test_the_regressor_of_a_published_checkpoint_has_the_contracts_outputs(face_model: FaceModel) -> None:
-    from export.regressor import ReconstructionNet
+    from networks.regressor import ReconstructionNet
 
     results = Regressor(ReconstructionNet(), face_model).eval()(*example_inputs())
     assert len(results) == len(Regressor.OUTPUTS) == len(NETWORKS["regressor"].outputs)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from export.detector.networks import CELL, GREY, STRIDE, ONet, PNet, RNet
+from networks.detector.mtcnn import CELL, GREY, STRIDE, ONet, PNet, RNet
 
 Floats = NDArray[np.float32]
 Observer = Callable[[str, int], None]

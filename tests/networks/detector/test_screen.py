@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from export.detector import parity, pyramid
-from export.detector.cascade import SLOTS, TO_OUTPUT, Detector
-from export.detector.screen import REACH, Screen
-from export.detector.weights import SCREEN, default_weights
-from export.errors import ExportError
+from networks.detector import parity, pyramid
+from networks.detector.cascade import SLOTS, TO_OUTPUT, Detector
+from networks.detector.screen import REACH, Screen
+from networks.detector.weights import SCREEN, default_weights
+from networks.errors import NetworkError
 
 LEVELS = len(pyramid.level_scales())
 P_NET = default_weights() / "pnet.pt"
@@ -69,16 +69,16 @@ def test_another_p_net_gets_no_screen(tmp_path: Path) -> None:
 
 def test_a_missing_damaged_or_wrong_file_is_named_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "screen.safetensors"
-    with pytest.raises(ExportError, match="is not there"):
+    with pytest.raises(NetworkError, match="is not there"):
         Screen.load(path, P_NET, LEVELS)
     path.write_bytes(SCREEN.read_bytes()[:1000])
-    with pytest.raises(ExportError, match="does not hold the detector's screen"):
+    with pytest.raises(NetworkError, match="does not hold the detector's screen"):
         Screen.load(path, P_NET, LEVELS)
     tensors = load_file(SCREEN)
     del tensors["look.bias"]
     with safe_open(SCREEN, "pt") as file:
         save_file(tensors, path, file.metadata())
-    with pytest.raises(ExportError, match=r"look\.bias"):
+    with pytest.raises(NetworkError, match=r"look\.bias"):
         Screen.load(path, P_NET, LEVELS)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.camera import CENTRE, CROP, DISTANCE, FOCAL, project, rotation
+from networks.camera import CENTRE, CROP, DISTANCE, FOCAL, project, rotation
 from tests.export.synthetic import pixels, turn
 
 NOSE = torch.tensor([[[0.0, 0.0, 1.0]]])

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from export.face_model import COEFFICIENTS
-from export.regressor import ReconstructionNet, Regressor, example_inputs, trained_resolution
+from networks.face_model import COEFFICIENTS
+from networks.regressor import ReconstructionNet, Regressor, example_inputs, trained_resolution
 from tests.export.synthetic import face_model, pixels, turn
 
 MODEL = face_model()

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from export.detector.reference import greedy_suppression
-from export.detector.suppression import overlaps, suppress, suppress_union
 from export.graph import onnx_from_module
 from export.session import Session
+from networks.detector.reference import greedy_suppression
+from networks.detector.suppression import overlaps, suppress, suppress_union
 
 Floats = NDArray[np.float32]
 

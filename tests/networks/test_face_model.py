@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.face_model import COEFFICIENT_COUNT, COEFFICIENTS, FaceModel, FaceModelError
+from networks.face_model import COEFFICIENT_COUNT, COEFFICIENTS, FaceModel, FaceModelError
 from tests.export.synthetic import face_model
 
 MODEL = face_model()

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.detector import pyramid
-from export.detector.networks import CELL, STRIDE, ONet, PNet, RNet, load_networks
-from export.detector.screen import ANSWERS, CANDIDATES, REACH, Screen
-from export.detector.suppression import overlaps, suppress, suppress_union
-from export.detector.weights import SCREEN
+from networks.detector import pyramid
+from networks.detector.mtcnn import CELL, STRIDE, ONet, PNet, RNet, load_networks
+from networks.detector.screen import ANSWERS, CANDIDATES, REACH, Screen
+from networks.detector.suppression import overlaps, suppress, suppress_union
+from networks.detector.weights import SCREEN
 
 SLOTS = 16
 """Rows of the output, K of the contract."""

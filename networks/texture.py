@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from export.camera import CROP_HD, DISTANCE, project_coordinates
-from export.face_model import FaceModel
-from export.uv_table import adjacency, texels
+from networks.camera import CROP_HD, DISTANCE, project_coordinates
+from networks.face_model import FaceModel
+from networks.uv_table import adjacency, texels
 
 SIZE = 512  # texels a side
 TABLE = 256  # positions are gathered at this size and interpolated: a mesh edge is about 6 texels of 512 long

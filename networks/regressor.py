@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from export.camera import CROP, project, rotation
-from export.face_model import COEFFICIENTS, FaceModel
+from networks.camera import CROP, project, rotation
+from networks.face_model import COEFFICIENTS, FaceModel
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)

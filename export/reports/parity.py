@@ -1,6 +1,6 @@
 """Compare the detector graph with the plain cascade on a folder of photographs.
 
-    python -m export.detector.parity FOLDER [--limit N] [--mosaics N]
+    python -m export.reports.parity FOLDER [--limit N] [--mosaics N]
 
 For every picture the plain cascade runs on the picture itself and the graph on its 512 px canvas, as the service
 does it. A face counts as found when a face of the graph overlaps it by IoU >= 0.85; its points agree when each of
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from export.detector import reference
-from export.detector.cascade import Detector, example_inputs
-from export.detector.networks import ONet, PNet, RNet
-from export.detector.pyramid import CANVAS, MIN_FACE
-from export.detector.weights import default_weights
 from export.graph import onnx_from_module
 from export.session import Session
+from networks.detector import reference
+from networks.detector.cascade import Detector, example_inputs
+from networks.detector.mtcnn import ONet, PNet, RNet
+from networks.detector.pyramid import CANVAS, MIN_FACE
+from networks.detector.weights import default_weights
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -162,7 +162,7 @@ def mosaics(files: list[Path], count: int) -> Iterator[tuple[str, Picture]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the agreement; exit code 1 below the bar, 2 when there is nothing to compare."""
-    parser = argparse.ArgumentParser(prog="python -m export.detector.parity", description=SUMMARY)
+    parser = argparse.ArgumentParser(prog="python -m export.reports.parity", description=SUMMARY)
     parser.add_argument("folder", type=Path, help="photographs, in subfolders too")
     parser.add_argument("--limit", type=int, help="take only so many of them")
     parser.add_argument("--mosaics", type=int, default=0, help="add so many pictures of 4 to 16 faces")

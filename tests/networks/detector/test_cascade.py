@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.detector import parity, reference
-from export.detector.cascade import Detector
-from export.detector.networks import PNet, load_networks
-from export.detector.weights import default_weights
-from export.errors import ExportError
 from export.session import Session
+from networks.detector import parity, reference
+from networks.detector.cascade import Detector
+from networks.detector.mtcnn import PNet, load_networks
+from networks.detector.weights import default_weights
+from networks.errors import NetworkError
 
 Pictures = dict[str, NDArray[np.uint8]]
 
@@ -176,13 +176,13 @@ def _normalised(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_a_missing_damaged_or_wrong_weight_file_is_named_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"pnet\.pt are not there: install it"):
+    with pytest.raises(NetworkError, match=r"pnet\.pt are not there: install it"):
         load_networks(tmp_path)
     (tmp_path / "pnet.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(ExportError, match=r"pnet\.pt does not hold the weights of PNet"):
+    with pytest.raises(NetworkError, match=r"pnet\.pt does not hold the weights of PNet"):
         load_networks(tmp_path)
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "pnet.pt")
-    with pytest.raises(ExportError, match="PNet"):
+    with pytest.raises(NetworkError, match="PNet"):
         PNet.load(tmp_path / "pnet.pt")
 
 
@@ -192,6 +192,6 @@ def test_pickled_code_in_a_weight_file_is_never_run(tmp_path: Path) -> None:
             return (Path.touch, (Path(tmp_path / "executed"),))  # type: ignore[return-value]
 
     torch.save({"conv1.weight": Malicious()}, tmp_path / "pnet.pt")
-    with pytest.raises(ExportError):
+    with pytest.raises(NetworkError):
         PNet.load(tmp_path / "pnet.pt")
     assert not (tmp_path / "executed").exists()

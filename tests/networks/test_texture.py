@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.face_model import FaceModel
-from export.texture import SIZE, TextureNet, UNet, UVSampler, complete, example_inputs
+from networks.face_model import FaceModel
+from networks.texture import SIZE, TextureNet, UNet, UVSampler, complete, example_inputs
 from tests.export.synthetic import face_model, pixels, turn
 
 RATIO = 224 / 512  # pixels of the small crop per pixel of the large one, when both show the same square

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.alignment import RESCALE, TEMPLATE, crop_transform, similarity
+from networks.alignment import RESCALE, TEMPLATE, crop_transform, similarity
 from tests.model_repository.version_folder import load
 
 # Deep3DFaceRecon's example faces: height of the picture, t (from the bottom), scale of the 224 px crop.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from export.detector.networks import CELL, GREY
+from networks.detector.mtcnn import CELL, GREY
 
 CANVAS = 512
 """Side of the canvas in pixels (contract of the model repository)."""

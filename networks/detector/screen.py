@@ -10,6 +10,7 @@ Trained by `training/screen.py` for one P-Net, whose digest stands in the file.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -17,8 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from export.errors import ExportError
-from export.versions import sha256
+from networks.errors import NetworkError
 
 ANSWERS = 5
 """What P-Net says of a window: logit of a face and four offsets."""
@@ -54,16 +54,18 @@ class Screen(nn.Module):
         """Read a safetensors file strictly; None when it was trained for another P-Net than the file `p_net`.
 
         Raises:
-            ExportError: the file is missing, damaged, or holds something else.
+            NetworkError: the file is missing, damaged, or holds something else.
         """
         if not path.is_file():
-            raise ExportError(f"The detector's screen {path} is not there: it is part of the repository.")
+            raise NetworkError(f"The detector's screen {path} is not there: it is part of the repository.")
         screen = cls(levels)
         try:
+            with p_net.open("rb") as weights:
+                digest = hashlib.file_digest(weights, "sha256").hexdigest()
             with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("p_net") != sha256(p_net):
+                if (file.metadata() or {}).get("p_net") != digest:
                     return None
             screen.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError, OSError) as error:
-            raise ExportError(f"{path} does not hold the detector's screen: {error}") from None
+            raise NetworkError(f"{path} does not hold the detector's screen: {error}") from None
         return screen.eval()

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
-from export.uv_table import adjacency, locate, texels
+from networks.uv_table import adjacency, locate, texels
 
 SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 HALVES = np.array([[0, 1, 2], [1, 3, 2]])

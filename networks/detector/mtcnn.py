@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.errors import ExportError
+from networks.errors import NetworkError
 
 GREY = 127.0
 """Subtracted from the pixels before the networks see them."""
@@ -42,17 +42,17 @@ class _Network(nn.Module, ABC):
         """Read one weight file strictly and without executing anything in it.
 
         Raises:
-            ExportError: the file is missing, is not a state dict of this network, or is damaged.
+            NetworkError: the file is missing, is not a state dict of this network, or is damaged.
         """
         if not path.is_file():
-            raise ExportError(f"The detector's weights {path} are not there: {HINT}.")
+            raise NetworkError(f"The detector's weights {path} are not there: {HINT}.")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             network = cls()
             network.load_state_dict(state)
         except Exception as error:  # torch.load has no exception of its own for a damaged file
             reason = str(error).splitlines()[0]
-            raise ExportError(f"{path} does not hold the weights of {cls.__name__}: {reason}") from error
+            raise NetworkError(f"{path} does not hold the weights of {cls.__name__}: {reason}") from error
         with torch.no_grad():
             weight = network.conv1.weight * PIXEL_SCALE
             assert network.conv1.bias is not None

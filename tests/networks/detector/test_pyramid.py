@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
-from export.detector import pyramid
-from export.detector.networks import GREY
+from networks.detector import pyramid
+from networks.detector.mtcnn import GREY
 
 
 def _canvas(seed: int = 0) -> torch.Tensor:
