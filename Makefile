@@ -74,13 +74,13 @@ $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name 
 	@mkdir -p $(@D) && touch $@
 FORCE:
 
-calibrate: $(INSTALLED) ## ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/ranges
+calibrate: $(INSTALLED) ## ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/precision/ranges
 	@test -n "$(PICTURES)" || { echo "name a folder of at least 320 photographs of faces: make calibrate PICTURES=..." >&2; exit 2; }
 	@$(PY) -m export.calibrate all --pictures "$(PICTURES)" $(ARGS)
-	@$(PY) -m export.sensitivity all
+	@$(PY) -m export.calibrate.sensitivity all
 
 report: $(INSTALLED) ## measure every precision, write docs/export-report.md (PICTURES="folders that did not calibrate")
-	@$(PY) -m export.report $(if $(PICTURES),--pictures $(PICTURES)) $(ARGS)
+	@$(PY) -m export.reports $(if $(PICTURES),--pictures $(PICTURES)) $(ARGS)
 
 plans: ## build the TensorRT plans that are missing, in the serving image on this machine's GPU (needs docker)
 	docker compose --env-file deploy/serving.env --profile gpu run --rm --build plans $(ARGS)

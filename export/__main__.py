@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.models import MODEL_NAMES, get_model
+from export.options import ONNX_DIR, REPOSITORY, ExportOptions
 from networks.errors import NetworkError
 
 DESCRIPTION = """\
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("network", choices=["detector", "regressor", "texture", "all"], help="what to export")
+    result.add_argument("network", choices=[*MODEL_NAMES, "all"], help="what to export")
     result.add_argument(
         "--target", choices=["cpu", "tensorrt"], default="cpu", help="where it will run (default: cpu, ONNX Runtime)"
     )
@@ -72,26 +73,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.network == "all" and options.weights is not None:
         print("--weights belongs to one network: name it instead of 'all'.", file=sys.stderr)
         return 2
-    start = time.monotonic()
-
-    def say(line: str) -> None:
-        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
-
     try:
-        _run(options, say)
+        _run(options)
     except NetworkError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _run(options: argparse.Namespace, say: object) -> None:
+def _run(options: argparse.Namespace) -> None:
     # Heavy imports only when there is work: `--help` must come at once.
-    from export.build import ONNX_DIR, REPOSITORY, Order, Workshop, build, write_topology
+    from export.context import ExportContext
+    from export.pipeline import build
+    from export.stages.topology import write_topology
 
-    assert callable(say)
     everything = options.network == "all"
-    order = Order(
+    asked = ExportOptions(
         target=options.target,
         precision=options.precision,
         version=options.version,
@@ -104,12 +101,12 @@ def _run(options: argparse.Namespace, say: object) -> None:
         dry_run=options.dry_run,
         strict=not everything,
     )
-    workshop = Workshop(order, say)
-    names = ["detector", "regressor", "texture"] if everything else [options.network]
+    context = ExportContext.printing(asked)
+    names = MODEL_NAMES if everything else (options.network,)
     for name in names:
-        build(name, order, workshop)
-    if order.target == "cpu" and ("regressor" in names or "texture" in names):
-        write_topology(order, workshop)
+        build(name, context)
+    if asked.target == "cpu" and any(get_model(name).needs_face_model for name in names):
+        write_topology(context)
 
 
 def _version(text: str) -> int:

@@ -1,75 +1,33 @@
-"""PyTorch modules become ONNX graphs here, with the names and types of the model repository's contract."""
+"""What every stage knows of an ONNX graph: the opset, the names of free axes, shapes and sizes."""
 
 from __future__ import annotations
 
-import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
-import torch
-from torch import Tensor, nn
 
 OPSET = 18
 """Newest opset that the TensorRT of the serving image, ONNX Runtime 1.2x and the tracing exporter all handle."""
 IR_VERSION = 9
 """What opset 18 came with; older runtimes refuse a newer number."""
 BATCH = "batch"
+"""Name of the axis in front."""
+VERTICES = "vertices"
+"""Name of the axis that runs over the vertices of a face model."""
 
 
-def onnx_from_module(
-    module: nn.Module,
-    example: tuple[Tensor, ...],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    free: Mapping[str, Mapping[int, str]] | None = None,
-    inner: Sequence[str] = (),
-) -> onnx.ModelProto:
-    """Trace a module whose arguments and results are tensors with a batch axis in front.
+@dataclass(frozen=True)
+class Size:
+    """How large a graph is."""
 
-    Args:
-        module: in evaluation mode.
-        example: tensors to trace with, of batch 2 or more (a traced 1 would be taken for a constant).
-        inputs, outputs: names in the order of the arguments and results.
-        free: input -> axis -> name, for inputs with a free axis besides the batch.
-        inner: names of further results as far as there are any, which stay tensors of the graph but are no outputs.
+    nodes: int
+    bytes: int
 
-    Returns:
-        A checked model whose other axes are fixed.
-    """
-    with torch.no_grad():
-        results = _listed(module.eval()(*example))
-    names = [*outputs, *inner][: len(results)]
-    axes = {name: {0: BATCH, **(free or {}).get(name, {})} for name in (*inputs, *names)}
-    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        # The tracing exporter says on every call that it is the old one; the new one needs two more packages and
-        # unrolls the same graph more slowly.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            example,
-            file,
-            input_names=list(inputs),
-            output_names=names,
-            dynamic_axes=axes,
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        model = onnx.load(str(file))
-    model.ir_version = IR_VERSION
-    del model.graph.output[len(outputs) :]
-    shapes = [value.shape for value in (*example, *results[: len(outputs)])]
-    for value, shape in zip((*model.graph.input, *model.graph.output), shapes, strict=True):
-        # The tracer loses sizes that it meets as computed numbers.
-        set_shape(value, [axes[value.name].get(axis, size) for axis, size in enumerate(shape)])
-    onnx.checker.check_model(model)
-    return model
-
-
-def _listed(results: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (results,) if isinstance(results, Tensor) else results
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Size:
+        """Count the nodes and the serialised bytes."""
+        return cls(len(model.graph.node), model.ByteSize())
 
 
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.reports.parity import canvas_of, load_picture
+from export.pictures import canvas_of, load_picture
 
 Picture = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ class Sample:
     context: NDArray[np.float32]
 
 
-class Finder(Protocol):
+class FaceDetector(Protocol):
     """The detector: canvas [1,3,512,512] and geometry [1,6] -> faces [1,16,15]."""
 
     def __call__(self, canvas: NDArray[np.uint8], geometry: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,11 +57,11 @@ def served_alignment() -> ModuleType:
     return importlib.import_module("alignment")
 
 
-def sample_of(name: str, picture: Picture, find: Finder, threshold: float = THRESHOLD) -> Sample | None:
+def sample_of(name: str, picture: Picture, detect_faces: FaceDetector, threshold: float = THRESHOLD) -> Sample | None:
     """The best face of an RGB picture [h,w,3], or None where there is none of that score, by default beyond doubt."""
     alignment = served_alignment()
     canvas, geometry = canvas_of(picture)
-    face = find(canvas[None], geometry[None])[0, 0]
+    face = detect_faces(canvas[None], geometry[None])[0, 0]
     if face[4] < threshold:
         return None
     height, width = picture.shape[:2]
@@ -75,14 +75,14 @@ def sample_of(name: str, picture: Picture, find: Finder, threshold: float = THRE
     return Sample(name, canvas[None], geometry[None], crop, crop_hd, context.astype(np.float32))
 
 
-def samples_of(pictures: Iterable[tuple[str, Picture]], find: Finder) -> list[Sample]:
+def samples_of(pictures: Iterable[tuple[str, Picture]], detect_faces: FaceDetector) -> list[Sample]:
     """The faces of many pictures; pictures without one are left out."""
-    return list(samples_from(pictures, find))
+    return list(samples_from(pictures, detect_faces))
 
 
-def samples_from(pictures: Iterable[tuple[str, Picture]], find: Finder) -> Iterator[Sample]:
+def samples_from(pictures: Iterable[tuple[str, Picture]], detect_faces: FaceDetector) -> Iterator[Sample]:
     """The same, one by one as they are asked for."""
-    return (sample for name, picture in pictures if (sample := sample_of(name, picture, find)) is not None)
+    return (sample for name, picture in pictures if (sample := sample_of(name, picture, detect_faces)) is not None)
 
 
 def built_in_portraits() -> list[tuple[str, Picture]]:

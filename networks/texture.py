@@ -274,7 +274,7 @@ class TextureNet(nn.Module):
     """
 
     OUTPUTS = ("texture", "visibility")
-    # Tensors inside, by which the graph is cut for CPUs (`export/parts.py`); the last one only with a U-Net.
+    # Tensors inside, by which the graph is cut for CPUs (`export/models/texture_split.py`); the last only with a U-Net.
     INNER = ("attributes", "field", "visible", "small", "small_seen", "guess", "correction")
 
     def __init__(self, model: FaceModel, unet: UNet | None) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.models import MODEL_NAMES
 from perf import samples, store
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import ROOT
@@ -31,7 +32,6 @@ from server.runtime import find_runtime
 TOOL = ROOT / ".tools" / "perf_analyzer"
 PINNED = Path(__file__).with_name("perf_analyzer.txt")
 ENSEMBLES = ("face3d", "reconstruct", "detect")
-NETWORKS = ("detector", "regressor", "texture")
 LEAVES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 WINDOWS = 3
@@ -63,7 +63,7 @@ class Load:
 def loads(models: Sequence[str]) -> list[Load]:
     """GRPC and HTTP for all of them, shared memory for the networks."""
     over_the_wire = [Load(model, protocol) for model in models for protocol in ("grpc", "http")]
-    return over_the_wire + [Load(model, "grpc", True) for model in models if model in NETWORKS]
+    return over_the_wire + [Load(model, "grpc", True) for model in models if model in MODEL_NAMES]
 
 
 def install() -> Path:

@@ -135,7 +135,7 @@ def check_products(models: dict[str, Model]) -> None:
     """Refuse a repository whose highest versions lack a file, before Triton reports it in its own words.
 
     Where a configuration names a plan for each kind of GPU (`cc_model_filenames`) one of them is enough: which GPU
-    there is, only the server finds out, and `python -m export.plans --check` holds its plan against it.
+    there is, only the server finds out, and `python -m export.tensorrt --check` holds its plan against it.
 
     Raises:
         ExportMissing: naming the first file that is missing.

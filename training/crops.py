@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from export.reports.parity import load_picture
+from export.pictures import load_picture
 from export.samples import THRESHOLD, Sample, sample_of
 from networks.detector.cascade import Detector
 from networks.detector.weights import default_weights

@@ -1,7 +1,7 @@
 r"""A lighter regressor: channels inside its bottlenecks are taken out, and the whole network teaches what is left.
 
 No labels: on renders and pictures, changed as in training, the light network learns to answer what the whole one does.
-At the end both are compared on faces by the criteria that INT8 is held to (`export.gate.compare_regressor`), so that a
+At the end both are compared on faces by the criteria that INT8 is held to (`export/models/regressor.py`), so that a
 light network that passes may be published as another version of the same model:
 
     python -m training.prune weights/regressor.safetensors light.safetensors --keep 0.75 --renders shards/r \
@@ -22,9 +22,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from export.build import Order, Workshop
-from export.gate import Criterion, Verdict, compare_regressor
-from export.report import faces_in
+from export.context import ExportContext
+from export.criteria import Criterion, Verdict
+from export.models import get_model
+from export.options import ExportOptions
+from export.reports.measure import faces_in
 from export.samples import Sample
 from export.session import stack
 from networks.camera import project
@@ -227,7 +229,9 @@ def judged(whole: Regressor, light: Regressor, samples: Sequence[Sample]) -> Ver
         outputs.append(stack(answers))
     feed = stack([{"context": sample.context} for sample in samples])
     work = sum(p.numel() for p in light.net.parameters()) / sum(p.numel() for p in whole.net.parameters())
-    return Verdict((*compare_regressor(outputs[0], outputs[1], feed), Criterion("share of the parameters", work)))
+    return Verdict(
+        (*get_model("regressor").compare(outputs[0], outputs[1], feed), Criterion("share of the parameters", work))
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -262,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seen = teach(pupil, material, options.minutes, options.steps)
     more = {"kept_channels": str(options.keep), "taught_by": options.whole.name}
     write_weights(pupil.average, seen, options.light, resolution, **more)
-    samples = faces_in([options.judge], options.faces, Workshop(Order(), print).find)
+    samples = faces_in([options.judge], options.faces, ExportContext(ExportOptions(), print).detect_faces)
     verdict = judged(whole, Regressor.load(options.light, model), samples)
     print(f"{len(samples)} faces: {verdict}")
     print("passed" if verdict.passed else "refused: it is not what the whole network answers")

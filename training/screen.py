@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from export.reports.parity import load_picture, pictures_in
-from export.versions import sha256
+from export.pictures import load_picture, pictures_in
+from export.stages.write import sha256
 from networks.detector import pyramid
 from networks.detector.cascade import R_THRESHOLD, Detector
 from networks.detector.mtcnn import GREY

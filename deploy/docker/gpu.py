@@ -116,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
         repository = lay_out(HOME, PLANS)
     else:
         repository = Path(os.environ.get("FACE3D_REPOSITORY", PLANS / digest_here()))
-    build = [sys.executable, "-m", "export.plans", "--repository", str(repository)]
+    build = [sys.executable, "-m", "export.tensorrt", "--repository", str(repository)]
     if command == "plans":
         return subprocess.run([*build, "--onnx-dir", str(HOME / "build" / "tensorrt")], check=False).returncode
     if subprocess.run([*build, "--check"], check=False).returncode:

@@ -19,47 +19,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from export.graph import onnx_from_module
+from export.models.detector import SAME_IOU, SAME_POINTS, iou
+from export.pictures import canvas_of, load_picture, pictures_in
 from export.session import Session
+from export.stages.trace import onnx_from_module
 from networks.detector import reference
 from networks.detector.cascade import Detector, example_inputs
 from networks.detector.mtcnn import ONet, PNet, RNet
-from networks.detector.pyramid import CANVAS, MIN_FACE
+from networks.detector.pyramid import MIN_FACE
 from networks.detector.weights import default_weights
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Run = Callable[[NDArray[np.uint8], Floats], Floats]
 
-GREY = 127
 SMALLEST = 0.08
 """Faces below this part of the picture's short side are not counted."""
-SAME_IOU, SAME_POINTS = 0.85, 0.03
 BAR = 0.97
 SUMMARY = "Compare the detector graph with the plain cascade on a folder of photographs."
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-
-def canvas_of(picture: Picture) -> tuple[Picture, Floats]:
-    """The detector's input for an RGB picture [h,w,3]: canvas [3,512,512] and geometry [6] (see the contract)."""
-    height, width = picture.shape[:2]
-    scale = CANVAS / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = np.full((CANVAS, CANVAS, 3), GREY, np.uint8)
-    canvas[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=how)
-    geometry = np.array([width, height, width / size[0], height / size[1], 1, 1], np.float32)
-    return np.ascontiguousarray(canvas.transpose(2, 0, 1)), geometry
-
-
-def iou(box: Floats, boxes: Floats) -> Floats:
-    """Intersection over union of one box [4] with many [n,4]."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:4], boxes[:, 2:4])
-    inter = np.prod(np.maximum(high - low, 0), axis=1)
-    area = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
-    return np.asarray(inter / np.maximum(np.prod(box[2:4] - box[:2]) + area - inter, 1e-9), np.float32)
 
 
 @dataclass
@@ -130,20 +108,6 @@ def compare(
             plain = reference.detect(picture, networks, MIN_FACE * ratio)
         agreement.add(name, min(picture.shape[:2]), plain, faces[faces[:, 4] >= 0.7])
     return agreement
-
-
-def pictures_in(folder: Path, limit: int | None = None) -> list[Path]:
-    """Picture files below a folder, in a fixed order; `limit` takes a fixed random choice of them."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if limit is not None and limit < len(files):
-        files = sorted(random.Random(0).sample(files, limit))
-    return files
-
-
-def load_picture(path: Path) -> Picture:
-    """RGB [h,w,3], upright."""
-    with Image.open(path) as picture:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 def mosaics(files: list[Path], count: int) -> Iterator[tuple[str, Picture]]:

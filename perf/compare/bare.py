@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from export.models import MODEL_NAMES
 from perf import folders
 from perf.compare.work import Answer, Array, HandWork
-
-NETWORKS = ("detector", "regressor", "texture")
 
 
 class Sessions:
@@ -30,7 +29,7 @@ class Sessions:
             name: ort.InferenceSession(
                 Path(folders.newest(name)) / "model.onnx", options, providers=["CPUExecutionProvider"]
             )
-            for name in NETWORKS
+            for name in MODEL_NAMES
         }
 
     def run(self, name: str, **feed: Array) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from export.networks import NETWORKS
+from export.models import get_model
 from networks.detector.reference import greedy_suppression
 from networks.face_model import FaceModel
 from perf.compare.work import Answer, HandWork
@@ -35,8 +35,8 @@ class Eager:
         self._work = HandWork()
         self._detector = _mtcnn()
         model = FaceModel.load(ROOT / "weights" / "face_model.npz")
-        self._regressor = NETWORKS["regressor"].load(None, model, None, False)[0].eval()
-        self._texture = NETWORKS["texture"].load(None, model, None, False)[0].eval()
+        self._regressor = get_model("regressor").load(None, model, None, False)[0].eval()
+        self._texture = get_model("texture").load(None, model, None, False)[0].eval()
 
     def one(self, data: bytes) -> Answer:
         """A photograph's bytes to its answer."""
@@ -50,7 +50,7 @@ class Eager:
         with torch.inference_mode():
             place = torch.from_numpy(context)[None]
             outputs = self._regressor(torch.from_numpy(crop)[None], place)
-            regressed = dict(zip(NETWORKS["regressor"].outputs, outputs, strict=True))
+            regressed = dict(zip(get_model("regressor").outputs, outputs, strict=True))
             texture, *_ = self._texture(torch.from_numpy(crop_hd)[None], regressed["shapes"], place)
         numbers = {name: value[0].numpy() for name, value in regressed.items()}
         return self._work.answer(numbers, texture[0].numpy(), crop_hd, context)

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.graph import onnx_from_module
 from export.session import Session
+from export.stages.trace import onnx_from_module
 from networks.detector.cascade import Detector, example_inputs
 from networks.detector.weights import default_weights
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export import gate
 from export.__main__ import main
-from export.networks import FACE_MODEL
+from export.models.base import FACE_MODEL
 from export.session import Session
+from export.stages import gate
 from networks.detector.weights import default_weights
 
 Captured = pytest.CaptureFixture[str]

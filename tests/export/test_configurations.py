@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.networks import NETWORKS
+from export.models import MODEL_NAMES, get_model
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 
@@ -18,7 +18,7 @@ def _config(name: str, file: str) -> Any:
     return text_format.Parse((REPOSITORY / name / file).read_text(), model_config_pb2.ModelConfig())
 
 
-@pytest.fixture(params=sorted(NETWORKS))
+@pytest.fixture(params=sorted(MODEL_NAMES))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,8 +31,8 @@ def test_both_flavours_declare_the_same_tensors(name: str) -> None:
 
 def test_inputs_and_outputs_are_those_the_exporter_names(name: str) -> None:
     config = _config(name, "config.pbtxt")
-    assert tuple(tensor.name for tensor in config.input) == NETWORKS[name].inputs
-    assert tuple(tensor.name for tensor in config.output) == NETWORKS[name].outputs
+    assert tuple(tensor.name for tensor in config.input) == get_model(name).inputs
+    assert tuple(tensor.name for tensor in config.output) == get_model(name).outputs
 
 
 @pytest.mark.parametrize("file", ["config.pbtxt", "configs/tensorrt.pbtxt"])
@@ -40,7 +40,7 @@ def test_a_model_is_warmed_up_with_real_data_at_one_and_at_the_largest_batch(nam
     config = _config(name, file)
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, config.max_batch_size]
     for warmup in config.model_warmup:
-        assert set(warmup.inputs) == set(NETWORKS[name].inputs)
+        assert set(warmup.inputs) == set(get_model(name).inputs)
         for key, value in warmup.inputs.items():
             assert value.input_data_file == key
 

@@ -7,9 +7,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.graph import onnx_from_module
+from export.graph import VERTICES
 from export.session import Feed
-from export.surgery import clean
+from export.stages.surgery import clean
+from export.stages.trace import onnx_from_module
 
 ROWS = 5
 """Rows of the output whose axis is opened."""
@@ -46,7 +47,7 @@ def traced(seed: int = 0) -> onnx.ModelProto:
 
 
 def cleaned(seed: int = 0) -> onnx.ModelProto:
-    return clean(traced(seed), {"shapes": 1})
+    return clean(traced(seed), {"shapes": {1: VERTICES}})
 
 
 def feeds(count: int, seed: int = 0, batch: int = 1) -> list[Feed]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export.networks import NETWORKS
+from export.models import get_model
 from export.session import Session
 from networks.regressor import STAGES, ReconstructionNet, Regressor, inner_of
 from tests.export.synthetic import face_model
@@ -103,7 +103,7 @@ def test_a_pruned_file_is_exported_like_any_other(tmp_path: Path) -> None:
         tmp_path / "light.safetensors",
         {"resolution": "56"},
     )
-    graph = NETWORKS["regressor"].cleaned(NETWORKS["regressor"].traced(tmp_path / "light.safetensors", MODEL))
+    graph = get_model("regressor").clean(get_model("regressor").trace(tmp_path / "light.safetensors", MODEL))
     crop = np.random.default_rng(0).integers(0, 256, (1, 3, 224, 224)).astype(np.uint8)
     context = np.zeros((1, 23), np.float32)
     given = Session(graph)({"crop": crop, "context": context})["coefficients"]

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from export.samples import built_in_portraits
-from export.versions import sha256
+from export.stages.write import sha256
 from networks.detector import pyramid
 from networks.detector.screen import ANSWERS, FEATURES, REACH, Screen
 from networks.detector.weights import default_weights

@@ -1,6 +1,7 @@
 """The texture graph in parts: what a CPU does faster without ONNX Runtime is done by SciPy and OpenCV in between.
 
-`export/parts.py` cuts the graph by the names of tensors inside it (`TextureNet.INNER`) and writes the parts beside it:
+`export/models/texture_split.py` cuts the graph by the names of tensors inside it (`TextureNet.INNER`) and writes the
+parts beside it:
 
     shapes -> attributes of vertices              attributes.onnx
            -> field: attributes of table texels   a sparse matrix, table.npz

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from export.errors import ExportError
-from export.networks import NETWORKS
+from export.graph import VERTICES
+from export.models import get_model
 from export.official import bfm, checkpoint
 from export.official.recon import load_regressor
 from export.session import Session
-from export.surgery import VERTICES
 from networks.face_model import FaceModel
 from networks.regressor import Regressor, example_inputs
 from tests.export.official import layouts
@@ -98,8 +98,8 @@ def test_every_published_wrapping_is_opened(tmp_path: Path, wrapping: str) -> No
 @pytest.mark.slow
 def test_the_exported_graph_agrees_with_the_published_formulas(tmp_path: Path, face_model: FaceModel) -> None:
     torch.save(layouts.hrn(1), tmp_path / "pytorch_model.pt")
-    network = NETWORKS["regressor"]
-    graph = network.cleaned(network.traced(tmp_path / "pytorch_model.pt", face_model))
+    network = get_model("regressor")
+    graph = network.clean(network.trace(tmp_path / "pytorch_model.pt", face_model))
     session = Session(graph)
     chance = np.random.default_rng(0)
     picture = chance.integers(0, 256, (2, 3, 224, 224)).astype(np.uint8)
@@ -213,5 +213,5 @@ def test_the_regressor_of_a_published_checkpoint_has_the_contracts_outputs(face_
     from networks.regressor import ReconstructionNet
 
     results = Regressor(ReconstructionNet(), face_model).eval()(*example_inputs())
-    assert len(results) == len(Regressor.OUTPUTS) == len(NETWORKS["regressor"].outputs)
-    assert NETWORKS["regressor"].outputs == Regressor.OUTPUTS
+    assert len(results) == len(Regressor.OUTPUTS) == len(get_model("regressor").outputs)
+    assert get_model("regressor").outputs == Regressor.OUTPUTS

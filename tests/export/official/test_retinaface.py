@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from export.errors import ExportError
-from export.graph import onnx_from_module
 from export.official.retinaface import RetinaFaceDetector
 from export.session import Session
-from export.surgery import clean
+from export.stages.surgery import clean
+from export.stages.trace import onnx_from_module
 from networks.detector.cascade import example_inputs
 from networks.detector.reference import greedy_suppression
 from tests.export.official import layouts

@@ -15,12 +15,12 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from export.__main__ import main
+from export.models import MODEL_NAMES
 from export.official.face_models import main as make_face_model
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.export.official import layouts
 
 ROOT = Path(__file__).resolve().parents[3]
-NETWORKS = ("detector", "regressor", "texture")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("official") / "model_repository"
 
     def products(directory: str, names: list[str]) -> list[str]:
-        network = Path(directory).name in NETWORKS
+        network = Path(directory).name in MODEL_NAMES
         return [n for n in names if (network and n.isdigit()) or n in {"topology.npz", "warmup", "__pycache__"}]
 
     shutil.copytree(ROOT / "model_repository", folder, ignore=products)

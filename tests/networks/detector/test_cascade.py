@@ -9,8 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from export.models.detector import iou
+from export.pictures import canvas_of
+from export.reports import parity
 from export.session import Session
-from networks.detector import parity, reference
+from networks.detector import reference
 from networks.detector.cascade import Detector
 from networks.detector.mtcnn import PNet, load_networks
 from networks.detector.weights import default_weights
@@ -20,7 +23,7 @@ Pictures = dict[str, NDArray[np.uint8]]
 
 
 def _faces(session: Session, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    canvas, geometry = parity.canvas_of(picture)
+    canvas, geometry = canvas_of(picture)
     return np.asarray(session({"canvas": canvas[None], "geometry": geometry[None]})["faces"][0])
 
 
@@ -43,7 +46,7 @@ def test_graph_and_plain_cascade_find_the_same_face_in_the_two_portraits(
 def test_on_the_same_square_canvas_graph_and_plain_cascade_agree_to_a_hundredth_of_a_pixel(
     detector: Detector, detector_session: Session, portraits: Pictures
 ) -> None:
-    canvas, _ = parity.canvas_of(portraits["astronaut"])
+    canvas, _ = canvas_of(portraits["astronaut"])
     plain = reference.detect(canvas.transpose(1, 2, 0), (detector.p_net, detector.r_net, detector.o_net), min_face=20.0)
     graph = _faces(detector_session, portraits["astronaut"])
     np.testing.assert_allclose(graph[: len(plain)], plain, atol=0.01)
@@ -83,7 +86,7 @@ def test_a_picture_without_a_face_gives_only_empty_slots(detector_session: Sessi
 
 
 def test_a_picture_gets_the_same_faces_alone_and_in_any_batch(detector_session: Session, portraits: Pictures) -> None:
-    inputs = [parity.canvas_of(portraits["astronaut"]), parity.canvas_of(portraits["grace_hopper"])]
+    inputs = [canvas_of(portraits["astronaut"]), canvas_of(portraits["grace_hopper"])]
     inputs.append((np.zeros((3, 512, 512), np.uint8), inputs[0][1]))
     alone = [detector_session({"canvas": c[None], "geometry": g[None]})["faces"][0] for c, g in inputs]
     for order in ([0, 1, 2], [2, 1, 0, 1, 2]):
@@ -106,7 +109,7 @@ def test_faces_come_back_in_source_pixels_whatever_the_size_and_shape_of_the_pic
     small = _faces(detector_session, picture[::2, ::2])[0]
     small[[*range(4), *range(5, 15)]] = (small[[*range(4), *range(5, 15)]] + 0.5) * 2 - 0.5
     for other in (moved, small):
-        assert parity.iou(first[:4], other[None, :4])[0] > 0.8
+        assert iou(first[:4], other[None, :4])[0] > 0.8
         assert np.abs(first[5:] - other[5:]).max() < 5
 
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from networks.detector import parity, pyramid
+from export.models.detector import iou
+from export.pictures import canvas_of
+from networks.detector import pyramid
 from networks.detector.cascade import SLOTS, TO_OUTPUT, Detector
 from networks.detector.screen import REACH, Screen
 from networks.detector.weights import SCREEN, default_weights
@@ -32,7 +34,7 @@ def screened() -> Detector:
 
 
 def _inputs(picture: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-    canvas, geometry = parity.canvas_of(picture)
+    canvas, geometry = canvas_of(picture)
     return torch.from_numpy(canvas)[None], torch.from_numpy(geometry)[None]
 
 
@@ -51,7 +53,7 @@ def test_it_keeps_most_candidates_away_and_the_face_stays_as_it_was(
     for picture in portraits.values():
         assert _candidates(screened, picture) < 0.6 * _candidates(plain, picture)
         before, after = plain(*_inputs(picture))[0, 0], screened(*_inputs(picture))[0, 0]
-        assert parity.iou(before[:4].numpy(), after[None, :4].numpy())[0] > 0.95
+        assert iou(before[:4].numpy(), after[None, :4].numpy())[0] > 0.95
         assert (before[5:] - after[5:]).abs().max() < 0.02 * (before[2] - before[0])
 
 

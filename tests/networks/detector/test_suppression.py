@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from export.graph import onnx_from_module
 from export.session import Session
+from export.stages.trace import onnx_from_module
 from networks.detector.reference import greedy_suppression
 from networks.detector.suppression import overlaps, suppress, suppress_union
 

@@ -1,0 +1,130 @@
+"""What the export knows of a model: how it is loaded, traced, fed, split and compared.
+
+A model of the repository that is a network has one class, in a module of its own beside this one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import onnx
+from torch import Tensor, nn
+
+from export.criteria import Criterion
+from export.models import texture_split
+from export.options import ROOT, Precision, Target
+from export.samples import Sample
+from export.session import Feed, Session
+from export.stages.surgery import clean
+from export.stages.trace import onnx_from_module
+from networks.face_model import FaceModel
+
+WEIGHTS = ROOT / "weights"
+FACE_MODEL = WEIGHTS / "face_model.npz"
+Loaded = tuple[nn.Module, tuple[Tensor, ...]]
+
+
+class ExportedModel(ABC):
+    """One model of the repository that is exported from weights.
+
+    Attributes:
+        name: of the model in the repository.
+        weights: where the default weights are.
+        companion_files: files that the graph is made of as well, whatever the weights.
+        inputs, outputs: names by the contract, in the order of the module's arguments and results.
+        inner: names of what the module gives behind the outputs, by which a graph can be split; it may give fewer.
+        dynamic_axes: tensor -> axis -> name, for axes besides the batch that the configuration leaves open.
+        needs_face_model: whether the graph holds a face model.
+        needs_shapes: whether the model is fed with the regressor's result.
+        cpu_precisions: precisions to try for a CPU, best first. float16 is no faster there in ONNX Runtime.
+        float_streams: how many of the last residual streams stay in float32 where no calibration has compared them.
+        calibration_error: the criterion by which rules of calibration are compared; None: the model is not calibrated.
+    """
+
+    name: str
+    weights: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    companion_files: tuple[Path, ...] = ()
+    inner: tuple[str, ...] = ()
+    dynamic_axes: Mapping[str, Mapping[int, str]] = MappingProxyType({})
+    needs_face_model: bool = True
+    needs_shapes: bool = False
+    cpu_precisions: tuple[Precision, ...] = ("int8", "fp32")
+    float_streams: int = 0
+    calibration_error: str | None = None
+
+    @abstractmethod
+    def load(
+        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> Loaded:
+        """Load the PyTorch module and inputs to trace it with.
+
+        Args:
+            weights: None for the default ones.
+            face_model: of the graph, where `needs_face_model`.
+            recipe: how a RetinaFace checkpoint wants its pixels.
+            fixed: whether every size inside has to be fixed (for TensorRT).
+
+        Raises:
+            NetworkError: a file is missing, damaged, or of another network.
+        """
+
+    @abstractmethod
+    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+        """Return the model's inputs for a sample; ``shapes`` is the regressor's result where `needs_shapes`."""
+
+    @abstractmethod
+    def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
+        """Hold a variant's outputs against those of float32; all are stacked along the batch."""
+
+    def trace(
+        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> onnx.ModelProto:
+        """Trace the module: the graph as the tracer writes it, without surgery."""
+        module, example = self.load(weights, face_model, recipe, fixed)
+        return onnx_from_module(module, example, self.inputs, self.outputs, self.dynamic_axes, self.inner)
+
+    def clean(self, traced: onnx.ModelProto) -> onnx.ModelProto:
+        """Apply the graph surgery."""
+        return clean(traced, self.dynamic_axes)
+
+    def precisions(self, target: Target, precision: Precision | None, strict: bool) -> list[Precision]:
+        """List the precisions to try, best first.
+
+        Args:
+            target: on a CPU what is refused falls back to float32, for TensorRT to the next higher precision.
+            precision: what was asked for; None: the fastest that passes its gate.
+            strict: try nothing but ``precision``.
+        """
+        if precision is not None and strict:
+            return [precision]
+        if target == "tensorrt":
+            steps: list[Precision] = ["int8", "fp16", "fp32"]
+            return steps[steps.index(precision or "fp16") :]
+        if precision is not None:
+            return list(dict.fromkeys((precision, "fp32")))
+        return list(self.cpu_precisions)
+
+    def split(self, graph: onnx.ModelProto) -> texture_split.SplitGraph | None:
+        """Cut a graph into the parts that the service's CPU backend runs instead; None: it runs the graph whole."""
+        del graph
+        return None
+
+    def served_session(self, graph: onnx.ModelProto) -> Session:
+        """Load a graph as the service's CPU backend runs it."""
+        parts = self.split(graph)
+        return texture_split.session_of(parts) if parts else Session(graph)
+
+    def note(self, face_model: FaceModel) -> str | None:
+        """Say what is special about a graph with this face model, for `export.json`."""
+        del face_model
+        return None
+
+
+def is_built_in(face_model: FaceModel) -> bool:
+    """Tell whether a face model has the UV layout that the texture network was trained on: the built-in one's."""
+    return FACE_MODEL.is_file() and FaceModel.load(FACE_MODEL).fingerprint == face_model.fingerprint

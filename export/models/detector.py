@@ -1,0 +1,85 @@
+"""MTCNN as one graph, or a RetinaFace checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.criteria import Criterion
+from export.models.base import ExportedModel, Loaded
+from export.official.retinaface import RetinaFaceDetector
+from export.samples import Sample
+from export.session import Feed
+from networks.detector.cascade import Detector, example_inputs
+from networks.detector.weights import SCREEN, default_weights
+from networks.face_model import FaceModel
+
+Floats = NDArray[np.float32]
+
+SAME_IOU, SAME_POINTS = 0.85, 0.03
+"""Two detectors agree on a face from this overlap on, and on its points within this part of the box's longer side."""
+
+
+def iou(box: Floats, boxes: Floats) -> Floats:
+    """Return the intersection over union of one box [4] with many [n,4]."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:4], boxes[:, 2:4])
+    inter = np.prod(np.maximum(high - low, 0), axis=1)
+    area = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
+    return np.asarray(inter / np.maximum(np.prod(box[2:4] - box[:2]) + area - inter, 1e-9), np.float32)
+
+
+class DetectorModel(ExportedModel):
+    """Canvas -> boxes, scores and five points."""
+
+    name = "detector"
+    weights = default_weights()
+    inputs = Detector.INPUTS
+    outputs = Detector.OUTPUTS
+    companion_files = (SCREEN,)
+    needs_face_model = False
+    cpu_precisions = ("fp32",)
+
+    def load(
+        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> Loaded:
+        """Load MTCNN from a folder with its three files, RetinaFace from a file; its graph's sizes are always fixed."""
+        del face_model
+        path = weights or self.weights
+        if path.is_file():
+            return RetinaFaceDetector.load(path, recipe), example_inputs()
+        return Detector.load(path, fixed), example_inputs()
+
+    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+        """Return canvas and geometry."""
+        del shapes
+        return {"canvas": sample.canvas, "geometry": sample.geometry}
+
+    def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
+        """Same faces by IoU and points, over all faces of float32 with a score of 0.7 and more."""
+        del feed
+        same = points = total = 0
+        overlaps = []
+        for plain, all_rows in zip(expected["faces"], actual["faces"], strict=True):
+            other = all_rows[all_rows[:, 4] >= 0.5]
+            for row in plain[plain[:, 4] >= 0.7]:
+                total += 1
+                overlap = iou(row[:4], other[:, :4])
+                if not overlap.size:
+                    overlaps.append(0.0)
+                    continue
+                best = int(overlap.argmax())
+                overlaps.append(float(overlap[best]))
+                same += overlap[best] >= SAME_IOU
+                side = max(row[2] - row[0], row[3] - row[1])
+                points += np.linalg.norm((row[5:] - other[best, 5:]).reshape(5, 2), axis=1).max() <= SAME_POINTS * side
+        return [
+            Criterion("faces compared", float(total), 1, "at least"),
+            Criterion(f"same faces (IoU >= {SAME_IOU})", same / max(1, total), 0.97, "at least"),
+            Criterion(f"points within {SAME_POINTS:.0%} of the box", points / max(1, total), 0.97, "at least"),
+            Criterion("mean IoU", float(np.mean(overlaps or [0.0]))),
+        ]
+
+
+MODEL = DetectorModel()

@@ -1,0 +1,107 @@
+"""UV sampling, visibility, and the U-Net that fills what is hidden: large crop and shapes -> texture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+import skimage.metrics
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.criteria import Criterion
+from export.graph import VERTICES
+from export.models import texture_split
+from export.models.base import WEIGHTS, ExportedModel, Loaded, is_built_in
+from export.official import checkpoint
+from export.samples import Sample
+from export.session import Feed
+from networks.face_model import FaceModel
+from networks.texture import TextureNet, UNet, example_inputs
+
+
+class TextureModel(ExportedModel):
+    """The texture of a face; on a CPU it is served in parts."""
+
+    name = "texture"
+    weights = WEIGHTS / "texture.safetensors"
+    inputs = ("crop_hd", "shapes", "context")
+    outputs = TextureNet.OUTPUTS
+    inner = TextureNet.INNER
+    dynamic_axes = MappingProxyType({"shapes": {2: VERTICES}})
+    needs_shapes = True
+    calibration_error = "texture, mean squared error"
+
+    def load(
+        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> Loaded:
+        """Load the network, which belongs to the built-in UV layout; for another one the graph has no U-Net."""
+        del recipe, fixed
+        assert face_model is not None
+        path = weights or self.weights
+        count = len(face_model.mean)
+        sampler = TextureNet(face_model, None)
+        if is_built_in(face_model):
+            sampler.unet = UNet()
+            checkpoint.load_strictly(sampler.unet, checkpoint.state_dict(checkpoint.read(path), path), path)
+        return _FirstVertices(sampler.eval(), count), example_inputs(count)
+
+    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+        """Return the 512 px crop, the regressor's shapes, and the context."""
+        return {"crop_hd": sample.crop_hd, "shapes": shapes["shapes"], "context": sample.context}
+
+    def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
+        """Structural similarity and mean squared error (0..1) of the textures; visibility must hardly change."""
+        del feed
+        similarities, errors = [], []
+        for a, b in zip(expected["texture"], actual["texture"], strict=True):
+            similarities.append(similarity(a, b))
+            errors.append(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
+        moved = np.abs(expected["visibility"].astype(np.int16) - actual["visibility"]) > 8
+        return [
+            Criterion("texture, mean SSIM", float(np.mean(similarities)), 0.982, "at least"),
+            Criterion("texture, mean squared error", float(np.mean(errors)), 0.005),
+            Criterion("visibility, part of texels that differ", float(moved.mean()), 0.01),
+            Criterion("texture, smallest SSIM", float(np.min(similarities))),
+        ]
+
+    def split(self, graph: onnx.ModelProto) -> texture_split.SplitGraph | None:
+        """Cut the graph where SciPy and OpenCV are faster than ONNX Runtime."""
+        return texture_split.split(graph)
+
+    def note(self, face_model: FaceModel) -> str | None:
+        """Say when the graph has no U-Net."""
+        if is_built_in(face_model):
+            return None
+        return (
+            "without the texture network, which belongs to the built-in UV layout: sampling, mirrored and diffused fill"
+        )
+
+
+class _FirstVertices(nn.Module):
+    """Lets the texture network take shapes with more rows than its face model has vertices.
+
+    A model is warmed up with a sample whose size stands in its configuration, and the configuration serves any face
+    model; so the sample has room for the largest one.
+    """
+
+    def __init__(self, network: TextureNet, count: int) -> None:
+        super().__init__()
+        self.network, self.count = network, count
+
+    def forward(self, crop_hd: Tensor, shapes: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        results: tuple[Tensor, ...] = self.network(crop_hd, shapes[:, :, : self.count], context, inner=True)
+        return results
+
+
+def similarity(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return the structural similarity of two uint8 pictures [3,h,w]."""
+    structural_similarity: Callable[..., Any] = skimage.metrics.structural_similarity
+    return float(structural_similarity(a, b, channel_axis=0, data_range=255))
+
+
+MODEL = TextureModel()

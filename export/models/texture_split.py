@@ -1,0 +1,132 @@
+"""The texture graph cut into parts, for the service's CPU backend, which has SciPy and OpenCV do what is between them.
+
+ONNX Runtime takes half of the texture network's time on a CPU for a few steps over pictures that libraries made for
+such steps do several times as fast. The parts are files of their own beside the whole graph, which every other runtime
+loads; the gate judges them, and `split_error` holds them against the whole. `server/backends/onnxruntime/parts.py` runs
+them and shows what they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.graph import IR_VERSION
+from export.graphsurgeon import gs
+from export.session import Feed, Session, loaded
+from server.backends.onnxruntime.parts import ATTRIBUTES, FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
+
+# OpenCV places a sample to 1/32 of a pixel and rounds it. So texels differ by a level or two, and a few more where the
+# crop's black beyond the photograph begins and a threshold decides what was seen.
+LEVEL_TOLERANCE = 8  # levels of 0..255
+MAX_OUTLIER_SHARE = 1e-3  # of the texels
+MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
+# What each graph reads and gives, by names of `TextureNet.INNER`. The first one keeps the whole graph's inputs.
+_INPUTS = {ATTRIBUTES: None, VISIBLE: ["field"], FILL: ["small", "small_seen"]}
+_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["guess", "correction"]}
+
+
+@dataclass(frozen=True)
+class SplitGraph:
+    """The graphs of `GRAPHS` by name, and the table between them."""
+
+    graphs: dict[str, onnx.ModelProto]
+    table: Table
+
+
+def split(model: onnx.ModelProto) -> SplitGraph | None:
+    """Cut a texture graph into parts; None for a graph that lacks the tensors to cut at."""
+    graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
+    tensors = graph.tensors()
+    needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names or []}
+    if not needed - {"correction"} <= set(tensors):  # a graph without a U-Net has no correction
+        return None
+    size = int(next(value.shape[2] for value in graph.outputs if value.name == "texture"))
+    corners, weights = _table(tensors["attributes"])
+    graphs = {}
+    for name in GRAPHS:
+        part = graph.copy()
+        own = part.tensors()
+        part.outputs = [own[output] for output in _OUTPUTS[name] if output in own]
+        inputs = _INPUTS[name]
+        if inputs:
+            part.inputs = [own[tensor] for tensor in inputs]
+            for tensor in part.inputs:
+                tensor.inputs.clear()
+        graphs[name] = _exported(part)
+    return SplitGraph(graphs, Table(corners, weights, size))
+
+
+def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Corners and weights out of the gatherings of vertices' attributes, each of them times its weight."""
+    gathered = [node for node in attributes.outputs if node.op == "Gather"]
+    corners = [node.inputs[1].values.astype(np.int32).ravel() for node in gathered]
+    weights = [
+        next(
+            value.values[..., 0].ravel()
+            for value in node.outputs[0].outputs[0].inputs
+            if isinstance(value, gs.Constant)
+        )
+        for node in gathered
+    ]
+    return np.stack(corners), np.stack(weights).astype(np.float32)
+
+
+def _exported(graph: gs.Graph) -> onnx.ModelProto:
+    part: onnx.ModelProto = gs.export_onnx(graph.cleanup().toposort())
+    del part.graph.value_info[:]
+    part.ir_version = IR_VERSION
+    onnx.checker.check_model(part)
+    return part
+
+
+def session_of(parts: SplitGraph) -> Session:
+    """Load the parts with what is between them, as the service runs them."""
+    return Session(PartsSession([loaded(parts.graphs[name]) for name in GRAPHS], parts.table))
+
+
+@dataclass(frozen=True)
+class SplitError:
+    """How far the uint8 outputs of the parts lie from the whole graph's."""
+
+    outliers: float
+    """Share of the values that are more than `LEVEL_TOLERANCE` levels away."""
+    squared: float
+    """Mean squared error, 0..1."""
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.acceptable else "too far, the whole graph is served"
+        return (
+            f"{self.outliers:.2%} of the values are {LEVEL_TOLERANCE} levels away, squared error {self.squared:.1g} "
+            f"({verdict})"
+        )
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether the parts may stand for the whole."""
+        return self.outliers <= MAX_OUTLIER_SHARE and self.squared <= MAX_SQUARED_ERROR
+
+
+def split_error(model: onnx.ModelProto, parts: SplitGraph, feed: Feed) -> SplitError:
+    """Run both ways on one feed and return the larger error of both outputs."""
+    expected, actual = Session(model)(feed), session_of(parts)(feed)
+    levels = [np.abs(value.astype(np.int16) - actual[name]) for name, value in expected.items()]
+    return SplitError(
+        max(float(np.mean(distance > LEVEL_TOLERANCE)) for distance in levels),
+        max(float(np.mean((distance / 255) ** 2)) for distance in levels),
+    )
+
+
+def write(folder: Path, whole: Path, parts: SplitGraph) -> None:
+    """Put the parts into a version folder, marked with the digest of the whole graph's file."""
+    digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+    for name, graph in parts.graphs.items():
+        onnx.helper.set_model_props(graph, {WHOLE: digest})
+        onnx.save(graph, folder / name)
+    dataclasses.replace(parts.table, whole=digest).save(folder / TABLE)

@@ -1,0 +1,33 @@
+"""What an export is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Target = Literal["cpu", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+ROOT = Path(__file__).resolve().parents[1]
+REPOSITORY = ROOT / "model_repository"
+ONNX_DIR = ROOT / "build" / "tensorrt"
+"""Where the ONNX files that plans are built from are kept."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The command line of `python -m export`; None means the default."""
+
+    target: Target = "cpu"
+    precision: Precision | None = None
+    version: int | None = None
+    weights: Path | None = None
+    face_model: Path | None = None
+    repository: Path = REPOSITORY
+    onnx_dir: Path = ONNX_DIR
+    pictures: Path | None = None
+    recipe: str | None = None
+    dry_run: bool = False
+    strict: bool = True
+    """Whether a precision that fails its gate is an error; otherwise the next higher one is taken."""

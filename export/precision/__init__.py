@@ -1,0 +1,1 @@
+"""Lower precision: INT8 and FP16 graphs, and the ranges that INT8 needs."""

@@ -1,0 +1,1 @@
+"""Programs that measure graphs and change none."""

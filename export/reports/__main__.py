@@ -1,0 +1,71 @@
+"""`python -m export.reports`: measure every precision of every network and write docs/export-report.md with one plot.
+
+For each network and precision: size, nodes, time in one process as a ratio to float32, errors against float32, and the
+gate's verdict. A variant that its gate refuses is reported like the others: that is what the gate is for. Then the INT8
+chain as it is served, regressor and texture one after the other, against the same chain in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.context import ExportContext
+from export.models import MODEL_NAMES
+from export.options import ROOT, ExportOptions
+from export.reports import page
+from export.reports.measure import chain_of, faces_in, rows_of
+from export.reports.results import Row
+from networks.errors import NetworkError
+
+JUDGED = 24
+"""Faces that judge each variant; the chain is judged on all."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: written; 2: one sentence on stderr says what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m export.reports", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="photographs that judge (default: two built-in portraits)",
+    )
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many of them (default: 100)")
+    parser.add_argument("--about", default="photographs", help="what the pictures are, for the page")
+    parser.add_argument("--chain", action="store_true", help="only print the INT8 chain against float32; write nothing")
+    parser.add_argument("--rounds", type=int, default=11, help="runs that are timed (default: 11)")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "export-report.md", metavar="FILE")
+    options = parser.parse_args(arguments)
+    context = ExportContext.printing(ExportOptions())
+    try:
+        if options.pictures is None:
+            samples = context.samples
+            source = f"{len(samples)} faces: two public-domain portraits and variations of them"
+        else:
+            samples = faces_in(options.pictures, options.limit, context.detect_faces)
+            source = f"{len(samples)} {options.about}"
+        rows: list[Row] = []
+        if not options.chain:
+            for name in MODEL_NAMES:
+                rows += rows_of(name, samples[:JUDGED], context, options.rounds)
+        chain = chain_of(samples, context)
+    except NetworkError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.chain:
+        print("\n".join([f"INT8 chain against float32, {source}:", *page.chain_table(chain)]))
+        return 0
+    text = page.markdown(rows, chain, source, min(JUDGED, len(samples)), context.traced)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, encoding="utf-8")
+    page.plot(rows, chain, options.output.with_suffix(".png"))
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Measures every precision of every model, and the INT8 chain as it is served."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from export.context import ExportContext
+from export.criteria import Verdict
+from export.errors import ExportError
+from export.graph import Size
+from export.models import get_model
+from export.models.texture import similarity
+from export.pictures import load_picture, pictures_in
+from export.precision.calibration import quantised
+from export.precision.fp16 import to_fp16
+from export.precision.int8 import Scheme
+from export.reports.results import Chain, Row
+from export.samples import FaceDetector, Sample, samples_from
+from export.session import Feed, Session, median_seconds, stack
+from export.stages.convert import ranges
+from export.stages.gate import judge_itself
+
+
+def variants_of(name: str, context: ExportContext) -> dict[str, onnx.ModelProto]:
+    """Return all graphs of one network by the name of the variant; the first is float32."""
+    model, float32_graph = get_model(name), context.float32_graph(name, None)
+    made = ranges(model, float32_graph, context)
+    return {
+        "fp32": float32_graph,
+        "fp16": to_fp16(float32_graph),
+        "int8 u8s8": quantised(float32_graph, made, Scheme.U8S8),
+        "int8 s8s8": quantised(float32_graph, made, Scheme.S8S8),
+    }
+
+
+def rows_of(name: str, samples: Sequence[Sample], context: ExportContext, rounds: int) -> list[Row]:
+    """Measure all variants of one network, taking turns so that other load meets all alike."""
+    model, graphs = get_model(name), variants_of(name, context)
+    feeds = context.feeds(name, samples)
+    sessions = {variant: model.served_session(graph) for variant, graph in graphs.items()}
+    seconds = median_seconds(sessions, feeds[0], rounds)
+    together = stack(feeds)
+    expected = stack([sessions["fp32"](feed) for feed in feeds])
+    rows = []
+    for variant, graph in graphs.items():
+        if variant == "fp32":
+            verdict = judge_itself(graph, feeds)
+        else:
+            actual = stack([sessions[variant](feed) for feed in feeds])
+            verdict = Verdict(tuple(model.compare(expected, actual, together)))
+        ratio = seconds[variant] / seconds["fp32"]
+        rows.append(Row(name, variant, Size.of(graph), ratio, verdict))
+        context.say(f"{name}: {variant}: {ratio:.2f} of the time, {verdict}")
+    return rows
+
+
+def chain_of(samples: Sequence[Sample], context: ExportContext) -> Chain:
+    """Run regressor and texture in INT8 one after the other, against the same in float32."""
+    chains: dict[str, list[Session]] = {"fp32": [], "int8 u8s8": []}
+    for name in ("regressor", "texture"):
+        model, float32_graph = get_model(name), context.float32_graph(name, None)
+        made = ranges(model, float32_graph, context)
+        chains["fp32"].append(Session(float32_graph))
+        chains["int8 u8s8"].append(model.served_session(quantised(float32_graph, made, Scheme.U8S8)))
+    numbers: list[tuple[float, float, float, float]] = []
+    for index, sample in enumerate(samples, 1):
+        (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())
+        moved = np.linalg.norm(shape["shapes"][0] - other_shape["shapes"][0], axis=-1).mean(1) * 100  # dm -> mm
+        a, b = texture["texture"][0], other_texture["texture"][0]
+        squared = float(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
+        numbers.append((float(moved[1]), float(moved[0]), similarity(a, b), squared))
+        if index % 25 == 0:
+            context.say(f"chain: {index} of {len(samples)} faces")
+    return Chain(*np.array(numbers).T)
+
+
+def _through(chain: Sequence[Session], sample: Sample) -> tuple[Feed, Feed]:
+    regressor, texture = chain
+    shape = regressor({"crop": sample.crop, "context": sample.context})
+    return shape, texture({"crop_hd": sample.crop_hd, "context": sample.context, "shapes": shape["shapes"]})
+
+
+def faces_in(folders: Sequence[Path], limit: int, detect_faces: FaceDetector) -> list[Sample]:
+    """Return the faces of a fixed random choice of `limit` pictures out of several folders.
+
+    Raises:
+        ExportError: there is none.
+    """
+    files = [file for folder in folders for file in pictures_in(folder)]
+    random.Random(0).shuffle(files)
+    samples: list[Sample] = []
+    for sample in samples_from(((file.name, load_picture(file)) for file in files), detect_faces):
+        samples.append(sample)
+        if len(samples) == limit:
+            break
+    if not samples:
+        raise ExportError(f"There is no face beyond doubt in the pictures of {', '.join(map(str, folders))}.")
+    return samples

@@ -1,0 +1,130 @@
+"""Stage 4, the quality gate: what a variant must hold against float32 before it may enter the repository.
+
+Every criterion is a number with a bound; the numbers go into the sidecar and the report, whether they pass or not.
+Speed is judged as a ratio in the same run, never in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.criteria import Criterion, Verdict
+from export.models.base import ExportedModel
+from export.session import Feed, Session, median_seconds, stack
+
+BATCH = 4
+"""Samples run together."""
+MAX_TIME_RATIO = 0.95
+"""A variant may take this part of float32's time: what gains less is not worth another file."""
+
+
+def judge(
+    model: ExportedModel,
+    float32_graph: onnx.ModelProto,
+    variant: onnx.ModelProto,
+    feeds: Sequence[Feed],
+    timed: bool = True,
+    rounds: int = 7,
+) -> Verdict:
+    """Run float32 and the variant on the same samples and judge the variant.
+
+    Args:
+        model: which of the repository's models the graphs are.
+        float32_graph, variant: graphs with the same interface.
+        feeds: single samples.
+        timed: also ask that the variant is faster, and run both as this machine would serve them (not for graphs that
+            are meant for another one).
+        rounds: runs that are timed.
+    """
+    session_of = model.served_session if timed else Session
+    sessions = {"fp32": session_of(float32_graph), "variant": session_of(variant)}
+    runs: dict[str, list[Feed]] = {name: [] for name in sessions}
+    batches = [stack(feeds[i : i + BATCH]) for i in range(0, len(feeds), BATCH)]
+    for batch in batches:
+        for name, session in sessions.items():
+            runs[name].append(session(batch))
+    criteria = model.compare(stack(runs["fp32"]), stack(runs["variant"]), stack(batches))
+    criteria.append(Criterion("values that are not finite", float(_not_finite(runs["variant"])), 0))
+    if timed:
+        criteria += _speed(sessions, feeds[0], rounds)
+    return Verdict(tuple(criteria))
+
+
+def speed(
+    model: ExportedModel, float32_graph: onnx.ModelProto, variant: onnx.ModelProto, feed: Feed, rounds: int = 7
+) -> Verdict:
+    """Measure only how fast a variant is, in turns with float32: what is too slow need not be judged further."""
+    sessions = {"fp32": model.served_session(float32_graph), "variant": model.served_session(variant)}
+    return Verdict(tuple(_speed(sessions, feed, rounds)))
+
+
+def _speed(sessions: Mapping[str, Session], feed: Feed, rounds: int) -> list[Criterion]:
+    seconds = median_seconds(sessions, feed, rounds)
+    return [
+        Criterion("time against fp32", seconds["variant"] / seconds["fp32"], MAX_TIME_RATIO),
+        Criterion("fp32 ms", seconds["fp32"] * 1000),
+    ]
+
+
+def judge_itself(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Verdict:
+    """What float32 itself has to hold: a picture's result does not depend on its neighbours, nothing overflows."""
+    session = Session(model)
+    batch = stack(feeds[:BATCH])
+    together = session(batch)
+    worst = 0.0
+    for index in range(min(BATCH, len(feeds))):
+        alone = session(feeds[index])
+        worst = max(worst, *(_difference(alone[name][0], together[name][index]) for name in alone))
+    return Verdict(
+        (
+            Criterion("batch against single, largest relative difference", worst, 1e-2),
+            Criterion("values that are not finite", float(_not_finite([together])), 0),
+        )
+    )
+
+
+def lint(model: onnx.ModelProto, feed: Feed) -> str | None:
+    """What `polygraphy check lint` finds wrong with a graph; None when it is clean.
+
+    `feed` gives the linter the sizes of the inputs: it would make a free axis 1 long.
+    """
+    shapes = [f"{name}:[{','.join(str(size) for size in value.shape)}]" for name, value in feed.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        path, report = Path(folder) / "model.onnx", Path(folder) / "lint.json"
+        onnx.save(model, path)
+        # The command line is the linter's stable interface; it runs in a process of its own.
+        program = "import sys; from polygraphy.tools import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, "check", "lint", str(path), "-o", str(report), "--silent"]
+        command += ["--input-shapes", *shapes]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        entries = json.loads(report.read_text())["lint_entries"] if report.is_file() else []
+    errors = [entry["message"] for entry in entries if entry["level"] != "warning"]
+    if result.returncode == 0 and not errors:
+        return None
+    return " ".join(errors)[:500] or f"polygraphy ended with exit code {result.returncode}: {result.stderr[-300:]}"
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    if a.dtype == np.uint8:
+        return float(np.mean(np.abs(a.astype(np.int16) - b) > 1))
+    scale = max(1.0, float(np.abs(a).max()))
+    return float(np.abs(a.astype(np.float64) - b).max()) / scale
+
+
+def _not_finite(results: Sequence[Feed]) -> int:
+    return sum(
+        int(np.count_nonzero(~np.isfinite(value)))
+        for result in results
+        for value in result.values()
+        if value.dtype.kind == "f"
+    )

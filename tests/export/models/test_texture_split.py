@@ -1,0 +1,214 @@
+"""The texture graph in parts: with SciPy and OpenCV between them they give what the whole graph gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from export.graph import VERTICES
+from export.models import get_model
+from export.models.texture_split import LEVEL_TOLERANCE, SplitGraph, session_of, split, split_error, write
+from export.session import Session
+from export.stages.surgery import clean
+from export.stages.trace import onnx_from_module
+from networks.face_model import FaceModel
+from networks.texture import TextureNet, UNet, example_inputs
+from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
+from tests.export import tiny
+from tests.export.synthetic import face_model, turn
+
+SIDE = 512
+RATIO = 224 / SIDE
+
+
+class Inner(torch.nn.Module):
+    """Gives the tensors by which the graph is cut, too."""
+
+    def __init__(self, network: TextureNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.network(*inputs, inner=True)
+
+
+def graph_of(model: FaceModel, unet: UNet | None) -> onnx.ModelProto:
+    network = get_model("texture")
+    module = Inner(TextureNet(model, unet).eval())
+    free = {"shapes": {2: VERTICES}}
+    return clean(
+        onnx_from_module(module, example_inputs(len(model.mean)), network.inputs, network.outputs, free, network.inner)
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    return face_model()
+
+
+@pytest.fixture(scope="module", params=["with a U-Net", "without"])
+def whole(request: pytest.FixtureRequest, model: FaceModel) -> onnx.ModelProto:
+    """A texture graph with random weights, or of a face model that the U-Net does not belong to."""
+    if request.param == "without":
+        return graph_of(model, None)
+    torch.manual_seed(0)
+    unet = UNet()
+    torch.nn.init.normal_(unet.head.weight, std=0.05)
+    return graph_of(model, unet)
+
+
+@pytest.fixture(scope="module")
+def cut(whole: onnx.ModelProto) -> SplitGraph:
+    found = split(whole)
+    assert found is not None
+    return found
+
+
+def feed(model: FaceModel, *yaws: float, shift: float = 0.0) -> dict[str, NDArray[Any]]:
+    """A soft picture under the mean face, turned; ``shift`` pixels of the small crop to the side of it."""
+    column, row = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    picture = np.stack([90 + 80 * np.sin(column / 31), 110 + 60 * np.cos(row / 23), 60 + (column + row) / 9])
+    shapes = [model.mean @ turn(0, np.radians(yaw), 0).T for yaw in yaws]
+    edge = 0.5 * RATIO - 0.5
+    context = np.array([0.0] * 15 + [1, 1, 0, 0, RATIO, RATIO, edge + shift, edge], np.float32)
+    return {
+        "crop_hd": np.repeat(picture[None].astype(np.uint8), len(yaws), 0),
+        "shapes": np.stack([[shape] * 3 for shape in shapes]).astype(np.float32),
+        "context": np.repeat(context[None], len(yaws), 0),
+    }
+
+
+class TestCut:
+    def test_the_parts_have_the_networks_and_not_what_is_between(self, cut: SplitGraph) -> None:
+        operators = {name: {node.op_type for node in graph.graph.node} for name, graph in cut.graphs.items()}
+        assert set(operators) == set(GRAPHS)
+        assert "GridSample" not in set().union(*operators.values())
+
+    def test_the_interface_is_the_whole_graph_s(self, whole: onnx.ModelProto, cut: SplitGraph) -> None:
+        session = PartsSession([ort.InferenceSession(cut.graphs[n].SerializeToString()) for n in GRAPHS], cut.table)
+        plain = ort.InferenceSession(whole.SerializeToString())
+        for mine, wanted in zip(
+            (*session.get_inputs(), *session.get_outputs()), (*plain.get_inputs(), *plain.get_outputs()), strict=True
+        ):
+            assert (mine.name, mine.type, mine.shape) == (wanted.name, wanted.type, wanted.shape)
+
+    def test_the_graph_itself_stays_as_it_is(self, whole: onnx.ModelProto) -> None:
+        kept = whole.SerializeToString()
+        split(whole)
+        assert whole.SerializeToString() == kept
+
+    def test_other_networks_are_not_cut(self) -> None:
+        assert split(tiny.cleaned()) is None
+
+
+class TestSession:
+    @pytest.mark.parametrize("yaws", [(0.0,), (35.0, -60.0)])
+    def test_gives_what_the_whole_graph_gives(
+        self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph, yaws: tuple[float, ...]
+    ) -> None:
+        error = split_error(whole, cut, feed(model, *yaws))
+        assert error.acceptable, str(error)
+
+    def test_also_where_the_picture_ends(self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph) -> None:
+        values = feed(model, 0.0, shift=90)
+        visibility = Session(whole)(values)["visibility"]
+        assert 0.1 < (visibility == 0).mean() < 0.9  # a part of the face lies beyond
+        given = session_of(cut)(values)["visibility"]
+        assert (np.abs(visibility.astype(int) - given) > LEVEL_TOLERANCE).mean() < 0.002
+
+    def test_a_row_does_not_depend_on_its_neighbours(self, model: FaceModel, cut: SplitGraph) -> None:
+        session, values = session_of(cut), feed(model, 35.0, -60.0)
+        together = session(values)
+        for row in range(2):
+            alone = session({name: value[row : row + 1] for name, value in values.items()})
+            for name, value in alone.items():
+                np.testing.assert_array_equal(value[0], together[name][row])
+
+    def test_only_what_is_wanted_is_computed(self, model: FaceModel, cut: SplitGraph) -> None:
+        sessions = [ort.InferenceSession(cut.graphs[name].SerializeToString()) for name in GRAPHS]
+        without_network = PartsSession([*sessions[:2], _Unwilling(sessions[2])], cut.table)
+        (visibility,) = without_network.run(["visibility"], feed(model, 20.0))
+        assert visibility.shape == (1, 1, SIDE, SIDE)
+        assert 0.2 < (visibility > 127).mean() < 1
+
+
+class _Unwilling:
+    """A session that may be asked about itself only."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def run(self, *_: Any) -> None:
+        raise AssertionError("nobody wanted this part's results")
+
+
+class TestSample:
+    CAMERA = np.array([1, 1, 0, 0, 1, 1, 0, 0], np.float32)
+
+    def test_whole_pixels_are_exact(self) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (3, 9, 9)).astype(np.uint8)
+        places = np.stack(np.meshgrid(np.arange(9), np.arange(9))).astype(np.float32)
+        np.testing.assert_array_equal(sample(picture, places, self.CAMERA, 9), picture.transpose(1, 2, 0))
+
+    def test_the_cameras_lead_from_the_small_crop_to_the_picture(self) -> None:
+        ramp = np.repeat(np.arange(40, 200, 2, dtype=np.uint8)[None, None], 3, 0).repeat(80, 1)
+        places = np.stack(np.meshgrid(np.arange(5, 10), np.arange(5, 10))).astype(np.float32)
+        camera = np.array([3, 3, 7, 7, 0.5, 0.5, 10, 10], np.float32)
+        # 3 * 5 + 7 source pixels are column 24 of the picture: 40 + 2 * 24
+        assert sample(ramp, places, camera, 5)[0, 0].tolist() == [88, 88, 88]
+
+    @pytest.mark.parametrize("place", [np.nan, np.inf, -np.inf, 1e9, -1e9, 40_000.0])
+    def test_places_far_from_the_picture_are_black(self, place: float) -> None:
+        places = np.full((2, 9, 9), place, np.float32)
+        assert not sample(np.full((3, 12, 12), 200, np.uint8), places, self.CAMERA, 9).any()
+
+
+class TestSplitError:
+    def test_large_for_the_parts_of_another_graph(
+        self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph
+    ) -> None:
+        shuffled = replace(cut.table, weights=cut.table.weights[::-1].copy())
+        error = split_error(whole, replace(cut, table=shuffled), feed(model, 20.0))
+        assert not error.acceptable
+        assert "the whole graph is served" in str(error)
+
+
+class TestOpenParts:
+    @pytest.fixture
+    def folder(self, tmp_path: Path, whole: onnx.ModelProto, cut: SplitGraph) -> Path:
+        """A version folder with a whole graph and its parts."""
+        onnx.save(whole, tmp_path / "model.onnx")
+        write(tmp_path, tmp_path / "model.onnx", cut)
+        return tmp_path
+
+    def opened(self, folder: Path) -> PartsSession | None:
+        return open_parts(folder / "model.onnx", ort.SessionOptions())
+
+    def test_parts_that_belong_are_taken(self, folder: Path, model: FaceModel) -> None:
+        session = self.opened(folder)
+        assert session is not None
+        assert session.run(["texture"], feed(model, 0.0))[0].shape == (1, 3, SIDE, SIDE)
+
+    def test_parts_of_another_graph_are_not(self, folder: Path, whole: onnx.ModelProto) -> None:
+        other = onnx.ModelProto()
+        other.CopyFrom(whole)
+        other.doc_string = "another one"
+        onnx.save(other, folder / "model.onnx")
+        assert self.opened(folder) is None
+
+    def test_the_table_of_another_graph_is_not(self, folder: Path) -> None:
+        replace(Table.load(folder / TABLE), whole="0" * 64).save(folder / TABLE)
+        assert self.opened(folder) is None
+
+    @pytest.mark.parametrize("name", [FILL, TABLE])
+    def test_some_of_them_are_not(self, folder: Path, name: str) -> None:
+        (folder / name).unlink()
+        assert self.opened(folder) is None
