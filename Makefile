@@ -27,7 +27,7 @@ SOURCES := $(wildcard server networks export training perf deploy client/src tes
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export calibrate report plans serve release top secrets shm image image-check simulate validators demo test soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
+.PHONY: help setup export configs calibrate report plans serve release top secrets shm image image-check simulate validators demo test soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
 
 help: ## list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
@@ -73,6 +73,9 @@ $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name 
 	@$(PY) -m export all --target cpu
 	@mkdir -p $(@D) && touch $@
 FORCE:
+
+configs: $(INSTALLED) ## write the configurations that have a twin (ensembles, TensorRT flavours) from their description
+	@$(PY) -m deploy.configurations $(ARGS)
 
 calibrate: $(INSTALLED) ## ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/precision/ranges
 	@test -n "$(PICTURES)" || { echo "name a folder of at least 320 photographs of faces: make calibrate PICTURES=..." >&2; exit 2; }

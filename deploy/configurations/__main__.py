@@ -1,0 +1,46 @@
+"""`python -m deploy.configurations`: write the configurations, or check (``--check``) that they are as described."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.configurations.ensembles import ENSEMBLES, ensemble_config
+from deploy.configurations.networks import NETWORKS, cpu_config, tensorrt_config
+
+REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
+
+
+def configurations() -> dict[str, str]:
+    """Return what is generated: path in the model repository -> text."""
+    files = {f"{ensemble.name}/config.pbtxt": ensemble_config(ensemble) for ensemble in ENSEMBLES}
+    for network in NETWORKS:
+        files[f"{network.name}/config.pbtxt"] = cpu_config(network)
+        files[f"{network.name}/configs/tensorrt.pbtxt"] = tensorrt_config(network)
+    return files
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0: written or as described, 1: ``--check`` found a difference."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.configurations", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 when a file differs")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, metavar="DIR")
+    options = parser.parse_args(arguments)
+    differing = []
+    for name, text in configurations().items():
+        path = options.repository / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        differing.append(name)
+        if not options.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for name in differing:
+        print(f"{name} differs from its description: run `make configs`." if options.check else f"wrote {name}")
+    return 1 if options.check and differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""face3d, reconstruct and detect: one list of steps, of which each takes what it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from deploy.configurations.pbtxt import VERSION_POLICY, Step, Tensor, comment, tensors
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """An ensemble: what goes in and out, and its steps in the order of the chain.
+
+    Attributes:
+        title, batch_reason, steps_reason: the comments above name, `max_batch_size` and steps.
+    """
+
+    name: str
+    title: str
+    batch: int
+    batch_reason: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+    steps_reason: str = ""
+
+
+def same(*names: str) -> dict[str, str]:
+    """Map tensors to tensors of the same name."""
+    return {name: name for name in names}
+
+
+IMAGE = Tensor("image", "STRING", (1,), "The bytes of a JPEG, PNG, WebP, BMP or TIFF file.")
+CHOICE = Tensor("choice", "FP32", (15,), "A row of what `detect` returned. Not called `face`: that is an output.")
+
+PREPROCESS = Step("preprocess", same("image"), same("picture", "geometry", "canvas"))
+DETECT = Step("detector", same("canvas", "geometry"), same("faces"))
+ALIGN = Step(
+    "align",
+    same("picture", "geometry", "faces"),
+    same("crop", "crop_hd", "context", "face", "camera", "warnings"),
+)
+REGRESS = Step(
+    "regressor",
+    same("crop", "context"),
+    same(
+        *("shapes", "fingerprint", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
+        "face_model",
+    ),
+)
+PAINT = Step(
+    "texture",
+    same("crop_hd", "shapes", "context"),
+    {"texture": "raw_texture", "visibility": "visibility"},
+)
+MESH = Step(
+    "postprocess",
+    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint")},
+    same("mesh", "finished"),
+    comment=(
+        "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
+    ),
+)
+IMAGE_FILE = Step("postprocess", same("finished"), {"texture_image": "texture", "thumbnail": "thumbnail"})
+PREVIEW = Step("postprocess", same("thumbnail", "crop_hd", "shapes", "fingerprint", "context"), same("preview"))
+
+FACE3D = Ensemble(
+    name="face3d",
+    title=(
+        "A photograph -> a textured 3D face, for the best face in it (or the one that the request's parameters "
+        "name).\nSteps that the requested outputs do not need do not run; for that, no tensor may both leave and "
+        "feed a step."
+    ),
+    batch=4,
+    batch_reason="The smallest of its steps'. Most requests hold one picture; batches are made inside, at each step.",
+    inputs=(IMAGE,),
+    outputs=(
+        Tensor("face", "FP32", (15,), "Box, score and five points of the face, source pixels."),
+        Tensor("camera", "FP32", (8,), "Crop pixel -> source pixel, for both crops: sx, sy, ox, oy."),
+        Tensor("warnings", "STRING", (-1,), "What is doubtful about the picture, one sentence each; often none."),
+        Tensor(
+            "coefficients",
+            "FP32",
+            (257,),
+            "Identity 80, expression 64, albedo 80, angles 3 (radians), light 27, translation 3 (decimetres).",
+        ),
+        Tensor("vertices", "FP32", (-1, 3), "Millimetres; as in the picture, and upright without expression."),
+        Tensor("vertices_neutral", "FP32", (-1, 3)),
+        Tensor(
+            "landmarks",
+            "FP32",
+            (68, 2),
+            "The 68 landmarks in source pixels, and in millimetres in the frame of `vertices`.",
+        ),
+        Tensor("landmarks_3d", "FP32", (68, 3)),
+        Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
+        Tensor("visibility", "UINT8", (1, 512, 512), "255 where the camera saw the texture, 0 where it was filled in."),
+        Tensor("mesh", "STRING", (1,), "Files: GLB with the texture inside; PNG or JPEG; PNG."),
+        Tensor("texture", "STRING", (1,)),
+        Tensor("preview", "STRING", (1,)),
+    ),
+    steps=(PREPROCESS, DETECT, ALIGN, REGRESS, PAINT, MESH, IMAGE_FILE, PREVIEW),
+    steps_reason="The steps form a chain. On Triton 2.51 two steps that run side by side and both fail bring the whole "
+    "server down.",
+)
+
+RECONSTRUCT = replace(
+    FACE3D,
+    name="reconstruct",
+    title="A photograph and a face that `detect` found in it -> a textured 3D face, without detecting again.\n"
+    "An ensemble cannot leave out an input, hence this twin of face3d.",
+    inputs=(IMAGE, CHOICE),
+    steps=(
+        replace(PREPROCESS, outputs=same("picture", "geometry")),
+        replace(ALIGN, inputs=same("picture", "geometry", "choice")),
+        *FACE3D.steps[3:],
+    ),
+)
+
+DETECT_FACES = Ensemble(
+    name="detect",
+    title="A photograph -> the faces in it.",
+    batch=8,
+    batch_reason="The smallest of its steps'.",
+    inputs=(IMAGE,),
+    outputs=(
+        Tensor(
+            "faces",
+            "FP32",
+            (16, 15),
+            "16 slots, best score first, empty ones zero: x1 y1 x2 y2, score, five points (x, y); source pixels.\n"
+            "Scores go down to about 0.3; `face3d` itself takes faces from 0.7 on.",
+        ),
+    ),
+    steps=(replace(PREPROCESS, outputs=same("canvas", "geometry")), DETECT),
+)
+
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES)
+
+
+def ensemble_config(ensemble: Ensemble) -> str:
+    """Return the ensemble's config.pbtxt."""
+    lines = [
+        *comment(ensemble.title),
+        f'name: "{ensemble.name}"',
+        'platform: "ensemble"',
+        *comment(ensemble.batch_reason),
+        f"max_batch_size: {ensemble.batch}",
+        "",
+        *tensors("input", ensemble.inputs),
+        *tensors("output", ensemble.outputs),
+        "",
+        f"{VERSION_POLICY}  # there is only one",
+        "",
+        *comment(ensemble.steps_reason),
+        "ensemble_scheduling {",
+        "  step [",
+    ]
+    for index, step in enumerate(ensemble.steps):
+        lines += [f"    {line}" for line in (*comment(step.comment), *step.lines())]
+        if index < len(ensemble.steps) - 1:
+            lines[-1] += ","
+    return "\n".join([*lines, "  ]", "}"]) + "\n"

@@ -1,0 +1,263 @@
+"""Detector, regressor and texture network: what both flavours share, and what each has of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from deploy.configurations.pbtxt import VERSION_POLICY, Parameter, Tensor, block, comment, tensors, warmup
+
+MAX_VERTICES = 40_000
+"""Vertices of the warm-up sample; the export writes it with this room (`export/tensorrt/profile.py`)."""
+COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+
+CONTEXT = Tensor("context", "FP32", (23,), "The face (15) and the camera (8) of align.")
+GEOMETRY = Tensor(
+    "geometry", "FP32", (6,), "Source width, height; source pixels per canvas pixel x, y; per picture pixel x, y."
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network in both flavours.
+
+    Attributes:
+        title: the comment on the first line.
+        batch, batch_reason: `max_batch_size` on a CPU.
+        gpu_batch, gpu_batch_reason: the same of the TensorRT flavour.
+        full_reason: why the CPU flavour is warmed up with its largest batch.
+        about_outputs: a comment above all outputs.
+        about_warmup: what the comment on the warm-up says besides.
+        parameters: of the CPU flavour's backend.
+    """
+
+    name: str
+    title: str
+    batch: int
+    batch_reason: str
+    gpu_batch: int
+    gpu_batch_reason: str
+    full_reason: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    about_outputs: str = ""
+    about_warmup: str = ""
+    parameters: tuple[Parameter, ...] = ()
+
+
+DETECTOR = Network(
+    name="detector",
+    title="Canvas -> the faces on it. MTCNN as one graph: see networks/detector.",
+    batch=8,
+    batch_reason="As many as preprocess hands over at once.",
+    gpu_batch=16,
+    gpu_batch_reason=(
+        "Twice what preprocess hands over at once: two of its batches may meet here. The plan is built for it."
+    ),
+    full_reason="the largest batch: every core's memory is allocated here and not under load",
+    inputs=(
+        Tensor(
+            "canvas", "UINT8", (3, 512, 512), "The whole picture, RGB, long side 512, top left; the rest grey (127)."
+        ),
+        GEOMETRY,
+    ),
+    outputs=(
+        Tensor(
+            "faces",
+            "FP32",
+            (16, 15),
+            "16 slots, best first, empty ones zero: x1 y1 x2 y2, score, five points (x, y), all in source pixels.",
+        ),
+    ),
+    parameters=(
+        Parameter(
+            "rows_per_run",
+            "1",
+            (
+                "Row by row: several at once leave the caches (on a CPU 20 to 30 % slower a picture), "
+                "and each takes 60 MB."
+            ),
+        ),
+    ),
+)
+
+REGRESSOR = Network(
+    name="regressor",
+    title=(
+        "Crop -> coefficients, shapes and landmarks. ResNet50 with the face model's decode: see networks/regressor.py."
+    ),
+    batch=8,
+    batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
+    gpu_batch=16,
+    gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
+    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    inputs=(
+        Tensor("crop", "UINT8", (3, 224, 224), "The aligned face, RGB."),
+        replace(CONTEXT, comment=f"{CONTEXT.comment[:-1]}: the way from crop to source pixels."),
+    ),
+    about_outputs="-1: the vertices of the face model that was exported; one configuration serves any.",
+    outputs=(
+        Tensor(
+            "shapes",
+            "FP32",
+            (3, -1, 3),
+            (
+                "For the steps that follow: decimetres; posed in the camera frame, in the head frame, in "
+                "the head frame neutral."
+            ),
+        ),
+        Tensor("fingerprint", "INT64", (1,)),
+        Tensor(
+            "coefficients",
+            "FP32",
+            (257,),
+            "For the client, under names of their own: a tensor that leaves the ensemble must not also feed a step.",
+        ),
+        Tensor("vertices", "FP32", (-1, 3)),
+        Tensor("vertices_neutral", "FP32", (-1, 3)),
+        Tensor("landmarks", "FP32", (68, 2)),
+        Tensor("landmarks_3d", "FP32", (68, 3)),
+        Tensor("face_model", "INT64", (1,)),
+    ),
+)
+
+TEXTURE = Network(
+    name="texture",
+    title="Large crop and shapes -> texture. UV sampling, visibility, and the network that fills what is hidden:\n"
+    "networks/texture.py.",
+    batch=8,
+    batch_reason="As many as the regressor hands over at once; on a CPU a larger batch is no faster a face.",
+    gpu_batch=8,
+    gpu_batch_reason=(
+        "Half of the regressor: its activations at 512 x 512 are the largest of the service. The plan is built for it."
+    ),
+    full_reason="the largest batch: every core's memory is allocated here and not under load",
+    inputs=(
+        Tensor("crop_hd", "UINT8", (3, 512, 512), "The aligned face, RGB."),
+        Tensor(
+            "shapes",
+            "FP32",
+            (3, -1, 3),
+            "Of the regressor; -1: the vertices of the face model that was exported.",
+        ),
+        CONTEXT,
+    ),
+    outputs=(
+        Tensor("texture", "UINT8", (3, 512, 512), "RGB, row 0 is v = 1."),
+        Tensor("visibility", "UINT8", (1, 512, 512), "255: seen in the photograph; 0: filled in."),
+    ),
+    about_warmup=(
+        f" {MAX_VERTICES} vertices: room for the largest face model (BFM, 35,709); the graph reads the ones it knows."
+    ),
+    parameters=(
+        Parameter(
+            "rows_per_run",
+            "1",
+            "Row by row: several at once leave the caches (on a CPU no faster a picture), and each takes 40 MB.",
+        ),
+        Parameter(
+            "enable_mem_pattern",
+            "0",
+            "A plan of the memory for each shape that was ever seen costs 40 MB here and no time is gained by it.",
+        ),
+    ),
+)
+
+NETWORKS = (DETECTOR, REGRESSOR, TEXTURE)
+
+
+def cpu_config(network: Network) -> str:
+    """Return the portable config.pbtxt, for the onnxruntime backend."""
+    lines = [
+        *comment(network.title),
+        f'name: "{network.name}"',
+        'backend: "onnxruntime"',
+        *comment(network.batch_reason),
+        f"max_batch_size: {network.batch}",
+        *_interface(network),
+        (
+            "# One instance. Threads by the machine: one on one or two cores, whose rest the other steps "
+            "need; on more, every core."
+        ),
+        "instance_group [ { kind: KIND_CPU count: 1 } ]",
+        "",
+    ]
+    if network.parameters:
+        entries = [
+            (p.comment, f'{{ key: "{p.key}" value: {{ string_value: "{p.value}" }} }}') for p in network.parameters
+        ]
+        lines += [*block("parameters", entries), ""]
+    lines += _batching(
+        "No delay: what has queued while the last batch ran is the next batch; idle waiting gains nothing on a CPU."
+    )
+    lines += _warmup(network, network.batch, network.full_reason)
+    return "\n".join(lines) + "\n"
+
+
+def tensorrt_config(network: Network) -> str:
+    """Return configs/tensorrt.pbtxt, for plans built by `make plans`."""
+    plans = [
+        ("", f'{{ key: "{capability}" value: "model.cc{capability.replace(".", "")}.plan" }}')
+        for capability in COMPUTE_CAPABILITIES
+    ]
+    lines = [
+        *comment(network.title),
+        "# GPU flavour, chosen for the whole server by --model-config-name=tensorrt; tensors as in ../config.pbtxt.",
+        f'name: "{network.name}"',
+        'platform: "tensorrt_plan"',
+        (
+            "# One plan for each kind of GPU and none by default: a plan of another GPU would fail late "
+            "or, worse, run slowly."
+        ),
+        "# `make plans` writes model.cc90.plan and so on into the version folder.",
+        *block("cc_model_filenames", plans),
+        *comment(network.gpu_batch_reason),
+        f"max_batch_size: {network.gpu_batch}",
+        *_interface(network),
+        "# One instance a GPU: copies and kernels of one already overlap; a second costs its memory again.",
+        "instance_group [ { kind: KIND_GPU count: 1 } ]",
+        "",
+        *_batching(
+            "No delay before a measurement asks for one: what has queued while the last batch ran is the next batch."
+        ),
+        *_warmup(network, network.gpu_batch, "the largest batch: its memory is allocated here and not under load"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _interface(network: Network) -> list[str]:
+    return [
+        "",
+        *tensors("input", network.inputs),
+        *comment(network.about_outputs),
+        *tensors("output", network.outputs),
+        "",
+    ]
+
+
+def _batching(reason: str) -> list[str]:
+    return [
+        "dynamic_batching {",
+        f"  # {reason}",
+        "  max_queue_delay_microseconds: 0",
+        "}",
+        "",
+        f"{VERSION_POLICY}  # one version serves; an older one stays on disk to go back to",
+        "",
+    ]
+
+
+def _warmup(network: Network, batch: int, full_reason: str) -> list[str]:
+    sample = [replace(t, dims=tuple(MAX_VERTICES if size < 0 else size for size in t.dims)) for t in network.inputs]
+    one = warmup("one", 1, "what an interactive request is", sample)
+    return [
+        (
+            "# A real portrait, so that the first request meets memory that is allocated and caches that "
+            "are warm. `python -m export`"
+        ),
+        f"# writes warmup/.{network.about_warmup}",
+        "model_warmup [",
+        *one[:-1],
+        "  },",
+        *warmup("full", batch, full_reason, sample),
+        "]",
+    ]
