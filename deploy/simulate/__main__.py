@@ -16,7 +16,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from deploy.simulate.model import MEASURED, Floats, Outcome, Policy, Service, simulate
+from deploy.simulate.autoscaler import Policy
+from deploy.simulate.model import MEASURED, Outcome, Service, simulate
+from deploy.simulate.queues import Floats
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -23,7 +23,7 @@ COLOURS = ("#7f7f7f", "#4c78a8", "#54a24b", "#e6a13a")
 
 
 def markdown(rows: Sequence[Row], chain: Chain, source: str, judged: int, traced: dict[str, Size]) -> str:
-    """The report as a page.
+    """Write the report as a page.
 
     Args:
         rows: of all networks.
@@ -69,7 +69,13 @@ def markdown(rows: Sequence[Row], chain: Chain, source: str, judged: int, traced
         f"by the INT8 shape. {source}.",
         "",
         *chain_table(chain),
-        "",
+    ]
+    return "\n".join([*lines, "", *_surgery(rows, traced), "", *_calibration()])
+
+
+def _surgery(rows: Sequence[Row], traced: dict[str, Size]) -> list[str]:
+    """Sizes before and after the graph surgery."""
+    lines = [
         "## Surgery",
         "",
         "| network | nodes as traced | nodes after | MB as traced | MB after |",
@@ -82,7 +88,7 @@ def markdown(rows: Sequence[Row], chain: Chain, source: str, judged: int, traced
                 f"| {row.network} | {before.nodes} | {row.size.nodes} | {before.bytes / 1e6:.1f} "
                 f"| {row.size.bytes / 1e6:.1f} |"
             )
-    return "\n".join([*lines, "", *_calibration()])
+    return lines
 
 
 def calibrated_with() -> list[str]:

@@ -21,7 +21,7 @@ class Api(lit.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Load the networks in the worker."""
-        from perf.compare.subject import pipeline
+        from perf.compare.pipelines import pipeline
 
         self.pipe = pipeline(self.kind)
 

@@ -16,34 +16,12 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 from perf import photos
-from perf.compare.work import Answer
+from perf.compare.pipelines import Pipeline, pipeline
 
 Completion = tuple[float, float, int]  # when (s after the start), latency (s), which picture
 SUBJECTS = ("loop-eager", "loop-onnx", "fastapi", "litserve-eager", "litserve-onnx", "litserve-lanes")
-
-
-class Pipeline(Protocol):
-    """Photographs to answers."""
-
-    def one(self, data: bytes) -> Answer:
-        """A single one."""
-
-    def many(self, files: list[bytes]) -> list[Answer]:
-        """A batch."""
-
-
-def pipeline(kind: str) -> Pipeline:
-    """``eager``; ``onnx``: a batch is one run of each network; ``lanes``: a batch is spread over the cores."""
-    if kind == "eager":
-        from perf.compare.eager import Eager
-
-        return Eager()
-    from perf.compare.bare import Bare
-
-    return Bare()
 
 
 def loop(kind: str) -> None:
@@ -54,8 +32,8 @@ def loop(kind: str) -> None:
         pipe.one(data)
     print("ready", flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
-        print(json.dumps(_closed_loop(pipe, kind, files, order["clients"], order["seconds"])), flush=True)
+        window = json.loads(line)
+        print(json.dumps(_closed_loop(pipe, kind, files, window["clients"], window["seconds"])), flush=True)
 
 
 def _closed_loop(pipe: Pipeline, kind: str, files: list[bytes], clients: int, seconds: float) -> list[Completion]:
@@ -123,7 +101,7 @@ def main() -> None:
     elif family == "fastapi":
         fastapi(options.port)
     else:
-        from perf.compare import lit
+        from perf.compare import lit  # LitServe takes a second to import
 
         lit.serve(kind, options.port)
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deploy.simulate.model import Floats, Policy, Scaler, Service, arrivals, simulate
+from deploy.simulate.autoscaler import Policy, Scaler
+from deploy.simulate.model import Service, arrivals, simulate
+from deploy.simulate.queues import Floats
 
 SERVICE = Service(batch_seconds=(0.1, 0.15, 0.2, 0.25), spread=(0.8, 1.0, 1.2), start_seconds=5.0)
 
