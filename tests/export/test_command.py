@@ -76,7 +76,7 @@ def test_a_refused_variant_says_its_numbers_and_writes_nothing(
     tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The gate asks for speed as well as for quality; no variant takes no time, whatever else the machine is doing.
-    monkeypatch.setattr(gate, "MOST_TIME", 0.0)
+    monkeypatch.setattr(gate, "MAX_TIME_RATIO", 0.0)
     (tmp_path / "detector").mkdir()
     assert main(["detector", "--repository", str(tmp_path), "--precision", "fp16"]) == 2
     message = capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_a_refused_variant_says_its_numbers_and_writes_nothing(
 def test_a_variant_that_is_too_slow_is_refused_before_anything_is_calibrated(
     tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "MOST_TIME", 0.0)
+    monkeypatch.setattr(gate, "MAX_TIME_RATIO", 0.0)
     (tmp_path / "detector").mkdir()
     assert main(["detector", "--repository", str(tmp_path), "--precision", "int8"]) == 2
     captured = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What the export tests share: the detector's networks, portraits as pixels, and the session for a graph."""
+"""What the tests of the networks share: the detector's networks, portraits as pixels, and the session for a graph."""
 
 from __future__ import annotations
 
