@@ -44,9 +44,9 @@ Progress = Callable[[str], None]
 # on a machine that is very busy, its Python backend aborts now and then while it starts the models' processes
 # (boost::interprocess::lock_exception; one of seven starts with eight times more work than cores; a known fault).
 _ATTEMPTS = 3
-# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; after each such try twice as
-# long, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a start
-# of 3 to 5 s leave a service away for less than 10 s.
+# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; the limit doubles with each
+# such try, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
+# start of 3 to 5 s leave a service away for less than 10 s.
 _HUNG_AFTER = 3.0
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 _PR_SET_PDEATHSIG = 1
@@ -61,7 +61,7 @@ class ServerOptions:
     Attributes:
         repository: the model repository.
         address: where to listen; loopback, unless the machine is meant to be reached from outside.
-        http_port, grpc_port, metrics_port: TCP ports.
+        http_port, grpc_port, metrics_port: TCP ports. Clients use the gateway's, 8000 and 8001 (`server.service`).
         metrics_address: where the metrics page listens, if elsewhere than at ``address``.
         model_control_mode: ``none`` (load all, change nothing), ``explicit`` (load all, then by API), ``poll``.
         model_config_name: flavour of the configurations (``configs/NAME.pbtxt``); None for ``config.pbtxt``.
@@ -80,8 +80,8 @@ class ServerOptions:
 
     repository: Path = DEFAULT_REPOSITORY
     address: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
+    http_port: int = 8010
+    grpc_port: int = 8011
     metrics_port: int = 8002
     metrics_address: str | None = None
     model_control_mode: ControlMode = "none"
@@ -174,17 +174,25 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
+    def check(self) -> dict[str, Model]:
+        """Read the repository and see that all is there; the models that are going to be loaded, by name.
+
+        Raises:
+            ServerError: a model or a file is missing, or cannot be read.
+        """
+        models = read_repository(self.options.repository, self.options.model_config_name)
+        if (chosen := self.options.load_models) is not None:
+            models = with_steps(models, chosen)
+        check_products(models)
+        return models
+
     def start(self) -> Self:
         """Start the process and return when the ensembles are ready.
 
         Raises:
             ServerError: one of its subclasses; nothing is left running.
         """
-        runtime = find_runtime()
-        models = read_repository(self.options.repository, self.options.model_config_name)
-        if (chosen := self.options.load_models) is not None:
-            models = with_steps(models, chosen)
-        check_products(models)
+        runtime, models = find_runtime(), self.check()
         shared_memory.sweep()
         shared_memory.check_room(self.options.shared_memory)
         deadline = time.monotonic() + self.options.start_timeout
@@ -213,7 +221,7 @@ class EmbeddedServer:
 
     def _spawn(self, runtime: Runtime) -> None:
         """Start the process on the ports that were asked for, with a folder and shared memory of its own."""
-        self._ports = self._choose_ports()
+        self._ports = choose_ports({kind: (self._listens_at(kind), port) for kind, port in self._asked_ports().items()})
         self._prefix = shared_memory.new_prefix()
         self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         backends = runtime.lay_out_backends(self._folder / "backends")
@@ -326,20 +334,6 @@ class EmbeddedServer:
             "metrics": self.options.metrics_port,
         }
 
-    def _choose_ports(self) -> dict[str, int]:
-        """Bind every port once to see that it is free; all at the same time, so that free ones differ."""
-        chosen = {}
-        with contextlib.ExitStack() as stack:
-            for kind, port in self._asked_ports().items():
-                sock = stack.enter_context(socket.socket())
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    sock.bind((self._listens_at(kind), port))
-                except OSError as error:
-                    raise PortTaken(_port_sentence(kind, port, self._listens_at(kind), error)) from None
-                chosen[kind] = sock.getsockname()[1]
-        return chosen
-
     def _arguments(self, backends: Path, caches: Path, ports: dict[str, int]) -> list[str]:
         options = self.options
         arguments = [
@@ -430,6 +424,28 @@ def _port_sentence(kind: str, port: int, address: str, error: OSError) -> str:
 def _die_with_parent() -> None:
     """Between fork and exec: have the kernel send SIGTERM to this process when its parent is gone."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def choose_ports(asked: dict[str, tuple[str, int]]) -> dict[str, int]:
+    """Bind every port once to see that it is free; all at the same time, so that free ones differ.
+
+    Args:
+        asked: kind (``http``, ``grpc``, ``metrics``) -> address and port, 0 for any.
+
+    Raises:
+        PortTaken: one is in use, or needs privileges.
+    """
+    chosen = {}
+    with contextlib.ExitStack() as stack:
+        for kind, (address, port) in asked.items():
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address, port))
+            except OSError as error:
+                raise PortTaken(_port_sentence(kind, port, address, error)) from None
+            chosen[kind] = sock.getsockname()[1]
+    return chosen
 
 
 def reachable(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Tells a start that hangs from one that is slow: the first uses no processor time and logs nothing, however busy the machine.
+"""Tells a start that hangs from one that is slow: it uses no processor time and logs nothing, however busy the machine.
 
 On a machine with more work than cores the Python backend sometimes waits for ever for a model's process that itself
 waits for the backend (both sleep on a lock in shared memory). No time limit tells the two apart: a start takes 3 s on
@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 # Share of one core below which a server counts as idle. Measured: 0.2 % for a server that waits for requests, 0.5 % for
-# one whose model's process was stopped while it started, over 40 % while models load; on a machine with eight times more
-# work than cores a process that wants to run still gets 6 %.
+# one whose model's process was stopped while it started, over 40 % while models load. Of two cores with eight times more
+# work than they can do, a process that wants to run still gets 12 % of one.
 _IDLE_SHARE = 0.03
 # Seconds between two looks: reading the times of twenty processes takes 2 ms.
 _INTERVAL = 0.5
