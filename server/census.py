@@ -44,9 +44,10 @@ def dead_stubs(server_pid: int) -> set[int]:
 
 def _children(parent: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(parent).children()
+        children: list[psutil.Process] = psutil.Process(parent).children()
     except psutil.NoSuchProcess:
         return []
+    return children
 
 
 def expected(config: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -44,12 +45,15 @@ Progress = Callable[[str], None]
 # on a machine that is very busy, its Python backend aborts now and then while it starts the models' processes
 # (boost::interprocess::lock_exception; one of seven starts with eight times more work than cores; a known fault).
 _ATTEMPTS = 3
-# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; the limit doubles with each
-# such try, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
+# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; the limit doubles each
+# time, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
 # start of 3 to 5 s leave a service away for less than 10 s.
 _HUNG_AFTER = 3.0
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 _PR_SET_PDEATHSIG = 1
+_PENDING = re.compile(r"^nv_inference_pending_request_count{.*} (\S+)$", re.MULTILINE)
+# Seconds without work after which a server counts as idle: two looks of `StallDetector`.
+_IDLE_FOR = 1.0
 # Seconds that the ports of a server that has ended may still be taken.
 _PORTS_FREE_WITHIN = 10.0
 
@@ -132,6 +136,11 @@ class EmbeddedServer:
     def pid(self) -> int:
         """Process id of tritonserver; it leads a process group of its own that holds its stubs."""
         return self._running().pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def shm_prefix(self) -> str:
@@ -243,6 +252,30 @@ class EmbeddedServer:
         """Clean up after a start that failed: nobody has been answered, so there is nothing to wait for."""
         self.kill()
         self.stop()
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait until no request is inside, as far as that can be seen from outside; whether that was so in time.
+
+        Triton counts requests that wait for a model (``nv_inference_pending_request_count``) and not those that a model
+        works on: those are seen by the processor time they use. New requests are not kept out, so under steady load
+        the server is never idle.
+        """
+        deadline = time.monotonic() + timeout
+        stall = StallDetector(self.pid, self.log_path)
+        while time.monotonic() < deadline and self.poll() is None:
+            if stall.seconds() > _IDLE_FOR and not self._pending_requests():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _pending_requests(self) -> int:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://{self.metrics}/metrics", timeout=5) as page:
+                text = page.read().decode()
+        except (urllib.error.URLError, OSError):
+            return 0
+        return sum(int(float(count)) for count in _PENDING.findall(text))
 
     def restart(self) -> Self:
         """Start again on the same ports, after the process has ended by itself.

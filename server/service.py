@@ -175,6 +175,9 @@ class Service:
         if self.gateway is not None:
             answered = self.gateway.stop(self.triton.options.exit_timeout + 5)
             self.gateway = None
+        elif self._public is None and self.triton.is_running:
+            # Triton ends the steps of an ensemble that have not begun: wait for them, as nobody keeps new ones out.
+            self.triton.wait_until_idle(self.triton.options.exit_timeout)
         status = self.triton.stop()
         return status if answered else status or 1
 

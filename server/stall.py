@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 # Share of one core below which a server counts as idle. Measured: 0.2 % for a server that waits for requests, 0.5 % for
-# one whose model's process was stopped while it started, over 40 % while models load. Of two cores with eight times more
-# work than they can do, a process that wants to run still gets 12 % of one.
+# one whose model's process was stopped while it started, over 40 % while models load. Where the cores have eight
+# times more work than they can do, a process that wants to run still gets 12 % of one.
 _IDLE_SHARE = 0.03
 # Seconds between two looks: reading the times of twenty processes takes 2 ms.
 _INTERVAL = 0.5
