@@ -157,7 +157,9 @@ def _check_elements(name: str, raw: memoryview | bytes, count: int) -> None:
                 "element's length in front of it, four bytes, little-endian."
             )
     if at != len(raw):
-        raise bad_request(f"the input `{name}` has {len(raw) - at} bytes after its last element: send {count} elements.")
+        raise bad_request(
+            f"the input `{name}` has {len(raw) - at} bytes after its last element: send {count} elements."
+        )
 
 
 def _described(tensor: Tensor, model: PublicModel) -> str:

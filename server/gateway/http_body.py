@@ -68,8 +68,8 @@ def parse_body(model: str, version: str, body: bytes, header_length: str | None,
 def _header_length(text: str, size: int) -> int:
     if not _DIGITS.fullmatch(text) or int(text) > size:
         raise bad_request(
-            f"Inference-Header-Content-Length is `{shown(text)}`: give the number of bytes of the JSON at the start of the "
-            f"body ({size} bytes in all), or 0 where the body is one tensor."
+            f"Inference-Header-Content-Length is `{shown(text)}`: give the number of bytes of the JSON at the start of "
+            f"the body ({size} bytes in all), or 0 where the body is one tensor."
         )
     if int(text) > limits.MAX_JSON_HEADER:
         raise Refused(
@@ -298,8 +298,9 @@ def _values(model: str, name: str, datatype: str, data: Any) -> list[Any]:
         if isinstance(_first(data), dict):
             what = "an object"
         raise Refused(
-            INVALID, "BadImage", f"the input `{shown(name)}` came as {what} in JSON, which cannot hold a file: "
-            f"{right_call(model)}"
+            INVALID,
+            "BadImage",
+            f"the input `{shown(name)}` came as {what} in JSON, which cannot hold a file: {right_call(model)}",
         )
     if not isinstance(data, list):
         raise bad_request(f"the input `{shown(name)}` has no `data`: give a list of values, or `binary_data_size`.")
