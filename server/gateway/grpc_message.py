@@ -19,8 +19,8 @@ _FIELDS: Final = {
 }  # fmt: skip
 
 
-def parse(kind: Any, data: bytes) -> Any:
-    """A message of class ``kind``.
+def parse(kind: Any, data: bytes, name: str = "") -> Any:
+    """A message of class ``kind``; ``name`` is what the client calls it, where that differs.
 
     Raises:
         Refused: the bytes are none.
@@ -29,7 +29,7 @@ def parse(kind: Any, data: bytes) -> Any:
         message: Message = kind.FromString(data)
     except DecodeError:
         raise bad_request(
-            f"the bytes of the request are no {kind.DESCRIPTOR.name}: use a client of KServe v2."
+            f"the bytes of the request are no {name or kind.DESCRIPTOR.name}: use a client of KServe v2."
         ) from None
     return message
 

@@ -157,7 +157,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _health(self, data: bytes, _: Any) -> bytes:
         # HealthCheckRequest has one field, a string, as the first field of this message is.
-        service = parse(pb.ModelReadyRequest, data).name
+        service = parse(pb.ModelReadyRequest, data, "HealthCheckRequest").name
         if service not in ("", SERVICE):
             raise Refused(NOT_FOUND, "BadRequest", f"no service `{shown(service)}` is here: ask for `{SERVICE}`.")
         return _SERVING if self._gateway.ready else _NOT_SERVING

@@ -48,7 +48,8 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has been begun")
         if status < 500:
-            response = respond(bad_request(f"this is no HTTP request that can be read ({shown(message or '', 80)})."))
+            reason = shown((message or "").partition("\n")[0].partition(" b'")[0].rstrip(":"), 80)
+            response = respond(bad_request(f"this is no HTTP request that can be read ({reason})."))
         else:
             _QUIET.error("unexpected", exc_info=exc)
             response = error_response(status, "[ServerUnavailable] the gateway failed: see its log.")

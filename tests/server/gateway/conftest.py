@@ -81,7 +81,9 @@ def request_body(picture: bytes, **changes: Any) -> tuple[bytes, dict[str, str]]
     return header + tensor, {LENGTH: str(len(header))}
 
 
-def message(picture: bytes, model: str = "face3d", outputs: tuple[str, ...] = ("coefficients",), **parameters: Any) -> Any:
+def message(
+    picture: bytes, model: str = "face3d", outputs: tuple[str, ...] = ("coefficients",), **parameters: Any
+) -> Any:
     """A ModelInferRequest."""
     request = pb.ModelInferRequest(model_name=model)
     request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])

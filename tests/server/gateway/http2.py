@@ -148,6 +148,4 @@ class _Reader:
             pass
         status = re.search(rb"grpc-status.(\d+)", self._headers, re.DOTALL)
         message = re.search(rb"grpc-message.{1,3}?([\[A-Za-z].*)", self._headers, re.DOTALL)
-        return Answer(
-            int(status[1]) if status else None, message[1].decode(errors="replace") if message else ""
-        )
+        return Answer(int(status[1]) if status else None, message[1].decode(errors="replace") if message else "")
