@@ -26,9 +26,7 @@ def find_model(name: str, version: str, models: Mapping[str, PublicModel], names
         Refused: no such model or version is served.
     """
     if name not in names:
-        known = ", ".join(f"`{other}`" for other in names)
-        hint = nearest(name, names) or f"there are {known}"
-        raise Refused(NOT_FOUND, "BadRequest", f"no model `{shown(name)}` is served here: {hint}.")
+        raise Refused(NOT_FOUND, "BadRequest", f"no model `{shown(name)}` is served here: {nearest(name, names)}")
     if name not in models:
         raise Refused(NOT_FOUND, "ServerUnavailable", f"`{name}` is not loaded: try again in a few seconds.")
     model = models[name]
@@ -65,8 +63,8 @@ def _check_outputs(request: InferRequest, model: PublicModel) -> None:
     seen: set[str] = set()
     for output in request.outputs:
         if output.name not in model.outputs:
-            hint = nearest(output.name, model.outputs) or f"there are {', '.join(f'`{n}`' for n in model.outputs)}"
-            raise bad_option(f"`{model.name}` has no output `{shown(output.name)}`: {hint}.")
+            hint = nearest(output.name, model.outputs)
+            raise bad_option(f"`{model.name}` has no output `{shown(output.name)}`: {hint}")
         if output.name in seen:
             raise bad_option(f"the output `{output.name}` is named twice: name it once.")
         seen.add(output.name)
@@ -89,8 +87,8 @@ def _check_inputs(request: InferRequest, model: PublicModel) -> None:
     batches: set[int] = set()
     for given in request.inputs:
         if given.name not in model.inputs:
-            hint = nearest(given.name, model.inputs) or f"it has {', '.join(f'`{n}`' for n in model.inputs)}"
-            raise bad_request(f"`{model.name}` has no input `{shown(given.name)}`: {hint}.")
+            hint = nearest(given.name, model.inputs, "it takes")
+            raise bad_request(f"`{model.name}` has no input `{shown(given.name)}`: {hint}")
         if given.name in seen:
             raise bad_request(f"the input `{given.name}` is given twice: give it once.")
         seen.add(given.name)
@@ -157,7 +155,9 @@ def _check_elements(name: str, raw: memoryview | bytes, count: int) -> None:
                 "element's length in front of it, four bytes, little-endian."
             )
     if at != len(raw):
-        raise bad_request(f"the input `{name}` has {len(raw) - at} bytes after its last element: send {count} elements.")
+        raise bad_request(
+            f"the input `{name}` has {len(raw) - at} bytes after its last element: send {count} elements."
+        )
 
 
 def _described(tensor: Tensor, model: PublicModel) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from server.gateway.admission import Admission, Ticket
 from server.gateway.checks import check, find_model
 from server.gateway.description import InferRequest, PublicModel
-from server.gateway.refusal import NOT_FOUND, Refused, starting, stopping
+from server.gateway.refusal import Refused, starting, stopping
 from server.gateway.upstream import Upstream
 
 EXTENSIONS: Final = ("binary_tensor_data", "parameters", "model_configuration")
@@ -36,7 +36,7 @@ class Gateway:
         self.admission = Admission()
         self.draining = False
         self.answers: collections.Counter[tuple[str, str]] = collections.Counter()
-        self.seconds: collections.Counter[str] = collections.Counter()
+        self.seconds: dict[str, float] = collections.defaultdict(float)
 
     @property
     def ready(self) -> bool:
@@ -115,14 +115,13 @@ class Gateway:
             Refused: no such model is served.
         """
         self.known(name)
-        return self.ready and name in self.upstream.seen.ready and (
-            not version or version in self.upstream.seen.models[name].versions
+        return (
+            self.ready
+            and name in self.upstream.seen.ready
+            and (not version or version in self.upstream.seen.models[name].versions)
         )
 
 
 def log(line: str) -> None:
     """Write one line to stderr."""
     print(f"gateway: {line}", file=sys.stderr, flush=True)
-
-
-__all__ = ["EXTENSIONS", "NOT_FOUND", "Gateway", "log"]

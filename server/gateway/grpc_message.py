@@ -19,8 +19,8 @@ _FIELDS: Final = {
 }  # fmt: skip
 
 
-def parse(kind: Any, data: bytes) -> Any:
-    """A message of class ``kind``.
+def parse(kind: Any, data: bytes, name: str = "") -> Any:
+    """A message of class ``kind``; ``name`` is what the client calls it, where that differs.
 
     Raises:
         Refused: the bytes are none.
@@ -28,7 +28,9 @@ def parse(kind: Any, data: bytes) -> Any:
     try:
         message: Message = kind.FromString(data)
     except DecodeError:
-        raise bad_request(f"the bytes of the request are no {kind.DESCRIPTOR.name}: use a client of KServe v2.") from None
+        raise bad_request(
+            f"the bytes of the request are no {name or kind.DESCRIPTOR.name}: use a client of KServe v2."
+        ) from None
     return message
 
 
@@ -43,9 +45,7 @@ def description(message: Any) -> InferRequest:
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise bad_request(f"the request has {len(message.inputs)} inputs and {len(raw)} raw contents: give each one.")
-    inputs = tuple(
-        _input(tensor, raw[index] if raw else None) for index, tensor in enumerate(message.inputs)
-    )
+    inputs = tuple(_input(tensor, raw[index] if raw else None) for index, tensor in enumerate(message.inputs))
     outputs = tuple(RequestedOutput(o.name, parameters=_values(o.parameters)) for o in message.outputs)
     return InferRequest(
         message.model_name, message.model_version, message.id, inputs, outputs, _values(message.parameters)

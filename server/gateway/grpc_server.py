@@ -7,7 +7,6 @@ bound, and nothing is parsed that need not be.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -16,9 +15,10 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from server.gateway import limits
-from server.gateway.gateway import EXTENSIONS, Gateway, log
+from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.grpc_message import description, parse, to_triton
 from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, TOO_SLOW, Refused, bad_request, shown
+from server.gateway.trace import TRACEPARENT
 from server.gateway.upstream import SERVICE
 
 HEALTH: Final = "grpc.health.v1.Health"
@@ -27,7 +27,7 @@ _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse with st
 OPTIONS: Final = [
     ("grpc.max_receive_message_length", limits.MAX_MESSAGE),
     ("grpc.max_send_message_length", -1),  # answers are Triton's own
-    # Compressed messages are refused, and not unpacked before that: a bit for "identity" alone, and no unpacking at all.
+    # Compressed messages are refused, and not unpacked before that: only "identity", and no unpacking.
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.per_message_decompression", 0),
     ("grpc.per_message_compression", 0),
@@ -45,7 +45,6 @@ OPTIONS: Final = [
     ("grpc.so_reuseport", 0),  # a port that is taken must be an error
 ]
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NOTHING: Final[tuple[tuple[str, str], ...]] = ()
 
 Handler = Callable[[Any, Any], Awaitable[None]]
@@ -158,7 +157,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _health(self, data: bytes, _: Any) -> bytes:
         # HealthCheckRequest has one field, a string, as the first field of this message is.
-        service = parse(pb.ModelReadyRequest, data).name
+        service = parse(pb.ModelReadyRequest, data, "HealthCheckRequest").name
         if service not in ("", SERVICE):
             raise Refused(NOT_FOUND, "BadRequest", f"no service `{shown(service)}` is here: ask for `{SERVICE}`.")
         return _SERVING if self._gateway.ready else _NOT_SERVING
@@ -169,8 +168,8 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             Refused(
                 NOT_SERVED,
                 "BadRequest",
-                "this method is not served here: there are ModelInfer, ModelReady, ModelMetadata, ModelConfig, ServerLive, "
-                "ServerReady and ServerMetadata.",
+                "this method is not served here: there are ModelInfer, ModelReady, ModelMetadata, ModelConfig, "
+                "ServerLive, ServerReady and ServerMetadata.",
             ),
         )
 
@@ -213,9 +212,6 @@ async def _refuse(context: Any, error: Refused) -> None:
 def _traceparent(context: Any) -> tuple[tuple[str, str], ...]:
     """The one header that passes on: where the request belongs in the client's trace."""
     for name, value in context.invocation_metadata():
-        if name == "traceparent" and isinstance(value, str) and _TRACEPARENT.fullmatch(value):
+        if name == "traceparent" and isinstance(value, str) and TRACEPARENT.fullmatch(value):
             return (("traceparent", value),)
     return _NOTHING
-
-
-__all__ = ["HEALTH", "OPTIONS", "GrpcServer", "log"]

@@ -59,7 +59,7 @@ def parse_body(model: str, version: str, body: bytes, header_length: str | None,
     length = len(body) if header_length is None else _header_length(header_length, len(body))
     if header_length is not None and length == 0:
         return _lone_tensor(model, version, body)
-    _check_looks_like_json(model, body, length, media, alone=header_length is None)
+    _check_looks_like_json(model, body, length, media)
     tree = _json(model, body[:length])
     binary = memoryview(body)[length:]
     return _from_tree(model, version, tree, binary)
@@ -68,8 +68,8 @@ def parse_body(model: str, version: str, body: bytes, header_length: str | None,
 def _header_length(text: str, size: int) -> int:
     if not _DIGITS.fullmatch(text) or int(text) > size:
         raise bad_request(
-            f"Inference-Header-Content-Length is `{shown(text)}`: give the number of bytes of the JSON at the start of the "
-            f"body ({size} bytes in all), or 0 where the body is one tensor."
+            f"Inference-Header-Content-Length is `{shown(text)}`: give the number of bytes of the JSON at the start of "
+            f"the body ({size} bytes in all), or 0 where the body is one tensor."
         )
     if int(text) > limits.MAX_JSON_HEADER:
         raise Refused(
@@ -106,13 +106,13 @@ _PICTURES: Final = (
     (b"MM\0*", "a TIFF"),
     (b"GIF8", "a GIF"),
 )
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=_\r\n-]{64}")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\r\n-]{64}")
+_FORM: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,60}=")
 
 
-def _check_looks_like_json(model: str, body: bytes, length: int, media: str, *, alone: bool) -> None:
-    start = body[:length][:64].lstrip()
-    if start.startswith(b"{"):
-        if alone and length > limits.MAX_JSON_BODY:
+def _check_looks_like_json(model: str, body: bytes, length: int, media: str) -> None:
+    if body[: min(length, 64)].lstrip().startswith(b"{"):
+        if length > limits.MAX_JSON_BODY:  # one before binary tensors has been held to less already
             raise Refused(
                 TOO_LARGE,
                 "BadRequest",
@@ -120,23 +120,24 @@ def _check_looks_like_json(model: str, body: bytes, length: int, media: str, *, 
                 f"{right_call(model)}",
             )
         return
-    kind = media.partition(";")[0].strip().lower()
-    what = "no JSON of the protocol"
+    raise Refused(INVALID, "BadRequest", f"the body is {_what_it_is(body, media)}: {right_call(model)}")
+
+
+def _what_it_is(body: bytes, media: str) -> str:
+    """What a body that is no JSON seems to be."""
     if not body:
-        what = "empty"
-    elif kind == "multipart/form-data" or start.startswith(b"--"):
-        what = "a form (multipart/form-data)"
-    else:
-        for magic, name in _PICTURES:
-            if start.startswith(magic):
-                what = f"{name} file without the header that says so"
-                break
-        else:
-            if start.startswith(b"data:") or _BASE64.fullmatch(body[:64]):
-                what = "base64 text"
-            elif b"=" in start and start[:1].isalpha():
-                what = "a form (application/x-www-form-urlencoded)"
-    raise Refused(INVALID, "BadRequest", f"the body is {what}: {right_call(model)}")
+        return "empty"
+    for magic, name in _PICTURES:
+        if body.startswith(magic):
+            return f"{name} file without the header that says so"
+    kind = media.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data" or body.startswith(b"--"):
+        return "a form (multipart/form-data)"
+    if _FORM.match(body):
+        return "a form (application/x-www-form-urlencoded)"
+    if body.startswith(b"data:") or _BASE64.match(body):
+        return "base64 text"
+    return "no JSON of the protocol"
 
 
 def _json(model: str, text: bytes) -> Any:
@@ -223,8 +224,7 @@ def _objects(tree: Mapping[str, Any], name: str, most: int) -> list[dict[str, An
 def _known(tree: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     for name in tree:
         if name not in names:
-            hint = nearest(name, names) or f"there are {', '.join(f'`{n}`' for n in names)}"
-            raise bad_request(f"{where} has no field `{shown(name)}`: {hint}.")
+            raise bad_request(f"{where} has no field `{shown(name)}`: {nearest(name, names)}")
 
 
 def _parameters(tree: Mapping[str, Any], where: str) -> dict[str, Value]:
@@ -298,8 +298,9 @@ def _values(model: str, name: str, datatype: str, data: Any) -> list[Any]:
         if isinstance(_first(data), dict):
             what = "an object"
         raise Refused(
-            INVALID, "BadImage", f"the input `{shown(name)}` came as {what} in JSON, which cannot hold a file: "
-            f"{right_call(model)}"
+            INVALID,
+            "BadImage",
+            f"the input `{shown(name)}` came as {what} in JSON, which cannot hold a file: {right_call(model)}",
         )
     if not isinstance(data, list):
         raise bad_request(f"the input `{shown(name)}` has no `data`: give a list of values, or `binary_data_size`.")

@@ -40,7 +40,7 @@ MAX_HELD: Final = 1024 * MIB
 """Bytes of all request bodies held at the same time: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at
 most about 8 MiB, and one copy) the process stays below 3 GiB."""
 MAX_CALLS: Final = 512
-"""gRPC calls at the same time, health checks included; beyond MAX_IN_FLIGHT they get a sentence, beyond this a status."""
+"""gRPC calls at the same time, health checks too; beyond MAX_IN_FLIGHT they get a sentence, beyond this a status."""
 MAX_STREAMS: Final = 128
 """Calls at the same time on one gRPC connection: no connection needs more than MAX_IN_FLIGHT."""
 MAX_CONNECTIONS: Final = 512
@@ -57,6 +57,8 @@ ANSWER_TIME: Final = 60.0
 """Until a client has read its answer; an unread one holds a place."""
 WORK_TIME: Final = 300.0
 """Until Triton has answered, where the client gave no earlier deadline."""
+LINGER_TIME: Final = 5.0
+"""A refused HTTP body is read and thrown away so long, so that its sender sees the answer and not a broken pipe."""
 IDLE_TIME: Final = 75.0
 """An HTTP connection without a request is closed after it, as by nginx."""
 IDLE_TIME_GRPC: Final = 600.0

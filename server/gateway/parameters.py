@@ -153,8 +153,7 @@ def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:
     if name.startswith(_REGION):
         return no_regions()
     names = list(known)
-    there = f"it takes {', '.join(f'`{n}`' for n in names)}" if names else "it takes none"
-    return bad_option(f"`{model}` has no parameter `{shown(name)}`: {nearest(name, names) or there}.")
+    return bad_option(f"`{model}` has no parameter `{shown(name)}`: {nearest(name, names, 'it takes')}")
 
 
 def no_regions() -> Refused:
@@ -162,10 +161,19 @@ def no_regions() -> Refused:
     return bad_option("shared memory is not served here: send the tensor's bytes in the request.")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """``did you mean `x`?`` without its question mark, or nothing where no name is near."""
-    close = difflib.get_close_matches(name[: limits.MAX_ID].lower(), list(names), n=1)
-    return f"did you mean `{close[0]}`" if close else ""
+def nearest(name: str, names: Iterable[str], there: str = "there are") -> str:
+    """The end of a sentence about an unknown name: ``did you mean `x`?``, or all names where none is near.
+
+    Args:
+        name: what the client wrote.
+        names: what it may have meant.
+        there: how the list of all begins.
+    """
+    known = list(names)
+    close = difflib.get_close_matches(name[: limits.MAX_ID].lower(), known, n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"{there} {', '.join(f'`{other}`' for other in known) or 'none'}."
 
 
 def _said(value: Value) -> str:

@@ -120,12 +120,10 @@ class GatewayProcess:
         match = _LINE.fullmatch(line)
         if match is None:
             self.kill()
-            if line:
-                raise ServerDied(f"the gateway said {line!r} where its endpoints were expected.")
-            status = self._process.returncode
-            if status == 1:
-                raise PortTaken("the gateway could not listen on its ports: its own line on stderr names the one.")
-            raise ServerDied(f"the gateway ended with status {status} while it started.")
+            sentence = line.removeprefix("error: ").strip()
+            if sentence.startswith("port "):
+                raise PortTaken(sentence)
+            raise ServerDied(sentence or f"the gateway ended with status {self._process.returncode} while it started.")
         self._endpoints = (match[1], match[2], match[3])
         return self
 

@@ -63,7 +63,9 @@ def stopping() -> Refused:
 def lost() -> Refused:
     """The refusal when Triton's connection broke under a request."""
     return Refused(
-        UNAVAILABLE, "ServerUnavailable", "the server ended while it worked on this request: try again in a few seconds."
+        UNAVAILABLE,
+        "ServerUnavailable",
+        "the server ended while it worked on this request: try again in a few seconds.",
     )
 
 

@@ -30,6 +30,8 @@ _CHANNEL: Final = [
     ("grpc.enable_http_proxy", 0),  # it is on this machine
     ("grpc.client_idle_timeout_ms", 2**31 - 1),  # the state of the connection is watched: keep it
     ("grpc.use_local_subchannel_pool", 1),
+    # An answer of 1.8 MB in 2 frames and not in 110: a tenth of the processor time of passing it on.
+    ("grpc.http2.max_frame_size", limits.MIB),
 ]
 # What gRPC's own transport says, in contrast to what Triton answers, when a connection breaks.
 _BROKEN: Final = re.compile(
@@ -85,6 +87,7 @@ class Upstream:
         self._channel = grpc.aio.insecure_channel(grpc_address, options=_CHANNEL)
         self._calls: dict[str, Any] = {}
         self._watch: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -114,7 +117,7 @@ class Upstream:
             answer: bytes = await multicallable(message, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             if self._is_broken(error):
-                self._lost()
+                self._wake.set()
                 raise lost() from None
             raise
         return answer
@@ -126,10 +129,9 @@ class Upstream:
         """
         return self._session.request(method, self._base + path, data=body, headers=headers, allow_redirects=False)
 
-    def broken(self, error: Exception) -> Refused:
-        """What to answer where HTTP to Triton failed."""
-        if not isinstance(error, TimeoutError):
-            self._lost()
+    def broken(self) -> Refused:
+        """What to answer where HTTP to Triton broke; whether it is gone is looked at without delay."""
+        self._wake.set()
         return lost()
 
     @staticmethod
@@ -141,10 +143,6 @@ class Upstream:
         return code in transport and _BROKEN.search(error.details() or "") is not None
 
     # --- state ------------------------------------------------------------------------------------------------------
-    def _lost(self) -> None:
-        """Take Triton for gone until it is seen again."""
-        self._set(False)
-
     def _set(self, serving: bool) -> None:
         if serving != self.seen.serving:
             self.seen.serving = serving
@@ -159,9 +157,12 @@ class Upstream:
                 try:
                     await self._look(read_configs=not self.seen.serving or turn % _CONFIG_EVERY == 0)
                 except (OSError, aiohttp.ClientError, ValueError, KeyError):
-                    self._lost()
+                    self._set(False)  # gone until it is seen again
             turn += 1
-            await asyncio.sleep(limits.POLL)
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.POLL):
+                    await self._wake.wait()
 
     async def _look(self, read_configs: bool) -> None:
         ready = frozenset([name for name in self.names if await self._is_ready(name)])
@@ -170,8 +171,8 @@ class Upstream:
             await self._read_configs(ready)
         self.seen.ready = ready
         # One that is loaded again is not ready for a moment, and the others are: that does not end the service.
-        if self.seen.serving or (connected and len(ready) == len(self.names)):
-            self._set(bool(ready) or self.seen.serving)
+        if connected and len(ready) == len(self.names):
+            self._set(True)
 
     async def _is_ready(self, name: str) -> bool:
         async with self._session.get(f"{self._base}/v2/models/{name}/ready", timeout=_LOOK_TIMEOUT) as answer:
