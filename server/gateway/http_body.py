@@ -317,10 +317,13 @@ def _first(data: Any) -> Any:
     return data
 
 
-def _flat(data: list[Any]) -> Iterator[Any]:
+def _flat(data: list[Any], depth: int = 1) -> Iterator[Any]:
+    """The values in nested lists, as deep as a shape has dimensions."""
+    if depth > limits.MAX_RANK:
+        raise bad_request(f"`data` is nested in more than {limits.MAX_RANK} lists: give the values flat.")
     for value in data:
         if isinstance(value, list):
-            yield from _flat(value)
+            yield from _flat(value, depth + 1)
         else:
             yield value
 

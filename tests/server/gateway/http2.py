@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -33,10 +34,8 @@ def call(address: str, headers: Iterable[tuple[str, str]], message: bytes, flag:
         sock.sendall(_frame(_HEADERS, _END_HEADERS, 1, block))
         body = struct.pack(">BI", flag, len(message)) + message
         reader = _Reader(sock)
-        try:
+        with contextlib.suppress(OSError):  # refused before all was sent: the answer is there to read
             _send(sock, reader, body)
-        except OSError:
-            pass  # refused before all was sent: the answer is there to read
         return reader.answer()
 
 

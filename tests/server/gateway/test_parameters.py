@@ -138,7 +138,9 @@ def test_a_model_without_parameters_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["priority", "sequence_id", "sequence_start", "classification", "binary_data_size"])
 def test_tritons_own_parameters_are_refused_with_a_reason(name: str) -> None:
-    assert re.fullmatch(rf"\[BadOption\] the parameter `{name}` is not taken \(.+\): leave it out\.", refused(name, 1) or "")
+    assert re.fullmatch(
+        rf"\[BadOption\] the parameter `{name}` is not taken \(.+\): leave it out\.", refused(name, 1) or ""
+    )
 
 
 def test_a_timeout_is_taken_and_must_be_whole_microseconds() -> None:
