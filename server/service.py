@@ -63,6 +63,7 @@ class Service:
         self._progress: Progress = progress or (lambda _: None)
         self.triton = EmbeddedServer(self._asked, self._progress)
         self.gateway: GatewayKeeper | None = None
+        self._is_ready = False
 
     @property
     def http(self) -> str:
@@ -128,6 +129,7 @@ class Service:
                     raise
                 self._progress(f"supervisor: the next try follows: {error}")
             time.sleep(backoff.delay())
+        self._is_ready = True
         if self.gateway is not None:
             self._wait_until_passed_on(self.gateway)
 
@@ -175,9 +177,10 @@ class Service:
         if self.gateway is not None:
             answered = self.gateway.stop(self.triton.options.exit_timeout + 5)
             self.gateway = None
-        elif self._public is None and self.triton.is_running:
+        elif self._is_ready and self.triton.is_running:
             # Triton ends the steps of an ensemble that have not begun: wait for them, as nobody keeps new ones out.
             self.triton.wait_until_idle(self.triton.options.exit_timeout)
+        self._is_ready = False
         status = self.triton.stop()
         return status if answered else status or 1
 
