@@ -19,7 +19,10 @@ from tests.deploy.tools import program
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1.5e9  # bytes
-PORTS = {"HTTP": 18100, "GRPC": 18101, "METRICS": 18102, "SUPERVISOR": 18103, "TRITON_HTTP": 18104, "TRITON_GRPC": 18105}
+PORTS = {
+    name: 18100 + index
+    for index, name in enumerate(("HTTP", "GRPC", "METRICS", "SUPERVISOR", "TRITON_HTTP", "TRITON_GRPC"))
+}
 
 pytestmark = pytest.mark.soak
 
