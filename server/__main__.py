@@ -1,4 +1,4 @@
-"""`python -m server`: start the embedded Triton server and stay with it.
+"""`python -m server`: start the gateway and the embedded Triton server behind it, and stay with them.
 
 Every option has an environment variable, FACE3D_ and its name in capitals (FACE3D_HTTP_PORT=0). Ends with status 0 when
 it was told to stop (SIGTERM, SIGINT) and every request in flight was answered, else 1 and one sentence on stderr.
@@ -7,12 +7,14 @@ it was told to stop (SIGTERM, SIGINT) and every request in flight was answered, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,18 +22,22 @@ from types import FrameType
 from typing import Any
 
 from server import triton_log
+from server.backoff import Backoff
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
-from server.errors import ServerDied, ServerError
+from server.errors import ServerError
 from server.release.commands import Releases
 from server.release.store import ReleaseError, Store
-from server.supervise import Supervisor, what_to_probe
+from server.service import PublicOptions, Service
+from server.supervise import Supervisor
 
-_DEFAULTS = {field.name: field.default for field in fields(ServerOptions)}
-
-
-# A server that ends by itself within so many seconds of its start, so many times in a row, will do so the next time.
-_NOT_WORTH_IT, _TIMES = 2.0, 3
+_DEFAULTS = {
+    **{field.name: field.default for field in fields(ServerOptions)},
+    "http_port": 8000,
+    "grpc_port": 8001,
+    "triton_http_port": ServerOptions.http_port,
+    "triton_grpc_port": ServerOptions.grpc_port,
+}
 
 
 class _Stop(BaseException):
@@ -60,6 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     add("address", str, "address to listen on; 0.0.0.0 for all", metavar="IP")
     for port in ("http-port", "grpc-port", "metrics-port"):
         add(port, _port, f"{port.split('-')[0]} port, 0 for any free one", metavar="PORT")
+    for port in ("triton-http-port", "triton-grpc-port"):
+        add(port, _port, "Triton's own port on loopback, behind the gateway", metavar="PORT")
+    parser.add_argument(
+        "--gateway",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("FACE3D_GATEWAY", "1") not in ("0", "no", "false"),
+        help="the gateway faces clients; without it Triton does, for those who bring their own (default: with)",
+    )
     add("model-control-mode", str, "who decides what is loaded", choices=("none", "explicit", "poll"))
     add("model-config-name", str, "flavour of the configurations: configs/NAME.pbtxt", metavar="NAME")
     add("log-verbose", int, "Triton's verbosity", metavar="N")
@@ -102,13 +116,37 @@ class Supervision:
     port: int
 
 
-def parse_options(arguments: Sequence[str]) -> tuple[ServerOptions, Supervision]:
-    """Turn a command line and the environment into options; SystemExit 2 when they make no sense."""
+@dataclass(frozen=True)
+class Settings:
+    """What the command line and the environment ask for.
+
+    Attributes:
+        triton: how to start tritonserver.
+        public: where the gateway listens; None for none.
+        supervision: how to watch.
+        address: where metrics and the supervisor's page are to be read.
+    """
+
+    triton: ServerOptions
+    public: PublicOptions | None
+    supervision: Supervision
+    address: str
+
+
+def parse_options(arguments: Sequence[str]) -> Settings:
+    """Turn a command line and the environment into settings; SystemExit 2 when they make no sense."""
     values = vars(_parser().parse_args(arguments))
     loaded, extra = values.pop("load_model"), values.pop("extra")
     supervision = Supervision(values.pop("supervise"), values.pop("supervisor_port"))
     if supervision.period is not None:
-        values["model_control_mode"] = "explicit"  # the cure is a load, which no other mode takes
+        values["model_control_mode"] = "explicit"  # reviving a model is a load, which no other mode takes
+    address, public = values["address"], None
+    triton_ports = {f"{kind}_port": values.pop(f"triton_{kind}_port") for kind in ("http", "grpc")}
+    if values.pop("gateway"):
+        # The gateway shows its own counters on the supervisor's page.
+        status = None if supervision.period is None else 0
+        public = PublicOptions(address, values["http_port"], values["grpc_port"], status)
+        values |= triton_ports | {"address": "127.0.0.1", "metrics_address": address}
     options = ServerOptions(
         **values,
         load_models=tuple(loaded) if loaded else None,
@@ -116,7 +154,7 @@ def parse_options(arguments: Sequence[str]) -> tuple[ServerOptions, Supervision]
         admin_key=os.environ.get("FACE3D_ADMIN_KEY") or secrets.token_urlsafe(32),
         extra=tuple(extra),
     )
-    return options, supervision
+    return Settings(options, public, supervision, address)
 
 
 def _say(line: str) -> None:
@@ -156,21 +194,23 @@ def _stay(server: EmbeddedServer) -> int:
         follower.close()
 
 
-def _serve(options: ServerOptions, supervision: Supervision) -> int:
+def _serve(settings: Settings) -> int:
     """Start, stay, and where a supervisor was asked for start again what has ended by itself; the exit status."""
-    server = EmbeddedServer(options, progress=_say)
-    _end_on_signals(server)
+    service = Service(settings.triton, settings.public, progress=_say)
+    _end_on_signals(service)
     try:
-        _take_back_interrupted(options)
-        server.start()
-        print(f"ready: http {server.http}, grpc {server.grpc}, metrics http://{server.metrics}/metrics", flush=True)
-        if supervision.period is None:
-            _say(f"error: tritonserver ended by itself with status {_stay(server)}; its last words are above.")
+        _take_back_interrupted(settings.triton)
+        service.start(keep_trying=settings.supervision.period is not None)
+        print(f"ready: http {service.http}, grpc {service.grpc}, metrics http://{service.metrics}/metrics", flush=True)
+        print(f"triton: http {service.triton.http}, grpc {service.triton.grpc}", flush=True)
+        if settings.supervision.period is None:
+            status = _stay(service.triton)
+            _say(f"error: tritonserver ended by itself with status {status}; its last words are above.")
         else:
-            _stay_supervised(server, supervision, supervision.period)
+            _stay_supervised(service, settings, settings.supervision.period)
     except _Stop:
         _say("stopping: requests in flight may finish")
-        if not (end := server.stop()):
+        if not (end := service.stop()):
             return 0
         _say(
             f"error: tritonserver ended with status {end}: when the exit timeout was over, a request had no answer, or "
@@ -179,7 +219,7 @@ def _serve(options: ServerOptions, supervision: Supervision) -> int:
     except ServerError as error:
         _say(f"error: {error}")
     finally:
-        server.stop()
+        service.stop()
     return 1
 
 
@@ -191,23 +231,48 @@ def _take_back_interrupted(options: ServerOptions) -> None:
         _say(f"warning: a release was interrupted and is not taken back: {error}")
 
 
-def _stay_supervised(server: EmbeddedServer, supervision: Supervision, period: float) -> None:
+def _stay_supervised(service: Service, settings: Settings, period: float) -> None:
+    server = service.triton
     control = Control(server.http, server.options.admin_key)
-    supervisor = Supervisor(control, what_to_probe(control), server.pid, _say, server.kill)
-    with supervisor.running(period, server.options.address, supervision.port) as endpoint:
+    supervisor = Supervisor(control, None, server.pid, _say, server.kill, lambda: _gateway_page(service))
+    with supervisor.running(period, settings.address, settings.supervision.port) as endpoint:
         print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
-        soon = 0
+        backoff = Backoff()
         while True:
-            began = time.monotonic()
+            backoff.started()
             status = _stay(server)
-            soon = soon + 1 if time.monotonic() - began < _NOT_WORTH_IT else 0
-            if soon == _TIMES:
-                raise ServerDied(f"tritonserver ended with status {status} again, so soon that starting it is no use.")
             _say(f"supervisor: tritonserver ended by itself with status {status}; starting it again")
+            _start_again(server, supervisor, backoff)
+
+
+def _start_again(server: EmbeddedServer, supervisor: Supervisor, backoff: Backoff) -> None:
+    """Start tritonserver on the same ports, as often as it takes: it has worked before."""
+    while True:
+        time.sleep(backoff.delay())
+        backoff.started()
+        try:
             supervisor.replace_server(lambda: server.restart().pid)
+            return
+        except ServerError as error:
+            _say(f"supervisor: tritonserver could not be started again, the next try follows: {error}")
 
 
-def _end_on_signals(server: EmbeddedServer) -> None:
+def _gateway_page(service: Service) -> str:
+    """The gateway's own metrics and how often it was started again, in Prometheus' text format."""
+    if service.gateway is None:
+        return ""
+    page = (
+        "# HELP face3d_gateway_restarts_total Starts of a gateway in the place of one that had ended by itself\n"
+        "# TYPE face3d_gateway_restarts_total counter\n"
+        f"face3d_gateway_restarts_total {service.gateway.restarts}\n"
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with contextlib.suppress(OSError), opener.open(f"http://{service.gateway.status}/metrics", timeout=2) as answer:
+        page += answer.read().decode()
+    return page
+
+
+def _end_on_signals(service: Service) -> None:
     asked = 0
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -215,7 +280,7 @@ def _end_on_signals(server: EmbeddedServer) -> None:
         asked += 1
         if asked == 1:
             raise _Stop
-        server.kill()  # the second time somebody is in a hurry
+        service.kill()  # the second time somebody is in a hurry
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
@@ -223,7 +288,7 @@ def _end_on_signals(server: EmbeddedServer) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    return _serve(*parse_options(sys.argv[1:] if arguments is None else arguments))
+    return _serve(parse_options(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.embedded import ServerOptions, on_free_ports
 from server.errors import ServerError
+from server.service import Service
 
 # What the demonstration promises, with a word on each.
 _RESULTS = {"face.glb": "the textured face", "face.png": "its texture", "preview.png": "pictures of it"}
@@ -57,7 +58,7 @@ def _run(photo: Path, out: Path) -> int:
         raise ServerError("the command face3d is not installed: run `make setup`.")
     began = time.monotonic()
     print("starting the server", flush=True)
-    with EmbeddedServer(on_free_ports(ServerOptions()), progress=lambda line: print(f"  {line}", flush=True)) as server:
+    with Service(on_free_ports(ServerOptions()), progress=lambda line: print(f"  {line}", flush=True)) as server:
         print(f"server ready after {time.monotonic() - began:.1f} s; reconstructing {photo}", flush=True)
         command = [str(client), "reconstruct", str(photo), "-o", str(out), "--url", server.grpc]
         status = subprocess.run(command, check=False).returncode

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,9 +25,18 @@ from types import TracebackType
 from typing import Literal, Self
 
 from server import census, shared_memory, triton_log
-from server.errors import ModelLoadFailed, PortTaken, ServerCrashed, ServerDied, ServerError, StartTimeout
+from server.errors import (
+    ModelLoadFailed,
+    PortTaken,
+    ServerCrashed,
+    ServerDied,
+    ServerError,
+    StartHung,
+    StartTimeout,
+)
 from server.repository import DEFAULT_REPOSITORY, Model, check_products, models_to_await, read_repository, with_steps
-from server.runtime import find_runtime
+from server.runtime import Runtime, find_runtime
+from server.stall import StallDetector
 
 ControlMode = Literal["none", "explicit", "poll"]
 Progress = Callable[[str], None]
@@ -35,8 +45,15 @@ Progress = Callable[[str], None]
 # on a machine that is very busy, its Python backend aborts now and then while it starts the models' processes
 # (boost::interprocess::lock_exception; one of seven starts with eight times more work than cores; a known fault).
 _ATTEMPTS = 3
+# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; the limit doubles each
+# time, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
+# start of 3 to 5 s leave a service away for less than 10 s.
+_HUNG_AFTER = 3.0
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 _PR_SET_PDEATHSIG = 1
+_PENDING = re.compile(r"^nv_inference_pending_request_count{.*} (\S+)$", re.MULTILINE)
+# Seconds without work after which a server counts as idle: two looks of `StallDetector`.
+_IDLE_FOR = 1.0
 # Seconds that the ports of a server that has ended may still be taken.
 _PORTS_FREE_WITHIN = 10.0
 
@@ -48,7 +65,8 @@ class ServerOptions:
     Attributes:
         repository: the model repository.
         address: where to listen; loopback, unless the machine is meant to be reached from outside.
-        http_port, grpc_port, metrics_port: TCP ports.
+        http_port, grpc_port, metrics_port: TCP ports. Clients use the gateway's, 8000 and 8001 (`server.service`).
+        metrics_address: where the metrics page listens, if elsewhere than at ``address``.
         model_control_mode: ``none`` (load all, change nothing), ``explicit`` (load all, then by API), ``poll``.
         model_config_name: flavour of the configurations (``configs/NAME.pbtxt``); None for ``config.pbtxt``.
         load_models: with ``explicit``: what to load at start; None for everything.
@@ -66,9 +84,10 @@ class ServerOptions:
 
     repository: Path = DEFAULT_REPOSITORY
     address: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
+    http_port: int = 8010
+    grpc_port: int = 8011
     metrics_port: int = 8002
+    metrics_address: str | None = None
     model_control_mode: ControlMode = "none"
     model_config_name: str | None = None
     load_models: tuple[str, ...] | None = None
@@ -95,7 +114,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._prefix = ""
-        self._ports = {"http": 0, "grpc": 0, "metrics": 0}
+        self._ports = self._asked_ports()
 
     # --- what is known of it ---------------------------------------------------------------------------------------
     @property
@@ -117,6 +136,11 @@ class EmbeddedServer:
     def pid(self) -> int:
         """Process id of tritonserver; it leads a process group of its own that holds its stubs."""
         return self._running().pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def shm_prefix(self) -> str:
@@ -159,56 +183,106 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
+    def check(self) -> dict[str, Model]:
+        """Read the repository and see that all is there; the models that are going to be loaded, by name.
+
+        Raises:
+            ServerError: a model or a file is missing, or cannot be read.
+        """
+        models = read_repository(self.options.repository, self.options.model_config_name)
+        if (chosen := self.options.load_models) is not None:
+            models = with_steps(models, chosen)
+        check_products(models)
+        return models
+
     def start(self) -> Self:
         """Start the process and return when the ensembles are ready.
 
         Raises:
             ServerError: one of its subclasses; nothing is left running.
         """
-        runtime = find_runtime()
-        models = read_repository(self.options.repository, self.options.model_config_name)
-        if (chosen := self.options.load_models) is not None:
-            models = with_steps(models, chosen)
-        check_products(models)
+        runtime, models = find_runtime(), self.check()
         shared_memory.sweep()
         shared_memory.check_room(self.options.shared_memory)
-        for attempt in range(1, _ATTEMPTS + 1):
-            ports = self._choose_ports()
-            self._prefix = shared_memory.new_prefix()
-            self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
-            backends = runtime.lay_out_backends(self._folder / "backends")
-            command = [str(runtime.binary), *self._arguments(backends, runtime.caches, ports)]
-            self._ports = ports
-            self.log_path.parent.mkdir(parents=True, exist_ok=True)
-            with self.log_path.open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=runtime.environment()
-                    | {"FACE3D_METRICS_PAGE": f"http://{self._host}:{ports['metrics']}/metrics"},
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent,
-                )
+        deadline = time.monotonic() + self.options.start_timeout
+        failures, hung_after = 0, _HUNG_AFTER
+        while True:
+            self._spawn(runtime)
             self._progress(f"loading {len(models)} models from {self.options.repository}")
             try:
-                self._wait_until_ready(models)
+                self._wait_until_ready(models, deadline, hung_after)
+            except StartHung as error:
+                self._end_failed_start()
+                hung_after *= 2
+                self._progress(f"trying again: {error}")
             except (PortTaken, ServerCrashed) as error:
-                self.stop()
+                self._end_failed_start()
+                failures += 1
                 hopeless = isinstance(error, PortTaken) and 0 not in self._asked_ports().values()
-                if hopeless or attempt == _ATTEMPTS:
+                if hopeless or failures == _ATTEMPTS:
                     raise
                 self._progress(f"trying again: {error}")
             except BaseException:
-                self.stop()
+                self._end_failed_start()
                 raise
             else:
                 return self
-        raise AssertionError("unreachable")
+
+    def _spawn(self, runtime: Runtime) -> None:
+        """Start the process on the ports that were asked for, with a folder and shared memory of its own."""
+        self._ports = choose_ports({kind: (self._listens_at(kind), port) for kind, port in self._asked_ports().items()})
+        self._prefix = shared_memory.new_prefix()
+        self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
+        backends = runtime.lay_out_backends(self._folder / "backends")
+        command = [str(runtime.binary), *self._arguments(backends, runtime.caches, self._ports)]
+        metrics_page = f"http://{self.address_of('metrics')}/metrics"
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=runtime.environment() | {"FACE3D_METRICS_PAGE": metrics_page},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    def _end_failed_start(self) -> None:
+        """Clean up after a start that failed: nobody has been answered, so there is nothing to wait for."""
+        self.kill()
+        self.stop()
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait until no request is inside, as far as that can be seen from outside; whether that was so in time.
+
+        Triton counts requests that wait for a model (``nv_inference_pending_request_count``) and not those that a model
+        works on: those are seen by the processor time they use. New requests are not kept out, so under steady load
+        the server is never idle.
+        """
+        deadline = time.monotonic() + timeout
+        stall = StallDetector(self.pid, self.log_path)
+        while time.monotonic() < deadline and self.poll() is None:
+            if stall.seconds() > _IDLE_FOR and not self._pending_requests():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _pending_requests(self) -> int:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://{self.metrics}/metrics", timeout=5) as page:
+                text = page.read().decode()
+        except (urllib.error.URLError, OSError):
+            return 0
+        return sum(int(float(count)) for count in _PENDING.findall(text))
 
     def restart(self) -> Self:
-        """Start again on the same ports, after the process has ended by itself."""
+        """Start again on the same ports, after the process has ended by itself.
+
+        Raises:
+            ServerError: it did not come back; another call tries again.
+        """
         ports = self._ports
         self.stop()
         # Its stubs had the sockets too: the ports are free when the last of them is gone, not when it was told to go.
@@ -277,12 +351,14 @@ class EmbeddedServer:
 
     def _endpoint(self, kind: str) -> str:
         self._running()
-        return f"{self._host}:{self._ports[kind]}"
+        return self.address_of(kind)
 
-    @property
-    def _host(self) -> str:
-        """An address at which the server can be reached from this machine."""
-        return "127.0.0.1" if self.options.address in ("0.0.0.0", "::") else self.options.address
+    def address_of(self, kind: str) -> str:
+        """``host:port`` of an endpoint (``http``, ``grpc``, ``metrics``), also while the server is away."""
+        return f"{reachable(self._listens_at(kind))}:{self._ports[kind]}"
+
+    def _listens_at(self, kind: str) -> str:
+        return (self.options.metrics_address if kind == "metrics" else None) or self.options.address
 
     def _asked_ports(self) -> dict[str, int]:
         return {
@@ -291,29 +367,13 @@ class EmbeddedServer:
             "metrics": self.options.metrics_port,
         }
 
-    def _choose_ports(self) -> dict[str, int]:
-        """Bind every port once to see that it is free; all at the same time, so that free ones differ."""
-        chosen = {}
-        with contextlib.ExitStack() as stack:
-            for kind, port in self._asked_ports().items():
-                sock = stack.enter_context(socket.socket())
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    sock.bind((self.options.address, port))
-                except OSError as error:
-                    raise PortTaken(_port_sentence(kind, port, self.options.address, error)) from None
-                chosen[kind] = sock.getsockname()[1]
-        return chosen
-
     def _arguments(self, backends: Path, caches: Path, ports: dict[str, int]) -> list[str]:
         options = self.options
         arguments = [
             f"--model-repository={options.repository.resolve()}",
             f"--backend-directory={backends}",
             f"--cache-directory={caches}",
-            f"--http-address={options.address}",
-            f"--grpc-address={options.address}",
-            f"--metrics-address={options.address}",
+            *(f"--{kind}-address={self._listens_at(kind)}" for kind in ports),
             *(f"--{kind}-port={port}" for kind, port in ports.items()),
             f"--model-control-mode={options.model_control_mode}",
             # The configurations are complete; completing them would start every model's process twice.
@@ -337,10 +397,10 @@ class EmbeddedServer:
             arguments += [f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"]
         return [*arguments, *options.extra]
 
-    def _wait_until_ready(self, models: dict[str, Model]) -> None:
+    def _wait_until_ready(self, models: dict[str, Model], deadline: float, hung_after: float) -> None:
         awaited = models_to_await(models)
-        deadline = time.monotonic() + self.options.start_timeout
         reported: set[str] = set()
+        stall = StallDetector(self.pid, self.log_path)
         while True:
             if self.poll() is not None:
                 raise self._why_it_died()
@@ -353,12 +413,14 @@ class EmbeddedServer:
                 return
             if "Started HTTPService" in log and (failed := triton_log.failures(log)):
                 raise ModelLoadFailed(_failure_sentence(failed))
+            missing = ", ".join(name for name in models if name not in reported) or ", ".join(awaited)
             if time.monotonic() > deadline:
-                missing = ", ".join(name for name in models if name not in reported) or ", ".join(awaited)
                 raise StartTimeout(
                     f"the server was not ready after {self.options.start_timeout:.0f} s (still waiting for {missing}): "
                     "give it longer with --start-timeout."
                 )
+            if (seconds := stall.seconds()) > hung_after:
+                raise StartHung(f"the start has done nothing for {seconds:.0f} s (still waiting for {missing}).")
             time.sleep(0.1)
 
     def _why_it_died(self) -> ServerError:
@@ -395,6 +457,33 @@ def _port_sentence(kind: str, port: int, address: str, error: OSError) -> str:
 def _die_with_parent() -> None:
     """Between fork and exec: have the kernel send SIGTERM to this process when its parent is gone."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def choose_ports(asked: dict[str, tuple[str, int]]) -> dict[str, int]:
+    """Bind every port once to see that it is free; all at the same time, so that free ones differ.
+
+    Args:
+        asked: kind (``http``, ``grpc``, ``metrics``) -> address and port, 0 for any.
+
+    Raises:
+        PortTaken: one is in use, or needs privileges.
+    """
+    chosen = {}
+    with contextlib.ExitStack() as stack:
+        for kind, (address, port) in asked.items():
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address, port))
+            except OSError as error:
+                raise PortTaken(_port_sentence(kind, port, address, error)) from None
+            chosen[kind] = sock.getsockname()[1]
+    return chosen
+
+
+def reachable(address: str) -> str:
+    """An address at which what listens at ``address`` can be reached from this machine."""
+    return "127.0.0.1" if address in ("0.0.0.0", "::") else address
 
 
 def on_free_ports(options: ServerOptions) -> ServerOptions:

@@ -9,6 +9,7 @@ ServerError
 |- SharedMemoryTooSmall   /dev/shm has no room for the models' processes
 |- ModelLoadFailed        Triton refused a model; the reason is Triton's
 |- StartTimeout           the models were not ready in time
+|- StartHung              a start that does nothing any more; it is tried again
 |- ServerDied             the process ended by itself
    |- ServerCrashed       by a signal that a fault of its own raised
 """
@@ -48,6 +49,10 @@ class ModelLoadFailed(ServerError):
 
 class StartTimeout(ServerError):
     """The models were not ready within the time allowed."""
+
+
+class StartHung(ServerError):
+    """A start stands still: no process of it works any more."""
 
 
 class ServerDied(ServerError):

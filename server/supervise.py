@@ -54,26 +54,28 @@ class Supervisor:
 
     Args:
         control: how to reach it, with the admin key if it has one; it must run with ``--model-control-mode explicit``.
-        targets: the models that a probe asks, see `what_to_probe`.
+        targets: the models that a probe asks; None for what `what_to_probe` finds at the first one.
         pid: its process id, when it runs on this machine: then its stubs are counted as well.
         say: takes a line for the log.
         give_up: ends the server, when its models were revived and still do not answer, or when it hangs; None to leave
             it as it is.
+        more_metrics: lines in Prometheus' text format for the end of the metrics page.
     """
 
     def __init__(
         self,
         control: Control,
-        targets: Sequence[str],
+        targets: Sequence[str] | None = None,
         pid: int | None = None,
         say: Callable[[str], None] = lambda _: None,
         give_up: Callable[[], None] | None = None,
+        more_metrics: Callable[[], str] = lambda: "",
     ) -> None:
         self._control = Control(control.endpoint, control.admin_key, _STATE_WITHIN)
-        self._targets, self._pid, self._say = tuple(targets), pid, say
-        self._give_up = give_up
+        self._targets, self._pid, self._say = tuple(targets or ()), pid, say
+        self._give_up, self._more_metrics = give_up, more_metrics
         self._lock = threading.Lock()
-        self._doomed: dict[int, float] = {}  # process id -> when to end it
+        self._pending_kills: dict[int, float] = {}  # process id -> when to end it
         # Models that were seen to have stubs: on other backends there are none to count. Seen now, for one that dies
         # before the first step.
         self._counted = set() if pid is None else {model for model, _ in census.stubs(pid)}
@@ -82,6 +84,7 @@ class Supervisor:
         self.probes: Counter[str] = Counter()  # by result: ok, failed
         self.revivals: Counter[str] = Counter()  # by model
         self.restarts = 0  # of the server itself
+        self.failed_restarts = 0
         self.probe_seconds = 0.0
         self.healthy = False
         self.reason = "not probed yet"
@@ -91,7 +94,7 @@ class Supervisor:
         with self._lock:
             revived = sum(self.revivals.values())
             try:
-                self._end_doomed()
+                self._end_outdated_stubs()
                 for model in self._missing():
                     self._revive(model, "a process of it has died")
                 self._probe(_ANSWER_WITHIN if sum(self.revivals.values()) > revived else 30)
@@ -120,13 +123,22 @@ class Supervisor:
         Args:
             start: starts it and returns its process id. No step is taken meanwhile: counted with the old process id,
                 every model of the new server would seem to be dead.
+
+        Raises:
+            ServerError: what ``start`` raised.
         """
         with self._lock:
             self.healthy, self.reason = False, "the server is being started again"
-            self._pid = start()
-            self._doomed.clear()
+            self._pid = None
+            self._pending_kills.clear()
             self._noticed.clear()
             self._silent = 0
+            try:
+                self._pid = start()
+            except ServerError as error:
+                self.failed_restarts += 1
+                self.reason = f"the server could not be started again: {error}"
+                raise
             self.restarts += 1
 
     def new_deaths(self) -> bool:
@@ -155,7 +167,7 @@ class Supervisor:
         short = set()
         for entry in self._control.index():
             if entry.state == "READY" and entry.model in self._counted:
-                count = len(alive.get((entry.model, entry.version), set()) - set(self._doomed))
+                count = len(alive.get((entry.model, entry.version), set()) - set(self._pending_kills))
                 if count < census.expected(self._control.config(entry.model)):
                     short.add(entry.model)
         return short
@@ -165,6 +177,7 @@ class Supervisor:
         for attempt in (1, 2):
             began = time.monotonic()
             try:
+                self._targets = self._targets or what_to_probe(self._control)
                 for name in self._targets:
                     probe.check(self._control, name, timeout)
             except ControlError as error:
@@ -197,20 +210,20 @@ class Supervisor:
         mark = {"string_value": f"{time.time():.3f}"}
         config["parameters"] = {**config.get("parameters", {}), REVIVAL_PARAMETER: mark}
         self._control.load(model, config, _LOAD_WITHIN)
-        self._doomed |= dict.fromkeys(before & self._stubs_of(model), time.monotonic() + _GRACE)
+        self._pending_kills |= dict.fromkeys(before & self._stubs_of(model), time.monotonic() + _GRACE)
 
     def _stubs_of(self, model: str) -> set[int]:
         if self._pid is None:
             return set()
         return {pid for (name, _), pids in census.stubs(self._pid).items() if name == model for pid in pids}
 
-    def _end_doomed(self, *, early: bool = False) -> None:
-        if not self._doomed or self._pid is None:
+    def _end_outdated_stubs(self, *, early: bool = False) -> None:
+        if not self._pending_kills or self._pid is None:
             return
         living = {pid for pids in census.stubs(self._pid).values() for pid in pids}
-        for pid, when in list(self._doomed.items()):
+        for pid, when in list(self._pending_kills.items()):
             if pid not in living:
-                del self._doomed[pid]
+                del self._pending_kills[pid]
             elif early or time.monotonic() > when:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -233,6 +246,9 @@ class Supervisor:
             "# HELP face3d_restarts_total Starts of a server in the place of one that had ended by itself",
             "# TYPE face3d_restarts_total counter",
             f"face3d_restarts_total {self.restarts}",
+            "# HELP face3d_failed_restarts_total Such starts that failed and were tried again",
+            "# TYPE face3d_failed_restarts_total counter",
+            f"face3d_failed_restarts_total {self.failed_restarts}",
             "# HELP face3d_probe_seconds Duration of the last good probe",
             "# TYPE face3d_probe_seconds gauge",
             f"face3d_probe_seconds {self.probe_seconds:.6f}",
@@ -240,7 +256,7 @@ class Supervisor:
             "# TYPE face3d_healthy gauge",
             f"face3d_healthy {int(self.healthy)}",
         ]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n" + self._more_metrics()
 
     @contextlib.contextmanager
     def running(self, period: float, address: str = "127.0.0.1", port: int | None = None) -> Iterator[str | None]:
@@ -279,7 +295,7 @@ class Supervisor:
                 stop.set()
                 threads[0].join(timeout=5)
                 # A server that is told to end would wait for them until its exit timeout.
-                self._end_doomed(early=True)
+                self._end_outdated_stubs(early=True)
 
 
 def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:
@@ -327,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add(
-        "--server", default=os.environ.get("FACE3D_SERVER", "127.0.0.1:8000"), metavar="HOST:PORT", help="HTTP endpoint"
+        "--server", default=os.environ.get("FACE3D_SERVER", "127.0.0.1:8010"), metavar="HOST:PORT", help="HTTP endpoint"
     )
     add("--period", type=float, default=5.0, metavar="S", help="seconds between probes (default 5)")
     add("--address", default="127.0.0.1", metavar="IP", help="where /healthz and /metrics answer")

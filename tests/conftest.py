@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,11 +21,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """The real server with the real models (FACE3D_REPOSITORY for others), on free ports: do not change its state."""
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The real service with the real models (FACE3D_REPOSITORY for others), gateway included; do not change it."""
     log = tmp_path_factory.mktemp("server") / "triton.log"
-    with EmbeddedServer(on_free_ports(ServerOptions(log_file=log))) as running:
+    with Service(on_free_ports(ServerOptions(log_file=log))) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def server(running_service: Service) -> EmbeddedServer:
+    """The bare tritonserver behind the gateway: every model can be asked, and nothing is checked before."""
+    return running_service.triton
 
 
 def _package_file(package: str, *parts: str) -> Path:

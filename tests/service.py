@@ -33,10 +33,16 @@ class Refusal(Exception):
 
 
 class Service:
-    """The ensembles of one server; may be used by many threads."""
+    """The ensembles of one server; may be used by many threads.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: gRPC endpoint that is asked.
+        bare: Triton's own, which the statistics are read from; None where the address is Triton's.
+    """
+
+    def __init__(self, address: str, bare: str | None = None) -> None:
         self._client = triton.InferenceServerClient(address)
+        self._bare = triton.InferenceServerClient(bare or address)
 
     def ask(
         self,
@@ -87,7 +93,7 @@ class Service:
         return seen
 
     def _count(self, model: str) -> tuple[int, int]:
-        stats = self._client.get_inference_statistics(model).model_stats
+        stats = self._bare.get_inference_statistics(model).model_stats
         return sum(s.inference_count for s in stats), sum(s.execution_count for s in stats)
 
 

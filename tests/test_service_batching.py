@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from server.embedded import EmbeddedServer
+from server.service import Service as RunningService
 from tests.service import Outputs, Refusal, Service, file_of, picture
 
 
 @pytest.fixture(scope="module")
-def service(server: EmbeddedServer) -> Service:
-    return Service(server.grpc)
+def service(running_service: RunningService) -> Service:
+    return Service(running_service.grpc, running_service.triton.grpc)
 
 
 @pytest.fixture(scope="module")

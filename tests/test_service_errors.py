@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from server.embedded import EmbeddedServer
+from server.service import Service as RunningService
 from tests.service import Refusal, Service, file_of, picture
 
 
 @pytest.fixture(scope="module")
-def service(server: EmbeddedServer) -> Service:
-    return Service(server.grpc)
+def service(running_service: RunningService) -> Service:
+    return Service(running_service.grpc, running_service.triton.grpc)
 
 
 def refusal(service: Service, *images: bytes, **how: Any) -> Refusal:

@@ -12,14 +12,14 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from server.embedded import EmbeddedServer
 from server.repository import DEFAULT_REPOSITORY
+from server.service import Service as RunningService
 from tests.service import LEAVES, OUTPUTS, Outputs, Service, beside, file_of, overlap, picture
 
 
 @pytest.fixture(scope="module")
-def service(server: EmbeddedServer) -> Service:
-    return Service(server.grpc)
+def service(running_service: RunningService) -> Service:
+    return Service(running_service.grpc, running_service.triton.grpc)
 
 
 @pytest.fixture(scope="module")
@@ -290,9 +290,11 @@ def test_pictures_of_different_sizes_may_share_a_request(
         assert said == list(single["warnings"])
 
 
-def test_http_and_grpc_give_the_same_answer(server: EmbeddedServer, answer: Outputs, portrait_bytes: bytes) -> None:
+def test_http_and_grpc_give_the_same_answer(
+    running_service: RunningService, answer: Outputs, portrait_bytes: bytes
+) -> None:
     http = pytest.importorskip("tritonclient.http")
-    client = http.InferenceServerClient(server.http)
+    client = http.InferenceServerClient(running_service.http)
     image = http.InferInput("image", [1, 1], "BYTES")
     image.set_data_from_numpy(np.array([[portrait_bytes]], np.object_))
     result = client.infer("face3d", [image], outputs=[http.InferRequestedOutput(name) for name in OUTPUTS])

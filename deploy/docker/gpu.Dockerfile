@@ -52,7 +52,7 @@ COPY --from=exporter /src/build/tensorrt build/tensorrt
 COPY networks networks
 COPY export export
 COPY server server
-COPY deploy/docker/entrypoint.py deploy/docker/gpu.py deploy/docker/probe.py deploy/docker/
+COPY deploy/docker/beside.py deploy/docker/entrypoint.py deploy/docker/gpu.py deploy/docker/probe.py deploy/docker/
 COPY LICENSE NOTICE ./
 # The user of NVIDIA's container, by number.
 USER 1000:1000

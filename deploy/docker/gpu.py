@@ -1,4 +1,4 @@
-"""The GPU image's entry point: ``plans`` builds what is missing, ``serve`` starts tritonserver on it.
+"""The GPU image's entry point: ``plans`` builds what is missing, ``serve`` starts tritonserver on it and the gateway.
 
 ``fetch FOLDER`` waits for the plans of FACE3D_COMPUTE_CAPABILITY and copies models and plans from the volume, for a
 cluster's init container; ``supervise`` and ``healthy`` are for the container beside it and for health checks.
@@ -18,12 +18,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.docker import beside
 from deploy.docker.entrypoint import BadSecret, admin_key, trace_arguments
+from server.gateway.process import GatewayOptions
+from server.repository import models_to_await, read_repository
 
 HOME = Path("/opt/face3d")
 PLANS = Path(os.environ.get("FACE3D_PLANS", "/plans"))
 COMMANDS = ("plans", "fetch", "serve", "supervise", "healthy")
 NETWORKS = ("detector", "regressor", "texture")
+# Triton's own, which `server.supervise` and `server.release` use too.
+TRITON_PORTS = {"http": 8010, "grpc": 8011}
 
 
 def digest(*folders: Path) -> str:
@@ -77,6 +82,9 @@ def serve_command(repository: Path, key: str) -> list[str]:
     return [
         "tritonserver",
         f"--model-repository={repository}",
+        # Only the gateway reaches it; Prometheus reads the metrics from outside.
+        *(f"--{kind}-address=127.0.0.1" for kind in ("http", "grpc")),
+        *(f"--{kind}-port={port}" for kind, port in TRITON_PORTS.items()),
         "--model-config-name=tensorrt",
         *control,
         "--disable-auto-complete-config",
@@ -121,8 +129,17 @@ def main(arguments: Sequence[str]) -> int:
         return subprocess.run([*build, "--onnx-dir", str(HOME / "build" / "tensorrt")], check=False).returncode
     if subprocess.run([*build, "--check"], check=False).returncode:
         return 1
-    line = serve_command(repository, key)
-    return os.execvp(line[0], [*line, *more])
+    gateway = GatewayOptions(
+        triton_http=f"127.0.0.1:{TRITON_PORTS['http']}",
+        triton_grpc=f"127.0.0.1:{TRITON_PORTS['grpc']}",
+        address="0.0.0.0",
+        http_port=8000,
+        grpc_port=8001,
+        repository=repository,
+        models=models_to_await(read_repository(repository, "tensorrt")),
+        exit_timeout=float(os.environ.get("FACE3D_EXIT_TIMEOUT", "30")),
+    )
+    return beside.serve([*serve_command(repository, key), *more], gateway)
 
 
 def digest_here() -> str:

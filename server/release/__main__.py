@@ -28,10 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--repository", type=Path, default=DEFAULT_REPOSITORY, metavar="DIR")
     add(
         "--server",
-        default=os.environ.get("FACE3D_SERVER", "127.0.0.1:8000"),
+        default=os.environ.get("FACE3D_SERVER", "127.0.0.1:8010"),
         metavar="HOST:PORT",
-        help="HTTP endpoint of the server that serves from the repository, started with --model-control-mode explicit "
-        "(default %(default)s; its admin key is read from FACE3D_ADMIN_KEY)",
+        help="Triton's own HTTP endpoint, behind the gateway; it serves from the repository and was started with "
+        "--model-control-mode explicit (default %(default)s; its admin key is read from FACE3D_ADMIN_KEY)",
     )
     add("--offline", action="store_true", help="there is no server: change only the repository")
     add("--model-config-name", metavar="NAME", help="flavour of the configurations, as for the server")

@@ -12,6 +12,7 @@ from face3d_client import AsyncFace3DClient, Face3DClient, Protocol, Reconstruct
 from face3d_client._codec import parse_reconstruct
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.service import Service
 from tests.client import stand_in, synthetic
 
 
@@ -19,6 +20,12 @@ from tests.client import stand_in, synthetic
 def result() -> Reconstruction:
     """A result of known numbers with every output in it."""
     return parse_reconstruct(synthetic.reply())
+
+
+@pytest.fixture(scope="session")
+def server(running_service: Service) -> Service:
+    """The real service as clients meet it: through the gateway."""
+    return running_service
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,13 @@ from face3d_client import Face3DClient
 from PIL import Image, ImageOps
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.service import Service
 from tests.client import mixed
 
 COMMAND = [sys.executable, "-m", "face3d_client", "reconstruct"]
 
 
-def finish(server: EmbeddedServer, folder: Path, out: Path, good: set[str], bad: dict[str, str]) -> None:
+def finish(server: Service, folder: Path, out: Path, good: set[str], bad: dict[str, str]) -> None:
     """Run the command on a folder and hold every promise against what it left."""
     done = subprocess.run(
         [*COMMAND, str(folder), "-o", str(out), "--json"],
@@ -50,7 +51,7 @@ def finish(server: EmbeddedServer, folder: Path, out: Path, good: set[str], bad:
 
 
 def test_a_folder_of_mixed_files_is_finished(
-    server: EmbeddedServer, portrait_bytes: bytes, portrait_jpeg: bytes, tmp_path: Path
+    server: Service, portrait_bytes: bytes, portrait_jpeg: bytes, tmp_path: Path
 ) -> None:
     good, bad = mixed.build(tmp_path / "photos", [portrait_bytes, portrait_jpeg], 30)
     assert set(bad.values()) == {"BadImage", "NoFace", "ImageTooLarge"}
@@ -59,7 +60,7 @@ def test_a_folder_of_mixed_files_is_finished(
 
 @pytest.mark.soak
 def test_a_folder_of_two_hundred_mixed_files_is_finished(
-    server: EmbeddedServer, portrait_bytes: bytes, portrait_jpeg: bytes, tmp_path: Path
+    server: Service, portrait_bytes: bytes, portrait_jpeg: bytes, tmp_path: Path
 ) -> None:
     good, bad = mixed.build(tmp_path / "photos", [portrait_bytes, portrait_jpeg], 199)
     assert len(good) + len(bad) == 200
@@ -134,7 +135,7 @@ def group(portraits: list[bytes]) -> tuple[bytes, int]:
 
 
 def test_a_group_photograph_gives_one_mesh_for_every_face_that_is_large_enough(
-    server: EmbeddedServer, portrait_bytes: bytes, portrait_jpeg: bytes, tmp_path: Path
+    server: Service, portrait_bytes: bytes, portrait_jpeg: bytes, tmp_path: Path
 ) -> None:
     photograph, people = group([portrait_bytes, portrait_jpeg])
     (tmp_path / "group.jpg").write_bytes(photograph)

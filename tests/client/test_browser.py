@@ -23,7 +23,7 @@ from face3d_client import Face3DClient
 from face3d_client._expressions import Expressions
 from PIL import Image
 
-from server.embedded import EmbeddedServer
+from server.service import Service
 from tests.client import mixed
 from tests.client.npm import VIEWER, packages
 from tests.client.page import open_page
@@ -97,7 +97,7 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def address(server: EmbeddedServer) -> Iterator[str]:
+def address(server: Service) -> Iterator[str]:
     """The page, as `face3d ui` makes it in a checkout."""
     expressions = Expressions.load(ROOT / "weights" / "face_model.npz")
     with Face3DClient(server.grpc) as client, open_page(client, expressions) as url:
@@ -164,7 +164,7 @@ def test_sliders_turn_light_and_move_the_face(visit: Watched, portrait_bytes: by
 
 
 def test_a_click_chooses_the_second_face_of_a_group(
-    visit: Watched, server: EmbeddedServer, portrait_bytes: bytes, portrait_jpeg: bytes
+    visit: Watched, server: Service, portrait_bytes: bytes, portrait_jpeg: bytes
 ) -> None:
     left, right = (Image.open(io.BytesIO(data)).convert("RGB") for data in (portrait_bytes, portrait_jpeg))
     both = Image.new("RGB", (left.width + right.width, right.height), (120, 120, 120))
@@ -210,7 +210,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(
-    tmp_path_factory: pytest.TempPathFactory, chromium: Any, server: EmbeddedServer, portrait_bytes: bytes
+    tmp_path_factory: pytest.TempPathFactory, chromium: Any, server: Service, portrait_bytes: bytes
 ) -> Iterator[tuple[str, Path]]:
     """A plain web server with viewer.html and a face of the service beside it."""
     folder = tmp_path_factory.mktemp("site")

@@ -20,6 +20,7 @@ from face3d_client import Reconstruction
 from face3d_client._formats import _UNITS
 
 from server.embedded import EmbeddedServer
+from server.service import Service
 from tests.client import synthetic
 
 CLIENT = Path(__file__).resolve().parents[2] / "client"
@@ -41,7 +42,7 @@ def is_a_face(path: Path) -> None:
     assert mesh.visual.material.baseColorTexture.size == (512, 512)
 
 
-def test_the_five_lines_of_the_readme_make_a_glb(server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path) -> None:
+def test_the_five_lines_of_the_readme_make_a_glb(server: Service, portrait_jpeg: bytes, tmp_path: Path) -> None:
     (tmp_path / "portrait.jpg").write_bytes(portrait_jpeg)
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert block is not None
@@ -54,7 +55,7 @@ def test_the_five_lines_of_the_readme_make_a_glb(server: EmbeddedServer, portrai
 
 
 def test_every_python_program_of_the_readme_runs_as_it_stands(
-    server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path
+    server: Service, portrait_jpeg: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("portrait.jpg", "group.jpg", "photos/one.jpg"):
@@ -82,7 +83,7 @@ def test_every_python_program_of_the_readme_runs_as_it_stands(
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")
-def test_the_curl_call_of_the_readme_writes_a_glb(server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path) -> None:
+def test_the_curl_call_of_the_readme_writes_a_glb(server: Service, portrait_jpeg: bytes, tmp_path: Path) -> None:
     (tmp_path / "portrait.jpg").write_bytes(portrait_jpeg)
     block = re.search(r"```sh\n(photo=.*?)```", README, re.DOTALL)
     assert block is not None

@@ -30,14 +30,14 @@ from face3d_client._expressions import Expressions
 from face3d_client._studio import Studio
 from PIL import Image
 
-from server.embedded import EmbeddedServer
+from server.service import Service
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 COMMAND = [sys.executable, "-m", "face3d_client"]
 
 
 @pytest.fixture(scope="module")
-def service(server: EmbeddedServer) -> Iterator[Face3DClient]:
+def service(server: Service) -> Iterator[Face3DClient]:
     with Face3DClient(server.grpc) as client:
         yield client
 
@@ -155,9 +155,7 @@ def test_each_output_can_be_asked_for_alone(service: Face3DClient, portrait_byte
     assert list(service.reconstruct(portrait_bytes, outputs=[output]).raw) == [output]
 
 
-def test_four_transports_give_the_same_face(
-    server: EmbeddedServer, portrait: Reconstruction, portrait_bytes: bytes
-) -> None:
+def test_four_transports_give_the_same_face(server: Service, portrait: Reconstruction, portrait_bytes: bytes) -> None:
     async def ask(url: str) -> Reconstruction:
         async with AsyncFace3DClient(url) as client:
             return await client.reconstruct(portrait_bytes)
@@ -239,9 +237,7 @@ def test_sixteen_threads_get_sixteen_right_answers(
         assert landmarks == pytest.approx(other if index % 2 else portrait.landmarks, abs=0.05)
 
 
-def test_the_command_leaves_face_texture_and_preview(
-    server: EmbeddedServer, portrait_jpeg: bytes, tmp_path: Path
-) -> None:
+def test_the_command_leaves_face_texture_and_preview(server: Service, portrait_jpeg: bytes, tmp_path: Path) -> None:
     photo = tmp_path / "grace.jpg"
     photo.write_bytes(portrait_jpeg)
     done = subprocess.run(
@@ -256,7 +252,7 @@ def test_the_command_leaves_face_texture_and_preview(
     assert json.loads(done.stdout)["faces"][0]["score"] > 0.9
 
 
-def test_a_picture_without_a_face_has_status_2_and_one_sentence(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_a_picture_without_a_face_has_status_2_and_one_sentence(server: Service, tmp_path: Path) -> None:
     (tmp_path / "grey.png").write_bytes(grey())
     for command in (["reconstruct", tmp_path / "grey.png", "-o", tmp_path / "out"], ["detect", tmp_path / "grey.png"]):
         done = subprocess.run(

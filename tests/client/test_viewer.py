@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from face3d_client import Face3DClient, Options
 
-from server.embedded import EmbeddedServer
+from server.service import Service
 from tests.client.npm import VIEWER, packages
 
 
@@ -56,7 +56,7 @@ def verdicts(*files: Path) -> list[dict[str, object]]:
 
 
 def test_the_khronos_validator_finds_nothing_in_the_files_of_the_service(
-    server: EmbeddedServer, portrait_bytes: bytes, tmp_path: Path
+    server: Service, portrait_bytes: bytes, tmp_path: Path
 ) -> None:
     packages()
     ways: dict[str, Options] = {

@@ -20,7 +20,7 @@ import pytest
 import tritonclient.grpc as triton
 from face3d_client import TLS, Face3DClient
 
-from server.embedded import EmbeddedServer
+from server.service import Service
 from tests.deploy.tools import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def proxy(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(running_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     nginx, folder = program("nginx"), tmp_path_factory.mktemp("proxy")
     program("openssl")
     subprocess.run(["bash", str(ROOT / "deploy/make-secrets.sh"), str(folder / "secrets")], check=True)
@@ -61,8 +61,8 @@ def proxy(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> I
     text = (ROOT / "deploy/proxy/nginx.conf").read_text()
     for old, new in (
         ("/tmp/", f"{folder}/"),
-        ("face3d:8000", server.http),
-        ("face3d:8001", server.grpc),
+        ("face3d:8000", running_service.http),
+        ("face3d:8001", running_service.grpc),
         ("/run/secrets/tls_certificate", str(folder / "secrets/tls.crt")),
         ("/run/secrets/tls_key", str(folder / "secrets/tls.key")),
         ("listen 8443", f"listen 127.0.0.1:{https}"),

@@ -22,6 +22,7 @@ from deploy.docker import pick
 from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import DEFAULT_REPOSITORY, read_repository
+from tests.server.commands import FREE_PORTS
 from tests.server.repositories import arithmetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,14 +42,14 @@ SECRET = "a-key-that-must-not-be-seen-anywhere"
 
 
 class Command:
-    """`python -m server` as somebody starts it who has set nothing."""
+    """`python -m server` as somebody starts it who has set nothing; ``http`` and ``grpc`` are Triton's own."""
 
     def __init__(self, repository: Path, log: Path, **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FACE3D_")}
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "server", "--repository", str(repository), "--log-file", str(log)),
-                *("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--log-verbose", "1"),
+                *(*FREE_PORTS, "--log-verbose", "1"),
             ],
             env={**clean, **environment},
             stdout=subprocess.PIPE,
@@ -56,8 +57,8 @@ class Command:
             text=True,
         )
         assert self.process.stdout is not None
-        ready = self.process.stdout.readline()
-        found = re.search(r"http (\S+), grpc (\S+),", ready)
+        ready = self.process.stdout.readline() + self.process.stdout.readline()
+        found = re.search(r"(?m)^triton: http (\S+), grpc (\S+)$", ready)
         assert found, ready
         self.http, self.grpc = found[1], found[2]
 

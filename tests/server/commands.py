@@ -10,7 +10,11 @@ import threading
 from pathlib import Path
 from typing import IO
 
-FREE_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+import psutil
+
+FREE_PORTS = tuple(
+    word for kind in ("http", "grpc", "metrics", "triton-http", "triton-grpc") for word in (f"--{kind}-port", "0")
+)
 
 
 class Command:
@@ -25,7 +29,7 @@ class Command:
             env={**os.environ, **environment},
         )
         self.errors: list[str] = []
-        self.grpc = self.metrics = ""
+        self.grpc = self.metrics = self.triton_http = self.triton_grpc = ""
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,))
         self._reader.start()
@@ -34,13 +38,19 @@ class Command:
         self.errors.extend(line.rstrip() for line in stream)
 
     def ready(self) -> str:
-        """The HTTP endpoint, once the command says that it is ready; ``grpc`` and ``metrics`` are known then too."""
+        """The HTTP endpoint for clients, once the command says that it is ready.
+
+        ``grpc``, ``metrics`` and Triton's own ``triton_http`` and ``triton_grpc`` are known then too.
+        """
         assert self.process.stdout is not None
         match = re.match(
             r"ready: http (\S+), grpc (\S+), metrics http://(\S+)/metrics$", self.process.stdout.readline()
         )
         assert match, self.errors
         self.grpc, self.metrics = match[2], match[3]
+        bare = re.match(r"triton: http (\S+), grpc (\S+)$", self.process.stdout.readline())
+        assert bare, self.errors
+        self.triton_http, self.triton_grpc = bare[1], bare[2]
         return match[1]
 
     def supervisor(self) -> str:
@@ -54,6 +64,12 @@ class Command:
         """Process id of tritonserver, None while there is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(children[0]) if children else None
+
+    def gateway_pid(self) -> int:
+        """Process id of the gateway."""
+        children = psutil.Process(self.process.pid).children()
+        (gateway,) = (child.pid for child in children if "server.gateway" in child.cmdline())
+        return int(gateway)
 
     def end(self, timeout: float = 60) -> int:
         """Wait for the end; the exit status."""

@@ -21,6 +21,7 @@ from server import census, probe
 from server.__main__ import Supervision, parse_options
 from server.control import Control
 from server.embedded import ServerOptions
+from server.service import PublicOptions
 from tests.server.calls import rows
 from tests.server.commands import FREE_PORTS, Command
 from tests.server.repositories import arithmetic, python_model
@@ -53,7 +54,7 @@ def test_serves_until_it_is_told_to_stop(tmp_path: Path, commands: list[Command]
     client.close()
     commands[0].process.send_signal(number)
     assert commands[0].end() == 0
-    assert commands[0].errors == [
+    assert [line for line in commands[0].errors if not line.startswith("gateway: ")] == [
         f"loading 1 models from {tmp_path}",
         "loaded arithmetic (1 of 1)",
         "stopping: requests in flight may finish",
@@ -91,9 +92,11 @@ def test_ends_at_once_when_told_twice(tmp_path: Path, commands: list[Command]) -
 
 def test_reads_ports_from_the_environment(tmp_path: Path, commands: list[Command]) -> None:
     arithmetic(tmp_path)
-    environment = {"FACE3D_HTTP_PORT": "0", "FACE3D_GRPC_PORT": "0", "FACE3D_METRICS_PORT": "0"}
+    names = ("HTTP", "GRPC", "METRICS", "TRITON_HTTP", "TRITON_GRPC")
+    environment = {f"FACE3D_{name}_PORT": "0" for name in names}
     commands.append(Command("--repository", str(tmp_path), **environment))
     assert not commands[0].ready().endswith(":8000")
+    assert not commands[0].triton_http.endswith(":8010")
     commands[0].process.terminate()
     assert commands[0].end() == 0
 
@@ -113,7 +116,8 @@ def test_says_so_when_the_server_ends_by_itself(tmp_path: Path, commands: list[C
     children = Path(f"/proc/{commands[0].process.pid}/task/{commands[0].process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
     assert commands[0].end() == 1
-    assert "ended by itself with status -9" in commands[0].errors[-1]
+    own = [line for line in commands[0].errors if not line.startswith("gateway: ")]
+    assert "ended by itself with status -9" in own[-1]
 
 
 def test_takes_the_server_with_it_when_it_is_killed(tmp_path: Path, commands: list[Command]) -> None:
@@ -133,7 +137,8 @@ def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list
     arithmetic(tmp_path)
     command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
     commands.append(command)
-    control = Control(command.ready())
+    command.ready()
+    control = Control(command.triton_http)
     health = f"http://{command.supervisor()}/healthz"
     server = command.server_pid()
     assert server is not None
@@ -154,8 +159,8 @@ def test_starts_a_supervised_server_again_that_ended_by_itself(tmp_path: Path, c
     arithmetic(tmp_path)
     command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
     commands.append(command)
-    control = Control(command.ready())
-    time.sleep(2.5)  # it lived long enough to be worth another start
+    command.ready()
+    control = Control(command.triton_http)
     (server,) = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children").read_text().split()
     os.kill(int(server), signal.SIGSEGV)
     deadline = time.monotonic() + 60
@@ -171,11 +176,11 @@ def test_starts_a_supervised_server_again_that_hangs(tmp_path: Path, commands: l
     arithmetic(tmp_path)
     command = Command("--repository", str(tmp_path), *FREE_PORTS, "--supervise", "0.5", "--supervisor-port", "0")
     commands.append(command)
-    control = Control(command.ready())
+    command.ready()
+    control = Control(command.triton_http)
     address = command.supervisor()
     hung = command.server_pid()
     assert hung is not None
-    time.sleep(2.5)  # it lived long enough to be worth another start
     os.kill(hung, signal.SIGSTOP)
     deadline = time.monotonic() + 120
     while command.server_pid() in (hung, None) or not control.is_ready("arithmetic"):
@@ -198,25 +203,43 @@ def test_starts_a_supervised_server_again_that_hangs(tmp_path: Path, commands: l
 
 class TestOptions:
     def test_are_those_of_the_embedded_server_closed_by_a_key(self) -> None:
-        options, supervision = parse_options([])
-        assert replace(options, admin_key=None) == ServerOptions()
-        assert supervision == Supervision(None, 8003)
-        assert options.admin_key
-        assert options.admin_key != parse_options([])[0].admin_key
+        settings = parse_options([])
+        assert replace(settings.triton, admin_key=None) == ServerOptions(metrics_address="127.0.0.1")
+        assert settings.supervision == Supervision(None, 8003)
+        assert settings.triton.admin_key
+        assert settings.triton.admin_key != parse_options([]).triton.admin_key
+
+    def test_put_the_gateway_where_clients_are_and_triton_on_loopback(self) -> None:
+        settings = parse_options(["--address", "0.0.0.0"])
+        assert settings.public == PublicOptions("0.0.0.0", 8000, 8001)
+        triton = settings.triton
+        assert (triton.address, triton.http_port, triton.grpc_port) == ("127.0.0.1", 8010, 8011)
+        assert (triton.metrics_address, settings.address) == ("0.0.0.0", "0.0.0.0")
+
+    def test_let_triton_face_clients_without_a_gateway(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings = parse_options(["--no-gateway", "--address", "0.0.0.0"])
+        assert settings.public is None
+        triton = settings.triton
+        assert (triton.address, triton.http_port, triton.grpc_port) == ("0.0.0.0", 8000, 8001)
+        monkeypatch.setenv("FACE3D_GATEWAY", "0")
+        assert parse_options([]).public is None
+        assert parse_options(["--gateway"]).public is not None
 
     def test_supervision_needs_a_server_that_takes_loads(self) -> None:
-        options, supervision = parse_options(["--supervise", "2.5", "--supervisor-port", "0"])
-        assert options.model_control_mode == "explicit"
-        assert supervision == Supervision(2.5, 0)
+        settings = parse_options(["--supervise", "2.5", "--supervisor-port", "0"])
+        assert settings.triton.model_control_mode == "explicit"
+        assert settings.supervision == Supervision(2.5, 0)
 
     def test_come_from_the_command_line_before_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FACE3D_HTTP_PORT", "9000")
         monkeypatch.setenv("FACE3D_GRPC_PORT", "9001")
         monkeypatch.setenv("FACE3D_ADMIN_KEY", "sesame")
-        options, _ = parse_options(
+        settings = parse_options(
             ["--http-port", "0", "--load-model", "a", "--load-model", "b", "--", "--rate-limit=off"]
         )
-        assert (options.http_port, options.grpc_port, options.metrics_port) == (0, 9001, 8002)
+        options = settings.triton
+        assert settings.public is not None
+        assert (settings.public.http_port, settings.public.grpc_port, options.metrics_port) == (0, 9001, 8002)
         assert options.load_models == ("a", "b")
         assert options.extra == ("--rate-limit=off",)
         assert options.admin_key == "sesame"

@@ -200,7 +200,8 @@ def test_the_service_comes_back_by_itself_when_any_process_is_killed(repository:
     """Whether a load brings the model back or the server has to be started again: nobody has to do anything."""
     command = Command("--repository", str(repository), *FREE_PORTS, "--supervise", "5", "--supervisor-port", "0")
     try:
-        control = Control(command.ready())
+        command.ready()
+        control = Control(command.triton_http)
         address = command.supervisor()
         with asked_all_the_time(command.grpc, clients) as counts:
             seconds = {model: killed_and_back(command, control, model) for model in LEAVES}

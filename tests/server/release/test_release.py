@@ -383,7 +383,8 @@ class TestSafety:
         assert (names_in(repository, "first") & {"2"}, names_in(repository, "second") & {"2"}) == ({"2"}, set())
         command = Command("--repository", str(repository), *FREE_PORTS)
         try:
-            control = Control(command.ready())
+            command.ready()
+            control = Control(command.triton_http)
             assert "an interrupted release of first, second is being taken back" in command.errors
             assert (control.is_ready("chain"), offline.status()["interrupted"]) == (True, False)
             assert names_in(repository, "first") == {"1", ".retired-2"}

@@ -1,0 +1,117 @@
+"""Connections of the public HTTP endpoint: aiohttp's, with bounds that it does not have by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from server.gateway import limits
+from server.gateway.refusal import Kind, Refused, bad_request, overloaded, shown
+
+_NAME: Final = {"Server": "face3d"}  # and neither Python's nor aiohttp's version
+_QUIET: Final = logging.getLogger("server.gateway.http")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False  # aiohttp logs the client's bytes of a request that it cannot read
+
+
+class Connection(web.RequestHandler):
+    """One connection: its first request must come in time, and there are at most so many of them."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or answer that there are too many."""
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        assert self._manager is not None
+        if len(self._manager.connections) > limits.MAX_CONNECTIONS:
+            transport.write(_full())
+            self.force_close()
+        else:
+            asyncio.get_running_loop().call_later(limits.HEADER_TIME, self._expect_request)
+
+    def _expect_request(self) -> None:
+        if not self._request_count:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, and what the gateway itself did not expect, in the protocol's form of an error."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has been begun")
+        if status < 500:
+            reason = shown((message or "").partition("\n")[0].partition(" b'")[0].rstrip(":"), 80)
+            response = respond(bad_request(f"this is no HTTP request that can be read ({reason})."))
+        else:
+            _QUIET.error("unexpected", exc_info=exc)
+            response = error_response(status, "[ServerUnavailable] the gateway failed: see its log.")
+        response.force_close()
+        return response
+
+
+class ConnectionServer(web.Server):
+    """Makes a `Connection` for each that comes in."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, request_factory=self._request, handler_cancellation=True)
+
+    def __call__(self) -> Connection:
+        """The handler of one connection."""
+        return Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]
+            logger=_QUIET,
+            auto_decompress=False,
+            max_line_size=limits.MAX_HEADER_FIELD,
+            max_field_size=limits.MAX_HEADER_FIELD,
+            max_headers=limits.MAX_HEADERS,
+            keepalive_timeout=limits.IDLE_TIME,
+            lingering_time=limits.LINGER_TIME,
+            read_bufsize=limits.MIB,
+        )
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limits.MAX_MESSAGE)
+
+
+def plain(status: int, text: str = "") -> web.Response:
+    """An answer with a line of text, or with nothing."""
+    return web.Response(status=status, text=text, headers=_NAME)
+
+
+def passed(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+    """An answer of Triton's."""
+    return web.Response(status=status, body=body, headers=headers | _NAME)
+
+
+def error_response(status: int, sentence: str, retry_after: int | None = None) -> web.Response:
+    """An error in the protocol's form."""
+    headers = {"Content-Type": "application/json"}
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    return passed(status, json.dumps({"error": sentence}).encode(), headers)
+
+
+def respond(error: Refused) -> web.Response:
+    """The answer to a refused request."""
+    kind: Kind = error.kind
+    return error_response(kind.http, str(error), kind.retry_after)
+
+
+def _full() -> bytes:
+    error = overloaded(f"the server is full ({limits.MAX_CONNECTIONS} connections are open)")
+    body = json.dumps({"error": str(error)}).encode()
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+        b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )

@@ -1,0 +1,69 @@
+"""The bounds of what a client may send, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MIB: Final = 1 << 20
+
+# --- one request ----------------------------------------------------------------------------------------------------
+MAX_MESSAGE: Final = 36 * MIB
+"""Bytes of one body or message: 32 MiB of picture, which `preprocess` takes at most, and room for what is around it."""
+MAX_JSON_HEADER: Final = 64 << 10
+"""Bytes of the JSON part before binary tensors: a full request that names every output has 2 KiB."""
+MAX_JSON_BODY: Final = MIB
+"""Bytes of a body that is JSON alone. What is larger holds a picture as text or as numbers, and is told so unread."""
+MAX_ID: Final = 128
+"""Characters of a request id; a UUID has 36. Triton writes it into its answers and its log."""
+MAX_TENSORS: Final = 16
+"""Inputs of one request; the ensembles have one or two. More are refused before any is looked at."""
+MAX_OUTPUTS: Final = 64
+"""Requested outputs of one request; the ensembles have at most thirteen."""
+MAX_PARAMETERS: Final = 64
+"""Parameters of one request, tensor or output; the ensembles know eight."""
+MAX_RANK: Final = 8
+"""Dimensions of one shape; the ensembles' inputs have two."""
+
+# --- headers --------------------------------------------------------------------------------------------------------
+MAX_HEADERS: Final = 64
+"""HTTP header fields of one request; clients and proxies send about twenty."""
+MAX_HEADER_FIELD: Final = 8190
+"""Bytes of one HTTP header field and of the request line: what Apache and nginx take."""
+MAX_METADATA: Final = 16 << 10
+"""Bytes of a gRPC call's metadata; a bearer token has 1 to 4 KiB. gRPC's default is 8 KiB (soft) and 16 KiB (hard)."""
+
+# --- how much at the same time --------------------------------------------------------------------------------------
+MAX_IN_FLIGHT: Final = 128
+"""Inference requests inside at the same time. Triton holds 64 behind the decoder and about as many in its other steps;
+further ones could only wait here, so they are refused at once."""
+MAX_HELD: Final = 1024 * MIB
+"""Bytes of all request bodies held at the same time: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at
+most about 8 MiB, and one copy) the process stays below 3 GiB."""
+MAX_CALLS: Final = 512
+"""gRPC calls at the same time, health checks too; beyond MAX_IN_FLIGHT they get a sentence, beyond this a status."""
+MAX_STREAMS: Final = 128
+"""Calls at the same time on one gRPC connection: no connection needs more than MAX_IN_FLIGHT."""
+MAX_CONNECTIONS: Final = 512
+"""Open connections of each protocol: 4 times MAX_IN_FLIGHT, since most are idle. A socket costs up to 200 KiB here."""
+
+# --- time, in seconds -----------------------------------------------------------------------------------------------
+HEADER_TIME: Final = 10.0
+"""Until the header of an HTTP request is whole, and until a gRPC connection is set up: nginx.conf says the same."""
+BODY_TIME: Final = 60.0
+"""Until a body is whole: 36 MiB over 5 Mbit/s."""
+ROOM_TIME: Final = 5.0
+"""How long a request waits for room in MAX_HELD before it is refused."""
+ANSWER_TIME: Final = 60.0
+"""Until a client has read its answer; an unread one holds a place."""
+WORK_TIME: Final = 300.0
+"""Until Triton has answered, where the client gave no earlier deadline."""
+LINGER_TIME: Final = 5.0
+"""A refused HTTP body is read and thrown away so long, so that its sender sees the answer and not a broken pipe."""
+IDLE_TIME: Final = 75.0
+"""An HTTP connection without a request is closed after it, as by nginx."""
+IDLE_TIME_GRPC: Final = 600.0
+"""A gRPC connection without a call is closed after it; clients connect again by themselves."""
+PING_INTERVAL: Final = 20.0
+"""A gRPC connection that pings more often without a call is closed (after two such pings)."""
+POLL: Final = 0.5
+"""Between two looks at Triton's readiness."""

@@ -1,0 +1,185 @@
+"""The parameters that each ensemble takes, in one table, and how a value of each is read.
+
+What is accepted here agrees with `options_from` of the two models that read parameters, `align` (faces.py) and
+`postprocess` (options.py); a test holds that. The gateway reads them first because it can say at once, before a picture
+is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from server.gateway import limits
+from server.gateway.description import Value
+from server.gateway.refusal import Refused, bad_option, shown
+
+# Numbers written as text, in plain ASCII digits; Python itself would also read "1_0" and digits of other scripts.
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: as clients write it.
+        reads: whether a value can be meant; raises ValueError or returns False where it cannot.
+        wanted: the end of the sentence "give ...".
+    """
+
+    name: str
+    reads: Callable[[Value], bool]
+    wanted: str
+
+
+def _integer(value: Value) -> int:
+    if isinstance(value, (bool, float)):
+        raise ValueError
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Value) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError
+    return float(value)
+
+
+def _share(value: Value) -> bool:
+    return 0 <= _number(value) <= 1
+
+
+def _index(value: Value) -> bool:
+    return 0 <= _integer(value) < 2**31
+
+
+def _side(value: Value) -> bool:
+    return 64 <= _integer(value) <= 2048
+
+
+def _flag(value: Value) -> bool:
+    return str(value).lower() in ("true", "false", "1", "0")
+
+
+def _box(value: Value) -> bool:
+    parts = value.split(",") if isinstance(value, str) else []
+    if len(parts) != 4:
+        return False
+    x1, y1, x2, y2 = (_number(part.strip(" ")) for part in parts)
+    return x2 > x1 and y2 > y1 and math.isfinite((x2 - x1) * (y2 - y1))
+
+
+def _one_of(*words: str) -> Callable[[Value], bool]:
+    return lambda value: isinstance(value, str) and value.lower() in words
+
+
+def _microseconds(value: Value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+_CHOICE: Final = (
+    Parameter("score_threshold", _share, "a number from 0 to 1"),
+    Parameter("face", _index, "the index of a face, 0 for the best"),
+    Parameter("box", _box, '"x1,y1,x2,y2" in pixels of the picture'),
+)
+_FILES: Final = (
+    Parameter("white_balance", _flag, "true or false"),
+    Parameter("sharpen", _share, "a number from 0 to 1"),
+    Parameter("texture_format", _one_of("png", "jpeg"), "png or jpeg"),
+    Parameter("texture_size", _side, "a whole number from 64 to 2048"),
+    Parameter("pose", _one_of("head", "camera", "neutral"), "head, camera or neutral"),
+)
+# Triton's own, for every model: how long the client waits, for queues that may drop what nobody waits for.
+_TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
+
+TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
+    "face3d": (*_CHOICE, *_FILES),
+    "reconstruct": (*_CHOICE, *_FILES),  # `align` says of face and box that `choice` has chosen already
+    "detect": (),
+}
+"""Ensemble -> its own parameters. A model that is not here takes none."""
+
+# Triton's own parameters that no client needs, each with the reason that it is told.
+_TRITON: Final = {
+    "priority": "all requests are equal here",
+    "sequence_id": "no model here keeps anything from one request to the next",
+    "sequence_start": "no model here keeps anything from one request to the next",
+    "sequence_end": "no model here keeps anything from one request to the next",
+    "triton_enable_empty_final_response": "every request has one answer",
+    "triton_final_response": "every request has one answer",
+    "classification": "no output here is a list of classes",
+    "binary_data_output": "it belongs to HTTP",
+    "binary_data": "it belongs to an output of an HTTP request",
+    "binary_data_size": "it belongs to a tensor of an HTTP request",
+}
+_REGION: Final = "shared_memory_"
+
+
+def check_parameters(model: str, given: Mapping[str, Value]) -> None:
+    """See that a request's parameters are known to the model and can be meant.
+
+    Raises:
+        Refused: ``BadOption`` with the name, what was given, and what may be.
+    """
+    if len(given) > limits.MAX_PARAMETERS:
+        raise bad_option(f"the request has {len(given)} parameters: {limits.MAX_PARAMETERS} are allowed.")
+    own = {parameter.name: parameter for parameter in TABLE.get(model, ())}
+    known = own | {_TIMEOUT.name: _TIMEOUT}
+    for name, value in given.items():
+        parameter = known.get(name)
+        if parameter is None:
+            raise unknown_parameter(model, name, own)
+        try:
+            good = parameter.reads(value)
+        except (ValueError, OverflowError):
+            good = False
+        if not good:
+            raise bad_option(f"`{name}` is {_said(value)}: give {parameter.wanted}.")
+
+
+def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:
+    """The refusal of a parameter that the model does not have."""
+    if reason := _TRITON.get(name):
+        return bad_option(f"the parameter `{name}` is not taken ({reason}): leave it out.")
+    if name.startswith(_REGION):
+        return no_regions()
+    names = list(known)
+    return bad_option(f"`{model}` has no parameter `{shown(name)}`: {nearest(name, names, 'it takes')}")
+
+
+def no_regions() -> Refused:
+    """The refusal of a tensor in shared memory."""
+    return bad_option("shared memory is not served here: send the tensor's bytes in the request.")
+
+
+def nearest(name: str, names: Iterable[str], there: str = "there are") -> str:
+    """The end of a sentence about an unknown name: ``did you mean `x`?``, or all names where none is near.
+
+    Args:
+        name: what the client wrote.
+        names: what it may have meant.
+        there: how the list of all begins.
+    """
+    known = list(names)
+    close = difflib.get_close_matches(name[: limits.MAX_ID].lower(), known, n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"{there} {', '.join(f'`{other}`' for other in known) or 'none'}."
+
+
+def _said(value: Value) -> str:
+    """A value with its type, so that 1 and "1" differ."""
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (a boolean)"
+    if isinstance(value, str):
+        return f'"{shown(value)}" (a text)'
+    return f"{shown(value)} (a {'whole ' if isinstance(value, int) else ''}number)"

@@ -1,0 +1,62 @@
+"""Tells a start that hangs from one that is slow: it uses no processor time and logs nothing, however busy the machine.
+
+On a machine with more work than cores the Python backend sometimes waits for ever for a model's process that itself
+waits for the backend (both sleep on a lock in shared memory). No time limit tells the two apart: a start takes 3 s on
+an idle machine and 10 s and more on a busy one.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+
+# Share of one core below which a server counts as idle. Measured: 0.2 % for a server that waits for requests, 0.5 % for
+# one whose model's process was stopped while it started, over 40 % while models load. Where the cores have eight
+# times more work than they can do, a process that wants to run still gets 12 % of one.
+_IDLE_SHARE = 0.03
+# Seconds between two looks: reading the times of twenty processes takes 2 ms.
+_INTERVAL = 0.5
+
+
+class StallDetector:
+    """Watches a server and its models' processes from outside.
+
+    Args:
+        pid: process id of tritonserver.
+        log: the file that it logs to.
+    """
+
+    def __init__(self, pid: int, log: Path) -> None:
+        self._process, self._log = psutil.Process(pid), log
+        self._mark = self._looked = time.monotonic()
+        self._cpu_at_mark, self._log_size = 0.0, 0
+
+    def seconds(self) -> float:
+        """Seconds since the last sign of work; 0 while there is any."""
+        now = time.monotonic()
+        if now - self._looked >= _INTERVAL:
+            self._looked = now
+            cpu, waits_for_disk = self._activity()
+            size = self._log.stat().st_size if self._log.exists() else 0
+            worked = cpu - self._cpu_at_mark > _IDLE_SHARE * (now - self._mark)
+            if worked or waits_for_disk or size != self._log_size:
+                self._mark, self._cpu_at_mark, self._log_size = now, cpu, size
+        return now - self._mark
+
+    def _activity(self) -> tuple[float, bool]:
+        """Processor seconds that the living processes have used so far, and whether one of them waits for a disk."""
+        seconds, waits = 0.0, False
+        try:
+            processes = [self._process, *self._process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return 0.0, False
+        for process in processes:
+            try:
+                times = process.cpu_times()
+                waits |= process.status() == psutil.STATUS_DISK_SLEEP
+            except psutil.NoSuchProcess:
+                continue
+            seconds += times.user + times.system
+        return seconds, waits
