@@ -269,6 +269,35 @@ def _spec(tensor: Config, provided: Mapping[str, Any], kind: str, batched: bool)
     return TensorSpec(name, np.dtype(dtype), want)
 
 
+def read_specs(session: Session, config: Config) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Hold a model's inputs and outputs against its configuration, in Triton's JSON form, and return both.
+
+    Raises:
+        ConfigError: with one sentence that names what does not fit.
+    """
+    batched = int(config.get("max_batch_size", 0)) > 0
+    inputs = {node.name: node for node in session.get_inputs()}
+    outputs = {node.name: node for node in session.get_outputs()}
+    if missing := sorted(set(inputs) - {str(tensor["name"]) for tensor in config["input"]}):
+        raise ConfigError(f"input {missing} of the model is not in the configuration.")
+    return (
+        [_spec(tensor, inputs, "input", batched) for tensor in config["input"]],
+        [_spec(tensor, outputs, "output", batched) for tensor in config["output"]],
+    )
+
+
+def trial_session(path: Path) -> Session:
+    """Load a graph as quickly as it goes, only to see that it loads and what it has.
+
+    Raises:
+        ConfigError: ONNX Runtime cannot load it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what is wrong stands in the error
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _opened(plain_session, path, options)
+
+
 def plain_session(path: Path, options: ort.SessionOptions) -> Session:
     """ONNX Runtime's own."""
     session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -307,13 +336,7 @@ class OnnxModel:
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             self._lane = _opened(opener, path, options)
             self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
-        inputs = {node.name: node for node in self._session.get_inputs()}
-        outputs = {node.name: node for node in self._session.get_outputs()}
-        declared = [str(tensor["name"]) for tensor in config["input"]]
-        if missing := sorted(set(inputs) - set(declared)):
-            raise ConfigError(f"input {missing} of the model is not in the configuration.")
-        self.inputs = [_spec(tensor, inputs, "input", self._batched) for tensor in config["input"]]
-        self.outputs = [_spec(tensor, outputs, "output", self._batched) for tensor in config["output"]]
+        self.inputs, self.outputs = read_specs(self._session, config)
         self._violation = violation
 
     def run(
