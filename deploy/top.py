@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.exposition import parse, scrape
+from server.arguments import positive_number
 
 # Labels that tell one model from another; what other labels split is added up.
 _QUANTILES = ("0.5", "0.95", "0.99")
@@ -203,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.top", description=(__doc__ or "").partition("\n\n")[0])
     default = os.environ.get("FACE3D_METRICS", "127.0.0.1:8002")
     parser.add_argument("--metrics", default=default, metavar="HOST:PORT", help=f"metrics page (default {default})")
-    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between reads (default 2)")
+    parser.add_argument(
+        "--interval", type=positive_number(3600), default=2.0, metavar="S", help="seconds between reads (default 2)"
+    )
     parser.add_argument("--once", action="store_true", help="two reads, one table, and end")
     parser.add_argument("--json", action="store_true", help="as --once, in JSON")
     options = parser.parse_args(arguments)

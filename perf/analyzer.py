@@ -25,6 +25,7 @@ from typing import Any
 
 from export.models import MODEL_NAMES
 from perf import samples, store
+from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import ROOT
 from server.runtime import find_runtime
@@ -192,9 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Sweep, search, print, write `analyzer.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=[*ENSEMBLES, *LEAVES], choices=[*ENSEMBLES, *LEAVES])
-    parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCIES))
-    parser.add_argument("--seconds", type=float, default=2.0, help="about so long a figure is measured (default 2)")
-    parser.add_argument("--p99", type=float, default=1000.0, metavar="MS", help="limit of the request-rate search")
+    parser.add_argument("--concurrency", nargs="+", type=whole_number(1, 1000), default=list(CONCURRENCIES))
+    parser.add_argument(
+        "--seconds", type=positive_number(86400), default=2.0, help="about so long a figure is measured (default 2)"
+    )
+    parser.add_argument(
+        "--p99", type=positive_number(), default=1000.0, metavar="MS", help="limit of the request-rate search"
+    )
     options = parser.parse_args(arguments)
     series: dict[str, list[dict[str, float]]] = {}
     failed: dict[str, str] = {}

@@ -25,6 +25,7 @@ from face3d_client import Face3DClient
 
 from perf import analyzer, machine, photos, plots, store
 from perf.calls import OUTPUTS, Calls, settled, together
+from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import DEFAULT_REPOSITORY
 
@@ -311,9 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("stages", "concurrency", "sizes", "faces", "batching", "chained", "flat")
     parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=", ".join(parts))
-    parser.add_argument("--seconds", type=float, default=6.0, help="of a measurement (default 6)")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--flat-seconds", type=float, default=300.0, help="of `flat` (default 300)")
+    parser.add_argument("--seconds", type=positive_number(86400), default=6.0, help="of a measurement (default 6)")
+    parser.add_argument("--rounds", type=whole_number(1), default=7)
+    parser.add_argument("--flat-seconds", type=positive_number(86400), default=300.0, help="of `flat` (default 300)")
     options = parser.parse_args(arguments)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "stages": lambda: stages(options.seconds),

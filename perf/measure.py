@@ -23,6 +23,7 @@ from PIL import Image
 
 from perf import store
 from perf.machine import resident_mb
+from server.arguments import whole_number
 from server.demo import default_photo
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
@@ -122,6 +123,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--requests", type=int, default=96)
+    parser.add_argument("--rounds", type=whole_number(1), default=11)
+    parser.add_argument("--requests", type=whole_number(1), default=96)
     main(parser.parse_args())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perf import store
+from server.arguments import whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -18,8 +19,8 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run locust; its status. Its CSV files go beside the other measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=16)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--users", type=whole_number(1, 1000), default=16)
+    parser.add_argument("--seconds", type=whole_number(1, 86400), default=60)
     options = parser.parse_args(arguments)
     store.FOLDER.mkdir(parents=True, exist_ok=True)
     with EmbeddedServer(on_free_ports(ServerOptions())) as server:

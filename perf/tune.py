@@ -27,6 +27,7 @@ from google.protobuf import text_format
 from perf import machine, store
 from perf.breakdown import asks
 from perf.calls import Calls, together
+from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import DEFAULT_REPOSITORY, read_config, read_repository
 
@@ -217,8 +218,8 @@ def search(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search on a copy of the repository, then write what is better into the repository itself."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (default 2)")
+    parser.add_argument("--rounds", type=whole_number(1), default=3)
+    parser.add_argument("--seconds", type=positive_number(86400), default=2.0, help="of a turn (default 2)")
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="try changes of these models only")
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY)
     options = parser.parse_args(arguments)

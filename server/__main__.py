@@ -23,6 +23,7 @@ from typing import Any
 
 from server import triton_log
 from server.backoff import Backoff
+from server.arguments import positive_number, whole_number
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
 from server.errors import ServerError
@@ -76,16 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("model-control-mode", str, "who decides what is loaded", choices=("none", "explicit", "poll"))
     add("model-config-name", str, "flavour of the configurations: configs/NAME.pbtxt", metavar="NAME")
-    add("log-verbose", int, "Triton's verbosity", metavar="N")
+    add("log-verbose", whole_number(0), "Triton's verbosity", metavar="N")
     add("log-file", Path, "keep Triton's log here", metavar="FILE")
-    add("exit-timeout", int, "seconds that requests in flight get to finish", metavar="S")
-    add("start-timeout", float, "seconds until the models must be ready", metavar="S")
-    add("stub-timeout", int, "seconds that a model's process may take to start", metavar="S")
-    add("shared-memory", int, "bytes that must be free in /dev/shm", metavar="BYTES")
+    add("exit-timeout", whole_number(0), "seconds that requests in flight get to finish", metavar="S")
+    add("start-timeout", positive_number(), "seconds until the models must be ready", metavar="S")
+    add("stub-timeout", whole_number(1), "seconds that a model's process may take to start", metavar="S")
+    add("shared-memory", whole_number(0, 2**63 - 1), "bytes that must be free in /dev/shm", metavar="BYTES")
     parser.add_argument("--load-model", action="append", metavar="NAME", help="with explicit control: load only this")
     parser.add_argument(
         "--supervise",
-        type=float,
+        type=positive_number(),
         default=os.environ.get("FACE3D_SUPERVISE"),
         metavar="S",
         help="probe every S seconds with a real inference and revive models whose process has died; implies "

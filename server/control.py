@@ -16,6 +16,9 @@ from typing import Any
 from server.errors import ServerError
 from server.triton_log import clean
 
+# No model of a repository is called so.
+_NO_MODEL = "no-such-model"
+
 
 class ControlError(ServerError):
     """The server refused what it was asked to do, or could not be reached."""
@@ -58,8 +61,8 @@ class Control:
             ControlError: with what the server said.
         """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://{self.endpoint}/{path}", data, self._headers)
         try:
+            request = urllib.request.Request(f"http://{self.endpoint}/{path}", data, self._headers)
             with self._opener.open(request, timeout=timeout or self._timeout) as answer:
                 text = answer.read()
             return json.loads(text) if text else None
@@ -69,7 +72,8 @@ class Control:
             if error.code == 403:
                 reason = f"{reason}: set FACE3D_ADMIN_KEY to the same key here and where the server is started."
             raise ControlError(reason) from None
-        except (OSError, HTTPException) as error:  # URLError, timeouts, resets, half an answer
+        except (OSError, HTTPException, ValueError, OverflowError) as error:
+            # URLError, timeouts, resets, half an answer, one that is not JSON; a port that is none.
             raise Unreachable(f"the server at {self.endpoint} cannot be reached ({cause(error)}).") from None
 
     def is_ready(self, model: str) -> bool:
@@ -109,6 +113,25 @@ class Control:
         """
         parameters = {} if config is None else {"parameters": {"config": json.dumps(config)}}
         self.request(f"v2/repository/models/{model}/load", parameters, timeout)
+
+    def takes_loads(self) -> bool:
+        """Whether the server lets models be loaded: ``--model-control-mode explicit``.
+
+        Nothing says so but trying. A model that does not exist is unloaded, which changes nothing; a load of one that
+        fails would leave the server-wide ready check false for good.
+
+        Raises:
+            ControlError: it refused for another reason, the key for instance.
+        """
+        try:
+            self.unload(_NO_MODEL)
+        except Unreachable:
+            raise
+        except ControlError as error:
+            if "not allowed" in str(error):
+                return False
+            raise
+        return True
 
     def unload(self, model: str) -> None:
         """Take a model out of service."""

@@ -16,6 +16,9 @@ from server.errors import ExportMissing, RepositoryInvalid
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_REPOSITORY = Path(os.environ.get("FACE3D_REPOSITORY", ROOT / "model_repository"))
 
+# Triton keeps a version in a signed integer of 64 bits.
+LARGEST_VERSION = 2**63 - 1
+
 # What Triton looks for in a version folder when the configuration names no file, by backend or platform.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
 _DEFAULT_FILES |= {"tensorrt": "model.plan", "python": "model.py"}
@@ -73,8 +76,8 @@ class Model:
 
 
 def is_version(name: str) -> bool:
-    """Whether Triton takes a folder of this name for a version: a positive number without leading zeros."""
-    return name.isdigit() and not name.startswith("0")
+    """Whether Triton takes a folder of this name for a version: a positive number of 64 bits, no leading zeros."""
+    return name.isascii() and name.isdigit() and not name.startswith("0") and int(name) <= LARGEST_VERSION
 
 
 def read_config(path: Path) -> Any:

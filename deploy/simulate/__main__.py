@@ -23,6 +23,8 @@ from deploy.simulate.queues import Floats
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from server.arguments import whole_number
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 HOUR, SECONDS, MOST, FIRST = 3600.0, 5400.0, 4000, 4
 
@@ -93,7 +95,7 @@ def plot(outcomes: dict[str, Outcome], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, print the table, and with --write put table and plot into docs/."""
     parser = argparse.ArgumentParser(prog="python -m deploy.simulate", description="Simulate the autoscaler.")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=whole_number(0), default=1)
     parser.add_argument("--write", action="store_true", help="write docs/scaling.png and the table of docs/scaling.md")
     options = parser.parse_args(arguments)
     service = Service.measured()

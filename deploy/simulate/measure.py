@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from face3d_client import Face3DClient
 
+from server.arguments import whole_number
 from server.demo import default_photo
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
@@ -55,9 +56,13 @@ def measure(server: EmbeddedServer, photo: bytes, clients: int, requests: int) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the file."""
     parser = argparse.ArgumentParser(prog="python -m deploy.simulate.measure", description="Measure service times.")
-    parser.add_argument("--requests", type=int, default=60, metavar="N", help="photographs for each number of clients")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4, 8, 16], metavar="N")
-    parser.add_argument("--cores", type=int, required=True, metavar="N", help="cores that the server may use")
+    parser.add_argument(
+        "--requests", type=whole_number(1), default=60, metavar="N", help="photographs for each number of clients"
+    )
+    parser.add_argument("--clients", type=whole_number(1, 1000), nargs="+", default=[1, 2, 4, 8, 16], metavar="N")
+    parser.add_argument(
+        "--cores", type=whole_number(1), required=True, metavar="N", help="cores that the server may use"
+    )
     parser.add_argument("--out", type=Path, default=TARGET, metavar="FILE")
     options = parser.parse_args(arguments)
     photo = default_photo().read_bytes()

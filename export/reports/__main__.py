@@ -19,6 +19,7 @@ from export.reports import page
 from export.reports.measure import chain_of, faces_in, rows_of
 from export.reports.results import Row
 from networks.errors import NetworkError
+from server.arguments import whole_number
 
 JUDGED = 24
 """Faces that judge each variant; the chain is judged on all."""
@@ -34,10 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="photographs that judge (default: two built-in portraits)",
     )
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many of them (default: 100)")
+    parser.add_argument(
+        "--limit", type=whole_number(1), default=100, metavar="N", help="at most so many of them (default: 100)"
+    )
     parser.add_argument("--about", default="photographs", help="what the pictures are, for the page")
     parser.add_argument("--chain", action="store_true", help="only print the INT8 chain against float32; write nothing")
-    parser.add_argument("--rounds", type=int, default=11, help="runs that are timed (default: 11)")
+    parser.add_argument("--rounds", type=whole_number(1), default=11, help="runs that are timed (default: 11)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "export-report.md", metavar="FILE")
     options = parser.parse_args(arguments)
     context = ExportContext.printing(ExportOptions())

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from perf import machine, photos, plots, store
+from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
 NAMES = {
@@ -276,9 +277,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write `compare.json` and the plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--clients", nargs="+", type=int, default=[1, 4, 16])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement (default 6)")
+    parser.add_argument("--clients", nargs="+", type=whole_number(1, 1000), default=[1, 4, 16])
+    parser.add_argument("--rounds", type=whole_number(1), default=5)
+    parser.add_argument("--seconds", type=positive_number(86400), default=6.0, help="of each measurement (default 6)")
     parser.add_argument("--quick", action="store_true", help="one round of a second each: does it run?")
     options = parser.parse_args(arguments)
     rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)

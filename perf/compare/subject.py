@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from perf import photos
 from perf.compare.pipelines import Pipeline, pipeline
+from server.arguments import whole_number
 
 Completion = tuple[float, float, int]  # when (s after the start), latency (s), which picture
 SUBJECTS = ("loop-eager", "loop-onnx", "fastapi", "litserve-eager", "litserve-onnx", "litserve-lanes")
@@ -93,7 +94,7 @@ def main() -> None:
     """Run one variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", choices=SUBJECTS)
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port", type=whole_number(0, 65535), default=0)
     options = parser.parse_args()
     family, _, kind = options.subject.partition("-")
     if family == "loop":

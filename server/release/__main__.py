@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from server.arguments import whole_number
 from server.control import Control
 from server.embedded import ServerOptions
 from server.errors import ServerError
 from server.release.commands import Releases
 from server.release.store import Release, Store, as_json
-from server.repository import DEFAULT_REPOSITORY
+from server.repository import DEFAULT_REPOSITORY, LARGEST_VERSION
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,15 +43,17 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="make new versions, try them, and let them serve: all or none")
     publish.add_argument("pairs", nargs="+", metavar="MODEL PATH", help="a model, and its version folder or model file")
     publish.add_argument("--note", default="", help="words for the record")
-    publish.add_argument("--no-trial", action="store_true", help="check files only, without a private server")
+    publish.add_argument("--no-trial", action="store_true", help="check structure only, without a private server")
     rollback = commands.add_parser("rollback", help="go back to what served before the last release")
     rollback.add_argument("--note", default="", help="words for the record")
     pin = commands.add_parser("pin", help="let an older version serve and refuse new ones")
     pin.add_argument("model")
-    pin.add_argument("version", type=int)
+    pin.add_argument("version", type=whole_number(1, LARGEST_VERSION))
     commands.add_parser("unpin", help="let the versions serve again that a pin put aside").add_argument("model")
     prune = commands.add_parser("prune", help="delete old versions for good")
-    prune.add_argument("--keep", type=int, default=2, metavar="N", help="versions to keep besides the serving one (2)")
+    prune.add_argument(
+        "--keep", type=whole_number(1), default=2, metavar="N", help="versions to keep besides the serving one (2)"
+    )
     return parser
 
 

@@ -13,6 +13,7 @@ from server import probe
 from server.control import Control, ControlError, Unreachable
 from server.embedded import ServerOptions
 from server.release.store import Kind, Record, Release, ReleaseError, Store, digest, size
+from server.release.structure import check_structure
 from server.release.switch import Change, Switch, take_back
 from server.release.trial import try_candidates
 from server.repository import models_to_await
@@ -41,7 +42,7 @@ class Releases:
         Args:
             candidates: model -> version folder, or the one file a version needs.
             note: words for the record.
-            trial: try them in a private server first; without, only files are checked.
+            trial: try them in a private server first; without, only their structure is checked.
 
         Raises:
             ReleaseError: with the reason; what served before still serves.
@@ -52,6 +53,7 @@ class Releases:
             try:
                 for name, source in candidates.items():
                     staged[name] = self.store.stage(name, source)
+                    check_structure(self.store.model(name), staged[name])
                 digests = {name: digest(folder) for name, folder in staged.items()}
                 self._refuse_identical(digests)
                 if trial:
@@ -108,13 +110,19 @@ class Releases:
         """Delete old versions for good.
 
         Args:
-            keep: how many of each model stay besides the one that serves, newest first. Rejected ones never stay.
+            keep: how many of each model stay besides the one that serves, newest first, at least 1: without one there
+                is nothing to go back to. Rejected ones never stay.
 
         Returns:
             Model -> numbers that are gone.
+
+        Raises:
+            ReleaseError: ``keep`` is below 1.
         """
+        if keep < 1:
+            raise ReleaseError(f"{keep} versions to keep leave nothing to go back to: keep 1 or more.")
         gone: dict[str, list[int]] = {}
-        with self._at_work() as record:
+        with self._at_work(loads=False) as record:
             for name, model in self.store.models.items():
                 if model.is_ensemble:
                     continue
@@ -196,12 +204,22 @@ class Releases:
 
     # --- parts -----------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def _at_work(self) -> Iterator[Record]:
-        """Hold the lock, tidy up after commands that were interrupted, and give the record."""
+    def _at_work(self, loads: bool = True) -> Iterator[Record]:
+        """Hold the lock, tidy up after commands that were interrupted, and give the record.
+
+        Args:
+            loads: whether the server will be asked to load models; if it takes no such word, say so now.
+        """
         with self.store.lock():
+            record = self.store.record()
             if self.control is not None:
                 self.control.index()  # fail now rather than halfway
-            record = self.store.record()
+                if (loads or record.pending is not None) and not self.control.takes_loads():
+                    raise ReleaseError(
+                        f"the server at {self.control.endpoint} does not let its models be changed: start it with "
+                        "--supervise S or --model-control-mode explicit, or change only the repository with --offline "
+                        "and start the server anew."
+                    )
             if record.pending is not None:
                 self._recover(record)
             self.store.clean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from server.errors import ServerError
 from server.repository import Model, read_repository
 
 _ASIDE = re.compile(r"^\.(retired|rejected)-([1-9]\d*)$")
+# Files of a version: a dozen. A folder with more is another one, given by mistake, and would be copied for long.
+_MOST_FILES = 1000
 _LOCK, _RECORD = ".release.lock", "releases.json"
 
 
@@ -126,25 +129,15 @@ class Store:
         model = self.model(name)
         if model.is_ensemble:
             raise ReleaseError(f"'{name}' is an ensemble: it has no versions of its own.")
-        needed = model.needed_files()
-        if not source.exists():
-            raise ReleaseError(f"there is nothing at {source}.")
-        if source.is_file() and len(needed) != 1:
-            raise ReleaseError(f"a version of '{name}' needs {', '.join(needed)}: give the folder that holds them.")
         staged = model.folder / f".staging-{secrets.token_hex(4)}"
-        staged.mkdir()
         try:
+            self._check_source(model, source)
+            staged.mkdir()
             if source.is_file():
-                shutil.copyfile(source, staged / needed[0])
+                shutil.copyfile(source, staged / model.needed_files()[0])
             else:
-                for path in source.rglob("*"):
-                    if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                        raise ReleaseError(f"{path} is neither a file nor a folder.")
                 ignored = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(source, staged, ignore=ignored, dirs_exist_ok=True)
-            for file in needed:
-                if not (staged / file).is_file():
-                    raise ReleaseError(f"{source} lacks {file}, which a version of '{name}' needs.")
             _to_disk(staged)
         except BaseException as error:
             shutil.rmtree(staged, ignore_errors=True)
@@ -152,6 +145,37 @@ class Store:
                 raise ReleaseError(f"{source} cannot be copied into the repository ({_cause(error)}).") from None
             raise
         return staged
+
+    def _check_source(self, model: Model, source: Path) -> None:
+        """See that a candidate can be copied: its files are there, are files, and find room."""
+        needed = model.needed_files()
+        if not source.exists():
+            raise ReleaseError(f"there is nothing at {source}.")
+        if not (source.is_file() or source.is_dir()):
+            raise ReleaseError(f"{source} is neither a file nor a folder.")
+        if source.is_file() and len(needed) != 1:
+            raise ReleaseError(
+                f"a version of '{model.name}' needs {', '.join(needed)}: give the folder that holds them."
+            )
+        paths = [source]
+        if source.is_dir():
+            for file in needed:
+                if not (source / file).is_file():
+                    raise ReleaseError(f"{source} lacks {file}, which a version of '{model.name}' needs.")
+            if self.repository.resolve().is_relative_to(source.resolve()) or source.resolve() == model.folder.resolve():
+                raise ReleaseError(f"{source} holds the repository or all of a model: give one version's folder.")
+            paths = list(itertools.islice(source.rglob("*"), _MOST_FILES + 1))
+            if len(paths) > _MOST_FILES:
+                raise ReleaseError(f"{source} holds more than {_MOST_FILES} files: give one version's folder.")
+        for path in paths:
+            if (path.is_symlink() and path != source) or not (path.is_file() or path.is_dir()):
+                raise ReleaseError(f"{path} is neither a file nor a folder.")
+        wanted, free = sum(path.stat().st_size for path in paths), shutil.disk_usage(self.repository).free
+        if wanted > free:
+            raise ReleaseError(
+                f"{source} cannot be copied into the repository: it has {wanted / 1e6:.0f} MB, and {free / 1e6:.0f} MB "
+                "are free there."
+            )
 
     def promote(self, name: str, staged: Path, version: int) -> None:
         """Make a staged candidate a version: the moment from which a load finds it."""
@@ -179,16 +203,16 @@ class Store:
         """Delete a version for good, wherever it stands; renamed first, so that Triton never meets half of it."""
         folder = self.model(name).folder
         for path in (folder / str(version), folder / f".retired-{version}", folder / f".rejected-{version}"):
-            if path.exists():
+            if path.exists() or path.is_symlink():
                 doomed = folder / f".staging-{secrets.token_hex(4)}"
                 path.rename(doomed)
-                shutil.rmtree(doomed)
+                _delete(doomed)
 
     def clean(self) -> int:
         """Remove what interrupted commands left half copied; how many there were. Only under the lock."""
         leftovers = [path for model in self.models.values() for path in model.folder.glob(".staging-*")]
         for path in leftovers:
-            shutil.rmtree(path)
+            _delete(path)
         return len(leftovers)
 
     # --- the record ------------------------------------------------------------------------------------------------
@@ -259,6 +283,14 @@ def digest(folder: Path) -> str:
 def size(folder: Path) -> int:
     """Bytes in the files of a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _delete(path: Path) -> None:
+    """Remove a folder, or a link to one without what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _to_disk(folder: Path) -> None:

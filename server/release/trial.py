@@ -13,12 +13,9 @@ from server import probe
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.errors import ServerError
-from server.release.store import ReleaseError, Store
+from server.release.store import Store
+from server.release.structure import CandidateRefused
 from server.repository import with_steps
-
-
-class CandidateRefused(ReleaseError):
-    """A candidate did not pass its trial; the reason is in the message."""
 
 
 def try_candidates(

@@ -31,13 +31,16 @@ BLURRED = 0.012
 _FACE_ROWS, _FACE_COLS = slice(56, 176), slice(52, 172)
 # A box given by the client means a detected face when they overlap at least this much.
 MIN_IOU = 0.3
+# Sides of the picture that a face's box may reach beyond it: faces cut by the border do by a part of their own side.
+BOX_REACH = 1.0
 
 
 class Refused(Exception):
     """A face that cannot be served.
 
     Attributes:
-        tag: the name of the client's exception: ``NoFace``, ``NoSuchFace``, ``BadFace`` or ``BadOption``.
+        tag: the name of the client's exception: ``NoFace``, ``NoSuchFace``, ``BadFace`` or ``BadOption``; or
+            ``BadTensor`` for what only callers of this model alone can send.
     """
 
     def __init__(self, tag: str, sentence: str) -> None:
@@ -134,14 +137,21 @@ def given(choice: Row, options: Options) -> Row:
 
 
 def check(face: Row, source: tuple[float, float]) -> None:
-    """See that the five points can be those of a face in a picture of ``source`` (width, height) pixels.
+    """See that a row can be a face in a picture of ``source`` (width, height) pixels.
 
     Raises:
         Refused: ``BadFace``.
     """
     if not np.isfinite(face).all():
         raise Refused("BadFace", "the face has values that are not finite numbers: take a row as `detect` returns it.")
-    left_eye, right_eye, nose, left_mouth, right_mouth = points = points_of(face)
+    # In float64 no finite float32 overflows on the way.
+    wide = face.astype(np.float64)
+    _check_points(points_of(wide), source)
+    _check_box(wide, source)
+
+
+def _check_points(points: NDArray[np.float64], source: tuple[float, float]) -> None:
+    left_eye, right_eye, nose, left_mouth, right_mouth = points
     eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
     size = float(np.linalg.norm(mouth - eyes))
     apart = float(np.linalg.norm(right_eye - left_eye))
@@ -157,11 +167,21 @@ def check(face: Row, source: tuple[float, float]) -> None:
         raise Refused("BadFace", "the left and right points are swapped: turn the picture upright.")
     if mouth[1] <= nose[1] or mouth[1] <= eyes[1]:
         raise Refused("BadFace", "the mouth is above the nose or the eyes: turn the picture upright.")
-    outside = np.maximum(-points, points - (np.array(source) - 1)).max()
+    outside = float(np.maximum(-points, points - (np.array(source) - 1)).max())
     if outside > 0.1 * size:
-        raise Refused(
-            "BadFace", f"a point of the face is {outside:.0f} pixels outside of the picture: show the whole face."
-        )
+        raise Refused("BadFace", f"a point of the face is {outside:.6g} pixels outside of the picture: show all of it.")
+
+
+def _check_box(face: NDArray[np.float64], source: tuple[float, float]) -> None:
+    """The box and the score are only handed on, but what is handed on has to be true."""
+    low, high, middle = face[:2], face[2:4], points_of(face).mean(axis=0)
+    if not 0 <= face[4] <= 1:
+        raise Refused("BadFace", f"the score is {face[4]:.6g}: take a row as `detect` returns it (0 to 1).")
+    if not (high > low).all() or (middle < low).any() or (middle > high).any():
+        raise Refused("BadFace", "the box does not surround the five points: take a row as `detect` returns it.")
+    reach = BOX_REACH * np.array(source)
+    if (low < -reach).any() or (high > np.array(source) + reach).any():
+        raise Refused("BadFace", "the box reaches far beyond the picture: take a row as `detect` returns it.")
 
 
 def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]) -> list[Doubt]:
@@ -214,8 +234,8 @@ def side_of(face: Row) -> float:
     return float(min(face[2] - face[0], face[3] - face[1]))
 
 
-def points_of(face: Row) -> NDArray[np.float32]:
-    """The five points of a row, float32 [5, 2]."""
+def points_of(face: NDArray[Any]) -> NDArray[Any]:
+    """The five points of a row, [5, 2] of its dtype."""
     return face[5:].reshape(5, 2)
 
 

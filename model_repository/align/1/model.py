@@ -18,6 +18,7 @@ from alignment import TEMPLATE, cut, fit, window
 from faces import Options, Refused, Row, check, choose, count, doubts, given, options_from, points_of, side_of
 from meters import Meters
 from numpy.typing import NDArray
+from picture_inputs import check_inputs, true_size
 
 Tensors = dict[str, NDArray[Any]]
 CROP, CROP_HD = 224, 512
@@ -80,6 +81,7 @@ class TritonPythonModel:
         answer = Answer()
         try:
             tensors, parameters = work
+            check_inputs(tensors)
             options = options_from(parameters)
             for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
                 face = self._face(tensors, index, options, answer)
@@ -105,11 +107,10 @@ class TritonPythonModel:
         self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, answer: Answer
     ) -> dict[str, Any]:
         """Everything about one face. ``picture`` may be padded; its true size follows from the geometry."""
-        width, height, _, _, ratio_x, ratio_y = (float(value) for value in geometry)
-        source = (width, height)
+        source, rows, columns = true_size(picture, geometry)
         check(face, source)
-        picture = picture[: int(height / ratio_y + 0.01), : int(width / ratio_x + 0.01)]
-        camera = fit(points_of(face), height)
+        picture = picture[:rows, :columns]
+        camera = fit(points_of(face), source[1])
         small, large = window(camera, source, CROP), window(camera, source, CROP_HD)
         crop, crop_hd = cut(picture, small), cut(picture, large)
         cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from face_tensors import check_context, check_shapes
 from finish import MIME, encode, finish
 from glb import write_glb
 from numpy.typing import NDArray
@@ -66,14 +67,15 @@ class Files:
     def preview(self) -> bytes:
         """The picture of the result, a PNG file."""
         pose = POSES.index("neutral" if self._options.pose == "neutral" else "head")
-        sheet = page(self._surface, self._shapes(), pose, self.thumbnail, self._need("context"), self._need("crop_hd"))
+        context = self._need("context")
+        check_context(context)
+        sheet = page(self._surface, self._shapes(), pose, self.thumbnail, context, self._need("crop_hd"))
         return encode(sheet, "png")
 
     def _shapes(self) -> NDArray[np.float32]:
         shapes = self._need("shapes")
         self._surface.check(int(self._need("fingerprint")[0]), shapes.shape[1])
-        if not np.isfinite(shapes).all():
-            raise Refused("BadFace", "the networks found no finite shape for this face: send another picture.")
+        check_shapes(shapes)
         return shapes
 
     def _need(self, name: str) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from face_tensors import check_inputs
 from files import Files
 from meters import Meters
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class TritonPythonModel:
     def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         try:
+            check_inputs(tensors)
             options = options_from(request.parameters())
             rows = [
                 Files(self._surface, dict(zip(tensors, values, strict=True)), options)

@@ -16,7 +16,8 @@ class Refused(Exception):
     """A request that cannot be served.
 
     Attributes:
-        tag: the name of the client's exception: ``BadOption`` or ``FaceModelMismatch``.
+        tag: the name of the client's exception: ``BadOption``, ``BadFace`` or ``FaceModelMismatch``; or ``BadTensor``
+            for what only callers of this model alone can send.
     """
 
     def __init__(self, tag: str, sentence: str) -> None:
@@ -57,7 +58,7 @@ def options_from(parameters: str) -> Options:
         if name in given:
             try:
                 values[name] = read(given[name])
-            except (TypeError, ValueError, KeyError):
+            except (TypeError, ValueError, KeyError, OverflowError):  # int(inf) is the last
                 raise Refused("BadOption", f"`{name}` is {given[name]!r:.40}: give {may_be}.") from None
     return Options(**values)
 

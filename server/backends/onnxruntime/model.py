@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+from input_ranges import InputRanges
 from numpy.typing import NDArray
-from onnx_session import ConfigError, OnnxModel, RequestError, Session, plain_session
+from onnx_session import OnnxModel, RequestError, Session, plain_session
 
 
 class TritonPythonModel:
@@ -34,8 +35,8 @@ class TritonPythonModel:
         filename = config.get("default_model_filename") or "model.onnx"
         try:
             path = Path(args["model_repository"]) / args["model_version"] / filename
-            self._model = OnnxModel(path, config, open_session)
-        except ConfigError as error:
+            self._model = OnnxModel(path, config, open_session, InputRanges(config).violation)
+        except ValueError as error:  # ConfigError is one
             raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
@@ -75,9 +76,11 @@ def _send(request: pb_utils.InferenceRequest, response: pb_utils.InferenceRespon
 
 
 def _response(result: dict[str, NDArray[Any]] | Exception) -> pb_utils.InferenceResponse:
+    if isinstance(result, RequestError):
+        refusal = pb_utils.TritonError(f"[BadTensor] {result}", pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse([], refusal)
     if isinstance(result, Exception):
-        code = pb_utils.TritonError.INVALID_ARG if isinstance(result, RequestError) else pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(result), code))
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(result), pb_utils.TritonError.INTERNAL))
     return pb_utils.InferenceResponse(
         [pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in result.items()]
     )

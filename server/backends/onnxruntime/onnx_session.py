@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 Array = NDArray[Any]
 Config = Mapping[str, Any]
@@ -58,6 +60,10 @@ MOST_THREADS = 8
 FEW_CORES = 2
 # This backend's own parameter; the C++ backend leaves parameters that it does not know alone.
 _ROWS = "rows_per_run"
+# The same; input_ranges.py reads them.
+_RANGES = "input_range."
+_LONGEST_REASON = 160  # characters: a sentence, not a page
+_AS_GIVEN = "send the inputs as the steps before this model give them"
 
 
 class Session(Protocol):
@@ -158,12 +164,17 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
             backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
             enable_mem_pattern, memory.enable_memory_arena_shrinkage,
             session.use_device_allocator_for_initializers, share_session_between_instances) and
-            ``optimization.graph.level``. ``rows_per_run`` is read by `rows_per_run`.
+            ``optimization.graph.level``. ``rows_per_run`` is read by `rows_per_run`, ``input_range.*`` by
+            input_ranges.py.
 
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
     """
-    parameters = {name: str(entry.get("string_value", "")) for name, entry in config.get("parameters", {}).items()}
+    parameters = {
+        name: str(entry.get("string_value", ""))
+        for name, entry in config.get("parameters", {}).items()
+        if not name.startswith(_RANGES)
+    }
     parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
     parameters.pop(_ROWS, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
@@ -258,6 +269,35 @@ def _spec(tensor: Config, provided: Mapping[str, Any], kind: str, batched: bool)
     return TensorSpec(name, np.dtype(dtype), want)
 
 
+def read_specs(session: Session, config: Config) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Hold a model's inputs and outputs against its configuration, in Triton's JSON form, and return both.
+
+    Raises:
+        ConfigError: with one sentence that names what does not fit.
+    """
+    batched = int(config.get("max_batch_size", 0)) > 0
+    inputs = {node.name: node for node in session.get_inputs()}
+    outputs = {node.name: node for node in session.get_outputs()}
+    if missing := sorted(set(inputs) - {str(tensor["name"]) for tensor in config["input"]}):
+        raise ConfigError(f"input {missing} of the model is not in the configuration.")
+    return (
+        [_spec(tensor, inputs, "input", batched) for tensor in config["input"]],
+        [_spec(tensor, outputs, "output", batched) for tensor in config["output"]],
+    )
+
+
+def trial_session(path: Path) -> Session:
+    """Load a graph as quickly as it goes, only to see that it loads and what it has.
+
+    Raises:
+        ConfigError: ONNX Runtime cannot load it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what is wrong stands in the error
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _opened(plain_session, path, options)
+
+
 def plain_session(path: Path, options: ort.SessionOptions) -> Session:
     """ONNX Runtime's own."""
     session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -271,12 +311,19 @@ class OnnxModel:
         path: the ``model.onnx`` file.
         config: the model configuration in Triton's JSON form.
         opener: makes the sessions.
+        violation: says which value of a request's inputs is out of range, half a sentence; None where all are within.
 
     Raises:
         ConfigError: with one sentence that names what does not fit.
     """
 
-    def __init__(self, path: Path, config: Config, opener: Opener = plain_session) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        opener: Opener = plain_session,
+        violation: Callable[[Mapping[str, Array]], str | None] = lambda _: None,
+    ) -> None:
         refuse_unsupported(config)
         options, self._run_options = session_options(config)
         if not path.is_file():
@@ -289,13 +336,8 @@ class OnnxModel:
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             self._lane = _opened(opener, path, options)
             self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
-        inputs = {node.name: node for node in self._session.get_inputs()}
-        outputs = {node.name: node for node in self._session.get_outputs()}
-        declared = [str(tensor["name"]) for tensor in config["input"]]
-        if missing := sorted(set(inputs) - set(declared)):
-            raise ConfigError(f"input {missing} of the model is not in the configuration.")
-        self.inputs = [_spec(tensor, inputs, "input", self._batched) for tensor in config["input"]]
-        self.outputs = [_spec(tensor, outputs, "output", self._batched) for tensor in config["output"]]
+        self.inputs, self.outputs = read_specs(self._session, config)
+        self._violation = violation
 
     def run(
         self, requests: Sequence[Mapping[str, Array]], wanted: Sequence[Sequence[str]]
@@ -315,6 +357,8 @@ class OnnxModel:
         for index, request in enumerate(requests):
             try:
                 values = [self._checked(request, spec) for spec in self.inputs]
+                if (violation := self._violation(request)) is not None:
+                    raise RequestError(f"{violation}: {_AS_GIVEN}.")
                 if self._batched and len({value.shape[0] for value in values}) > 1:
                     raise RequestError("the inputs differ in their batch dimension.")
             except RequestError as error:
@@ -367,6 +411,9 @@ class OnnxModel:
             return {}
         try:
             return dict(zip(names, session.run(names, feed, self._run_options), strict=True))
+        except (InvalidArgument, ValueError) as error:
+            # What an operator says of an index, a shape or a size: it follows from the values that came.
+            return RequestError(f"the model failed on these values ({_reason(error)}): {_AS_GIVEN}.")
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
             return RuntimeError(f"the model failed: {error}")
 
@@ -395,6 +442,12 @@ def _joined(parts: list[Answer]) -> Answer:
             return part
         outputs.append(part)
     return outputs[0] if len(outputs) == 1 else {n: np.concatenate([o[n] for o in outputs]) for n in outputs[0]}
+
+
+def _reason(error: Exception) -> str:
+    """What an operator said, without the paths and numbers of the library's sources before it."""
+    said = str(error).rpartition("Status Message: ")[2].strip()
+    return " ".join(re.sub(r"\S*/\S+\s?", "", said).split())[:_LONGEST_REASON]
 
 
 def _opened(opener: Opener, path: Path, options: ort.SessionOptions) -> Session:

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
+from onnx import helper
 
 from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
@@ -31,7 +33,15 @@ from server.release.store import ReleaseError, Store
 from server.release.trial import CandidateRefused
 from tests.server.calls import infer, rows
 from tests.server.commands import FREE_PORTS, Command
-from tests.server.repositories import ECHO, arithmetic, ensemble, python_model, write_arithmetic_version
+from tests.server.repositories import (
+    ECHO,
+    FLOAT,
+    arithmetic,
+    ensemble,
+    python_model,
+    save_graph,
+    write_arithmetic_version,
+)
 
 
 def make_repository(folder: Path) -> Path:
@@ -180,8 +190,11 @@ class TestPublish:
     def test_puts_everything_back_when_the_server_refuses(
         self, online: Releases, server: EmbeddedServer, tmp_path: Path
     ) -> None:
-        (tmp_path / "bad").mkdir()
-        (tmp_path / "bad" / "model.onnx").write_bytes(b"half a model")
+        # The graph is whole; the parts that the server would run in its place are not.
+        bad = candidate(tmp_path / "bad", 1 / 3)
+        for name in ("attributes.onnx", "visible.onnx", "fill.onnx"):
+            (bad / name).write_bytes(b"half a model")
+        np.savez(bad / "table.npz", whole="nothing")
         good = candidate(tmp_path / "good", 3)
         with Load(server, 4) as load, pytest.raises(ReleaseError, match="It serves what it served before"):
             online.publish({"first": good, "second": tmp_path / "bad"}, trial=False)
@@ -218,6 +231,16 @@ class TestPublish:
             ({"first": "nowhere"}, "there is nothing at .*nowhere"),
             ({"first": "empty"}, "lacks model.onnx, which a version of 'first' needs"),
             ({"first": "linked"}, "is neither a file nor a folder"),
+            ({"first": "with-pipe"}, "pipe is neither a file nor a folder"),
+            ({"first": "pipe"}, "pipe is neither a file nor a folder"),
+            ({"first": "/dev/zero"}, "/dev/zero is neither a file nor a folder"),
+            ({"first": "/"}, "/ lacks model.onnx"),
+            ({"first": "n" * 300}, "cannot be copied into the repository .File name too long"),
+            ({"first": "huge"}, "cannot be copied into the repository: it has [0-9]+ MB"),
+            ({"first": "many"}, "holds more than 1000 files"),
+            ({"../first": "new"}, "there is no model '../first'"),
+            ({"": "new"}, "there is no model ''"),
+            ({"first": "repository/first"}, "lacks model.onnx"),
             ({"first": "same"}, "first: the candidate is the very version that serves now"),
         ],
     )
@@ -229,9 +252,73 @@ class TestPublish:
         (tmp_path / "empty").mkdir()
         (tmp_path / "linked").mkdir()
         (tmp_path / "linked" / "model.onnx").symlink_to(tmp_path / "new" / "model.onnx")
+        for name in ("with-pipe", "huge", "many"):
+            candidate(tmp_path / name, 3)
+        os.mkfifo(tmp_path / "with-pipe" / "pipe")
+        os.mkfifo(tmp_path / "pipe")
+        with (tmp_path / "huge" / "weights.bin").open("wb") as file:
+            file.truncate(8 << 40)  # takes no room: a hole
+        for number in range(1001):
+            (tmp_path / "many" / str(number)).touch()
         with pytest.raises(ReleaseError, match=says):
             offline.publish({name: tmp_path / path for name, path in pairs.items()}, trial=False)
         assert names_in(offline.store.repository, "first") == {"1"}
+
+    def test_refuses_a_file_that_is_no_model_of_its_configuration_without_a_trial(
+        self, offline: Releases, tmp_path: Path
+    ) -> None:
+        python_model(offline.store.repository, "echo", ECHO)
+        releases = Releases(Store(offline.store.repository))
+        whole = (candidate(tmp_path / "whole", 3) / "model.onnx").read_bytes()
+        other = save_graph(
+            tmp_path / "other.onnx",
+            [helper.make_node("Neg", ["x"], ["y"])],
+            [("x", FLOAT, ["batch", 4])],
+            [("y", FLOAT, ["batch", 4])],
+        )
+        wide = save_graph(
+            tmp_path / "wide.onnx",
+            [helper.make_node("Neg", ["x"], ["twice"]), helper.make_node("Neg", ["x"], ["square"])],
+            [("x", FLOAT, ["batch", 5])],
+            [("twice", FLOAT, ["batch", 5]), ("square", FLOAT, ["batch", 5])],
+        )
+        for model, data, says in (
+            ("first", b"half a model", "is not a model that ONNX Runtime can load"),
+            ("first", whole[:60], "is not a model that ONNX Runtime can load"),
+            ("first", b"", "model.onnx is empty"),
+            ("first", other.read_bytes(), "output 'twice' is in the configuration but the model has only"),
+            ("first", wide.read_bytes(), r"input 'x' has shape \[-1, 4\] in the configuration"),
+            ("echo", b"def execute(:\n", "model.py is not Python code"),
+            ("echo", b"import os\n", "model.py has no class TritonPythonModel"),
+            ("echo", b"\0" * 100, "model.py is not Python code"),
+        ):
+            (tmp_path / "file").write_bytes(data)
+            with pytest.raises(CandidateRefused, match=says):
+                releases.publish({model: tmp_path / "file"}, trial=False)
+        (tmp_path / "whole" / "table.npz").write_bytes(b"no arrays")
+        with pytest.raises(CandidateRefused, match=r"table.npz is not a file of arrays"):
+            releases.publish({"first": tmp_path / "whole"}, trial=False)
+        assert names_in(releases.store.repository, "first") == names_in(releases.store.repository, "echo") == {"1"}
+
+    def test_says_before_the_trial_that_the_server_lets_no_model_be_changed(
+        self, repository: Path, tmp_path: Path
+    ) -> None:
+        said: list[str] = []
+        with EmbeddedServer(on_free_ports(ServerOptions(repository=repository))) as server:
+            releases = Releases(Store(repository), Control(server.http), say=said.append)
+            with pytest.raises(ReleaseError, match=r"--supervise S or --model-control-mode explicit"):
+                releases.publish({"first": candidate(tmp_path / "new", 3)})
+            assert releases.prune(keep=1) == {}  # nothing is loaded for that
+            assert releases.status()["healthy"]
+        assert said == []
+        assert names_in(repository, "first") == {"1"}
+
+    def test_asking_whether_models_may_be_changed_leaves_the_server_ready(
+        self, online: Releases, server: EmbeddedServer
+    ) -> None:
+        control = Control(server.http)
+        assert control.takes_loads()
+        control.request("v2/health/ready")  # raises when it is not
 
     def test_fails_before_it_touches_anything_when_there_is_no_server(self, repository: Path, tmp_path: Path) -> None:
         releases = Releases(Store(repository), Control("127.0.0.1:1"))
@@ -315,6 +402,37 @@ class TestGoingBack:
         with pytest.raises(ReleaseError, match="version 3 of 'first' is not in the repository any more"):
             offline.rollback()
 
+    @pytest.mark.parametrize("keep", [0, -1])
+    def test_prune_deletes_nothing_when_nothing_would_be_kept(
+        self, offline: Releases, tmp_path: Path, keep: int
+    ) -> None:
+        offline.publish({"first": candidate(tmp_path / "new", 3)}, trial=False)
+        with pytest.raises(ReleaseError, match="keep 1 or more"):
+            offline.prune(keep=keep)
+        assert names_in(offline.store.repository, "first") == {"1", "2"}
+
+    def test_prune_removes_a_version_that_is_a_link_and_leaves_what_it_leads_to(
+        self, offline: Releases, tmp_path: Path
+    ) -> None:
+        for value in (3, 5, 7):
+            offline.publish({"first": candidate(tmp_path / str(value), value)}, trial=False)
+        oldest = offline.store.folder("first", 1)
+        shutil.rmtree(oldest)
+        oldest.symlink_to(tmp_path / "3", target_is_directory=True)
+        assert offline.prune(keep=1) == {"first": [1, 2]}
+        assert names_in(offline.store.repository, "first") == {"3", "4"}
+        assert (tmp_path / "3" / "model.onnx").is_file()
+        assert not list((offline.store.repository / "first").glob(".staging-*"))
+
+    @pytest.mark.parametrize("name", ["0", "-1", "01", "1" + 20 * "0", "\uff12", "2.0", "\u00b2"])
+    def test_a_folder_whose_name_is_no_version_is_left_alone(
+        self, offline: Releases, tmp_path: Path, name: str
+    ) -> None:
+        (offline.store.repository / "first" / name).mkdir()
+        assert offline.publish({"first": candidate(tmp_path / "new", 3)}, trial=False).versions == {"first": 2}
+        assert offline.prune(keep=1) == {}
+        assert (offline.store.repository / "first" / name).is_dir()
+
 
 @contextlib.contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
@@ -342,7 +460,8 @@ class TestSafety:
         store.write(record)
         write_arithmetic_version(store.folder("first", 2), 3)
         assert online.status()["interrupted"]
-        assert online.prune(keep=0) == {"first": [2]}
+        assert online.prune(keep=1) == {}
+        assert names_in(store.repository, "first") == {"1", ".retired-2"}
         assert not online.status()["interrupted"]
         assert factor(server) == 2
         assert online.status()["healthy"]
@@ -490,18 +609,35 @@ class TestCommand:
             ("second", 1, "serves"),
             ("second", 2, "retired"),
         ]
-        assert (
-            self.run(repository, "--offline", "prune", "--keep", "0").stdout == "first: removed 2\nsecond: removed 2\n"
-        )
+        assert self.run(repository, "--offline", "prune", "--keep", "1").stdout == "nothing to remove\n"
 
     def test_ends_with_a_sentence_and_status_1_when_refused(self, repository: Path) -> None:
         done = self.run(repository, "--server", "127.0.0.1:1", "rollback")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == "error: the server at 127.0.0.1:1 cannot be reached (Connection refused).\n"
 
-    @pytest.mark.parametrize("arguments", [["publish", "first"], ["publish", "first", "a", "first", "b"], []])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["publish", "first"],
+            ["publish", "first", "a", "first", "b"],
+            [],
+            *(["--offline", "prune", "--keep", keep] for keep in ("-1", "0", "1.5", "nan", "", "9" * 5000)),
+            *(["--offline", "pin", "first", version] for version in ("0", "-1", "x", "1" + 20 * "0")),
+        ],
+    )
     def test_ends_with_status_2_for_a_wrong_command_line(self, repository: Path, arguments: list[str]) -> None:
-        assert self.run(repository, *arguments).returncode == 2
+        done = self.run(repository, *arguments)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert names_in(repository, "first") == {"1"}
+
+    @pytest.mark.parametrize("server", ["127.0.0.1:99999", "127.0.0.1:x", "", ":", "[::1", "127.0.0.1 :1", "x" * 300])
+    def test_says_that_an_endpoint_cannot_be_reached_whatever_it_is(self, repository: Path, server: str) -> None:
+        done = self.run(repository, f"--server={server}", "rollback")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
 
     def test_reports_the_health_of_a_server(self, repository: Path, server: EmbeddedServer) -> None:
         done = self.run(repository, "--server", server.http, "status")

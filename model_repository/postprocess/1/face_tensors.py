@@ -1,0 +1,77 @@
+"""Whether the tensors of a request can be what the steps before give.
+
+Through the ensembles they always are. A caller of `postprocess` alone may send anything of the configuration's types,
+and Triton hands a request whose batch dimension is 0 on without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from options import LARGEST_TEXTURE, Refused
+
+# Dimensions behind the batch's; None: any from 1 on.
+ROWS: dict[str, tuple[int | None, ...]] = {
+    "texture": (3, 512, 512),
+    "shapes": (3, None, 3),
+    "fingerprint": (1,),
+    "context": (23,),
+    "crop_hd": (3, 512, 512),
+    "finished": (None, None, 3),
+    "thumbnail": (None, None, 3),
+}
+# Decimetres: a head is three and stands ten before the camera; squares and products of these stay far from overflow.
+FARTHEST = 100.0
+
+
+def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """See that a request's tensors have the shapes of `ROWS` and one batch size, and textures a side that can be.
+
+    Raises:
+        Refused: ``BadTensor``, with the tensor's name and shape.
+    """
+    if not tensors:
+        raise Refused("BadTensor", "the request holds no tensor: send what the outputs are made of.")
+    for name, value in tensors.items():
+        dims = ROWS[name]
+        fits = value.ndim == len(dims) + 1 and all(
+            length > 0 if dim is None else length == dim for dim, length in zip(dims, value.shape[1:], strict=True)
+        )
+        if not fits or not len(value):
+            wanted = ", ".join("any" if dim is None else str(dim) for dim in dims)
+            raise Refused(
+                "BadTensor", f"`{name}` has shape {list(value.shape)}: send [batch, {wanted}], no dimension of it 0."
+            )
+        if name in ("finished", "thumbnail") and (value.shape[1] != value.shape[2] or len(value[0]) > LARGEST_TEXTURE):
+            raise Refused(
+                "BadTensor",
+                f"`{name}` has {value.shape[1]} x {value.shape[2]} texels: send a square of at most {LARGEST_TEXTURE}.",
+            )
+    if len({len(value) for value in tensors.values()}) > 1:
+        raise Refused("BadTensor", "the tensors differ in their batch dimension: send as many rows of each.")
+
+
+def check_shapes(shapes: NDArray[np.float32]) -> None:
+    """See that vertices, float32 [3, N, 3] decimetres, are those of a face.
+
+    Raises:
+        Refused: ``BadFace``.
+    """
+    # Written so that a NaN fails: it is the least and the greatest of whatever it is among.
+    if not (shapes.min() >= -FARTHEST and shapes.max() <= FARTHEST):
+        raise Refused("BadFace", "the networks found no shape for this face: send another picture.")
+
+
+def check_context(context: NDArray[np.float32]) -> None:
+    """See that the face and the camera, float32 [23], are finite, and that the crops' pixels have a size.
+
+    Raises:
+        Refused: ``BadTensor``.
+    """
+    scales = context[[15, 16, 19, 20]]
+    # As the regressor's configuration has it: no source picture has a longer side than 65 million pixels.
+    if not (scales.min() >= 1e-6 and np.abs(context).max() <= 1e9):
+        raise Refused("BadTensor", "`context` is that of no face: send what `align` returns.")
