@@ -868,3 +868,26 @@ KINDS: dict[str, Callable[[], bytes]] = {
     and name not in ("png", "tiff", "bmp", "jpeg_with_profile", "webp_canvas", "webp_picture", "webp_lossless_header")
 }
 """Name -> function that makes a file of this kind at the size that the service's limits allow."""
+
+
+QUICK: dict[str, dict[str, int]] = {
+    **{
+        name: {"side": 1500}
+        for name in (
+            *("png_grey_of_sixteen_bits", "png_alpha_of_sixteen_bits", "png_grey_alpha", "png_interlaced", "png_paeth"),
+            *("png_palette_transparent", "png_palette_of_one_bit", "tiff_deflate", "tiff_packbits", "tiff_lzma"),
+            *("tiff_floats", "tiff_doubles", "tiff_sixteen_bit_alpha", "tiff_inks", "tiff_planar"),
+            *("webp_lossless", "webp_lossy", "webp_alpha", "jpeg_arithmetic", "jpeg_progressive_inks"),
+            *("jpeg_scans_below_the_limit", "jpeg_baseline_scans"),
+        )
+    },
+    "png_data_in_single_bytes": {"pixels": 100_000},
+    "png_one_huge_text": {"size": 16 << 20},
+    "png_profile_bomb": {"size": 16 << 20},
+    "png_data_beyond_the_picture": {"size": 64 << 20},
+    "tiff_one_tile": {"side": 10_000},
+    "tiff_many_entries": {"count": 5_000},
+    "tiff_fax": {"height": 100},
+    "jpeg_scans": {"side": 1500, "scans": 8000},
+}
+"""Name -> arguments with which a kind is made and decoded in a fraction of a second; those missing always are."""

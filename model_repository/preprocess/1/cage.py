@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -104,7 +105,7 @@ class WorkerSource:
                 if self._control is None:
                     self._launch()
                 assert self._control is not None
-                socket.send_fds(self._control, [exchange.json.dumps(request).encode()], descriptors)
+                socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
                 answer = exchange.receive(self._control)
             except OSError:
                 answer = None

@@ -10,19 +10,21 @@ does, and its workers end with it.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import signal
 import socket
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import cv2
 import exchange
-from pictures import FORMATS, BadPicture, canvas_of, decode_checked, sample
+from pictures import FORMATS, canvas_of, decode_checked, sample
 from PIL import Image
-from refusals import too_much_memory
+from refusals import BadPicture, too_much_memory
 from structure import Limits
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -49,7 +51,7 @@ def main() -> int:
         data, descriptors, _, _ = socket.recv_fds(control, exchange.MAX_MESSAGE, 2)
         if not data:
             return 0
-        request = exchange.json.loads(data)
+        request = json.loads(data)
         if "start" in request:
             exchange.send(control, {"pid": _fork(control, descriptors, request, int(sys.argv[2]))})
         else:
@@ -115,14 +117,12 @@ def _confine(memory: int, nice: int) -> None:
         memory: bytes of address space beyond what the decoders occupy already.
         nice: added to the priority.
     """
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write(str(_OUT_OF_MEMORY_SCORE))
+    Path("/proc/self/oom_score_adj").write_text(str(_OUT_OF_MEMORY_SCORE))
     quiet = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # decoders complain about hostile files, a line each
         os.dup2(quiet, standard)
     os.close(quiet)
-    with open("/proc/self/statm") as statm:
-        space = int(statm.read().split()[0]) * resource.getpagesize() + memory
+    space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + memory
     for limit, value in (
         (resource.RLIMIT_AS, space),
         (resource.RLIMIT_NOFILE, _MAX_FILES),
@@ -161,16 +161,19 @@ def _decoded(block: exchange.Block, size: int, max_pixels: int, wanted: bool) ->
         if wanted:
             block.picture(height, width)[:] = picture.pixels
     except BadPicture as error:
-        return {"tag": error.tag, "sentence": str(error)}
+        return _refusal(error)
     except MemoryError:
-        error = too_much_memory()
-        return {"tag": error.tag, "sentence": str(error)}
+        return _refusal(too_much_memory())
     return {
         "size": [height, width],
         "source": list(picture.source),
         "ratio": list(picture.ratio),
         "canvas_ratio": list(ratio),
     }
+
+
+def _refusal(error: BadPicture) -> dict[str, Any]:
+    return {"tag": error.tag, "sentence": str(error)}
 
 
 if __name__ == "__main__":

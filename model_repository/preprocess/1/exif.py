@@ -25,7 +25,7 @@ _ORIENTATION = 0x0112
 
 
 def check(data: bytes) -> None:
-    """Refuse an EXIF block (with or without ``Exif\\0\\0`` before it) that would be expensive to read.
+    """Refuse an EXIF block, with or without its identifier, that would be expensive to read.
 
     Raises:
         BadPicture: more entries, directories or bytes of values than the limits. Damage is no reason: what cannot be

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import exif
 import numpy as np
@@ -42,6 +43,14 @@ _NAMES = {0xC3: "a lossless JPEG", 0xC5: "a hierarchical JPEG", 0xC6: "a hierarc
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 
+class _Frame(NamedTuple):
+    marker: int
+    precision: int
+    height: int
+    width: int
+    components: int
+
+
 def scan(data: bytes) -> Cost:
     """Check a JPEG file's structure and estimate the cost of decoding it.
 
@@ -76,53 +85,60 @@ def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size
     return Cost(pixels, side, seconds, memory + min(pixels, 3200 * 3200) * 8)
 
 
-def _header(data: bytes) -> tuple[tuple[int, int, int, int, int], int]:
-    """The frame (marker, precision, height, width, components) and where the first scan starts."""
-    position, segments, fill, tables = 2, 0, 0, 0
-    frame: tuple[int, int, int, int, int] | None = None
-    metadata = bytearray()
-    while True:
-        found = _MARKER.search(data, position, position + MAX_FILL + 2)
-        if found is None and position + MAX_FILL + 2 >= len(data):
-            raise damaged("its header ends early")
-        end = position + MAX_FILL + 2 if found is None else found.end() - 1
-        fill += end - position - 1
-        segments += 1
-        if segments > MAX_SEGMENTS:
-            raise unusual(f"more than {MAX_SEGMENTS} segments")
-        if fill > MAX_FILL:
-            raise unusual("its header is mostly filling")
-        if end + 3 > len(data):
-            raise damaged("its header ends early")
-        marker, length = data[end], struct.unpack_from(">H", data, end + 1)[0]
-        body = data[end + 3 : end + 1 + length]
-        if marker == 0xDA:
-            break
+def _header(data: bytes) -> tuple[_Frame, int]:
+    """The frame, and where the first scan starts."""
+    frame: _Frame | None = None
+    tables, metadata, start = 0, bytearray(), len(data)
+    for marker, body, at in _segments(data):
+        start = at
         if marker in _FRAMES:
-            if frame is not None:
-                raise damaged("it has two frames")
-            if len(body) < 6:
-                raise damaged("its frame is too short")
-            frame = (marker, *struct.unpack_from(">BHHB", body))
-        elif marker == 0xDB:
-            tables += length
-        elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            metadata += body if not metadata else body[6:]
-        elif marker == 0xE2 and body.startswith(b"MPF\0"):
-            _check_pictures(body[4:])
+            frame = _frame(marker, body, frame)
         elif marker == 0xDE:
             raise unsupported("a hierarchical JPEG")
-        position = end + 1 if marker in _WITHOUT_LENGTH else end + 1 + length
+        elif marker == 0xDB:
+            tables += len(body)
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            metadata += body[6:]
+        elif marker == 0xE2 and body.startswith(b"MPF\0"):
+            _check_pictures(body[4:])
     if frame is None:
         raise damaged("it has no frame before its data")
     if tables > MAX_QUANTISATION:
         raise unusual("too many quantisation tables")
-    if data.count(b"8BIM", 0, end) > MAX_RESOURCES:
+    if data.count(b"8BIM", 0, start) > MAX_RESOURCES:
         raise unusual(f"more than {MAX_RESOURCES} Photoshop resources")
     if len(metadata) > MAX_EXIF:
         raise unusual(f"more than {MAX_EXIF >> 20} MiB of EXIF")
     exif.check(bytes(metadata))
-    return frame, end - 1
+    return frame, start
+
+
+def _frame(marker: int, body: bytes, before: _Frame | None) -> _Frame:
+    if before is not None:
+        raise damaged("it has two frames")
+    if len(body) < 6:
+        raise damaged("its frame is too short")
+    return _Frame(marker, *struct.unpack_from(">BHHB", body))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """The segments up to the first scan, which is the last of them: marker, content, and where it starts."""
+    position, segments, fill, marker = 2, 0, 0, 0
+    while marker != 0xDA:
+        found = _MARKER.search(data, position, position + MAX_FILL + 2)
+        if found is None and position + MAX_FILL + 2 >= len(data):
+            raise damaged("its header ends early")
+        at = position + MAX_FILL + 1 if found is None else found.start()
+        segments, fill = segments + 1, fill + at - position
+        if segments > MAX_SEGMENTS:
+            raise unusual(f"more than {MAX_SEGMENTS} segments")
+        if fill > MAX_FILL:
+            raise unusual("its header is mostly filling")
+        if at + 4 > len(data):
+            raise damaged("its header ends early")
+        marker, length = struct.unpack_from(">BH", data, at + 1)
+        yield marker, data[at + 4 : at + 2 + length], at
+        position = at + 2 if marker in _WITHOUT_LENGTH else at + 2 + length
 
 
 def _check_pictures(block: bytes) -> None:

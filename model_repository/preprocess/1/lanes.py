@@ -16,7 +16,7 @@ QUICK_SECONDS = 0.4
 QUICK_MEMORY = 192 << 20
 # What a worker may take beyond the estimate: the file (32 MiB), strips, the heap, the colour transform, and address
 # space that is reserved but not used.
-_SPARE_MEMORY = 128 << 20
+SPARE_MEMORY = 128 << 20
 # One more than the processors, so that one quick picture that is slower than it looks delays nobody; at least two.
 SPARE_WORKERS = 1
 # Requests and bytes of files in a lane at most, waiting and worked on. Quick ones are decoded faster than the models
@@ -83,14 +83,20 @@ class Lanes:
     def __init__(self, max_bytes: int) -> None:
         self._source = WorkerSource(max_bytes)
         count = len(os.sched_getaffinity(0)) + SPARE_WORKERS
-        quick = [Worker(self._source, QUICK_MEMORY + _SPARE_MEMORY) for _ in range(count)]
-        self._quick = Lane(quick, QUICK_WAITING)
-        self._slow = Lane([Worker(self._source, MAX_MEMORY + _SPARE_MEMORY, LOW_PRIORITY)], SLOW_WAITING)
+        quick = [Worker(self._source, QUICK_MEMORY + SPARE_MEMORY) for _ in range(count)]
+        slow = Worker(self._source, MAX_MEMORY + SPARE_MEMORY, LOW_PRIORITY)
+        self.workers = [*quick, slow]
+        self._quick, self._slow = Lane(quick, QUICK_WAITING), Lane([slow], SLOW_WAITING)
 
     @property
     def waiting(self) -> int:
-        """Quick jobs that wait or are worked on; expensive ones come out too slowly to count."""
+        """Quick jobs that wait or are worked on."""
         return self._quick.waiting
+
+    @property
+    def expensive_waiting(self) -> int:
+        """Expensive jobs that wait or are worked on."""
+        return self._slow.waiting
 
     def submit(self, costs: Sequence[Cost], size: int, job: Job) -> bool:
         """Let a worker do a job: that of a request with pictures of these costs and files of ``size`` bytes together.

@@ -92,7 +92,10 @@ class TritonPythonModel:
             geometries.append(result.geometry)
             if result.pixels is not None:
                 pictures.append(result.pixels if alone else result.pixels.copy())
-        tensors = {"canvas": canvases[0][None] if alone else np.stack(canvases), "geometry": np.stack(geometries)}
+        tensors: dict[str, NDArray[Any]] = {
+            "canvas": canvases[0][None] if alone else np.stack(canvases),
+            "geometry": np.stack(geometries),
+        }
         if pictures:
             tensors["picture"] = _padded(pictures)
         return Outputs({name: tensors[name] for name in wanted}, decoded)
