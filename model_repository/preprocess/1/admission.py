@@ -9,6 +9,7 @@ several times faster than what follows, and turning away is faster still: so the
 from __future__ import annotations
 
 import re
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -38,11 +39,16 @@ class Admission:
 
     def __init__(self, page: str, models: frozenset[str], most: int) -> None:
         self._page, self._models, self._most = page, models, most
+        self._lock = threading.Lock()
         self._next = 0.0
         self._waiting = 0
 
     def room(self) -> int:
         """How many more requests may go on now; what went on since the last look counts as waiting."""
+        with self._lock:
+            return self._room()
+
+    def _room(self) -> int:
         now = time.monotonic()
         # A look for each call once it is full, or a burst would keep the door shut until the next one.
         if now >= self._next or self._waiting >= self._most:
@@ -52,7 +58,8 @@ class Admission:
 
     def let_in(self, count: int) -> None:
         """Note that so many requests go on."""
-        self._waiting += count
+        with self._lock:
+            self._waiting += count
 
     def _look(self) -> int:
         """Requests that wait for the models now; 0 where the page cannot be read."""

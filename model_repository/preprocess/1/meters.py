@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from typing import TypeVar
 
 import triton_python_backend_utils as pb_utils
@@ -15,7 +16,11 @@ T = TypeVar("T")
 
 
 class Meters:
-    """Counters and histograms of this process. A call costs a message to the server, some 50 microseconds."""
+    """Counters and histograms of this process. A call costs a message to the server, some 50 microseconds.
+
+    One call at a time: Triton 2.51 keeps the message of a metric in the metric itself, and the server ends by SIGSEGV
+    when a second thread writes it while the first one's is read.
+    """
 
     def __init__(self) -> None:
         # Not at the top of the file: the stub fills its module only after the model's modules were imported.
@@ -25,6 +30,7 @@ class Meters:
                 "face3d_refused_total", "Requests refused, by the step and the name of the client's exception", counter
             )
         )
+        self._lock = threading.Lock()
         self._reasons: dict[str, pb_utils.Metric] = {}
         self._of("Overloaded")  # there from the start, so that the first one is a step that an alert sees
         seconds = _for_good(pb_utils.MetricFamily("face3d_decode_seconds", "Time to decode one picture", histogram))
@@ -36,7 +42,8 @@ class Meters:
 
     def refused(self, reason: str) -> None:
         """Count a request that was answered with an error."""
-        self._of(reason).increment(1)
+        with self._lock:
+            self._of(reason).increment(1)
 
     def _of(self, reason: str) -> pb_utils.Metric:
         if reason not in self._reasons:
@@ -46,8 +53,9 @@ class Meters:
 
     def decoded(self, seconds: float, pixels: int) -> None:
         """Note a picture that was decoded."""
-        self._seconds.observe(seconds)
-        self._megapixels.observe(pixels / 1e6)
+        with self._lock:
+            self._seconds.observe(seconds)
+            self._megapixels.observe(pixels / 1e6)
 
 
 def _for_good(thing: T) -> T:

@@ -1,29 +1,24 @@
-"""Triton's side of `preprocess`: picture files in, pictures and detector canvases out; see pictures.py."""
+"""Triton's side of `preprocess`: picture files in, pictures and detector canvases out; see lanes.py and pictures.py."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import time
 import traceback
-import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from admission import Admission, Overloaded
+from cage import Worker
+from cost import Cost
+from lanes import Lanes
 from meters import Meters
 from numpy.typing import NDArray
-from pictures import FORMATS, BadPicture, Limits, Picture, canvas_of, decode, geometry_of, sample
-from PIL import Image
-
-# glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
-# A picture of 2048 x 2048 pixels has 12 MiB.
-_KEPT_PICTURE, _KEPT_HEAP = 16 << 20, 32 << 20
+from refusals import BadPicture
+from structure import Limits, budget, inspect
 
 
 class Outputs(NamedTuple):
@@ -34,78 +29,86 @@ class Outputs(NamedTuple):
 
 
 class TritonPythonModel:
-    """Decodes the pictures of a batch side by side: the decoders let go of Python's lock."""
+    """Has the pictures of a batch decoded side by side by worker processes, and answers each when it is there."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the limits from the ``parameters`` of the configuration."""
+        """Read the limits from the ``parameters`` of the configuration and start the workers."""
         values = {key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()}
         self._limits = Limits(int(values["max_bytes"]), int(values["max_pixels"]))
-        # Pillow raises at twice this number, in some formats before its own decoder allocates the canvas.
-        Image.MAX_IMAGE_PIXELS = self._limits.max_pixels // 2
-        warnings.filterwarnings("ignore", module="PIL")
-        cv2.setNumThreads(1)
-        _keep_memory()
         self._meters = Meters()
         page = os.environ.get("FACE3D_METRICS_PAGE", "http://127.0.0.1:8002/metrics")
         self._admission = Admission(page, frozenset(values["holds_for"].split()), int(values["max_waiting"]))
-        batch = int(json.loads(args["model_config"])["max_batch_size"])
-        for kind in FORMATS:  # the first picture of a kind would otherwise wait for its decoder to be loaded
-            canvas_of(decode(sample(kind), self._limits))
-        self._pool = ThreadPoolExecutor(min(batch, len(os.sched_getaffinity(0))), thread_name_prefix="decode")
+        self._lanes = Lanes(self._limits.max_bytes)
 
-    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Answer each request by itself: a bad picture is an error for its own request only."""
-        welcome = requests[: self._admission.room()]
-        work = [(_files(request), set(request.requested_output_names())) for request in welcome]
-        # A picture alone need not wait for another thread.
-        results = [self._outputs(work[0])] if len(work) == 1 else list(self._pool.map(self._outputs, work))
-        results += [Overloaded()] * (len(requests) - len(welcome))
-        self._admission.let_in(sum(isinstance(result, Outputs) for result in results))
-        for result in results:
-            if isinstance(result, BadPicture | Overloaded):
-                self._meters.refused(result.tag)
-            elif isinstance(result, Outputs):
-                for seconds, pixels in result.decoded:
-                    self._meters.decoded(seconds, pixels)
-        return [_response(result) for result in results]
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
+        """Hand each request to a lane of workers; its answer is sent from there.
+
+        So that a picture that takes seconds delays nobody, this returns before the pictures are decoded.
+        """
+        room = max(0, self._admission.room() - self._lanes.waiting)
+        for index, request in enumerate(requests):
+            sender = request.get_response_sender()
+            refusal = Overloaded() if index >= room else self._submit(request, sender)
+            if refusal is not None:
+                self._answer(sender, refusal)
 
     def finalize(self) -> None:
-        """End the decoding threads."""
-        self._pool.shutdown()
+        """Finish what is being decoded and end the workers."""
+        self._lanes.close()
 
-    def _outputs(self, work: tuple[list[bytes], set[str]]) -> Outputs | Exception:
+    def _submit(
+        self, request: pb_utils.InferenceRequest, sender: pb_utils.InferenceResponseSender
+    ) -> BadPicture | Overloaded | None:
+        """Hand a request to a lane; the reason why not."""
+        files, wanted = _files(request), set(request.requested_output_names())
         try:
-            return self._decoded(*work)
+            costs = [inspect(data, self._limits) for data in files]
+        except BadPicture as error:
+            return error
+
+        def job(worker: Worker) -> None:
+            self._answer(sender, self._outputs(worker, files, costs, wanted))
+
+        return None if self._lanes.submit(costs, sum(map(len, files)), job) else Overloaded()
+
+    def _outputs(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs | Exception:
+        try:
+            return self._decoded(worker, files, costs, wanted)
         except BadPicture as error:
             return error
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
             pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
             return error
 
-    def _decoded(self, files: list[bytes], wanted: set[str]) -> Outputs:
-        pictures, decoded = [], []
-        for data in files:
+    def _decoded(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs:
+        canvases, geometries, pictures, decoded = [], [], [], []
+        alone = len(files) == 1
+        for data, cost in zip(files, costs, strict=True):
             start = time.perf_counter()
-            pictures.append(decode(data, self._limits))
-            width, height = pictures[-1].source
-            decoded.append((time.perf_counter() - start, width * height))
-        canvases, ratios = zip(*map(canvas_of, pictures), strict=True)
-        tensors = {"canvas": canvases[0][None] if len(canvases) == 1 else np.stack(canvases)}
-        tensors["geometry"] = np.stack([geometry_of(p, r) for p, r in zip(pictures, ratios, strict=True)])
-        if "picture" in wanted:
+            result = worker.decode(data, self._limits.max_pixels, budget(cost), picture="picture" in wanted)
+            decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
+            # The worker's memory holds one picture; of several, each is copied out of it.
+            canvases.append(result.canvas if alone else result.canvas.copy())
+            geometries.append(result.geometry)
+            if result.pixels is not None:
+                pictures.append(result.pixels if alone else result.pixels.copy())
+        tensors: dict[str, NDArray[Any]] = {
+            "canvas": canvases[0][None] if alone else np.stack(canvases),
+            "geometry": np.stack(geometries),
+        }
+        if pictures:
             tensors["picture"] = _padded(pictures)
         return Outputs({name: tensors[name] for name in wanted}, decoded)
 
-
-def _keep_memory() -> None:
-    """Use the memory of one picture for the next.
-
-    As a rule glibc gives megabytes back as soon as they are free, and the kernel then clears as many for the next
-    picture: a quarter of the time of this model. Larger pictures are given back as ever.
-    """
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_PICTURE)
-    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
+    def _answer(self, sender: pb_utils.InferenceResponseSender, result: Outputs | Exception) -> None:
+        """Send the answer to a request and count it."""
+        sender.send(_response(result), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        if isinstance(result, BadPicture | Overloaded):
+            self._meters.refused(result.tag)
+        elif isinstance(result, Outputs):
+            self._admission.let_in(1)
+            for seconds, pixels in result.decoded:
+                self._meters.decoded(seconds, pixels)
 
 
 def _files(request: pb_utils.InferenceRequest) -> list[bytes]:
@@ -125,12 +128,12 @@ def _response(result: Outputs | Exception) -> pb_utils.InferenceResponse:
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in result.tensors.items()])
 
 
-def _padded(pictures: list[Picture]) -> NDArray[np.uint8]:
+def _padded(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The rows of one request as one tensor; align knows the true size of each from the geometry."""
     if len(pictures) == 1:
-        return pictures[0].pixels[None]
-    height, width = np.max([picture.pixels.shape[:2] for picture in pictures], axis=0)
+        return pictures[0][None]
+    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
     rows = np.zeros((len(pictures), height, width, 3), np.uint8)
     for row, picture in zip(rows, pictures, strict=True):
-        row[: picture.pixels.shape[0], : picture.pixels.shape[1]] = picture.pixels
+        row[: picture.shape[0], : picture.shape[1]] = picture
     return rows

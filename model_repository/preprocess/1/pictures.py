@@ -11,15 +11,18 @@ integers, x right, y down. A raster that is r times smaller maps by X = (x + 0.5
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
+import bmp_structure
 import cv2
+import exif
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
+from refusals import SEND, BadPicture, damaged, too_many_pixels, too_much_memory
+from structure import Limits, inspect
 
 U8 = NDArray[np.uint8]
 
@@ -31,15 +34,15 @@ WORKING_SIDE = 2048
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 (the DCT does it for nothing) as long as this much is left of its long
 # side: 1600 takes in the 8 and 12 megapixel pictures of telephones (3264 / 2, 4032 / 2), which just miss 2048.
 SMALLEST_SCALED_SIDE = 1600
-# Decoded pictures beyond this many pixels are handled one at a time, so that a batch of huge ones cannot add up.
-LARGE_PICTURE = 16_000_000
+# Pictures are converted in strips of so many pixels: 16 MiB as Pillow holds them, so that beside a large picture and
+# its result no third copy is needed. A picture of an ordinary telephone is one strip.
+STRIP_PIXELS = 4 << 20
 # What a viewer shows behind a transparent picture.
 PAPER = (255, 255, 255)
 
 # Profiles of printers have 0.5 to 2 MiB; those of cameras and screens a few hundred bytes.
 LARGEST_PROFILE = 4 << 20
 
-_SEND = "send a JPEG, PNG, WebP, BMP or TIFF file"
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _FOREIGN = (
     (lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"), "an AVIF picture"),
@@ -61,9 +64,9 @@ _UPRIGHT: dict[int, Callable[[U8], U8]] = {
     7: lambda a: _u8(cv2.rotate(cv2.transpose(a), cv2.ROTATE_180)),
     8: lambda a: _u8(cv2.rotate(a, cv2.ROTATE_90_COUNTERCLOCKWISE)),
 }
-_ORIENTATION_TAG = 0x0112
-# OpenCV's words for a JPEG at 1/step of its size; turning it is done here, for all formats.
-_READ_JPEG = {
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+# OpenCV's words for a picture at 1/step of its size (JPEG only); turning it is done here, for all formats.
+_READ = {
     step: flag | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     for step, flag in {
         1: cv2.IMREAD_COLOR,
@@ -72,27 +75,6 @@ _READ_JPEG = {
         8: cv2.IMREAD_REDUCED_COLOR_8,
     }.items()
 }
-_one_large_picture = threading.Lock()
-
-
-class BadPicture(Exception):
-    """A picture that is refused.
-
-    Attributes:
-        tag: ``BadImage`` or ``ImageTooLarge``, the name of the client's exception.
-    """
-
-    def __init__(self, tag: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.tag = tag
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused from the header. Bytes of the file, pixels of the picture."""
-
-    max_bytes: int = 32 << 20
-    max_pixels: int = 65_000_000
 
 
 @dataclass(frozen=True)
@@ -120,29 +102,27 @@ def decode(data: bytes, limits: Limits) -> Picture:
         BadPicture: nothing, not a picture, an unsupported format, damaged or truncated (``BadImage``); beyond the
             limits (``ImageTooLarge``).
     """
-    if not data:
-        raise BadPicture("BadImage", f"the picture is empty (0 bytes): {_SEND}.")
-    if len(data) > limits.max_bytes:
-        raise BadPicture(
-            "ImageTooLarge",
-            f"the file has {len(data) / 2**20:.1f} MiB and the limit is {limits.max_bytes / 2**20:g} MiB: "
-            "send a smaller or more compressed picture.",
-        )
+    inspect(data, limits)
+    return decode_checked(data, limits)
+
+
+def decode_checked(data: bytes, limits: Limits) -> Picture:
+    """Decode a file whose structure `structure.inspect` has accepted; otherwise as :func:`decode`."""
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > limits.max_pixels:
-                raise _too_many_pixels(width * height, limits)
-            if width * height <= LARGE_PICTURE:
-                return _decode(image, data)
-            with _one_large_picture:
-                return _decode(image, data)
+                raise too_many_pixels(width * height, limits.max_pixels)
+            return _decode(image, data)
     except BadPicture:
         raise
     except UnidentifiedImageError:
         raise _unknown(data[:64]) from None
+    except MemoryError:
+        raise too_much_memory() from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many_pixels(int("".join(re.findall(r"\((\d+) pixels", str(error))) or 0), limits) from None
+        pixels = int("".join(re.findall(r"\((\d+) pixels", str(error))) or 0)
+        raise too_many_pixels(pixels, limits.max_pixels) from None
     except Exception as error:
         # Decoders raise nearly anything on hostile bytes (OSError, SyntaxError, struct.error, KeyError, ...).
         raise BadPicture(
@@ -157,8 +137,12 @@ def sample(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def canvas_of(picture: Picture) -> tuple[U8, tuple[float, float]]:
+def canvas_of(picture: Picture, out: U8 | None = None) -> tuple[U8, tuple[float, float]]:
     """The detector's input: the whole picture scaled (down or up) to a long side of CANVAS, at the top left.
+
+    Args:
+        picture: what `decode` has returned.
+        out: uint8 [3, CANVAS, CANVAS] to write to; a new array without it.
 
     Returns:
         uint8 [3, CANVAS, CANVAS] RGB, the rest grey; and (x, y) source pixels per canvas pixel.
@@ -167,7 +151,7 @@ def canvas_of(picture: Picture) -> tuple[U8, tuple[float, float]]:
     w, h = _fit(width, height, CANVAS)
     scaled = _scaled(picture.pixels, (w, h))
     framed = cv2.copyMakeBorder(scaled, 0, CANVAS - h, 0, CANVAS - w, cv2.BORDER_CONSTANT, value=(CANVAS_GREY,) * 3)
-    canvas = np.empty((3, CANVAS, CANVAS), np.uint8)
+    canvas = np.empty((3, CANVAS, CANVAS), np.uint8) if out is None else out
     cv2.split(framed, list(canvas))  # a tenth of the time of a transposed copy
     rows, cols = picture.pixels.shape[:2]
     return canvas, (picture.ratio[0] * cols / w, picture.ratio[1] * rows / h)
@@ -180,12 +164,18 @@ def geometry_of(picture: Picture, canvas_ratio: tuple[float, float]) -> NDArray[
 
 def _decode(image: Image.Image, data: bytes) -> Picture:
     width, height = image.size
-    # A TIFF is turned by its own plugin while it loads, and then has no orientation left.
-    orientation = 1 if image.format == "TIFF" else _orientation(image)
-    step = _draft(image, orientation)
-    raster = _jpeg(image, data, step)
+    step, raster = 1, None
+    if image.format in ("JPEG", "MPO"):
+        step = _draft(image, _orientation(image))
+        raster = _jpeg(image, data, step)
+    elif image.format == "BMP" and bmp_structure.compression(data) in bmp_structure.RLE:
+        raster = _run_length_bmp(image, data)
+    elif image.format == "WEBP":
+        raster = _still_webp(image, data)
     if raster is None:
         image.load()
+    # A TIFF is turned by its own plugin while it loads. A PNG's EXIF may stand behind its pixels.
+    orientation = 1 if image.format == "TIFF" else _orientation(image)
     profile = _profile(image)
     # The reduction keeps a last, partial pixel; without it the ratio is exactly `step` everywhere.
     whole = image.size if step == 1 else (max(1, width // step), max(1, height // step))
@@ -206,8 +196,6 @@ def _decode(image: Image.Image, data: bytes) -> Picture:
 def _draft(image: Image.Image, orientation: int) -> int:
     """Ask a JPEG decoder for a reduced picture; returns the reduction: 1, 2, 4 or 8."""
     width, height = image.size
-    if image.format not in ("JPEG", "MPO"):
-        return 1
     for step in (8, 4, 2):
         # In a turned picture a partial pixel would stand before the first one instead of after the last.
         whole = orientation == 1 or (width % step == 0 and height % step == 0)
@@ -224,31 +212,89 @@ def _jpeg(image: Image.Image, data: bytes, step: int) -> U8 | None:
     more. Pillow has read the header already, and finds the sentence for what OpenCV cannot decode. Only Pillow minds
     errors that show after the last row.
     """
-    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
+    if image.mode not in ("RGB", "L"):
         return None
+    raster = _opencv(data, _READ[step])
+    return raster if raster is not None and raster.shape == (image.height, image.width, 3) else None
+
+
+def _run_length_bmp(image: Image.Image, data: bytes) -> U8:
+    """The pixels of a BMP packed by run lengths, uint8 [h, w, 3] RGB.
+
+    Pillow unpacks these in Python, a loop that a file of a hundred bytes can keep busy for minutes; OpenCV in C++.
+    """
+    raster = _opencv(data, _READ[1])
+    if raster is None or raster.shape != (image.height, image.width, 3):
+        raise damaged("its runs do not fit")
+    return raster
+
+
+def _still_webp(image: Image.Image, data: bytes) -> U8 | None:
+    """The pixels of a WebP file without transparency and animation, uint8 [h, w, 3] RGB; None for others.
+
+    Pillow takes every WebP for an animation: the canvas three times in four bytes a pixel, where OpenCV, with the same
+    library, writes three bytes a pixel.
+    """
+    if image.mode != "RGB" or getattr(image, "n_frames", 1) != 1:
+        return None
+    image.__dict__.pop("_decoder", None)  # it holds the canvas, twice, for as long as it lives
+    raster = _opencv(data, _READ[1])
+    if raster is None or raster.shape != (image.height, image.width, 3):
+        raise damaged("its data end early")
+    return raster
+
+
+def _opencv(data: bytes, how: int) -> U8 | None:
     try:
-        raster: U8 | None = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_JPEG[step])  # type: ignore[assignment]
+        raster: U8 | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)  # type: ignore[assignment]
     except cv2.error:
         return None
-    return raster if raster is not None and raster.shape == (image.height, image.width, 3) else None
+    return raster
+
+
+def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in strips of STRIP_PIXELS and a ``multiple`` of rows, each with its first row."""
+    rows = max(multiple, STRIP_PIXELS // image.width // multiple * multiple)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _rgb(image: Image.Image, profile: ImageCms.ImageCmsProfile | None, size: tuple[int, int]) -> U8:
     """The picture that Pillow has decoded, as uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
     mode = image.mode
     if mode.startswith("I") or mode == "F":
-        return np.repeat(_scaled(_eight_bits(np.asarray(image)), size)[:, :, None], 3, axis=2)
+        return np.repeat(_scaled(_eight_bits(image), size)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.size != size:  # scaled by Pillow, which weighs colours by their opacity
-            image = image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
-        image = Image.alpha_composite(Image.new("RGBA", size, (*PAPER, 255)), image)
+        image = _on_paper(image, size)
     # Inks have four channels and are converted as they are; everything else after it was made small.
+    to_srgb = None
     if profile is not None and (profile.profile.xcolor_space, mode) == ("CMYK", "CMYK"):
-        image, profile = _in_srgb(image, profile), None
-    if image.mode != "RGB":  # a picture that is converted to its own mode is copied
-        image = image.convert("RGB")
-    return _coloured(_scaled(np.asarray(image), size), profile, mode)
+        to_srgb, profile = _transform(profile, mode), None
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, strip in _strips(image):
+        rgb = _applied(strip, to_srgb)
+        if rgb.size == image.size:
+            pixels = np.asarray(rgb)
+        else:
+            pixels[top : top + strip.height] = np.asarray(rgb)
+    return _coloured(_scaled(pixels, size), profile, mode)
+
+
+def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture with transparency scaled to ``size``, colours weighed by their opacity, and laid on PAPER."""
+    width, height = image.size
+    # As Pillow's own `reducing_gap=2.0`, but strip by strip: whole, it would need two more copies of the picture.
+    fx, fy = (max(1, int(have / want / 2.0)) for have, want in zip(image.size, size, strict=True))
+    small = Image.new("RGBa", (-(-width // fx), -(-height // fy)))
+    for top, strip in _strips(image, fy):
+        weighed = strip.convert("RGBA").convert("RGBa")
+        small.paste(weighed.reduce((fx, fy)) if (fx, fy) != (1, 1) else weighed, (0, top // fy))
+    if small.size != size:
+        small = small.resize(size, Image.Resampling.HAMMING, box=(0, 0, width / fx, height / fy))
+    return Image.alpha_composite(Image.new("RGBA", size, (*PAPER, 255)), small.convert("RGBA"))
 
 
 def _coloured(pixels: U8, profile: ImageCms.ImageCmsProfile | None, mode: str) -> U8:
@@ -274,20 +320,34 @@ def _profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 
 
 def _in_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """The colours of a picture (RGB, L or CMYK) as sRGB; as they are if the profile is of no use."""
+    """The colours of a picture (RGB or L) as sRGB; as they are if the profile is of no use."""
+    return _applied(image, _transform(profile, image.mode))
+
+
+def _transform(profile: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From the colours of a profile to sRGB; None if the profile is of no use."""
     try:
-        transform = ImageCms.buildTransform(
+        return ImageCms.buildTransform(
             profile,
             ImageCms.createProfile("sRGB"),
-            image.mode,
+            mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        converted = ImageCms.applyTransform(image, transform)
     except Exception:
-        converted = None
-    return (image if converted is None else converted).convert("RGB")
+        return None
+
+
+def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    """A picture as RGB, by a transform where there is one."""
+    if transform is not None:
+        try:
+            converted = ImageCms.applyTransform(image, transform)
+        except Exception:
+            converted = None
+        image = image if converted is None else converted
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled(pixels: U8, size: tuple[int, int]) -> U8:
@@ -310,23 +370,41 @@ def _resized(pixels: U8, size: tuple[int, int], how: int) -> U8:
     return _u8(cv2.resize(pixels, size, interpolation=how))
 
 
-def _eight_bits(grey: NDArray[np.generic]) -> U8:
-    """Grey values of any type to 0..255: 16-bit by 257, floats by their range (0..1 or 0..255 or 0..65535)."""
-    values = np.nan_to_num(grey.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    peak = float(values.max(initial=0.0))
-    if grey.dtype.itemsize == 2 or peak > 255.0:
-        values /= max(257.0, peak / 255.0)
-    elif grey.dtype.kind == "f" and peak <= 1.0:
-        values *= 255.0
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _eight_bits(image: Image.Image) -> U8:
+    """Grey values of any type as 0..255: 16-bit by 257, others by their range (0..1 or 0..255 or 0..65535)."""
+    peak = 0.0
+    if not image.mode.startswith("I;16"):
+        peak = max(float(_finite(strip).max(initial=0.0)) for _, strip in _strips(image))
+    divisor = max(257.0, peak / 255.0) if image.mode.startswith("I;16") or peak > 255.0 else 1.0
+    if image.mode == "F" and peak <= 1.0:
+        divisor = 1 / 255.0
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        values = _finite(strip)
+        values /= divisor
+        grey[top : top + strip.height] = np.clip(np.rint(values, out=values), 0, 255, out=values)
+    return grey
+
+
+def _finite(image: Image.Image) -> NDArray[np.float32]:
+    return np.nan_to_num(np.asarray(image).astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:
-        return 1  # EXIF that cannot be read is no reason to refuse a picture that can
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    """What EXIF says, or XMP where there is no such entry; 1 where neither can be read."""
+    block = image.info.get("exif")
+    profile = image.info.get("Raw profile type exif")  # ImageMagick's way to put EXIF into a PNG, before there was one
+    if not isinstance(block, bytes) and isinstance(profile, str):
+        try:
+            block = bytes.fromhex("".join(profile.split("\n")[3:]))
+        except ValueError:
+            return 1  # EXIF that cannot be read is no reason to refuse a picture that can
+    stated = exif.orientation(block) if isinstance(block, bytes) else None
+    if stated is None:
+        xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        found = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
+        stated = int(found[1]) if found else 1
+    return stated
 
 
 def _fit(width: int, height: int, side: int, multiple: int = 1) -> tuple[int, int]:
@@ -337,17 +415,10 @@ def _fit(width: int, height: int, side: int, multiple: int = 1) -> tuple[int, in
 def _unknown(head: bytes) -> BadPicture:
     for is_it, what in _FOREIGN:
         if is_it(head):
-            return BadPicture("BadImage", f"this is {what}, which the service does not read: {_SEND}.")
+            return BadPicture("BadImage", f"this is {what}, which the service does not read: {SEND}.")
     if head.startswith(_MAGICS):
         return BadPicture("BadImage", "the picture's header is damaged or truncated: send the file again.")
-    return BadPicture("BadImage", f"these bytes are not a picture that the service can read: {_SEND}.")
-
-
-def _too_many_pixels(pixels: int, limits: Limits) -> BadPicture:
-    has = f"{pixels / 1e6:.0f} megapixels" if pixels else "too many pixels"
-    return BadPicture(
-        "ImageTooLarge", f"the picture has {has} and the limit is {limits.max_pixels / 1e6:.0f}: scale it down."
-    )
+    return BadPicture("BadImage", f"these bytes are not a picture that the service can read: {SEND}.")
 
 
 def _brief(error: Exception) -> str:

@@ -1,0 +1,97 @@
+"""What the model's process and a decoding worker exchange: one block of shared memory, and messages over a socket.
+
+The block is a memfd, which has no name and so leaves nothing behind. Its layout:
+
+    0                 FILE_BYTES         + CANVAS_BYTES      + PICTURE_BYTES
+    | the file        | the canvas       | the picture       |
+
+Messages are fixed structs or JSON of numbers and strings. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import socket
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CANVAS_SIDE = 512
+PICTURE_SIDE = 2048
+CANVAS_BYTES = 3 * CANVAS_SIDE * CANVAS_SIDE
+PICTURE_BYTES = 3 * PICTURE_SIDE * PICTURE_SIDE
+MAX_MESSAGE = 4096
+# What a block keeps between pictures; more is given back to the system after a large file. A picture of a telephone.
+KEPT_FILE_BYTES = 4 << 20
+
+# Bytes of the file, largest number of pixels, processor time in seconds, and whether the picture is wanted.
+TASK = struct.Struct("<QQd?")
+
+
+class Block:
+    """The shared memory of one worker, seen from either side.
+
+    Args:
+        descriptor: of the memfd.
+        max_bytes: the longest file.
+    """
+
+    def __init__(self, descriptor: int, max_bytes: int) -> None:
+        self._file_bytes = -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map = mmap.mmap(descriptor, block_bytes(max_bytes))
+        whole: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self.canvas = whole[self._file_bytes :][:CANVAS_BYTES].reshape(3, CANVAS_SIDE, CANVAS_SIDE)
+        self._picture = whole[self._file_bytes + CANVAS_BYTES :][:PICTURE_BYTES]
+
+    def picture(self, height: int, width: int) -> NDArray[np.uint8]:
+        """The picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
+        if not (0 < height <= PICTURE_SIDE and 0 < width <= PICTURE_SIDE):
+            raise ValueError(f"a picture of {width} x {height} does not fit")
+        return self._picture[: height * width * 3].reshape(height, width, 3)
+
+    def put_file(self, data: bytes) -> None:
+        """Write the file; ValueError if it is longer than the block holds."""
+        if len(data) > self._file_bytes:
+            raise ValueError(f"a file of {len(data)} bytes does not fit")
+        self._map[: len(data)] = data
+
+    def file(self, size: int) -> bytes:
+        """A copy of the first ``size`` bytes of the file."""
+        return self._map[: min(size, self._file_bytes)]
+
+    def trim(self, size: int) -> None:
+        """Give back the memory of a file of ``size`` bytes, except for what is kept."""
+        if size > KEPT_FILE_BYTES:
+            self._map.madvise(mmap.MADV_REMOVE, KEPT_FILE_BYTES, self._file_bytes - KEPT_FILE_BYTES)
+
+
+def block_bytes(max_bytes: int) -> int:
+    """The size of a block for files of at most ``max_bytes``."""
+    return -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE + CANVAS_BYTES + PICTURE_BYTES
+
+
+def send(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message of numbers, strings and lists; long strings are cut so that it fits."""
+    channel.send(json.dumps({k: v[:1000] if isinstance(v, str) else v for k, v in message.items()}).encode())
+
+
+def receive(channel: socket.socket) -> dict[str, Any] | None:
+    """The next message, or None when the other side has ended.
+
+    Raises:
+        TimeoutError: none came within the channel's timeout.
+        ValueError: what came is no message.
+    """
+    try:
+        data = channel.recv(MAX_MESSAGE)
+    except ConnectionResetError:
+        return None
+    if not data:
+        return None
+    message = json.loads(data)
+    if not isinstance(message, dict):
+        raise ValueError("not a message")
+    return message
