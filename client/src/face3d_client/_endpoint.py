@@ -176,9 +176,9 @@ def _split(rest: str, text: str, kind: Protocol) -> tuple[str, int, str]:
     address, slash, tail = rest.partition("/")
     path = (slash + tail).rstrip("/")
     if address.startswith("["):
-        host, _, after = address[1:].partition("]")
+        host, bracket, after = address[1:].partition("]")
         port_text = after.removeprefix(":")
-        good = after in ("", f":{port_text}") and _is_ipv6(host)
+        good = bracket == "]" and after in ("", f":{port_text}") and _is_ipv6(host)
     else:
         host, _, port_text = address.partition(":")
         host = _ascii(host)

@@ -221,8 +221,6 @@ def error_from(status: str, message: str) -> Face3DError:
     if (restricted := _RESTRICTED.search(words)) is not None:
         return AccessDenied(_closed_by(restricted[1]), status="PERMISSION_DENIED")
     if "message larger than max" in words:  # gRPC says RESOURCE_EXHAUSTED, but waiting does not help
-        if words.startswith("CLIENT: Received"):
-            return BadResponse(f"the answer is larger than any of this service ({words}).", status=status)
         return ImageTooLarge(f"{words}. Send a smaller file.", status=status)
     cls = _BY_STATUS.get(status, ServerUnavailable)
     if status == "UNAVAILABLE" and "maximum queue size" in words.lower():

@@ -88,6 +88,9 @@ def _reply(call: Call, result: Any) -> Reply:
     return read_tensors(call.outputs, tensors)
 
 
+_NO_MESSAGE: Final = "the answer is larger than any of this service, or no message of its protocol"
+
+
 def _closed() -> ServerUnavailable:
     return ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
 
@@ -95,6 +98,8 @@ def _closed() -> ServerUnavailable:
 def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
     status = str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
     words = str(error.message() or "")
+    if "CLIENT: Received message larger than max" in words or "deserializing" in words:
+        return BadResponse(f"{_NO_MESSAGE} ({words}).", status=status)
     if is_tagged(words):  # the service's or the gateway's own sentence
         return error_from(status, words)
     # The deadline's own status can come second to that of the stream it cuts.
@@ -228,7 +233,7 @@ class AsyncGrpcTransport:
         """See `AsyncTransport`."""
         with self._errors():
             answer = await self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
-        return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
+            return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
 
     async def register(self, region: Region, timeout: float) -> None:
         """See `AsyncTransport`."""
@@ -256,3 +261,5 @@ class AsyncGrpcTransport:
             if self._closed:
                 raise _closed() from error
             raise _translated(self._endpoint, error) from error
+        except AttributeError as error:  # what cannot be read as a message, grpc.aio hands over as None
+            raise BadResponse(f"{_NO_MESSAGE}. Check the address.") from error

@@ -327,14 +327,19 @@ class _Wire(io.RawIOBase):
 
     def __init__(self, wire: socket.socket, deadline: Deadline) -> None:
         self._wire = wire
+        self._file = wire.makefile("rb", buffering=0)  # keeps the socket open when `http.client` closes it early
         self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
         self._wire.settimeout(self._deadline.left())
-        return self._wire.recv_into(buffer)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
     def makefile(self, _: str) -> io.BufferedReader:
         """As of a socket: what `http.client` reads an answer from."""
@@ -363,15 +368,15 @@ def _talk(
         connection.connect()
     connection.sock.settimeout(deadline.left())
     connection.request(method, path, body, dict(headers))
-    response = connection.getresponse()
-    _check_size(response.headers.get("content-encoding"), response.length, most)
-    chunks, size = [], 0
-    while not response.isclosed() and (chunk := response.read(min(_CHUNK, most + 1 - size))):
-        chunks.append(chunk)
-        size += len(chunk)
-        _check_size(None, size, most)
-    if response.length:  # http.client does not mind a body cut short
-        raise http.client.IncompleteRead(b"", response.length)
+    with contextlib.closing(connection.getresponse()) as response:
+        _check_size(response.headers.get("content-encoding"), response.length, most)
+        chunks, size = [], 0
+        while not response.isclosed() and (chunk := response.read(min(_CHUNK, most + 1 - size))):
+            chunks.append(chunk)
+            size += len(chunk)
+            _check_size(None, size, most)
+        if response.length:  # http.client does not mind a body cut short
+            raise http.client.IncompleteRead(b"", response.length)
     return response.status, dict(response.headers.items()), b"".join(chunks)
 
 
