@@ -20,13 +20,16 @@ Everything raised on purpose is one of these:
     │   ├── NoFace              no face, or none with a high enough score
     │   ├── BadFace             the five points found cannot be a face
     │   ├── NoSuchFace          the face asked for (index or box) is not in the picture
-    │   └── BadOption           an option's value makes no sense
+    │   ├── BadOption           an option's value makes no sense
+    │   └── BadRequest          the request is malformed, or asks for what is not served
     ├── ServiceError            the picture may be fine; the service is not
     │   ├── Overloaded          the queue is full                                   (retried)
     │   ├── Timeout             the deadline passed
     │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
     │   ├── AccessDenied        the token or certificate was refused
+    │   ├── BadResponse         what came back is not an answer of this service
     │   └── FaceModelMismatch   regressor and face model on the server do not belong together
+    ├── BadEndpoint             an address, token or header that cannot be used     (also a ValueError)
     └── NotRequested            a field of a result was read that had not been asked for
 
 Files that cannot be read raise OSError as everywhere in Python, arguments that contradict each other ValueError or
@@ -39,9 +42,12 @@ from ._codec import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
 from ._endpoint import TLS, Protocol
 from ._errors import (
     AccessDenied,
+    BadEndpoint,
     BadFace,
     BadImage,
     BadOption,
+    BadRequest,
+    BadResponse,
     Face3DError,
     FaceModelMismatch,
     ImageTooLarge,
@@ -66,9 +72,12 @@ __all__ = [
     "TLS",
     "AccessDenied",
     "AsyncFace3DClient",
+    "BadEndpoint",
     "BadFace",
     "BadImage",
     "BadOption",
+    "BadRequest",
+    "BadResponse",
     "Camera",
     "Coefficients",
     "DetectedFace",

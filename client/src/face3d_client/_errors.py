@@ -9,13 +9,16 @@
     │   ├── NoFace              no face, or none with a high enough score
     │   ├── BadFace             the five points found cannot be a face
     │   ├── NoSuchFace          the face asked for (index or box) is not in the picture
-    │   └── BadOption           an option's value makes no sense
+    │   ├── BadOption           an option's value makes no sense
+    │   └── BadRequest          the request is malformed, or asks for what is not served
     ├── ServiceError            the picture may be fine; the service is not
     │   ├── Overloaded          the queue is full                                   (retried)
     │   ├── Timeout             the deadline passed
     │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
     │   ├── AccessDenied        the token, key or certificate was refused
+    │   ├── BadResponse         what came back is not an answer of this service
     │   └── FaceModelMismatch   regressor and face model on the server do not belong together
+    ├── BadEndpoint             an address, token or header that cannot be used     (also a ValueError)
     └── NotRequested            a field of a result was read that had not been asked for
 
 The server puts the class in front of its sentence (``[NoFace] ...``); Triton wraps that in words of its own, so the tag
@@ -27,11 +30,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ._text import LONGEST, printable
+
 __all__ = [
     "AccessDenied",
+    "BadEndpoint",
     "BadFace",
     "BadImage",
     "BadOption",
+    "BadRequest",
+    "BadResponse",
     "Face3DError",
     "FaceModelMismatch",
     "ImageTooLarge",
@@ -45,6 +53,7 @@ __all__ = [
     "Timeout",
     "error_from",
     "error_from_http",
+    "is_tagged",
 ]
 
 
@@ -52,14 +61,15 @@ class Face3DError(Exception):
     """Root of everything this package raises on purpose.
 
     Attributes:
-        message: one sentence for a person: what is wrong and what to do.
+        message: one sentence for a person: what is wrong and what to do. Without control characters, whatever a server
+            wrote into it.
         status: the gRPC status it came with (``"INVALID_ARGUMENT"``), or None where no server was asked.
         retryable: whether the same call may succeed a moment later.
     """
 
     def __init__(self, message: str, *, status: str | None = None, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = printable(message)
+        super().__init__(self.message)
         self.status = status
         self.retryable = retryable
 
@@ -92,6 +102,10 @@ class BadOption(RequestError):
     """An option's value makes no sense."""
 
 
+class BadRequest(RequestError):
+    """The request is malformed, or asks for something that is not served."""
+
+
 class ServiceError(Face3DError):
     """The picture may be fine; the service is not."""
 
@@ -112,8 +126,16 @@ class AccessDenied(ServiceError):
     """The server refused the token, key or certificate."""
 
 
+class BadResponse(ServiceError):
+    """What came back is not an answer of this service: not of its protocol, of other sizes or types, or too large."""
+
+
 class FaceModelMismatch(ServiceError):
     """The regressor and the face model on the server do not belong together."""
+
+
+class BadEndpoint(Face3DError, ValueError):
+    """An address, token or header that cannot be used. Its message repeats no password, token or key."""
 
 
 class NotRequested(Face3DError):
@@ -129,9 +151,11 @@ _TAGGED: Final[dict[str, type[Face3DError]]] = {
         BadFace,
         NoSuchFace,
         BadOption,
+        BadRequest,
         Overloaded,
         Timeout,
         ServerUnavailable,
+        AccessDenied,
         FaceModelMismatch,
     )
 }
@@ -170,6 +194,11 @@ _FROM_HTTP: Final[dict[int, str]] = {
 }
 
 
+def is_tagged(message: str) -> bool:
+    """Whether the service or its gateway wrote this message: they say by a ``[Tag]`` what it means."""
+    return _TAG.search(message[: 4 * LONGEST]) is not None
+
+
 def error_from(status: str, message: str) -> Face3DError:
     """The exception for what a server answered.
 
@@ -177,11 +206,14 @@ def error_from(status: str, message: str) -> Face3DError:
         status: name of a gRPC status code, such as ``"INVALID_ARGUMENT"``.
         message: the server's words, with or without a ``[Tag]`` in them.
     """
+    message = message[: 4 * LONGEST]  # what follows looks through it more than once
     retryable = status in _RETRYABLE
     tagged = _TAG.search(message)
     if tagged is not None:
         cls = _TAGGED[tagged[1]]
-        return cls(tagged[2].strip(), status=status, retryable=retryable and issubclass(cls, ServiceError))
+        # The gateway answers NOT_FOUND for a model that is not loaded yet: by its tag, that passes.
+        passing = retryable or (cls is ServerUnavailable and status == "NOT_FOUND")
+        return cls(tagged[2].strip(), status=status, retryable=passing and issubclass(cls, ServiceError))
     # An exception that a Python model did not catch arrives with its traceback; the sentence is before that.
     words = _REQUEST_ID.sub("", message).partition("\n\nAt:\n")[0].strip()
     words = words or f"the server answered {status} without a word"

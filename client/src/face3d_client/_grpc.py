@@ -13,9 +13,10 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from ._codec import Call, Reply
 from ._endpoint import WHAT_TO_CHECK, Endpoint
-from ._errors import Face3DError, ServerUnavailable, error_from
+from ._errors import BadResponse, Face3DError, ServerUnavailable, error_from, is_tagged
 from ._retry import MORE_TIME
 from ._shared import Region
+from ._tensors import MAX_ANSWER, Tensor, read_tensors
 from ._transport import ModelStatus, ServerInfo
 
 __all__ = ["AsyncGrpcTransport", "GrpcTransport"]
@@ -23,7 +24,10 @@ __all__ = ["AsyncGrpcTransport", "GrpcTransport"]
 _CHANNEL: Final[list[tuple[str, Any]]] = [
     # gRPC's own limit of 4 MiB is less than a mesh with a 2048 texture.
     ("grpc.max_send_message_length", 2**31 - 1),
-    ("grpc.max_receive_message_length", 2**31 - 1),
+    ("grpc.max_receive_message_length", MAX_ANSWER),
+    # The gateway's and Triton's answers carry a few hundred bytes of metadata.
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
     # A server that was started again is found within seconds; by default gRPC waits for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
@@ -74,7 +78,17 @@ def _request(call: Call, timeout: float, headers: dict[str, str]) -> dict[str, A
 
 
 def _reply(call: Call, result: Any) -> Reply:
-    return {name: result.as_numpy(name) for name in call.outputs}
+    message = result.get_response()
+    if len(message.outputs) != len(message.raw_output_contents):
+        raise BadResponse(f"the server sent {len(message.outputs)} outputs as {len(message.raw_output_contents)}.")
+    tensors = [
+        Tensor(output.name, output.datatype, list(output.shape), raw)
+        for output, raw in zip(message.outputs, message.raw_output_contents, strict=True)
+    ]
+    return read_tensors(call.outputs, tensors)
+
+
+_NO_MESSAGE: Final = "the answer is larger than any of this service, or no message of its protocol"
 
 
 def _closed() -> ServerUnavailable:
@@ -84,6 +98,10 @@ def _closed() -> ServerUnavailable:
 def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
     status = str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
     words = str(error.message() or "")
+    if "CLIENT: Received message larger than max" in words or "deserializing" in words:
+        return BadResponse(f"{_NO_MESSAGE} ({words}).", status=status)
+    if is_tagged(words):  # the service's or the gateway's own sentence
+        return error_from(status, words)
     # The deadline's own status can come second to that of the stream it cuts.
     if status == "DEADLINE_EXCEEDED" or "deadline exceeded" in words.lower():
         return error_from("DEADLINE_EXCEEDED", f"no answer before the deadline. {MORE_TIME}")
@@ -215,7 +233,7 @@ class AsyncGrpcTransport:
         """See `AsyncTransport`."""
         with self._errors():
             answer = await self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
-        return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
+            return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
 
     async def register(self, region: Region, timeout: float) -> None:
         """See `AsyncTransport`."""
@@ -243,3 +261,5 @@ class AsyncGrpcTransport:
             if self._closed:
                 raise _closed() from error
             raise _translated(self._endpoint, error) from error
+        except AttributeError as error:  # what cannot be read as a message, grpc.aio hands over as None
+            raise BadResponse(f"{_NO_MESSAGE}. Check the address.") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -13,13 +15,28 @@ from PIL import Image
 
 from ._errors import BadImage, ImageTooLarge
 
-__all__ = ["MAX_BYTES", "ImageSource", "image_bytes", "open_upright"]
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "ImageSource",
+    "decode_upright",
+    "image_bytes",
+    "open_upright",
+    "read_file",
+]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8]"
 """A path, the bytes of a picture file (JPEG, PNG, WebP, BMP, TIFF), or an array uint8 (H, W, 3) RGB or (H, W) grey."""
 
 # What Triton's HTTP door takes by default; refused here so that a film in a folder of photographs is not even read.
 MAX_BYTES: Final = 64 * 1024 * 1024
+# As the service: the other decoders of Pillow are never called (the one for EPS would start Ghostscript).
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# As the service, by the picture's header: 195 MB of RGB.
+MAX_PIXELS: Final = 65_000_000
+# What a shell connects to a command: these names may be pipes. Any other pipe might never end or never begin.
+_OWN_PIPES: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
@@ -29,8 +46,9 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
     loss, or BMP where not even that time should be spent (`compress` False).
 
     Raises:
-        BadImage: empty, or an array that is not a picture.
-        ImageTooLarge: more than 64 MiB.
+        BadImage: empty, neither a file nor standard input (a device, a pipe, a socket), or an array that is not a
+            picture.
+        ImageTooLarge: more than 64 MiB; no more than that is read, however large a file is or becomes.
         OSError: the file cannot be read (FileNotFoundError, PermissionError, IsADirectoryError).
         TypeError: none of the kinds of `ImageSource`.
     """
@@ -40,11 +58,8 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
         data = bytes(image)
         name = "the picture"
     elif isinstance(image, (str, os.PathLike)):
-        path = Path(image)
-        name = str(path)
-        if path.stat().st_size > MAX_BYTES:
-            raise _too_large(name, path.stat().st_size)
-        data = path.read_bytes()
+        name = str(Path(image))
+        data = read_file(name)
     else:
         raise TypeError(f"a picture is a path, bytes or a uint8 array, not {type(image).__name__}")
     if not data:
@@ -54,9 +69,47 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
     return data
 
 
-def _too_large(name: str, size: int) -> ImageTooLarge:
+def read_file(name: str, most: int = MAX_BYTES) -> bytes:
+    """The bytes of a file, or what is piped into this program as /dev/stdin or /dev/fd/N.
+
+    Raises:
+        BadImage: a device, a socket or another pipe.
+        ImageTooLarge: more than `most` bytes; one more than that is read at most.
+        OSError: it cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+        handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a NUL in the name
+        raise BadImage(f"{name} cannot be the name of a file. Give a path without NUL characters.") from error
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise _no_file(name) from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        if stat.S_ISFIFO(about.st_mode) and name.startswith(_OWN_PIPES):
+            os.set_blocking(handle, True)
+        elif not stat.S_ISREG(about.st_mode):
+            raise _no_file(name)
+        elif about.st_size > most:
+            raise _too_large(name, about.st_size, most)
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise _too_large(name, len(data), most)
+    return data
+
+
+def _no_file(name: str) -> BadImage:
+    return BadImage(f"{name} is a device, a pipe or a socket. Send a file, or pipe it in as /dev/stdin.")
+
+
+def _too_large(name: str, size: int, most: int = MAX_BYTES) -> ImageTooLarge:
+    # A size above the limit must not look as if it were at it.
     return ImageTooLarge(
-        f"{name} has {size / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} can be sent. Make it smaller."
+        f"{name} has {-(-size // 2**20)} MiB or more; at most {most // 2**20} can be sent. Make it smaller."
     )
 
 
@@ -82,16 +135,47 @@ def open_upright(image: ImageSource) -> Image.Image:
     """The picture as RGB, turned by its EXIF tag: the raster whose pixels the service's "source pixels" are.
 
     Raises:
-        BadImage: Pillow cannot read it.
+        BadImage: Pillow cannot read it as one of `FORMATS`.
+        ImageTooLarge: more than `MAX_BYTES` or, by its header, `MAX_PIXELS`.
         OSError: the file cannot be read.
+    """
+    return decode_upright(image_bytes(image))[0]
+
+
+def decode_upright(data: bytes, largest: int | None = None) -> tuple[Image.Image, float]:
+    """A picture file as RGB pixels, turned by its EXIF tag.
+
+    Only the formats that the service reads, and only as many pixels, counted by the header before anything is decoded.
+    Decoding is not interrupted: ask the service first about a stranger's picture, since it refuses what takes long.
+
+    Args:
+        data: the file.
+        largest: longer side of the result in pixels, where the picture has more. None: as it is.
+
+    Returns:
+        The picture, and its pixels per pixel of the file's (1.0 without `largest`).
+
+    Raises:
+        BadImage, ImageTooLarge.
     """
     from PIL import ImageOps
 
-    data = image_bytes(image)
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            pixels, side = opened.width * opened.height, max(opened.size)
+            if pixels > MAX_PIXELS:
+                raise ImageTooLarge(f"the picture has {pixels / 1e6:.0f} megapixels; at most 65 can be read. Scale it.")
+            if largest is not None:
+                opened.draft(None, (largest, largest))  # of a JPEG, no more is decoded than is shown
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
+            if largest is not None:
+                upright.thumbnail((largest, largest))
+            return upright, max(upright.size) / side
+    except ImageTooLarge:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"{error}. Scale it.") from error
+    except Exception as error:  # decoders raise nearly anything on hostile bytes: SyntaxError, struct.error, ...
         raise BadImage(
             f"this picture cannot be decoded: {error}. Send a whole JPEG, PNG, WebP, BMP or TIFF."
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -15,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import NotRequested
-from ._surface import Surface, embedded_image, surface_from_glb
+from ._errors import BadResponse, NotRequested
+from ._glb import check_glb, embedded_image, surface_from_glb
+from ._surface import Surface, check_texture, open_texture
+from ._text import printable
 
 if TYPE_CHECKING:
     import trimesh
@@ -209,7 +210,7 @@ class Reconstruction:
     @property
     def glb(self) -> bytes:
         """The GLB file as the server made it: texture and normals inside, metres, y up, facing +z."""
-        return self._first_bytes("mesh")
+        return check_glb(self._first_bytes("mesh"))
 
     @cached_property
     def _surface(self) -> Surface:
@@ -258,24 +259,22 @@ class Reconstruction:
     @cached_property
     def texture(self) -> Image.Image:
         """The texture, RGB, row 0 at v = 1; from `texture` if that was asked for, else from inside `mesh`."""
-        with Image.open(io.BytesIO(self.texture_bytes)) as opened:
-            return opened.convert("RGB")
+        return open_texture(self.texture_bytes)
 
     @property
     def texture_bytes(self) -> bytes:
         """The texture as a PNG or JPEG file."""
-        return self._first_bytes("texture") if self.has("texture") else embedded_image(self.glb)
+        return check_texture(self._first_bytes("texture") if self.has("texture") else embedded_image(self.glb))
 
     @cached_property
     def preview(self) -> Image.Image:
         """A picture of the face from several sides."""
-        with Image.open(io.BytesIO(self.preview_bytes)) as opened:
-            return opened.convert("RGB")
+        return open_texture(self.preview_bytes)
 
     @property
     def preview_bytes(self) -> bytes:
         """`preview` as a PNG file."""
-        return self._first_bytes("preview")
+        return check_texture(self._first_bytes("preview"))
 
     @property
     def visibility(self) -> NDArray[np.uint8]:
@@ -333,10 +332,14 @@ class Reconstruction:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What makes this result doubtful (turned far, small, dark, blurred): a sentence each; mostly none."""
-        texts = [text.decode() if isinstance(text, bytes) else str(text) for text in self._get("warnings").ravel()]
+        values = self._get("warnings").ravel()
+        texts = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values]
         if len(texts) == 1 and texts[0].startswith("["):
-            return tuple(str(text) for text in json.loads(texts[0]))
-        return tuple(text for text in texts if text)
+            try:
+                texts = [str(text) for text in json.loads(texts[0])]
+            except (ValueError, RecursionError) as error:
+                raise BadResponse("the server's warnings are no list of texts. Is it a Face3D server?") from error
+        return tuple(printable(text) for text in texts if text)
 
     # --- out of here ------------------------------------------------------------------------------------------------
 

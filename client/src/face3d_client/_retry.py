@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from ._errors import Face3DError, Timeout
+from ._errors import Face3DError, ServerUnavailable, Timeout
 
 __all__ = ["MORE_TIME", "Budget", "Deadline", "Retry"]
 
@@ -21,8 +21,11 @@ class Retry:
     """How often and how patiently a failed call is sent again.
 
     Only what may pass by itself is retried: UNAVAILABLE and RESOURCE_EXHAUSTED (HTTP 429, 502, 503, or no connection).
-    Every pause is drawn at random between zero and a bound that doubles from `base` to `cap` ("full jitter"), so that
-    clients that failed together do not come back together. `Retry(attempts=1)` means never.
+    Every pause is drawn at random between a half of a bound and all of it; the bound doubles from `base` to `cap`, so
+    that clients that failed together do not come back together. `Retry(attempts=1)` means never.
+
+    A server that is down (`ServerUnavailable`) is mostly being started again, and asking costs it nothing meanwhile:
+    such a call is sent again for `outage` seconds, which neither `attempts` nor `budget` counts.
 
     Attributes:
         attempts: calls in all, the first one included.
@@ -30,16 +33,19 @@ class Retry:
         cap: largest bound of a pause in seconds.
         budget: retries that all calls of one client may have in hand together. A retry takes one, two successes give
             one back; with none left, errors are raised at once: a server in trouble is not made worse by retries.
+        outage: seconds for which a server that is down is asked again. The default outlives a restart, which takes up
+            to ten. 0: as any other failure.
     """
 
     attempts: int = 4
     base: float = 0.1
     cap: float = 2.0
     budget: int = 20
+    outage: float = 12.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.base <= 0 or self.cap < self.base or self.budget < 0:
-            raise ValueError("Retry: attempts >= 1, 0 < base <= cap and budget >= 0 are needed")
+        if self.attempts < 1 or not 0 < self.base <= self.cap or self.budget < 0 or not 0 <= self.outage < float("inf"):
+            raise ValueError("Retry: attempts >= 1, 0 < base <= cap, budget >= 0 and outage >= 0 are needed")
 
 
 class Deadline:
@@ -48,6 +54,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds = self.checked(seconds)
         self._end = time.monotonic() + seconds
+        self._down_since: float | None = None
 
     @staticmethod
     def checked(seconds: float) -> float:
@@ -55,6 +62,12 @@ class Deadline:
         if not 0 < seconds < float("inf"):
             raise ValueError(f"timeout is a positive number of seconds, not {seconds!r}")
         return seconds
+
+    def outage(self) -> float:
+        """Seconds since this was first asked: for how long the call has met a server that is down."""
+        now = time.monotonic()
+        self._down_since = self._down_since or now
+        return now - self._down_since
 
     def over(self) -> bool:
         """Whether the moment has passed."""
@@ -105,17 +118,21 @@ class Budget:
             attempt: number of attempts made so far, from 1.
             deadline: a pause that would pass it is not begun.
         """
-        if not error.retryable or attempt >= self._policy.attempts:
+        if not error.retryable or self._policy.attempts == 1:
             return None
-        bound = min(self._policy.cap, self._policy.base * 2 ** (attempt - 1))
-        seconds = random.uniform(0, bound)
+        waits = isinstance(error, ServerUnavailable) and deadline.outage() < self._policy.outage
+        if not waits and attempt >= self._policy.attempts:
+            return None
+        bound = min(self._policy.cap, self._policy.base * 2 ** min(attempt - 1, 30))
+        seconds = random.uniform(bound / 2, bound)
         try:
             if seconds >= deadline.left():
                 return None
         except Timeout:
             return None
-        with self._lock:
-            if self._left < 1:
-                return None
-            self._left -= 1
+        if not waits:
+            with self._lock:
+                if self._left < 1:
+                    return None
+                self._left -= 1
         return seconds

@@ -1,10 +1,8 @@
-"""A textured triangle mesh as plain arrays, and how to get one out of a GLB."""
+"""A textured triangle mesh as plain arrays."""
 
 from __future__ import annotations
 
 import io
-import json
-import struct
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -13,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import FaceModelMismatch
+from ._errors import BadResponse, FaceModelMismatch
 
 if TYPE_CHECKING:
     import trimesh
 
-__all__ = ["Surface", "embedded_image", "surface_from_glb"]
+__all__ = ["Surface", "check_texture", "open_texture"]
 
-_MM_PER_M: Final = 1000.0
+_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
+_MOST_TEXELS: Final = 4096 * 4096  # the largest texture has 2048 x 2048, a preview less
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +53,7 @@ class Surface:
 
     def texture_image(self) -> Image.Image:
         """The texture decoded, RGB."""
-        with Image.open(io.BytesIO(self.texture)) as opened:
-            return opened.convert("RGB")
+        return open_texture(self.texture)
 
     @cached_property
     def normals(self) -> NDArray[np.float32]:
@@ -95,39 +93,29 @@ class Surface:
         )
 
 
-def surface_from_glb(glb: bytes, texture: bytes) -> Surface:
-    """Read the only mesh of a GLB that this service wrote; metres become millimetres.
-
-    Args:
-        glb: the file.
-        texture: the picture to put on it: the one inside, or a better copy of that.
-    """
-    import trimesh
-
-    mesh: Any = trimesh.load(io.BytesIO(glb), file_type="glb", force="mesh", process=False)
-    return Surface(
-        vertices=(np.asarray(mesh.vertices) * _MM_PER_M).astype(np.float32),
-        faces=np.asarray(mesh.faces, np.int32),
-        uv=np.asarray(mesh.visual.uv, np.float32),
-        texture=texture,
-    )
-
-
-def embedded_image(glb: bytes) -> bytes:
-    """The first picture file inside a GLB, untouched (glTF 2.0, section 4.4: a JSON chunk, then a binary one).
+def check_texture(data: bytes) -> bytes:
+    """A texture's or preview's file, if it begins as one.
 
     Raises:
-        ValueError: not a GLB, or one without a picture inside.
+        BadResponse: neither PNG nor JPEG.
+    """
+    if not data.startswith(_PICTURES):
+        raise BadResponse("the server sent a picture that is neither PNG nor JPEG. Is it a Face3D server?")
+    return data
+
+
+def open_texture(data: bytes) -> Image.Image:
+    """A texture's or preview's file as RGB pixels.
+
+    Raises:
+        BadResponse: neither PNG nor JPEG, larger than any that the service makes, or damaged.
     """
     try:
-        magic, version, _ = struct.unpack_from("<4sII", glb, 0)
-        json_size, json_type = struct.unpack_from("<I4s", glb, 12)
-        if (magic, version, json_type) != (b"glTF", 2, b"JSON"):
-            raise ValueError("this is not a GLB of version 2")
-        tree = json.loads(glb[20 : 20 + json_size])
-        view = tree["bufferViews"][tree["images"][0]["bufferView"]]
-        begin = 20 + json_size + 8 + view.get("byteOffset", 0)
-        # Some writers count the padding in; neither PNG nor JPEG ends in a zero.
-        return glb[begin : begin + view["byteLength"]].rstrip(b"\0")
-    except (struct.error, KeyError, IndexError) as error:
-        raise ValueError(f"this GLB has no picture inside ({error})") from error
+        with Image.open(io.BytesIO(check_texture(data)), formats=("PNG", "JPEG")) as opened:
+            if opened.width * opened.height <= _MOST_TEXELS:
+                return opened.convert("RGB")
+            raise BadResponse(f"the server sent a picture of {opened.width} x {opened.height} pixels.")
+    except BadResponse:
+        raise
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
+        raise BadResponse(f"the server sent a picture that cannot be decoded ({error}).") from error

@@ -8,6 +8,7 @@ from typing import Protocol
 from ._codec import Call, Reply
 from ._endpoint import Endpoint
 from ._shared import Region
+from ._text import printable
 
 __all__ = [
     "AsyncTransport",
@@ -29,12 +30,18 @@ class ModelStatus:
         version: its version; empty where none could be loaded.
         state: READY, UNAVAILABLE, LOADING or UNLOADING; empty where it was never loaded.
         reason: why it is not ready, in the server's words.
+
+    None of them holds control characters, whatever the server wrote.
     """
 
     name: str
     version: str
     state: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "version", "state", "reason"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def ready(self) -> bool:
@@ -50,11 +57,18 @@ class ServerInfo:
         name: mostly ``triton``.
         version: Triton's version.
         extensions: the protocol extensions it speaks.
+
+    None of them holds control characters, whatever the server wrote.
     """
 
     name: str
     version: str
     extensions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "version", printable(self.version))
+        object.__setattr__(self, "extensions", tuple(printable(extension) for extension in self.extensions))
 
 
 class Transport(Protocol):
