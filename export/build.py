@@ -25,6 +25,7 @@ from export.networks import FACE_MODEL, NETWORKS, ROOT, Network, belongs_to_buil
 from export.plans.gpu import plan_name, serving
 from export.plans.profile import MOST_VERTICES, max_batch_size, profile
 from export.samples import Sample, built_in_portraits, samples_of, varied_portraits
+from export.saturation import saturating
 from export.session import Feed, Session, stack
 from export.surgery import Size
 from export.versions import (
@@ -37,6 +38,7 @@ from export.versions import (
     up_to_date,
     write_sidecar,
 )
+from server.backends.onnxruntime.integer_products import ANY_X86, INTEGER_PRODUCTS, products_are_exact
 
 Target = Literal["cpu", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -56,9 +58,6 @@ CALIBRATION_SAMPLES = 48
 TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
 
 
-SCHEMES: dict[Target, Scheme] = {"cpu": Scheme.U8S8, "tensorrt": Scheme.S8S8}
-
-
 @dataclass(frozen=True)
 class Order:
     """What is asked for. None means the default: see `python -m export --help`."""
@@ -72,9 +71,18 @@ class Order:
     onnx_dir: Path = ONNX_DIR
     pictures: Path | None = None
     recipe: str | None = None
+    integer_products: Literal["any-x86", "vnni"] = ANY_X86
+    """For which processors the products of INT8 on a CPU have to be right."""
     dry_run: bool = False
     strict: bool = True
     """A precision that fails its gate is an error; otherwise the next higher one is taken."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """How INT8 is written for the target."""
+        if self.target == "tensorrt":
+            return Scheme.S8S8
+        return Scheme.U8S8 if self.integer_products == ANY_X86 else Scheme.U8S8_VNNI
 
 
 @dataclass
@@ -168,6 +176,11 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     if up_to_date(folder, MODEL_FILE, key):
         say(f"{name}: version {folder.name} is already there")
         return folder
+    if order.scheme is Scheme.U8S8_VNNI and not products_are_exact():
+        raise ExportError(
+            "This processor has no VNNI, so that nothing made for processors with it can be judged here: leave out "
+            "--integer-products, or export on one that has it."
+        )
     own = order.version is None and order.weights is None and order.face_model is None
     free_to_write(folder, MODEL_FILE, own)
     if order.dry_run:
@@ -179,6 +192,9 @@ def build(name: str, order: Order, workshop: Workshop) -> Path:
     variant = best_variant(name, plain, feeds, order, workshop)
     cut = parts.cut(variant.graph) if order.target == "cpu" else None
     apart = parts.difference(variant.graph, cut, stack(feeds[: gate.BATCH])) if cut else None
+    judged_for = ANY_X86 if not saturating(variant.graph) else order.integer_products
+    if order.target == "cpu":
+        onnx.helper.set_model_props(variant.graph, {INTEGER_PRODUCTS: judged_for})
     with staged(folder) as staging:
         onnx.save(variant.graph, staging / MODEL_FILE)
         if cut and apart:
@@ -203,6 +219,7 @@ def key_of(network: Network, weights: Path, order: Order, workshop: Workshop) ->
         "code": code_digest(),
         "target": order.target,
         "precision": order.precision,
+        "integer_products": order.integer_products,
         "recipe": order.recipe,
         "tools": {tool: installed(tool) for tool in TOOLS},
     }
@@ -256,7 +273,7 @@ def _variant(
         graph = to_fp16(plain)
         verdict = gate.judge(name, plain, graph, feeds, timed)
     else:
-        scheme = SCHEMES[order.target]
+        scheme = order.scheme
         if timed and not has_ranges(name, order):
             # Calibrating takes half a minute, and how fast a graph is does not depend on its ranges: ask that first.
             any_ranges = dict.fromkeys(quantised_tensors(gs.import_onnx(plain)), (0.0, 1.0))
@@ -275,7 +292,7 @@ def _variant(
             "equalised": bool(made.shifts),
         }
         graph = calibration.quantised(plain, made, scheme)
-        verdict = gate.judge(name, plain, graph, feeds, timed)
+        verdict = gate.judge(name, plain, graph, feeds, timed, any_x86=scheme.any_x86)
     problem = gate.lint(graph, feeds[0])
     if problem is not None:
         raise ExportError(f"polygraphy's lint refuses the {precision} graph of the {name}: {problem}")
@@ -392,7 +409,7 @@ def _save_topology(path: Path, model: FaceModel) -> None:
 def described(name: str, folder: Path, key: dict[str, Any], order: Order, workshop: Workshop) -> list[str]:
     """What a dry run says of one network: everything that would decide what is written."""
     network = NETWORKS[name]
-    steps = [f"int8 ({SCHEMES[order.target].value})" if step == "int8" else step for step in ladder(name, order)]
+    steps = [f"int8 ({order.scheme.value})" if step == "int8" else step for step in ladder(name, order)]
     lines = [
         f"would write {folder / MODEL_FILE}",
         f"weights {order.weights or network.weights}, sha256 {key['weights'][:16]}",
@@ -431,6 +448,7 @@ def _sidecar(
     workshop: Workshop,
     apart: parts.Difference | None,
 ) -> dict[str, Any]:
+    marks = {entry.key: entry.value for entry in variant.graph.metadata_props}
     face_model = None
     if network.needs_face_model:
         model = workshop.face_model
@@ -445,6 +463,7 @@ def _sidecar(
         "network": network.name,
         "inputs": {value.name: shape_of(value) for value in variant.graph.graph.input},
         "precision": variant.precision,
+        "integer_products": marks.get(INTEGER_PRODUCTS),
         "opset": OPSET,
         "weights": {"file": weights.name, "sha256": key["weights"]},
         "face_model": face_model,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from export.detector.parity import SAME_IOU, SAME_POINTS, iou
 from export.parts import as_served
+from export.saturation import saturating
 from export.session import Feed, Session, median_seconds, stack
 
 BATCH = 4
@@ -155,19 +156,24 @@ def judge(
     feeds: Sequence[Feed],
     timed: bool = True,
     rounds: int = 7,
+    any_x86: bool = True,
 ) -> Verdict:
     """Run float32 and the variant on the same samples and judge the variant.
+
+    Integer products that cannot saturate give the same sums on every processor, so that what is measured on this one
+    holds on all.
 
     Args:
         network: name of the network.
         plain, variant: graphs with the same interface.
         feeds: single samples.
         timed: also ask that the variant is faster, and run both as this machine would serve them (not for graphs that
-            are meant for another one).
+            are meant for another one, which run by kernels that do not saturate).
         rounds: runs that are timed.
+        any_x86: also ask that no integer product can saturate on a processor without VNNI.
     """
-    session_of = as_served if timed else Session
-    sessions = {"plain": session_of(plain), "variant": session_of(variant)}
+    graphs = {"plain": plain, "variant": variant}
+    sessions = {name: as_served(graph) if timed else Session(graph, exact=True) for name, graph in graphs.items()}
     runs: dict[str, list[Feed]] = {name: [] for name in sessions}
     batches = [stack(feeds[i : i + BATCH]) for i in range(0, len(feeds), BATCH)]
     for batch in batches:
@@ -175,9 +181,16 @@ def judge(
             runs[name].append(session(batch))
     criteria = COMPARE[network](stack(runs["plain"]), stack(runs["variant"]), stack(batches))
     criteria.append(Criterion("values that are not finite", float(_not_finite(runs["variant"])), 0))
+    criteria.append(exactness(variant, any_x86))
     if timed:
         criteria += _speed(sessions, feeds[0], rounds)
     return Verdict(tuple(criteria))
+
+
+def exactness(model: onnx.ModelProto, any_x86: bool = True) -> Criterion:
+    """How many products of a graph can saturate without VNNI; `any_x86`: none may."""
+    count = len(saturating(model))
+    return Criterion("products that can saturate without VNNI", float(count), 0 if any_x86 else None)
 
 
 def speed(plain: onnx.ModelProto, variant: onnx.ModelProto, feed: Feed, rounds: int = 7) -> Verdict:

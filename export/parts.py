@@ -86,15 +86,18 @@ def _exported(graph: gs.Graph) -> onnx.ModelProto:
     return part
 
 
-def as_served(model: onnx.ModelProto) -> Session:
-    """A graph as the service's CPU backend runs it: in parts where it can be cut, else whole."""
+def as_served(model: onnx.ModelProto, exact: bool = False) -> Session:
+    """A graph as the service's CPU backend runs it: in parts where it can be cut, else whole.
+
+    `exact`: by kernels that do not saturate, for graphs that are not meant for a CPU.
+    """
     parts = cut(model)
-    return served(parts) if parts else Session(model)
+    return served(parts, exact) if parts else Session(model, exact=exact)
 
 
-def served(parts: Parts) -> Session:
+def served(parts: Parts, exact: bool = False) -> Session:
     """The parts with what is between them, as the service runs them."""
-    return Session(PartsSession([loaded(parts.graphs[name]) for name in GRAPHS], parts.table))
+    return Session(PartsSession([loaded(parts.graphs[name], exact=exact) for name in GRAPHS], parts.table))
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,10 @@ def difference(model: onnx.ModelProto, parts: Parts, feed: Feed) -> Difference:
 
 
 def write(folder: Path, whole: Path, parts: Parts) -> None:
-    """Put the parts into a version folder, marked with the digest of the whole graph's file."""
+    """Put the parts into a version folder, marked as the whole graph is and with the digest of its file."""
     digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+    marks = {entry.key: entry.value for entry in onnx.load(whole, load_external_data=False).metadata_props}
     for name, graph in parts.graphs.items():
-        onnx.helper.set_model_props(graph, {WHOLE: digest})
+        onnx.helper.set_model_props(graph, {**marks, WHOLE: digest})
         onnx.save(graph, folder / name)
     dataclasses.replace(parts.table, whole=digest).save(folder / TABLE)

@@ -2,24 +2,28 @@
 
 For each network and precision: size, nodes, time in one process as a ratio to float32, errors against float32, and the
 gate's verdict. A variant that its gate refuses is reported like the others: that is what the gate is for. Then the INT8
-chain as it is served, regressor and texture one after the other, against the same chain in float32.
+chain as it is served, regressor and texture one after the other, against the same chain in float32. A machine with VNNI
+measures all this a second time with VNNI hidden (`export/without_vnni.py`), where it can.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export import gate, report_page
+from export import gate, report_page, without_vnni
 from export.build import Order, Workshop, ranges
 from export.calibration import quantised
 from export.detector.parity import load_picture, pictures_in
@@ -31,6 +35,7 @@ from export.parts import as_served
 from export.samples import Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
 from export.surgery import Size
+from server.backends.onnxruntime.integer_products import products_are_exact
 
 JUDGED = 24
 """Faces that judge each variant; the chain is judged on all."""
@@ -81,6 +86,34 @@ class Chain:
         ]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Everything that one kind of processor says."""
+
+    processor: str
+    """Its name, and whether it has VNNI."""
+    vnni: str
+    """`with VNNI` or `without VNNI`."""
+    rows: list[Row]
+    """Of all networks; empty where only the chain was asked for."""
+    chain: Chain
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, for the process that asked for it."""
+        path.write_text(json.dumps(asdict(self), default=lambda array: array.tolist()), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Measured:
+        """Read what `save` wrote."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = []
+        for row in content.pop("rows"):
+            criteria = tuple(gate.Criterion(**criterion) for criterion in row.pop("verdict")["criteria"])
+            rows.append(Row(**{**row, "size": Size(**row["size"]), "verdict": gate.Verdict(criteria)}))
+        chain = Chain(**{name: np.array(values) for name, values in content.pop("chain").items()})
+        return cls(**content, rows=rows, chain=chain)
+
+
 def variants_of(name: str, workshop: Workshop) -> dict[str, onnx.ModelProto]:
     """All graphs of one network by the name of the variant; the first is float32."""
     plain = workshop.plain(name, None)
@@ -97,7 +130,8 @@ def rows_of(name: str, samples: Sequence[Sample], workshop: Workshop, rounds: in
     """Measure all variants of one network, taking turns so that other load meets all alike."""
     graphs = variants_of(name, workshop)
     feeds = workshop.feeds(name, samples)
-    sessions = {variant: as_served(graph) for variant, graph in graphs.items()}
+    # What is for TensorRT is judged by what its products are, not by what a CPU may make of them.
+    sessions = {variant: as_served(graph, exact=variant == "int8 s8s8") for variant, graph in graphs.items()}
     seconds = median_seconds(sessions, feeds[0], rounds)
     together = stack(feeds)
     wanted = stack([sessions["fp32"](feed) for feed in feeds])
@@ -107,7 +141,8 @@ def rows_of(name: str, samples: Sequence[Sample], workshop: Workshop, rounds: in
             verdict = gate.judge_itself(graph, feeds)
         else:
             given = stack([sessions[variant](feed) for feed in feeds])
-            verdict = gate.Verdict(tuple(gate.COMPARE[name](wanted, given, together)))
+            exactness = gate.exactness(graph, any_x86=variant != "int8 s8s8")
+            verdict = gate.Verdict((*gate.COMPARE[name](wanted, given, together), exactness))
         ratio = seconds[variant] / seconds["fp32"]
         rows.append(Row(name, variant, Size.of(graph), ratio, verdict))
         workshop.say(f"{name}: {variant}: {ratio:.2f} of the time, {verdict}")
@@ -158,6 +193,31 @@ def faces_in(folders: Sequence[Path], limit: int, find: Callable[..., NDArray[np
     return samples
 
 
+def measured(samples: Sequence[Sample], workshop: Workshop, rounds: int, only_chain: bool) -> Measured:
+    """All rows and the chain, as this processor gives them."""
+    rows: list[Row] = []
+    for name in () if only_chain else NETWORKS:
+        rows += rows_of(name, samples[:JUDGED], workshop, rounds)
+    chain = chain_of(samples, workshop)
+    return Measured(report_page.processor(), report_page.vnni(), rows, chain)
+
+
+def measured_without_vnni(arguments: Sequence[str], workshop: Workshop) -> list[Measured]:
+    """The same from a process that sees no VNNI; none where this processor has none anyway, or cannot hide it."""
+    if not products_are_exact():
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            hidden = without_vnni.environment(Path(folder))
+        except ExportError as error:
+            workshop.say(f"only measured with VNNI. {error}")
+            return []
+        file = Path(folder) / "measured.json"
+        command = [sys.executable, "-m", "export.report", *arguments, "--into", str(file)]
+        subprocess.run(command, cwd=ROOT, env=hidden, check=True)
+        return [Measured.load(file)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: written; 2: one sentence on stderr says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m export.report", description=__doc__.split("\n\n")[0])
@@ -173,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chain", action="store_true", help="only print the INT8 chain against float32; write nothing")
     parser.add_argument("--rounds", type=int, default=11, help="runs that are timed (default: 11)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "export-report.md", metavar="FILE")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="only write the measurements, as JSON")
     options = parser.parse_args(arguments)
     start = time.monotonic()
     workshop = Workshop(Order(), lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
@@ -183,21 +244,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             samples = faces_in(options.pictures, options.limit, workshop.find)
             source = f"{len(samples)} {options.about}"
-        rows: list[Row] = []
-        if not options.chain:
-            for name in NETWORKS:
-                rows += rows_of(name, samples[:JUDGED], workshop, options.rounds)
-        chain = chain_of(samples, workshop)
+        here = measured(samples, workshop, options.rounds, options.chain)
+        if options.into:
+            here.save(options.into)
+            return 0
+        everywhere = [here, *measured_without_vnni(sys.argv[1:] if arguments is None else arguments, workshop)]
     except ExportError as error:
         print(error, file=sys.stderr)
         return 2
     if options.chain:
-        print("\n".join([f"INT8 chain against float32, {source}:", *report_page.chain_table(chain)]))
+        print(f"INT8 chain against float32, {source}:")
+        print("\n".join(line for kind in everywhere for line in report_page.chain_table(kind)))
         return 0
-    page = report_page.markdown(rows, chain, source, min(JUDGED, len(samples)), workshop.traced)
+    page = report_page.markdown(everywhere, source, min(JUDGED, len(samples)), workshop.traced)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(page, encoding="utf-8")
-    report_page.plot(rows, chain, options.output.with_suffix(".png"))
+    report_page.plot(here, options.output.with_suffix(".png"))
     print(page)
     return 0
 

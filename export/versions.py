@@ -18,7 +18,15 @@ from typing import Any
 from export.errors import ExportError
 
 SIDECAR = "export.json"
-TOOLS = {"report.py", "report_page.py", "sensitivity.py", "calibrate.py", "parity.py", "face_models.py"}
+TOOLS = {
+    "report.py",
+    "report_page.py",
+    "sensitivity.py",
+    "calibrate.py",
+    "parity.py",
+    "face_models.py",
+    "without_vnni.py",
+}
 """Programs in `export/` that read graphs and change none."""
 OWN_VERSION = 1
 """The version that a checkout builds from its own weights."""

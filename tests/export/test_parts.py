@@ -20,6 +20,7 @@ from export.networks import NETWORKS
 from export.session import Session
 from export.surgery import VERTICES, clean
 from export.texture import TextureNet, UNet, example_inputs
+from server.backends.onnxruntime.integer_products import open_graph
 from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
 from tests.export import tiny
 from tests.export.synthetic import face_model, turn
@@ -189,7 +190,7 @@ class TestOpenParts:
         return tmp_path
 
     def opened(self, folder: Path) -> PartsSession | None:
-        return open_parts(folder / "model.onnx", ort.SessionOptions())
+        return open_parts(folder / "model.onnx", ort.SessionOptions(), open_graph)
 
     def test_parts_that_belong_are_taken(self, folder: Path, model: FaceModel) -> None:
         session = self.opened(folder)
