@@ -74,12 +74,7 @@ def saturating(model: onnx.ModelProto) -> list[str]:
     return [name for name, rows in _integer_weights(model) if (_largest_pairs(rows) > LARGEST_PAIR).any()]
 
 
-def has_integer_products(model: onnx.ModelProto) -> bool:
-    """Whether a graph multiplies by signed bytes at all."""
-    return any(True for _ in _integer_weights(model))
-
-
-def without_vnni(rows: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
+def saturating_product(rows: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
     """The product (M, K) x (K, N) as VPMADDUBSW computes it: neighbours along K in pairs, each sum in 16 bits."""
     odd = rows.shape[1] % 2
     left = np.pad(rows.astype(np.int32), ((0, 0), (0, odd)))

@@ -20,7 +20,7 @@ from export.networks import NETWORKS
 from export.session import Session
 from export.surgery import VERTICES, clean
 from export.texture import TextureNet, UNet, example_inputs
-from server.backends.onnxruntime.integer_products import open_graph
+from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
 from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
 from tests.export import tiny
 from tests.export.synthetic import face_model, turn
@@ -196,6 +196,18 @@ class TestOpenParts:
         session = self.opened(folder)
         assert session is not None
         assert session.run(["texture"], feed(model, 0.0))[0].shape == (1, 3, SIDE, SIDE)
+
+    def test_parts_say_for_which_processors_the_graph_was_judged(
+        self, tmp_path: Path, whole: onnx.ModelProto, cut: parts.Parts
+    ) -> None:
+        marked = onnx.ModelProto()
+        marked.CopyFrom(whole)
+        onnx.helper.set_model_props(marked, {INTEGER_PRODUCTS: "vnni"})
+        onnx.save(marked, tmp_path / "model.onnx")
+        parts.write(tmp_path, tmp_path / "model.onnx", cut)
+        for name in GRAPHS:
+            marks = {entry.key: entry.value for entry in onnx.load(tmp_path / name).metadata_props}
+            assert marks[INTEGER_PRODUCTS] == "vnni"
 
     def test_parts_of_another_graph_are_not(self, folder: Path, whole: onnx.ModelProto) -> None:
         other = onnx.ModelProto()
