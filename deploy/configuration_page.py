@@ -1,8 +1,8 @@
 """`python -m deploy.configuration_page`: write docs/configuration.md from the sources it describes.
 
-Options of the server come from its parser, the models' parameters from their configurations with the comments beside them,
-and limits in code from the constants themselves; what each does is said once, here or there. ``--check`` writes nothing and
-ends with status 1 when the page is not what the sources say.
+Options of the server come from its parser, the models' parameters from their configurations with the comments beside
+them, and limits in code from the constants themselves; what each does is said once, here or there. ``--check`` writes
+nothing and ends with status 1 when the page is not what the sources say.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class Constant:
             owner, name = name.split(".")
             body = next((n.body for n in body if isinstance(n, ast.ClassDef) and n.name == owner), [])
         for node in body:
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            for target in targets:
-                if isinstance(target, ast.Name) and target.id == name and getattr(node, "value", None) is not None:
-                    return ast.unparse(node.value)  # type: ignore[union-attr]
+            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                continue
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return ast.unparse(node.value)
         raise LookupError(f"{self.file} has no constant {self.name}")
 
 
@@ -109,13 +110,13 @@ def page() -> str:
         "",
         "## The server",
         "",
-        "Options of `python -m server` and `make serve ARGS=\"...\"`; an option goes before its environment variable.",
+        'Options of `python -m server` and `make serve ARGS="..."`; an option goes before its environment variable.',
         "",
         *server_options(),
         "",
         "## Models",
         "",
-        "Parameters in `model_repository/MODEL/config.pbtxt`; a flavour (`configs/NAME.pbtxt`, `--model-config-name NAME`)",
+        "Parameters in `model_repository/MODEL/config.pbtxt`; a flavour (`configs/NAME.pbtxt`, `--model-config-name`)",
         "replaces the whole file. Batch sizes, instances and delays stand there too, each with its reason.",
         "",
         *model_parameters(),

@@ -63,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
         choices=["imagenet", "bgr-mean"],
         help="how a RetinaFace checkpoint wants its pixels (default: by its published file name)",
     )
+    result.add_argument(
+        "--integer-products",
+        choices=["any-x86", "vnni"],
+        default="any-x86",
+        help="processors on which INT8 for a CPU has to be right; vnni: weights in all 8 bits, and a server without it "
+        "refuses the version (default: any-x86)",
+    )
     result.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
     return result
 
@@ -98,6 +105,7 @@ def _run(options: argparse.Namespace) -> None:
         onnx_dir=options.onnx_dir or ONNX_DIR,
         pictures=options.pictures,
         recipe=options.recipe,
+        integer_products=options.integer_products,
         dry_run=options.dry_run,
         strict=not everything,
     )

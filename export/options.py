@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from server.backends.onnxruntime.integer_products import ANY_X86
+
 Target = Literal["cpu", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -28,6 +30,8 @@ class ExportOptions:
     onnx_dir: Path = ONNX_DIR
     pictures: Path | None = None
     recipe: str | None = None
+    integer_products: Literal["any-x86", "vnni"] = ANY_X86
+    """For which processors the products of INT8 on a CPU have to be right."""
     dry_run: bool = False
     strict: bool = True
     """Whether a precision that fails its gate is an error; otherwise the next higher one is taken."""

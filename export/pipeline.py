@@ -14,6 +14,7 @@ from export.models import get_model
 from export.models.base import ExportedModel
 from export.models.texture_split import SplitError, SplitGraph, split_error
 from export.models.texture_split import write as write_split
+from export.precision.saturation import saturating
 from export.session import Feed, stack
 from export.stages import gate
 from export.stages.convert import Variant, best_variant
@@ -30,6 +31,7 @@ from export.stages.write import (
     write_sidecar,
     write_warmup,
 )
+from server.backends.onnxruntime.integer_products import ANY_X86, INTEGER_PRODUCTS, products_are_exact
 
 
 def build(name: str, context: ExportContext) -> Path:
@@ -43,6 +45,7 @@ def build(name: str, context: ExportContext) -> Path:
     if up_to_date(folder, MODEL_FILE, key):
         context.say(f"{name}: version {folder.name} is already there")
         return folder
+    _check_processor(context)
     free_to_write(folder, MODEL_FILE, own=(options.version, options.weights, options.face_model) == (None, None, None))
     if options.dry_run:
         for line in described(model, folder, key, context):
@@ -53,6 +56,15 @@ def build(name: str, context: ExportContext) -> Path:
     variant = best_variant(model, float32_graph, feeds, context)
     write(model, folder, key, float32_graph, variant, feeds, context)
     return folder
+
+
+def _check_processor(context: ExportContext) -> None:
+    """Raise ExportError when this processor cannot judge what is asked for."""
+    if context.options.target == "cpu" and context.options.integer_products != ANY_X86 and not products_are_exact():
+        raise ExportError(
+            "This processor has no VNNI, so that nothing made for processors with it can be judged here: leave out "
+            "--integer-products, or export on one that has it."
+        )
 
 
 def destination(model: ExportedModel, context: ExportContext) -> Path:
@@ -79,6 +91,7 @@ def key_of(model: ExportedModel, context: ExportContext) -> dict[str, Any]:
         "code": graph_sources_digest(),
         "target": options.target,
         "precision": options.precision,
+        "integer_products": options.integer_products,
         "recipe": options.recipe,
         "tools": tool_versions(),
     }
@@ -96,6 +109,9 @@ def write(
     """Write the version folder, and the inputs that the model is warmed up with."""
     parts = model.split(variant.graph) if context.options.target == "cpu" else None
     error = split_error(variant.graph, parts, stack(feeds[: gate.BATCH])) if parts else None
+    if context.options.target == "cpu":
+        judged_for = context.options.integer_products if saturating(variant.graph) else ANY_X86
+        onnx.helper.set_model_props(variant.graph, {INTEGER_PRODUCTS: judged_for})
     with staged(folder) as staging:
         onnx.save(variant.graph, staging / MODEL_FILE)
         if parts and error:
@@ -131,12 +147,14 @@ def _sidecar(
             "vertices": len(context.face_model.mean),
             "licence": context.face_model.licence,
         }
+    marks = {entry.key: entry.value for entry in variant.graph.metadata_props}
     calibrated_here = "two public-domain portraits" in (variant.calibration or {}).get("source", "")
     return {
         "key": key,
         "network": model.name,
         "inputs": {value.name: shape_of(value) for value in variant.graph.graph.input},
         "precision": variant.precision,
+        "integer_products": marks.get(INTEGER_PRODUCTS),
         "opset": OPSET,
         "weights": {"file": (context.options.weights or model.weights).name, "sha256": key["weights"]},
         "face_model": face_model,

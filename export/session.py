@@ -13,6 +13,8 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from server.backends.onnxruntime.integer_products import EXACT_KERNELS
+
 Feed = dict[str, NDArray[Any]]
 THREADS = 1 if len(os.sched_getaffinity(0)) <= 2 else 2
 """As many as the service gives a network on one or two cores (`default_threads` of the server's backend). On more,
@@ -35,12 +37,14 @@ class Runnable(Protocol):
         ...
 
 
-def loaded(model: onnx.ModelProto | Path, threads: int = THREADS) -> ort.InferenceSession:
-    """A graph in ONNX Runtime."""
+def loaded(model: onnx.ModelProto | Path, threads: int = THREADS, exact: bool = False) -> ort.InferenceSession:
+    """A graph in ONNX Runtime; `exact`: with integer kernels that never saturate, and without VNNI are slower."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Two sessions that are timed in turn must not take each other's cores while they wait.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if exact:
+        options.add_session_config_entry(EXACT_KERNELS, "1")
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
@@ -48,8 +52,8 @@ def loaded(model: onnx.ModelProto | Path, threads: int = THREADS) -> ort.Inferen
 class Session:
     """One loaded graph, or what behaves like one: `session(feed)` gives its outputs by name."""
 
-    def __init__(self, model: onnx.ModelProto | Path | Runnable, threads: int = THREADS) -> None:
-        self._session = loaded(model, threads) if isinstance(model, (onnx.ModelProto, Path)) else model
+    def __init__(self, model: onnx.ModelProto | Path | Runnable, threads: int = THREADS, exact: bool = False) -> None:
+        self._session = loaded(model, threads, exact) if isinstance(model, (onnx.ModelProto, Path)) else model
         self.outputs = [output.name for output in self._session.get_outputs()]
         self.inputs = [value.name for value in self._session.get_inputs()]
 

@@ -22,8 +22,8 @@ from types import FrameType
 from typing import Any
 
 from server import triton_log
-from server.backoff import Backoff
 from server.arguments import positive_number, whole_number
+from server.backoff import Backoff
 from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions
 from server.errors import ServerError

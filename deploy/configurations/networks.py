@@ -6,6 +6,12 @@ from dataclasses import dataclass, replace
 
 from deploy.configurations.pbtxt import VERSION_POLICY, Parameter, Tensor, block, comment, tensors, warmup
 
+CONTEXT_RANGE = Parameter(
+    "input_range.context",
+    "4*-1e9:1e9, 0:1, 10*-1e9:1e9, 2*1e-6:1e9, 2*-1e9:1e9, 2*1e-6:1e9, 2*-1e9:1e9",
+    "What align gives, with room. Box and points: a picture of 65 megapixels has no longer side. Score. Cameras: "
+    "source\npixels for one of the crop, where 0 would be divided by, and where the crop begins.",
+)
 MAX_VERTICES = 40_000
 """Vertices of the warm-up sample; the export writes it with this room (`export/tensorrt/profile.py`)."""
 COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
@@ -77,6 +83,12 @@ DETECTOR = Network(
                 "and each takes 60 MB."
             ),
         ),
+        Parameter(
+            "input_range.geometry",
+            "2*1:1e8, 4*1e-3:1e6",
+            "What preprocess gives, with room: sides of a picture of 65 megapixels, and pixels of it for one of the "
+            "canvas\n(long side 512) or of the decoded picture. Others make sizes in the graph that it cannot compute with.",
+        ),
     ),
 )
 
@@ -118,6 +130,7 @@ REGRESSOR = Network(
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,)),
     ),
+    parameters=(CONTEXT_RANGE,),
 )
 
 TEXTURE = Network(
@@ -159,6 +172,12 @@ TEXTURE = Network(
             "0",
             "A plan of the memory for each shape that was ever seen costs 40 MB here and no time is gained by it.",
         ),
+        Parameter(
+            "input_range.shapes",
+            "-100:100",
+            "Decimetres: a head is three and stands ten before the camera; a NaN would be a texture of any colour.",
+        ),
+        CONTEXT_RANGE,
     ),
 )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MAX_ENTRY = 72
+"""Letters of a parameter that fit on a line of 120 with what stands around them."""
 VERSION_POLICY = "version_policy { latest { num_versions: 1 } }"
 
 
@@ -34,8 +36,9 @@ class Parameter:
     comment: str
 
     def entry(self) -> str:
-        """Return the entry."""
-        return f'{{ key: "{self.key}" value: {{ string_value: "{self.value}" }} }}'
+        """Return the entry, on two lines where one would be too long."""
+        gap = "\n  " if len(self.key) + len(self.value) > MAX_ENTRY else " "
+        return f'{{ key: "{self.key}" value: {{ string_value:{gap}"{self.value}" }} }}'
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def block(key: str, entries: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"{key} ["]
     for index, (above, entry) in enumerate(entries):
         lines += [f"  {line}" for line in comment(above)]
-        lines.append(f"  {entry}" + ("," if index < len(entries) - 1 else ""))
+        lines += [f"  {line}" for line in entry.splitlines()]
+        lines[-1] += "," if index < len(entries) - 1 else ""
     return [*lines, "]"]
 
 

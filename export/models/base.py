@@ -114,10 +114,13 @@ class ExportedModel(ABC):
         del graph
         return None
 
-    def served_session(self, graph: onnx.ModelProto) -> Session:
-        """Load a graph as the service's CPU backend runs it."""
+    def served_session(self, graph: onnx.ModelProto, exact: bool = False) -> Session:
+        """Load a graph as the service's CPU backend runs it.
+
+        ``exact``: by kernels that do not saturate, for graphs that are not meant for a CPU.
+        """
         parts = self.split(graph)
-        return texture_split.session_of(parts) if parts else Session(graph)
+        return texture_split.session_of(parts, exact) if parts else Session(graph, exact=exact)
 
     def note(self, face_model: FaceModel) -> str | None:
         """Say what is special about a graph with this face model, for `export.json`."""

@@ -86,9 +86,9 @@ def _exported(graph: gs.Graph) -> onnx.ModelProto:
     return part
 
 
-def session_of(parts: SplitGraph) -> Session:
-    """Load the parts with what is between them, as the service runs them."""
-    return Session(PartsSession([loaded(parts.graphs[name]) for name in GRAPHS], parts.table))
+def session_of(parts: SplitGraph, exact: bool = False) -> Session:
+    """Load the parts with what is between them, as the service does; ``exact``: by kernels that do not saturate."""
+    return Session(PartsSession([loaded(parts.graphs[name], exact=exact) for name in GRAPHS], parts.table))
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,10 @@ def split_error(model: onnx.ModelProto, parts: SplitGraph, feed: Feed) -> SplitE
 
 
 def write(folder: Path, whole: Path, parts: SplitGraph) -> None:
-    """Put the parts into a version folder, marked with the digest of the whole graph's file."""
+    """Put the parts into a version folder, marked as the whole graph is and with the digest of its file."""
     digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+    marks = {entry.key: entry.value for entry in onnx.load(whole, load_external_data=False).metadata_props}
     for name, graph in parts.graphs.items():
-        onnx.helper.set_model_props(graph, {WHOLE: digest})
+        onnx.helper.set_model_props(graph, {**marks, WHOLE: digest})
         onnx.save(graph, folder / name)
     dataclasses.replace(parts.table, whole=digest).save(folder / TABLE)

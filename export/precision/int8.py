@@ -1,8 +1,10 @@
-"""INT8 by explicit Q/DQ in the graph, in two schemes.
+"""INT8 by explicit Q/DQ in the graph, in three schemes.
 
-`U8S8` for CPUs with VNNI: activations unsigned with a zero point, weights signed per output channel, biases in 32 bits,
-which ONNX Runtime fuses into integer kernels. `S8S8` for TensorRT: everything symmetric and signed, biases in float.
-In both, the two branches of a residual addition are quantised as well: an addition whose skip branch is float
+`U8S8` for CPUs: activations unsigned with a zero point, weights signed per output channel, biases in 32 bits, which
+ONNX Runtime fuses into integer kernels; weights so small that no x86 processor saturates (`saturation.py`).
+`U8S8_VNNI`: the same with weights in all 8 bits, right only on processors with VNNI. `S8S8` for TensorRT: everything
+symmetric and signed, biases in float; its kernels add up in 32 bits.
+In all, the two branches of a residual addition are quantised as well: an addition whose skip branch is float
 would run in float and drag its neighbours along. Residual streams that no fixed scale serves are left out and treated
 as `export/precision/streams.py` says.
 """
@@ -20,6 +22,7 @@ from export.errors import ExportError
 from export.graph import IR_VERSION
 from export.graphsurgeon import gs
 from export.precision.region import is_variable, network_nodes
+from export.precision.saturation import whole_weights
 from export.precision.streams import Products, Quantised, inner_convolutions, nodes_of, residual_streams
 
 Range = tuple[float, float]
@@ -32,10 +35,21 @@ LARGE_HEAD = 1 << 21
 
 
 class Scheme(Enum):
-    """How activations are quantised; weights are signed and per output channel in both."""
+    """How activations and weights are quantised; weights are signed and per output channel in all."""
 
     U8S8 = "u8s8"
+    U8S8_VNNI = "u8s8 for vnni"
     S8S8 = "s8s8"
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether activations are unsigned, as the kernels of CPUs want them."""
+        return self is not Scheme.S8S8
+
+    @property
+    def any_x86(self) -> bool:
+        """Whether products must come out the same on every x86 processor."""
+        return self is Scheme.U8S8
 
 
 def quantised_nodes(graph: gs.Graph, keep_float: Collection[str] = ()) -> list[gs.Node]:
@@ -130,8 +144,8 @@ def to_int8(
     for node in nodes:
         if node.op in WEIGHTED:
             _quantise_weights(graph, node, pairs[node.inputs[0].name], scheme)
-    if scheme is Scheme.U8S8:
-        products = Products(graph, {name: pair.narrow for name, pair in pairs.items()})
+    if scheme.unsigned:
+        products = Products(graph, {name: pair.narrow for name, pair in pairs.items()}, scheme.any_x86)
         for node in {n.name: n for group in floating for n in (*group.writers, *group.readers, *inner)}.values():
             products.write(node)
     for name, pair in pairs.items():
@@ -169,7 +183,7 @@ class _Pair:
 
     def __init__(self, graph: gs.Graph, tensor: gs.Variable, bounds: Range, scheme: Scheme) -> None:
         low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)  # zero must be exact: padding is zero
-        if scheme is Scheme.U8S8:
+        if scheme.unsigned:
             self.scale = max((high - low) / 255.0, 1e-12)
             zero: NDArray[np.generic] = np.array(round(-low / self.scale), np.uint8)
         else:
@@ -193,15 +207,12 @@ def _quantise_weights(graph: gs.Graph, node: gs.Node, activation: _Pair, scheme:
     if not isinstance(weight, gs.Constant):
         raise ExportError(f"The weights of '{node.name}' are computed, not constant: fold the graph first.")
     axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) else 1
-    values = weight.values.astype(np.float32)
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    scale = np.maximum(np.abs(values).max(axis=others) / 127.0, 1e-12).astype(np.float32)
-    shape = [1] * values.ndim
-    shape[axis] = -1
-    whole = np.clip(np.rint(values / scale.reshape(shape)), -127, 127).astype(np.int8)
+    first = np.moveaxis(weight.values.astype(np.float32), axis, 0)
+    whole, scale = whole_weights(first.reshape(len(first), -1), scheme.any_x86)
     name = f"{node.name}_weight"
+    whole = np.ascontiguousarray(np.moveaxis(whole.reshape(first.shape), 0, axis))
     node.inputs[1] = _dequantised(graph, name, whole, scale, axis)
-    if scheme is Scheme.U8S8 and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
+    if scheme.unsigned and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
         step = scale * np.float32(activation.scale)
         bias = np.clip(np.rint(node.inputs[2].values / step), -(2**31), 2**31 - 1).astype(np.int32)
         node.inputs[2] = _dequantised(graph, f"{node.name}_bias", bias, step, 0)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from export.graphsurgeon import gs
 from export.precision.channels import Group, channel_groups
+from export.precision.saturation import whole_weights
 
 ROWS = [0, 2, 3, 1]
 """Transposition that makes a place's channels a row."""
@@ -30,6 +31,8 @@ PLANES = [0, 3, 1, 2]
 """And back."""
 SMALLEST = np.float32(1e-9)
 """Scale of a place where nothing is active."""
+EVENNESS = 0.5
+"""0: a head's columns stay as they are; 1: all are scaled to be alike, and what they read inversely."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,13 @@ class Products:
         graph: changed in place.
         quantised: activations by name that are quantised with a fixed scale; what is not among them is quantised as it
             comes.
+        any_x86: whether the products must not saturate on a processor without VNNI.
     """
 
-    def __init__(self, graph: gs.Graph, quantised: Mapping[str, Quantised]) -> None:
+    def __init__(self, graph: gs.Graph, quantised: Mapping[str, Quantised], any_x86: bool) -> None:
         self.graph = graph
         self.quantised = quantised
+        self.any_x86 = any_x86
         self.owner = ""
         self.count = 0
 
@@ -106,10 +111,17 @@ class Products:
         value, weight, bias = node.inputs
         # A window's numbers are in the order of places, then channels, as `_windows` lays them out.
         columns_first = weight.values if node.op == "Gemm" else weight.values.transpose(0, 2, 3, 1)
-        whole, scale = whole_weights(columns_first.reshape(len(weight.values), -1))
+        matrix = columns_first.reshape(len(weight.values), -1)
         result = node.outputs[0]
         node.outputs.clear()
         rows = value if node.op == "Gemm" else None
+        if rows is not None and value.name not in self.quantised:
+            # An output of a head has one scale over a whole map: columns of large weights would cost all others theirs.
+            factors = _even(matrix)
+            matrix = matrix / factors
+            rows = self._node("Mul", [rows, self._constant(factors)])
+        whole, scale = whole_weights(matrix, self.any_x86)
+        whole = np.ascontiguousarray(whole.T)
         if value.name in self.quantised:
             known = self.quantised[value.name]
             rows = known.tensor if rows is not None else self._rows(known.tensor, node)
@@ -193,11 +205,16 @@ class Products:
         return gs.Constant(f"{self.owner}_constant_{self.count}", np.asarray(values))
 
 
-def whole_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """A matrix [N,K] as signed bytes [K,N] and a scale for each of the N."""
-    scale = np.maximum(np.abs(weights).max(1) / 127.0, 1e-12).astype(np.float32)
-    whole = np.clip(np.rint(weights / scale[:, None]), -127, 127).astype(np.int8)
-    return np.ascontiguousarray(whole.T), scale
+def _even(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What columns of a matrix (N, K) are divided by, and what they read (M, K) multiplied by: more for large weights.
+
+    Large against the largest of their output, as an output's scale is its own.
+    """
+    heights = np.maximum(np.abs(matrix).max(1, keepdims=True), 1e-12)
+    largest = (np.abs(matrix) / heights).max(0)
+    usual = max(float(largest.mean()), 1e-12)
+    factors: NDArray[np.float32] = np.clip(largest / usual, 1e-3, None) ** np.float32(EVENNESS)
+    return factors.astype(np.float32)
 
 
 def _is_product(node: gs.Node) -> bool:

@@ -2,7 +2,8 @@
 
 For each network and precision: size, nodes, time in one process as a ratio to float32, errors against float32, and the
 gate's verdict. A variant that its gate refuses is reported like the others: that is what the gate is for. Then the INT8
-chain as it is served, regressor and texture one after the other, against the same chain in float32.
+chain as it is served, regressor and texture one after the other, against the same chain in float32. A machine with VNNI
+measures all this a second time with VNNI hidden (`export/reports/without_vnni.py`), where it can.
 """
 
 from __future__ import annotations
@@ -13,16 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.context import ExportContext
-from export.models import MODEL_NAMES
 from export.options import ROOT, ExportOptions
 from export.reports import page
-from export.reports.measure import chain_of, faces_in, rows_of
-from export.reports.results import Row
+from export.reports.measure import JUDGED, faces_in, measured, measured_without_vnni
 from networks.errors import NetworkError
 from server.arguments import whole_number
-
-JUDGED = 24
-"""Faces that judge each variant; the chain is judged on all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chain", action="store_true", help="only print the INT8 chain against float32; write nothing")
     parser.add_argument("--rounds", type=whole_number(1), default=11, help="runs that are timed (default: 11)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "export-report.md", metavar="FILE")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="only write the measurements, as JSON")
     options = parser.parse_args(arguments)
     context = ExportContext.printing(ExportOptions())
     try:
@@ -51,21 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             samples = faces_in(options.pictures, options.limit, context.detect_faces)
             source = f"{len(samples)} {options.about}"
-        rows: list[Row] = []
-        if not options.chain:
-            for name in MODEL_NAMES:
-                rows += rows_of(name, samples[:JUDGED], context, options.rounds)
-        chain = chain_of(samples, context)
+        here = measured(samples, context, options.rounds, options.chain)
+        if options.into:
+            here.save(options.into)
+            return 0
+        everywhere = [here, *measured_without_vnni(sys.argv[1:] if arguments is None else arguments, context)]
     except NetworkError as error:
         print(error, file=sys.stderr)
         return 2
     if options.chain:
-        print("\n".join([f"INT8 chain against float32, {source}:", *page.chain_table(chain)]))
+        print(f"INT8 chain against float32, {source}:")
+        print("\n".join(line for kind in everywhere for line in page.chain_table(kind)))
         return 0
-    text = page.markdown(rows, chain, source, min(JUDGED, len(samples)), context.traced)
+    text = page.markdown(everywhere, source, min(JUDGED, len(samples)), context.traced)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(text, encoding="utf-8")
-    page.plot(rows, chain, options.output.with_suffix(".png"))
+    page.plot(here, options.output.with_suffix(".png"))
     print(text)
     return 0
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,17 +16,24 @@ from export.context import ExportContext
 from export.criteria import Verdict
 from export.errors import ExportError
 from export.graph import Size
-from export.models import get_model
+from export.models import MODEL_NAMES, get_model
 from export.models.texture import similarity
+from export.options import ROOT
 from export.pictures import load_picture, pictures_in
 from export.precision.calibration import quantised
 from export.precision.fp16 import to_fp16
 from export.precision.int8 import Scheme
-from export.reports.results import Chain, Row
+from export.reports import without_vnni
+from export.reports.page import processor, vnni
+from export.reports.results import Chain, Measured, Row
 from export.samples import FaceDetector, Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
 from export.stages.convert import ranges
-from export.stages.gate import judge_itself
+from export.stages.gate import exactness, judge_itself
+from server.backends.onnxruntime.integer_products import products_are_exact
+
+JUDGED = 24
+"""Faces that judge each variant; the chain is judged on all."""
 
 
 def variants_of(name: str, context: ExportContext) -> dict[str, onnx.ModelProto]:
@@ -42,7 +52,8 @@ def rows_of(name: str, samples: Sequence[Sample], context: ExportContext, rounds
     """Measure all variants of one network, taking turns so that other load meets all alike."""
     model, graphs = get_model(name), variants_of(name, context)
     feeds = context.feeds(name, samples)
-    sessions = {variant: model.served_session(graph) for variant, graph in graphs.items()}
+    # What is for TensorRT is judged by what its products are, not by what a CPU may make of them.
+    sessions = {variant: model.served_session(graph, exact=variant == "int8 s8s8") for variant, graph in graphs.items()}
     seconds = median_seconds(sessions, feeds[0], rounds)
     together = stack(feeds)
     expected = stack([sessions["fp32"](feed) for feed in feeds])
@@ -52,7 +63,8 @@ def rows_of(name: str, samples: Sequence[Sample], context: ExportContext, rounds
             verdict = judge_itself(graph, feeds)
         else:
             actual = stack([sessions[variant](feed) for feed in feeds])
-            verdict = Verdict(tuple(model.compare(expected, actual, together)))
+            exact = exactness(graph, any_x86=variant != "int8 s8s8")
+            verdict = Verdict((*model.compare(expected, actual, together), exact))
         ratio = seconds[variant] / seconds["fp32"]
         rows.append(Row(name, variant, Size.of(graph), ratio, verdict))
         context.say(f"{name}: {variant}: {ratio:.2f} of the time, {verdict}")
@@ -101,3 +113,27 @@ def faces_in(folders: Sequence[Path], limit: int, detect_faces: FaceDetector) ->
     if not samples:
         raise ExportError(f"There is no face beyond doubt in the pictures of {', '.join(map(str, folders))}.")
     return samples
+
+
+def measured(samples: Sequence[Sample], context: ExportContext, rounds: int, only_chain: bool) -> Measured:
+    """Measure all rows and the chain, as this processor gives them."""
+    rows: list[Row] = []
+    for name in () if only_chain else MODEL_NAMES:
+        rows += rows_of(name, samples[:JUDGED], context, rounds)
+    return Measured(processor(), vnni(), rows, chain_of(samples, context))
+
+
+def measured_without_vnni(arguments: Sequence[str], context: ExportContext) -> list[Measured]:
+    """Measure the same in a process that sees no VNNI; nothing where there is none anyway, or it cannot be hidden."""
+    if not products_are_exact():
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            hidden = without_vnni.environment(Path(folder))
+        except ExportError as error:
+            context.say(f"only measured with VNNI. {error}")
+            return []
+        file = Path(folder) / "measured.json"
+        command = [sys.executable, "-m", "export.reports", *arguments, "--into", str(file)]
+        subprocess.run(command, cwd=ROOT, env=hidden, check=True)
+        return [Measured.load(file)]

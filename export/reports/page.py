@@ -14,24 +14,27 @@ import numpy as np
 from export.graph import Size
 from export.models import MODEL_NAMES, get_model
 from export.precision import calibration
-from export.reports.results import Chain, Row
+from export.reports.results import Measured, Row
 from export.stages.write import sha256, tool_versions
+from server.backends.onnxruntime.integer_products import products_are_exact
 
 SENSITIVITY = Path(__file__).parent / "sensitivity"
 VARIANTS = ("fp32", "fp16", "int8 u8s8", "int8 s8s8")
 COLOURS = ("#7f7f7f", "#4c78a8", "#54a24b", "#e6a13a")
 
 
-def markdown(rows: Sequence[Row], chain: Chain, source: str, judged: int, traced: dict[str, Size]) -> str:
+def markdown(measured: Sequence[Measured], source: str, judged: int, traced: dict[str, Size]) -> str:
     """Write the report as a page.
 
     Args:
-        rows: of all networks.
-        chain: INT8 against float32, face by face.
+        measured: on each kind of processor; this machine's own comes first.
         source: which pictures judged.
         judged: how many of them judged the variants.
         traced: network -> size before surgery.
     """
+    rows = measured[0].rows
+    times = [{(row.network, row.variant): row.ratio for row in kind.rows} for kind in measured]
+    kinds = [kind.vnni for kind in measured]
     lines = [
         "# Export report",
         "",
@@ -42,35 +45,43 @@ def markdown(rows: Sequence[Row], chain: Chain, source: str, judged: int, traced
         "",
         f"- Judged on: {source} (the first {judged} for each variant, all for the chain).",
         *calibrated_with(),
-        f"- Machine: {processor()}, {len(os.sched_getaffinity(0))} of its cores used, {platform.system()}.",
+        f"- Machine: {measured[0].processor}, {len(os.sched_getaffinity(0))} of its cores used, {platform.system()}.",
+        *_hidden(measured),
         f"- {', '.join(f'{tool} {version}' for tool, version in tool_versions().items())}.",
         "",
         "![Time, size and vertex differences](export-report.png)",
         "",
         "## Variants",
         "",
-        "| network | variant | MB | nodes | time | verdict |",
-        "|---|---|---|---|---|---|",
+        f"| network | variant | MB | nodes | {' | '.join(f'time {kind}' for kind in kinds)} | verdict |",
+        "|---" * (5 + len(kinds)) + "|",
     ]
+    for row in rows:
+        ratios = " | ".join(f"{ratios[row.network, row.variant]:.2f}" for ratios in times)
+        lines.append(
+            f"| {row.network} | {row.variant} | {row.size.bytes / 1e6:.1f} | {row.size.nodes} | {ratios} "
+            f"| {_decision(row, measured)} |"
+        )
     lines += [
-        f"| {row.network} | {row.variant} | {row.size.bytes / 1e6:.1f} | {row.size.nodes} | {row.ratio:.2f} "
-        f"| {row.decision} |"
-        for row in rows
+        "",
+        "U8S8 is for CPUs, FP16 and S8S8 for TensorRT. U8S8's weights are so small (7 bits) that no product saturates",
+        "on any x86 processor (`export/precision/saturation.py`); S8S8's have 8 bits, and are judged by exact kernels.",
+        "Verdicts here are on the pictures named above; the exporter's own gate looks at two portraits and variations of them,",
+        "and may decide otherwise.",
+        "",
     ]
-    lines += ["", "U8S8 is for CPUs, FP16 and S8S8 for TensorRT. Verdicts here are on the pictures named above; the"]
-    lines += ["exporter's own gate looks at two portraits and variations of them, and may decide otherwise.", ""]
     lines += ["## Errors against float32", ""]
     for name in MODEL_NAMES:
-        lines += [*_errors([row for row in rows if row.network == name and row.variant != "fp32"]), ""]
+        lines += [*_errors(name, measured), ""]
     lines += [
         "## INT8 as it is served",
         "",
         "Regressor and texture in U8S8 one after the other against the same in float32, so that the texture is sampled",
         f"by the INT8 shape. {source}.",
         "",
-        *chain_table(chain),
+        *(line for kind in measured for line in chain_table(kind)),
     ]
-    return "\n".join([*lines, "", *_surgery(rows, traced), "", *_calibration()])
+    return "\n".join([*lines, *_surgery(rows, traced), "", *_calibration()])
 
 
 def _surgery(rows: Sequence[Row], traced: dict[str, Size]) -> list[str]:
@@ -101,22 +112,55 @@ def calibrated_with() -> list[str]:
     return lines
 
 
-def _errors(rows: Sequence[Row]) -> list[str]:
-    """One table of a network: criteria down, variants across."""
+def _hidden(measured: Sequence[Measured]) -> list[str]:
+    """How a second kind of processor was had."""
+    return [
+        f"- Figures {kind.vnni}: the same processor, with VNNI and AVX-512 hidden from the program, which then runs "
+        "ONNX Runtime's AVX2 kernels at full speed (`export/reports/without_vnni.py`)."
+        for kind in measured[1:]
+    ]
+
+
+def _decision(row: Row, measured: Sequence[Measured]) -> str:
+    """What the exporter does with a variant; where processors disagree, what it does on each."""
+    decisions = {
+        kind.vnni: other.decision
+        for kind in measured
+        for other in kind.rows
+        if (other.network, other.variant) == (row.network, row.variant)
+    }
+    if len(set(decisions.values())) == 1:
+        return row.decision
+    return ", ".join(f"{kind}: {decision}" for kind, decision in decisions.items())
+
+
+def _errors(name: str, measured: Sequence[Measured]) -> list[str]:
+    """One table of a network: criteria down, variants across; the one for CPUs on each kind of processor."""
+    columns = [
+        (row.variant if row.variant != "int8 u8s8" else f"int8 u8s8, {kind.vnni}", row)
+        for variant in VARIANTS[1:]
+        for kind in (measured if variant == "int8 u8s8" else measured[:1])
+        for row in kind.rows
+        if row.network == name and row.variant == variant
+    ]
+    rows = [row for _, row in columns]
     lines = [
-        f"| {rows[0].network} | {' | '.join(row.variant for row in rows)} | bound |",
-        "|---" * (len(rows) + 2) + "|",
+        f"| {name} | {' | '.join(title for title, _ in columns)} | bound |",
+        "|---" * (len(columns) + 2) + "|",
     ]
     for index, criterion in enumerate(rows[0].verdict.criteria):
-        values = " | ".join(f"{row.verdict.criteria[index].value:.4g}" for row in rows)
+        found = [row.verdict.criteria[index] for row in rows]
+        marks = ["" if c.bound == criterion.bound else " (not judged)" for c in found]
+        values = " | ".join(f"{c.value:.4g}{mark}" for c, mark in zip(found, marks, strict=True))
         bound = "" if criterion.bound is None else f"{criterion.sense} {criterion.bound:g}"
         lines.append(f"| {criterion.name} | {values} | {bound} |")
     return lines
 
 
-def chain_table(chain: Chain) -> list[str]:
+def chain_table(measured: Measured) -> list[str]:
     """Means with their bounds and verdicts, and the spread over the faces."""
-    lines = ["| | mean | bound | median | 95 % of the faces | worst |", "|---|---|---|---|---|---|"]
+    chain = measured.chain
+    lines = [f"| {measured.vnni} | mean | bound | median | 95 % of the faces | worst |", "|---|---|---|---|---|---|"]
     spreads = ((chain.head, 95), (chain.camera, 95), (chain.similarity, 5), (chain.squared, 95))
     for criterion, (values, percent) in zip(chain.criteria(), spreads, strict=True):
         bound = "" if criterion.bound is None else f"{criterion.sense} {criterion.bound:g}: "
@@ -126,7 +170,7 @@ def chain_table(chain: Chain) -> list[str]:
             f"| {criterion.name} | {criterion.value:.4g} | {bound} | {np.median(values):.4g} "
             f"| {np.percentile(values, percent):.4g} | {worst:.4g} |"
         )
-    return lines
+    return [*lines, ""]
 
 
 def _calibration() -> list[str]:
@@ -171,8 +215,9 @@ def _kept(made: calibration.Ranges) -> list[str]:
     return kept
 
 
-def plot(rows: Sequence[Row], chain: Chain, path: Path) -> None:
+def plot(measured: Measured, path: Path) -> None:
     """Time and size relative to float32, and the vertex difference of every face."""
+    rows, chain = measured.rows, measured.chain
     import matplotlib
 
     matplotlib.use("Agg")
@@ -181,7 +226,7 @@ def plot(rows: Sequence[Row], chain: Chain, path: Path) -> None:
     networks = list(dict.fromkeys(row.network for row in rows))
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     largest = {row.network: row.size.bytes for row in rows if row.variant == "fp32"}
-    for axis, title in zip(axes[:2], ("time in one process, CPU", "size of the file"), strict=True):
+    for axis, title in zip(axes[:2], (f"time in one process, CPU {measured.vnni}", "size of the file"), strict=True):
         for index, variant in enumerate(VARIANTS):
             chosen = [row for row in rows if row.variant == variant]
             values = [row.ratio if "time" in title else row.size.bytes / largest[row.network] for row in chosen]
@@ -206,11 +251,15 @@ def plot(rows: Sequence[Row], chain: Chain, path: Path) -> None:
 
 
 def processor() -> str:
-    """The processor's name and whether it has VNNI, which U8S8 lives on."""
+    """The processor's name, and whether ONNX Runtime finds VNNI in it, which U8S8 lives on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.machine()
+        lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    vnni = any("vnni" in line for line in lines if line.startswith("flags"))
-    return f"{names[0] if names else platform.machine()} ({'with' if vnni else 'without'} VNNI)"
+    return f"{names[0] if names else platform.machine()} ({vnni()})"
+
+
+def vnni() -> str:
+    """Whether integer products are exact in ONNX Runtime's kernels for this processor."""
+    return "with VNNI" if products_are_exact() else "without VNNI"

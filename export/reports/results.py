@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,3 +57,31 @@ class Chain:
             Criterion("texture, mean SSIM", float(self.similarity.mean()), 0.982, "at least"),
             Criterion("texture, mean squared error", float(self.squared.mean()), 0.005),
         ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that one kind of processor says."""
+
+    processor: str
+    """Its name, and whether it has VNNI."""
+    vnni: str
+    """`with VNNI` or `without VNNI`."""
+    rows: list[Row]
+    """Of all networks; empty where only the chain was asked for."""
+    chain: Chain
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, for the process that asked for it."""
+        path.write_text(json.dumps(asdict(self), default=lambda array: array.tolist()), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Measured:
+        """Read what `save` wrote."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = []
+        for row in content.pop("rows"):
+            criteria = tuple(Criterion(**criterion) for criterion in row.pop("verdict")["criteria"])
+            rows.append(Row(**{**row, "size": Size(**row["size"]), "verdict": Verdict(criteria)}))
+        chain = Chain(**{name: np.array(values) for name, values in content.pop("chain").items()})
+        return cls(**content, rows=rows, chain=chain)

@@ -14,7 +14,7 @@ from export.criteria import Verdict
 from export.errors import ExportError
 from export.graphsurgeon import gs
 from export.models.base import ExportedModel
-from export.options import Precision, Target
+from export.options import ExportOptions, Precision
 from export.pictures import load_picture, pictures_in
 from export.precision import calibration, equalise
 from export.precision.fp16 import to_fp16
@@ -23,8 +23,8 @@ from export.samples import Sample, samples_of, varied_portraits
 from export.session import Feed
 from export.stages import gate
 from export.stages.write import sha256
+from server.backends.onnxruntime.integer_products import ANY_X86
 
-SCHEMES: dict[Target, Scheme] = {"cpu": Scheme.U8S8, "tensorrt": Scheme.S8S8}
 CALIBRATION_PHOTOGRAPHS = 512
 """At most so many of a folder: more do not move a percentile."""
 CALIBRATION_SAMPLES = 48
@@ -99,7 +99,7 @@ def _timed(context: ExportContext) -> bool:
 
 
 def _int8(model: ExportedModel, float32_graph: onnx.ModelProto, feeds: list[Feed], context: ExportContext) -> Variant:
-    scheme = SCHEMES[context.options.target]
+    scheme = scheme_of(context.options)
     if _timed(context) and not has_ranges(model, context):
         # Calibrating takes half a minute, and how fast a graph is does not depend on its ranges: ask that first.
         any_ranges = dict.fromkeys(quantised_tensors(gs.import_onnx(float32_graph)), (0.0, 1.0))
@@ -118,7 +118,15 @@ def _int8(model: ExportedModel, float32_graph: onnx.ModelProto, feeds: list[Feed
         "equalised": bool(made.shifts),
     }
     graph = calibration.quantised(float32_graph, made, scheme)
-    return Variant("int8", graph, gate.judge(model, float32_graph, graph, feeds, _timed(context)), source)
+    verdict = gate.judge(model, float32_graph, graph, feeds, _timed(context), any_x86=scheme.any_x86)
+    return Variant("int8", graph, verdict, source)
+
+
+def scheme_of(options: ExportOptions) -> Scheme:
+    """Return how INT8 is written for the target."""
+    if options.target == "tensorrt":
+        return Scheme.S8S8
+    return Scheme.U8S8 if options.integer_products == ANY_X86 else Scheme.U8S8_VNNI
 
 
 def has_ranges(model: ExportedModel, context: ExportContext) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from export.context import ExportContext
 from export.graph import BATCH, OPSET
 from export.models.base import ExportedModel
-from export.stages.convert import SCHEMES
+from export.stages.convert import scheme_of
 from export.stages.write import MODEL_FILE
 from export.tensorrt.gpu import plan_name, serving
 from export.tensorrt.profile import max_batch_size, profile
@@ -18,7 +18,7 @@ def described(model: ExportedModel, folder: Path, key: dict[str, Any], context: 
     """Return everything that would decide what is written, a line each."""
     options = context.options
     steps = [
-        f"int8 ({SCHEMES[options.target].value})" if step == "int8" else step
+        f"int8 ({scheme_of(options).value})" if step == "int8" else step
         for step in model.precisions(options.target, options.precision, options.strict)
     ]
     lines = [

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from export.criteria import Criterion, Verdict
 from export.models.base import ExportedModel
+from export.precision.saturation import saturating
 from export.session import Feed, Session, median_seconds, stack
 
 BATCH = 4
@@ -35,19 +36,26 @@ def judge(
     feeds: Sequence[Feed],
     timed: bool = True,
     rounds: int = 7,
+    any_x86: bool = True,
 ) -> Verdict:
     """Run float32 and the variant on the same samples and judge the variant.
+
+    Integer products that cannot saturate give the same sums on every processor, so that what is measured on this one
+    holds on all.
 
     Args:
         model: which of the repository's models the graphs are.
         float32_graph, variant: graphs with the same interface.
         feeds: single samples.
         timed: also ask that the variant is faster, and run both as this machine would serve them (not for graphs that
-            are meant for another one).
+            are meant for another one, which run by kernels that do not saturate).
         rounds: runs that are timed.
+        any_x86: also ask that no integer product can saturate on a processor without VNNI.
     """
-    session_of = model.served_session if timed else Session
-    sessions = {"fp32": session_of(float32_graph), "variant": session_of(variant)}
+    graphs = {"fp32": float32_graph, "variant": variant}
+    sessions = {
+        name: model.served_session(graph) if timed else Session(graph, exact=True) for name, graph in graphs.items()
+    }
     runs: dict[str, list[Feed]] = {name: [] for name in sessions}
     batches = [stack(feeds[i : i + BATCH]) for i in range(0, len(feeds), BATCH)]
     for batch in batches:
@@ -55,9 +63,16 @@ def judge(
             runs[name].append(session(batch))
     criteria = model.compare(stack(runs["fp32"]), stack(runs["variant"]), stack(batches))
     criteria.append(Criterion("values that are not finite", float(_not_finite(runs["variant"])), 0))
+    criteria.append(exactness(variant, any_x86))
     if timed:
         criteria += _speed(sessions, feeds[0], rounds)
     return Verdict(tuple(criteria))
+
+
+def exactness(graph: onnx.ModelProto, any_x86: bool = True) -> Criterion:
+    """Count the products of a graph that can saturate without VNNI; ``any_x86``: none may."""
+    count = len(saturating(graph))
+    return Criterion("products that can saturate without VNNI", float(count), 0 if any_x86 else None)
 
 
 def speed(

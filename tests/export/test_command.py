@@ -7,6 +7,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from export.models.base import FACE_MODEL
 from export.session import Session
 from export.stages import gate
 from networks.detector.weights import default_weights
+from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -43,6 +45,9 @@ def test_a_version_is_complete_with_its_sidecar_and_the_warmup_sample(exported: 
     sidecar = json.loads((exported / "detector" / "3" / "export.json").read_text())
     assert sidecar["network"] == "detector"
     assert sidecar["precision"] == "fp32"
+    assert sidecar["integer_products"] == "any-x86", "it has none"
+    model = onnx.load(exported / "detector" / "3" / "model.onnx")
+    assert {entry.key: entry.value for entry in model.metadata_props} == {INTEGER_PRODUCTS: "any-x86"}
     assert sidecar["opset"] == 18
     assert sidecar["gate"]["passed"] is True
     assert len(sidecar["weights"]["sha256"]) == 64

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from export.criteria import Criterion
 from export.graph import VERTICES
+from export.models.base import ExportedModel, Loaded
+from export.samples import Sample
 from export.session import Feed
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
+from networks.face_model import FaceModel
 
 ROWS = 5
 """Rows of the output whose axis is opened."""
@@ -59,3 +65,23 @@ def feeds(count: int, seed: int = 0, batch: int = 1) -> list[Feed]:
         crop = coarse.repeat(8, 2).repeat(8, 3)
         result.append({"crop": crop, "context": chance.normal(size=(batch, 4)).astype(np.float32)})
     return result
+
+
+class TinyModel(ExportedModel):
+    """The tiny network as a model of the repository that is compared by nothing of its own."""
+
+    name = "tiny"
+    inputs = ("crop", "context")
+    outputs = ("shapes", "coefficients")
+    needs_face_model = False
+
+    def load(
+        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> Loaded:
+        return Tiny(), example()
+
+    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+        return {"crop": sample.crop, "context": sample.context}
+
+    def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
+        return []

@@ -15,8 +15,9 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 from input_ranges import InputRanges
+from integer_products import ProcessorError, open_graph
 from numpy.typing import NDArray
-from onnx_session import OnnxModel, RequestError, Session, plain_session
+from onnx_session import ConfigError, OnnxModel, RequestError, Session
 
 
 class TritonPythonModel:
@@ -63,12 +64,21 @@ class TritonPythonModel:
 
 
 def open_session(path: Path, options: ort.SessionOptions) -> Session:
-    """A session of the graph, by its parts where they lie beside it and belong to it."""
-    if not path.with_name("table.npz").is_file():
-        return plain_session(path, options)
-    from parts import open_parts  # OpenCV and SciPy: memory that only one of the networks needs
+    """A session of the graph, by its parts where they lie beside it and belong to it.
 
-    return open_parts(path, options) or plain_session(path, options)
+    Raises:
+        ConfigError: the graph was judged for another kind of processor.
+    """
+    try:
+        if path.with_name("table.npz").is_file():
+            from parts import open_parts  # OpenCV and SciPy: memory that only one of the networks needs
+
+            if parts := open_parts(path, options, open_graph):
+                return parts
+        session: Session = open_graph(path, options)
+    except ProcessorError as error:
+        raise ConfigError(str(error)) from None
+    return session
 
 
 def _send(request: pb_utils.InferenceRequest, response: pb_utils.InferenceResponse) -> None:

@@ -453,5 +453,7 @@ def _reason(error: Exception) -> str:
 def _opened(opener: Opener, path: Path, options: ort.SessionOptions) -> Session:
     try:
         return opener(path, options)
+    except ConfigError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
         raise ConfigError(f"{path} is not a model that ONNX Runtime can load: {error}") from error

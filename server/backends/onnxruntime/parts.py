@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,12 +229,14 @@ def _u8(array: object) -> U8:
     return np.asarray(array, np.uint8)
 
 
-def open_parts(path: Path, options: ort.SessionOptions) -> PartsSession | None:
-    """The parts beside a graph's file, if they are all there and were cut from it."""
+def open_parts(
+    path: Path, options: ort.SessionOptions, open_graph: Callable[[Path, ort.SessionOptions], ort.InferenceSession]
+) -> PartsSession | None:
+    """The parts beside a graph's file, if they are all there and were cut from it; ``open_graph`` opens each."""
     files = [path.with_name(name) for name in (*GRAPHS, TABLE)]
     if not all(file.is_file() for file in files):
         return None
-    graphs = [ort.InferenceSession(file, options, providers=["CPUExecutionProvider"]) for file in files[:-1]]
+    graphs = [open_graph(file, options) for file in files[:-1]]
     table = Table.load(files[-1])
     cut_from = {table.whole, *(graph.get_modelmeta().custom_metadata_map.get(WHOLE) for graph in graphs)}
     return PartsSession(graphs, table) if cut_from == {hashlib.sha256(path.read_bytes()).hexdigest()} else None

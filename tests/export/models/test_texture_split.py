@@ -21,6 +21,7 @@ from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
 from networks.face_model import FaceModel
 from networks.texture import TextureNet, UNet, example_inputs
+from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
 from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
 from tests.export import tiny
 from tests.export.synthetic import face_model, turn
@@ -190,12 +191,24 @@ class TestOpenParts:
         return tmp_path
 
     def opened(self, folder: Path) -> PartsSession | None:
-        return open_parts(folder / "model.onnx", ort.SessionOptions())
+        return open_parts(folder / "model.onnx", ort.SessionOptions(), open_graph)
 
     def test_parts_that_belong_are_taken(self, folder: Path, model: FaceModel) -> None:
         session = self.opened(folder)
         assert session is not None
         assert session.run(["texture"], feed(model, 0.0))[0].shape == (1, 3, SIDE, SIDE)
+
+    def test_parts_say_for_which_processors_the_graph_was_judged(
+        self, tmp_path: Path, whole: onnx.ModelProto, cut: SplitGraph
+    ) -> None:
+        marked = onnx.ModelProto()
+        marked.CopyFrom(whole)
+        onnx.helper.set_model_props(marked, {INTEGER_PRODUCTS: "vnni"})
+        onnx.save(marked, tmp_path / "model.onnx")
+        write(tmp_path, tmp_path / "model.onnx", cut)
+        for name in GRAPHS:
+            marks = {entry.key: entry.value for entry in onnx.load(tmp_path / name).metadata_props}
+            assert marks[INTEGER_PRODUCTS] == "vnni"
 
     def test_parts_of_another_graph_are_not(self, folder: Path, whole: onnx.ModelProto) -> None:
         other = onnx.ModelProto()

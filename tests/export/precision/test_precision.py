@@ -33,8 +33,9 @@ def bounds(plain: onnx.ModelProto) -> dict[str, dict[str, tuple[float, float]]]:
     return calibrate(plain, quantised_tensors(gs.import_onnx(plain)), tiny.feeds(12))
 
 
-def _error(a: onnx.ModelProto, b: onnx.ModelProto, name: str = "coefficients") -> float:
-    one, other = Session(a), Session(b)
+def _error(a: onnx.ModelProto, b: onnx.ModelProto, name: str = "coefficients", exact: bool = False) -> float:
+    """`exact`: for graphs that are not meant for this kind of processor."""
+    one, other = Session(a), Session(b, exact=exact)
     feeds = tiny.feeds(4, seed=9, batch=4)
     wanted = np.concatenate([one(feed)[name] for feed in feeds])
     given = np.concatenate([other(feed)[name] for feed in feeds])
@@ -127,7 +128,7 @@ def test_for_tensorrt_every_zero_point_is_zero_signed_and_weights_are_per_channe
     assert all(scale.ndim == 1 and len(scale) >= 16 for scale in scales)
     biases = [node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2]
     assert all(constants[name].dtype == np.float32 for name in biases)
-    assert _error(plain, model) < 0.05
+    assert _error(plain, model, exact=True) < 0.05
     assert lint(model, tiny.feeds(1)[0]) is None
 
 
@@ -228,5 +229,5 @@ def test_a_head_runs_in_integers_only_where_its_matrix_is_large(monkeypatch: pyt
     x = chance.normal(size=(2, 3, 8, 8)).astype(np.float32)
     bounds = calibrate(model, quantised_tensors(gs.import_onnx(model)), [{"x": x}])["minmax"]
     for scheme in Scheme:
-        given = Session(to_int8(model, bounds, scheme))({"x": x})["out"]
+        given = Session(to_int8(model, bounds, scheme), exact=not scheme.any_x86)({"x": x})["out"]
         np.testing.assert_allclose(given, Session(model)({"x": x})["out"], atol=0.1)

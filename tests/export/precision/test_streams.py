@@ -74,9 +74,10 @@ def made(plain: onnx.ModelProto) -> Ranges:
     return Ranges("digest", 12, "noise", bounds, "minmax", shifts=found, streams=1)
 
 
-def _error(plain: onnx.ModelProto, model: onnx.ModelProto) -> float:
+def _error(plain: onnx.ModelProto, model: onnx.ModelProto, exact: bool = False) -> float:
+    """`exact`: for graphs that are not meant for this kind of processor."""
     feed = stack(_feeds(8, seed=5))
-    wanted, given = Session(plain)(feed)["out"], Session(model)(feed)["out"]
+    wanted, given = Session(plain)(feed)["out"], Session(model, exact=exact)(feed)["out"]
     return float(np.abs(wanted - given).mean() / np.abs(wanted).mean())
 
 
@@ -166,7 +167,7 @@ def test_for_tensorrt_the_stream_and_its_convolutions_stay_in_float(plain: onnx.
     kept = {w.name.removesuffix("_weight_q") for w in model.graph.initializer if w.name.endswith("_weight_q")}
     stream = residual_streams(gs.import_onnx(plain))[-1]
     assert not kept & {node.name for node in (*stream.writers, *stream.readers)}
-    assert _error(plain, model) < 0.05
+    assert _error(plain, model, exact=True) < 0.05
     assert lint(model, _feeds(1)[0]) is None
 
 
