@@ -68,7 +68,7 @@ def server_options() -> Iterator[str]:
     """Yield a row an option of `python -m server`."""
     yield "| option | environment | default | effect |"
     yield "|---|---|---|---|"
-    for action in option_parser({})._actions:  # argparse has no public list of its options
+    for action in option_parser()._actions:  # argparse has no public list of its options
         if not action.option_strings or action.dest == "help":
             continue
         default = "" if action.default is None else f"`{_relative(action.default)}`"

@@ -45,7 +45,7 @@ class _Stop(BaseException):
     """Raised in the main thread by SIGTERM or SIGINT."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def option_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m server",
         description="Start a Triton server with this project's models and stay until SIGTERM or Ctrl-C.",
@@ -136,7 +136,7 @@ class Settings:
 
 def parse_options(arguments: Sequence[str]) -> Settings:
     """Turn a command line and the environment into settings; SystemExit 2 when they make no sense."""
-    values = vars(_parser().parse_args(arguments))
+    values = vars(option_parser().parse_args(arguments))
     loaded, extra = values.pop("load_model"), values.pop("extra")
     supervision = Supervision(values.pop("supervise"), values.pop("supervisor_port"))
     if supervision.period is not None:

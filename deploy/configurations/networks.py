@@ -87,7 +87,8 @@ DETECTOR = Network(
             "input_range.geometry",
             "2*1:1e8, 4*1e-3:1e6",
             "What preprocess gives, with room: sides of a picture of 65 megapixels, and pixels of it for one of the "
-            "canvas\n(long side 512) or of the decoded picture. Others make sizes in the graph that it cannot compute with.",
+            "canvas\n(long side 512) or of the decoded picture. Others make sizes in the graph that it cannot compute "
+            "with.",
         ),
     ),
 )
@@ -201,10 +202,7 @@ def cpu_config(network: Network) -> str:
         "",
     ]
     if network.parameters:
-        entries = [
-            (p.comment, f'{{ key: "{p.key}" value: {{ string_value: "{p.value}" }} }}') for p in network.parameters
-        ]
-        lines += [*block("parameters", entries), ""]
+        lines += [*block("parameters", [(p.comment, p.entry()) for p in network.parameters]), ""]
     lines += _batching(
         "No delay: what has queued while the last batch ran is the next batch; idle waiting gains nothing on a CPU."
     )
