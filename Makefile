@@ -74,8 +74,9 @@ $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name 
 	@mkdir -p $(@D) && touch $@
 FORCE:
 
-configs: $(INSTALLED) ## write the configurations that have a twin (ensembles, TensorRT flavours) from their description
+configs: $(INSTALLED) ## write the configurations that have a twin (ensembles, TensorRT flavours) and docs/configuration.md from their descriptions
 	@$(PY) -m deploy.configurations $(ARGS)
+	@$(PY) -m deploy.configuration_page $(ARGS)
 
 calibrate: $(INSTALLED) ## ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/precision/ranges
 	@test -n "$(PICTURES)" || { echo "name a folder of at least 320 photographs of faces: make calibrate PICTURES=..." >&2; exit 2; }

@@ -19,49 +19,61 @@ from server.__main__ import option_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
+MAX_VALUE = 60
+"""Longer values are tables, which nobody sets."""
+
+
+SOURCES: dict[str, tuple[str, ...]] = {
+    "What the gateway lets in": ("server/gateway/limits.py",),
+    "Pictures": tuple(
+        f"model_repository/preprocess/1/{name}.py"
+        for name in (
+            *("structure", "pictures", "cage", "lanes", "exif", "jpeg_structure", "png_structure", "tiff_structure"),
+            "webp_structure",
+        )
+    ),
+    "Which face, and what is warned of": ("model_repository/align/1/faces.py",),
+    "Textures and meshes": ("model_repository/postprocess/1/finish.py",),
+    "Export": ("export/stages/gate.py", "export/models/detector.py", "export/models/texture_split.py"),
+}
+"""Title -> files whose public constants are limits and thresholds; each says beside itself what it is for."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A limit or threshold that stands in code.
+    """A limit or threshold that stands in code: where, its value as written there, and what is said of it beside it."""
 
-    Attributes:
-        file: relative to the checkout.
-        name: of the module's constant, or ``Class.attribute``.
-        effect: one sentence for an operator.
-    """
-
-    file: str
     name: str
+    value: str
     effect: str
 
-    def value(self) -> str:
-        """Return the source of the value.
 
-        Raises:
-            LookupError: the file has no such constant.
-        """
-        tree = ast.parse((ROOT / self.file).read_text(encoding="utf-8"))
-        body, name = tree.body, self.name
-        if "." in name:
-            owner, name = name.split(".")
-            body = next((n.body for n in body if isinstance(n, ast.ClassDef) and n.name == owner), [])
-        for node in body:
-            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
-                continue
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return ast.unparse(node.value)
-        raise LookupError(f"{self.file} has no constant {self.name}")
+def constants(file: str) -> Iterator[Constant]:
+    """Yield the public constants of a module, with the string below or the comment above each."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    lines, body = text.splitlines(), ast.parse(text).body
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None or not isinstance(target, ast.Name):
+            continue
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", target.id) or len(ast.unparse(node.value)) > MAX_VALUE:
+            continue
+        below = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+        effect = " ".join(str(below or _above(lines, node.lineno)).split())
+        yield Constant(target.id, ast.unparse(node.value), effect)
 
 
-CONSTANTS: dict[str, tuple[Constant, ...]] = {
-    "Pictures": (
-        Constant("model_repository/preprocess/1/pictures.py", "WORKING_SIDE", "Long side of the working picture, px."),
-        Constant("model_repository/preprocess/1/pictures.py", "FORMATS", "File formats that are decoded."),
-        Constant("model_repository/preprocess/1/pictures.py", "CANVAS", "Side of the detector's canvas, px."),
-    ),
-}
+def _above(lines: Sequence[str], number: int) -> str:
+    """The comment on the line itself, or on the lines above line ``number`` (from 1)."""
+    if "  # " in lines[number - 1]:
+        return lines[number - 1].split("  # ", 1)[1]
+    last = number - 1
+    while last > 0 and re.match(r"[A-Z][A-Z0-9_]* = [^(\[{]*$", lines[last - 1]):
+        last -= 1  # one comment may stand above several constants
+    first = last
+    while first > 0 and lines[first - 1].startswith("# "):
+        first -= 1
+    return " ".join(line[2:] for line in lines[first:last])
 
 
 def server_options() -> Iterator[str]:
@@ -92,7 +104,7 @@ def model_parameters() -> Iterator[str]:
         text = path.read_text(encoding="utf-8")
         block = re.search(r"^parameters \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
         comment: list[str] = []
-        for line in block[1].splitlines() if block else ():
+        for line in block[1].replace("string_value:\n    ", "string_value: ").splitlines() if block else ():
             if found := re.search(r'key: "([^"]+)" value: \{ string_value: "([^"]*)"', line):
                 yield f"| {path.parent.name} | `{found[1]}` | `{found[2]}` | {' '.join(comment)} |"
                 comment = []
@@ -125,9 +137,12 @@ def page() -> str:
         "",
         "Changed in the file named; what has an option or a parameter is above.",
     ]
-    for title, constants in CONSTANTS.items():
-        lines += ["", f"### {title}", "", "| constant | value | effect |", "|---|---|---|"]
-        lines += [f"| `{c.name}` in `{c.file}` | `{c.value()}` | {c.effect} |" for c in constants]
+    for title, files in SOURCES.items():
+        lines += ["", f"### {title}"]
+        for file in files:
+            found = [constant for constant in constants(file) if constant.effect]
+            lines += ["", f"`{file}`", "", "| constant | value | effect |", "|---|---|---|"]
+            lines += [f"| `{c.name}` | `{c.value}` | {c.effect.replace('|', '/')} |" for c in found]
     return "\n".join(lines) + "\n"
 
 

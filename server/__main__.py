@@ -46,6 +46,7 @@ class _Stop(BaseException):
 
 
 def option_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m server",
         description="Start a Triton server with this project's models and stay until SIGTERM or Ctrl-C.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import configuration_page
 from deploy.configurations.__main__ import configurations, main
 from tests.model_repository.version_folder import REPOSITORY
 
@@ -24,3 +25,13 @@ def test_check_names_what_differs_and_writing_mends_it(tmp_path: Path, capsys: p
     assert capsys.readouterr().out.startswith("reconstruct/config.pbtxt differs")
     assert main(["--repository", str(tmp_path)]) == 0
     assert main(["--repository", str(tmp_path), "--check"]) == 0
+
+
+def test_the_page_of_configuration_says_what_the_sources_say() -> None:
+    assert configuration_page.PAGE.read_text(encoding="utf-8") == configuration_page.page(), "run `make configs`"
+
+
+def test_every_row_of_the_page_has_its_effect() -> None:
+    rows = [line for line in configuration_page.page().splitlines() if line.startswith("| `")]
+    assert rows
+    assert not [row for row in rows if row.endswith("|  |")]
