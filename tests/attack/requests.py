@@ -200,9 +200,13 @@ def _with_parameters(request: Request, **parameters: Value) -> Request:
 
 
 def _any_value(random: Random) -> Value:
-    return random.choice(
-        [random.choice(WEIRD_TEXT), random.choice(WEIRD_INTEGERS), random.choice(WEIRD_FLOATS), random.random() < 0.5]
+    values: tuple[Value, ...] = (
+        random.choice(WEIRD_TEXT),
+        random.choice(WEIRD_INTEGERS),
+        random.choice(WEIRD_FLOATS),
+        random.random() < 0.5,
     )
+    return random.choice(values)
 
 
 # --- values of tensors -----------------------------------------------------------------------------------------------
@@ -605,7 +609,10 @@ def parameter_of_an_input(request: Request, random: Random) -> Request:
 def output_into_shared_memory(request: Request, random: Random) -> Request:
     """An output into a region that is not there."""
     size = random.choice([4, -1, 2**40, 0])
-    parameters = {"shared_memory_region": random.choice(["x", "", "/dev/mem"]), "shared_memory_byte_size": size}
+    parameters: dict[str, Value] = {
+        "shared_memory_region": random.choice(["x", "", "/dev/mem"]),
+        "shared_memory_byte_size": size,
+    }
     return replace(request, outputs=tuple(replace(output, parameters=parameters) for output in request.outputs))
 
 

@@ -1,4 +1,4 @@
-"""Odd requests of every kind at the real models: each is answered by a result or a refusal with a name, nobody is hurt."""
+"""Odd requests of every kind at the real models: each gets a result or a refusal with a name, nobody is hurt."""
 
 from __future__ import annotations
 
