@@ -125,7 +125,8 @@ def elements_of(tensor: Tensor) -> list[bytes]:
 
 def odd_request(wellformed: Request, random: Random, kinds: Sequence[str] = tuple(KINDS)) -> Request:
     """A request that was spoilt in one to three ways, by kinds of those named (all when none is)."""
-    chosen = random.sample(list(kinds or KINDS), random.choice((1, 1, 1, 2, 3)))
+    names = list(kinds or KINDS)
+    chosen = random.sample(names, min(len(names), random.choice((1, 1, 1, 2, 3))))
     for name in chosen:
         try:
             wellformed = KINDS[name](wellformed, random)
@@ -139,8 +140,11 @@ def odd_requests(wellformed: Sequence[Request], count: int, seed: int) -> Iterat
     random, names = Random(seed), list(KINDS)
     for index in range(count):
         first = names[index % len(names)]
-        request = KINDS[first](random.choice(wellformed), random)
-        yield odd_request(request, random) if random.random() < 0.3 else replace(request, kinds=(first,))
+        request = replace(KINDS[first](random.choice(wellformed), random), kinds=(first,))
+        if random.random() < 0.3:
+            more = odd_request(request, random)
+            request = replace(more, kinds=(first, *more.kinds))
+        yield request
 
 
 # --- how parts of a request are replaced -----------------------------------------------------------------------------
