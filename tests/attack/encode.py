@@ -40,12 +40,12 @@ def grpc_message(request: Request) -> Any:
 
 def http_message(request: Request) -> tuple[str, dict[str, str], bytes]:
     """Path, headers and body of a POST with binary tensors. JSON takes NaN here, as many clients send it."""
-    inputs = [
+    inputs: list[dict[str, Any]] = [
         {
             "name": tensor.name,
             "datatype": tensor.datatype,
             "shape": list(tensor.shape),
-            "parameters": {"binary_data_size": len(tensor.data), **tensor.parameters},
+            "parameters": {"binary_data_size": len(tensor.data)} | dict(tensor.parameters),
         }
         for tensor in request.inputs
     ]

@@ -125,7 +125,8 @@ def elements_of(tensor: Tensor) -> list[bytes]:
 
 def odd_request(wellformed: Request, random: Random, kinds: Sequence[str] = tuple(KINDS)) -> Request:
     """A request that was spoilt in one to three ways, by kinds of those named (all when none is)."""
-    chosen = random.sample(list(kinds or KINDS), random.choice((1, 1, 1, 2, 3)))
+    names = list(kinds or KINDS)
+    chosen = random.sample(names, min(len(names), random.choice((1, 1, 1, 2, 3))))
     for name in chosen:
         try:
             wellformed = KINDS[name](wellformed, random)
@@ -139,8 +140,11 @@ def odd_requests(wellformed: Sequence[Request], count: int, seed: int) -> Iterat
     random, names = Random(seed), list(KINDS)
     for index in range(count):
         first = names[index % len(names)]
-        request = KINDS[first](random.choice(wellformed), random)
-        yield odd_request(request, random) if random.random() < 0.3 else replace(request, kinds=(first,))
+        request = replace(KINDS[first](random.choice(wellformed), random), kinds=(first,))
+        if random.random() < 0.3:
+            more = odd_request(request, random)
+            request = replace(more, kinds=(first, *more.kinds))
+        yield request
 
 
 # --- how parts of a request are replaced -----------------------------------------------------------------------------
@@ -200,9 +204,13 @@ def _with_parameters(request: Request, **parameters: Value) -> Request:
 
 
 def _any_value(random: Random) -> Value:
-    return random.choice(
-        [random.choice(WEIRD_TEXT), random.choice(WEIRD_INTEGERS), random.choice(WEIRD_FLOATS), random.random() < 0.5]
+    values: tuple[Value, ...] = (
+        random.choice(WEIRD_TEXT),
+        random.choice(WEIRD_INTEGERS),
+        random.choice(WEIRD_FLOATS),
+        random.random() < 0.5,
     )
+    return random.choice(values)
 
 
 # --- values of tensors -----------------------------------------------------------------------------------------------
@@ -605,7 +613,10 @@ def parameter_of_an_input(request: Request, random: Random) -> Request:
 def output_into_shared_memory(request: Request, random: Random) -> Request:
     """An output into a region that is not there."""
     size = random.choice([4, -1, 2**40, 0])
-    parameters = {"shared_memory_region": random.choice(["x", "", "/dev/mem"]), "shared_memory_byte_size": size}
+    parameters: dict[str, Value] = {
+        "shared_memory_region": random.choice(["x", "", "/dev/mem"]),
+        "shared_memory_byte_size": size,
+    }
     return replace(request, outputs=tuple(replace(output, parameters=parameters) for output in request.outputs))
 
 

@@ -38,8 +38,10 @@ def wellformed_requests(address: str, picture: bytes) -> list[Request]:
     by_choice = [tensor for tensor in _inputs(requests, "align") if tensor.name != "faces"]
     requests.append(_request(models["align"], [*by_choice, found["choice"]]))
     # The ensembles' second and third step of postprocess.
+    drawn = [found[name] for name in ("thumbnail", "crop_hd", "shapes", "fingerprint", "context")]
     again = [
-        _request(models["postprocess"], [found[n]], ("texture_image", "thumbnail")) for n in ("finished", "thumbnail")
+        _request(models["postprocess"], [found["finished"]], ("texture_image", "thumbnail")),
+        _request(models["postprocess"], drawn, ("preview",)),
     ]
     ensembles = [model for model in models.values() if model.is_ensemble]
     whole = [_request(model, [found[entry.name] for entry in model.config.input]) for model in ensembles]

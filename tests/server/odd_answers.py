@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-# An input whose batch dimension is a multiple of 2^32 has none for Triton, which counts the rows of the next one, and its
-# Python backend refuses that before a model sees it. Only models behind the ensembles take such inputs.
+# An input whose batch dimension is a multiple of 2^32 has none for Triton, which counts the rows of the next one, and
+# its Python backend refuses that before a model sees it. Only models behind the ensembles take such inputs.
 TRITON_S_OWN = re.compile(r"INTERNAL: batch size \d+ for '\w+', max allowed is \d+")
 # Words of a Python exception, of a library or of a stack: nothing for a stranger.
 _INSIDE = re.compile(r"\b\w+(Error|Exception)\b|Traceback|onnxruntime|OpenCV|numpy|/home/|\.py\b|\.cc\b")

@@ -25,7 +25,7 @@ from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
 from server.release.store import Store
-from server.release.trial import CandidateRefused
+from server.release.structure import CandidateRefused
 from server.repository import DEFAULT_REPOSITORY
 from server.supervise import what_to_probe
 from tests.server.commands import FREE_PORTS, Command

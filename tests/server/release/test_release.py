@@ -30,7 +30,7 @@ from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
 from server.release.store import ReleaseError, Store
-from server.release.trial import CandidateRefused
+from server.release.structure import CandidateRefused
 from tests.server.calls import infer, rows
 from tests.server.commands import FREE_PORTS, Command
 from tests.server.repositories import (
