@@ -8,7 +8,9 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -125,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     ui = command("ui", _ui, "open a web page to try it in the browser", server)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     ui.add_argument("--port", type=_port, default=7860, help="port to listen on (default: 7860)")
+    ui.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="a name by which browsers may call the page (IP addresses, localhost and --host always may)",
+    )  # fmt: skip
     ui.add_argument("--no-browser", action="store_true", help="only print the address")
     ui.add_argument(
         "--face-model", type=Path, metavar="FILE",
@@ -401,7 +407,9 @@ def _ui(options: argparse.Namespace) -> int:
 
     model = options.face_model or _checkout_face_model()
     expressions = None if model is None else Expressions.load(model)
-    with _client(options) as client:
+    # A folder of its own: no other program's files lie where the page serves from, and all of it can be deleted.
+    with _client(options) as client, tempfile.TemporaryDirectory(prefix="face3d-ui-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
         client.info(timeout=min(10.0, options.timeout))
         try:
             page = build_page(client, expressions)
@@ -409,10 +417,11 @@ def _ui(options: argparse.Namespace) -> int:
             raise UsageError(
                 f"the page needs {error.name}, which is not installed: pip install 'face3d-client[ui]'."
             ) from error
+        hosts = (options.host, socket.gethostname(), *options.allow_host)
         try:
             page.launch(
                 server_name=options.host, server_port=options.port, inbrowser=not options.no_browser,
-                **launch_options(),
+                **launch_options(page, hosts),
             )  # fmt: skip
         except OSError as error:  # Gradio's words speak of its own options
             raise UsageError(
