@@ -23,6 +23,7 @@ from face3d_client._errors import Face3DError, NoFace, ServerUnavailable, Timeou
 from face3d_client._formats import SUFFIXES, write_whole
 from face3d_client._results import DetectedFace
 from face3d_client._retry import Retry
+from face3d_client._text import printable
 from face3d_client._version import __version__
 from face3d_client.cli._batch import Batch, Record, Settings, failures_csv, sentence
 from face3d_client.cli._plan import Job, UsageError, check_out, plan
@@ -95,7 +96,12 @@ def _status_of(error: Face3DError) -> int:
 
 
 def _say(sentence: str) -> None:
-    print(f"face3d: {sentence}", file=sys.stderr)
+    print(f"face3d: {printable(sentence, 4000)}", file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    """A line of results: to a terminal without what it would obey (a file's name may hold escapes), else as it is."""
+    print(printable(text, 8000) if sys.stdout.isatty() else text)
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ def _client(options: argparse.Namespace, attempts: int = 4) -> Face3DClient:
         options.url,
         protocol=options.protocol,
         timeout=options.timeout,
-        retry=Retry(attempts=attempts),
+        retry=Retry(attempts=attempts, outage=0),  # nobody there is said at once; `--outage` is for many pictures
         token=options.token,
         admin_key=options.admin_key,
         tls=files,
@@ -273,7 +279,7 @@ def _one(record: Record, as_json: bool) -> int:
     elif record.status == "skipped":
         print("everything is there already")
     for path in record.files if not as_json else ():
-        print(path)
+        _print(str(path))
     for face in record.faces:
         for warning in face["warnings"]:
             _say(f"warning: {warning}")
@@ -370,7 +376,7 @@ def _show_faces(job: Job, found: list[DetectedFace] | Face3DError | OSError, as_
     else:
         for face in faces:
             corners = " ".join(f"{value:.1f}" for value in face.box)
-            print(f"{f'{job.name}: ' if many else ''}face {face.index} score {face.score:.3f} box {corners}")
+            _print(f"{f'{job.name}: ' if many else ''}face {face.index} score {face.score:.3f} box {corners}")
     if error is None:
         return ALL_DONE
     reason = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
