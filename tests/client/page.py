@@ -20,7 +20,7 @@ def open_page(client: Face3DClient, expressions: Expressions) -> Iterator[str]:
     pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
     page = build_page(client, expressions)
     try:
-        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options())
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options(page))
         yield str(url)
     finally:
         page.close()

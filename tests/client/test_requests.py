@@ -14,6 +14,7 @@ from face3d_client import (
     AccessDenied,
     BadImage,
     BadOption,
+    BadRequest,
     DetectedFace,
     Face3DError,
     ImageTooLarge,
@@ -165,6 +166,10 @@ def test_a_tag_anywhere_in_the_message_chooses_the_class(name: str) -> None:
 @pytest.mark.parametrize(
     ("status", "words", "kind", "retryable"),
     [
+        ("NOT_FOUND", "[ServerUnavailable] `face3d` is not loaded: try again.", ServerUnavailable, True),
+        ("INTERNAL", "[ServerUnavailable] broken.", ServerUnavailable, False),
+        ("UNAVAILABLE", "[Overloaded] too many: send fewer.", Overloaded, True),
+        ("NOT_FOUND", "[BadRequest] no model `x` is served here.", BadRequest, False),
         ("INVALID_ARGUMENT", "unexpected shape", RequestError, False),
         ("UNAVAILABLE", "Exceeds maximum queue size", Overloaded, True),
         ("UNAVAILABLE", "Request timeout expired", Timeout, True),
@@ -177,7 +182,7 @@ def test_a_tag_anywhere_in_the_message_chooses_the_class(name: str) -> None:
         ("NOT_FOUND", "no model", ServerUnavailable, False),
     ],
 )
-def test_without_a_tag_the_status_decides(status: str, words: str, kind: type[Face3DError], retryable: bool) -> None:
+def test_the_tag_and_else_the_status_decides(status: str, words: str, kind: type[Face3DError], retryable: bool) -> None:
     error = error_from(status, words)
     assert type(error) is kind
     assert error.retryable is retryable
@@ -266,9 +271,19 @@ def test_what_may_pass_is_retried_with_growing_random_pauses() -> None:
     budget = Budget(Retry(attempts=5, base=0.1, cap=0.3, budget=100))
     for attempt, bound in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.3)):
         pauses = [budget.pause(BUSY, attempt, Deadline(60)) for _ in range(20)]
-        assert all(pause is not None and 0 <= pause <= bound for pause in pauses)
+        assert all(pause is not None and bound / 2 <= pause <= bound for pause in pauses)
         assert len(set(pauses)) > 1
     assert budget.pause(BUSY, 5, Deadline(60)) is None
+
+
+def test_a_server_that_is_down_is_asked_again_whatever_attempts_and_budget_say() -> None:
+    down = ServerUnavailable("starting", status="UNAVAILABLE", retryable=True)
+    deadline = Deadline(60)
+    assert Budget(Retry(budget=0)).pause(down, 50, deadline) is not None
+    assert Budget(Retry(outage=0)).pause(down, 4, deadline) is None
+    assert Budget(Retry(attempts=1)).pause(down, 1, deadline) is None
+    waiting = [min(2.0, 0.1 * 2 ** (attempt - 1)) / 2 for attempt in range(1, 20)]
+    assert sum(waiting) > 12  # with the shortest pauses too, attempts reach beyond a restart
 
 
 def test_what_cannot_pass_is_not_retried() -> None:

@@ -30,6 +30,8 @@ from PIL import Image
 from server.embedded import EmbeddedServer
 from tests.client import synthetic
 from tests.client.page import open_page
+from tests.client.visitor import Visitor
+from tests.client.visitor import photograph as photograph_of
 
 # Of Gradio and what it calls, in whatever version.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -164,21 +166,17 @@ def address(stand_in_server: EmbeddedServer) -> Iterator[str]:
         yield url
 
 
-def visitor(address: str, downloads: bool = True) -> Any:
-    from importlib import import_module
-
-    # Ten of them share a core here: the five seconds that httpx gives every answer are a matter of load.
-    return import_module("gradio_client").Client(
-        address, verbose=False, download_files=downloads, httpx_kwargs={"timeout": 120}
-    )
+@contextlib.contextmanager
+def visitor(address: str) -> Iterator[Visitor]:
+    came = Visitor(address)
+    yield came
+    came.close()
 
 
-def ask(client: Any, photograph: str) -> tuple[Any, ...]:
-    from importlib import import_module
-
-    file = import_module("gradio_client").handle_file(photograph)
-    told: tuple[Any, ...] = client.predict(file, 0.7, *OPTIONS, *MOVES, 0.0, api_name="/open")
-    return told
+def ask(came: Visitor, file: str) -> list[Any]:
+    """What the page shows after this photograph was dropped on it."""
+    dropped = photograph_of(came.upload(Path(file)))
+    return came.event("photograph", "input", [dropped, 0.7, *OPTIONS, *MOVES, 0.0])[1:]
 
 
 def files_in(answer: Any) -> list[Path]:
@@ -192,35 +190,40 @@ def files_in(answer: Any) -> list[Path]:
 
 
 def test_the_page_answers_like_the_studio(address: str, photograph: str) -> None:
-    client = visitor(address)
-    told = ask(client, photograph)
-    assert told[0] == "3 faces found: click another one in the photograph."
-    assert any(isinstance(part, str) and part.endswith("face.glb") for part in told)
-    again = client.predict(0.4, *OPTIONS, *MOVES, 0.0, api_name="/look_again")
-    assert again[0].startswith("4 faces")
-    assert client.predict(*MOVES, 0.5, api_name="/move")
-    kept = client.predict(*MOVES, 0.5, api_name="/keep")
-    assert str(kept["value"] if isinstance(kept, dict) else kept).endswith(".glb")
+    with visitor(address) as came:
+        told = ask(came, photograph)
+        assert told[0] == "3 faces found: click another one in the photograph."
+        assert any(isinstance(part, dict) and str(part.get("path")).endswith("face.glb") for part in told)
+        again = came.event("again", "click", [None, 0.4, *OPTIONS, *MOVES, 0.0])[1:]
+        assert again[0].startswith("4 faces")
+        assert files_in(came.event("yaw", "input", [None, *MOVES, 0.5]))
+        (kept,) = files_in(came.event("keep", "click", [None, *MOVES, 0.5]))
+        assert kept.suffix == ".glb"
 
 
 def test_the_page_says_what_is_wrong_and_goes_on(address: str, tmp_path: Path, photograph: str) -> None:
-    client = visitor(address)
-    assert client.predict(0.7, *OPTIONS, *MOVES, 0.0, api_name="/look_again")[0] == "Drop a photograph first."
-    told = client.predict(None, 0.7, *OPTIONS, *MOVES, 0.0, api_name="/open")
-    assert told[0] == ""
-    assert ask(client, photograph)[0].startswith("3 faces")
+    with visitor(address) as came:
+        nothing = came.event("again", "click", [None, 0.7, *OPTIONS, *MOVES, 0.0])
+        assert nothing[1] == "Drop a photograph first."
+        told = came.event("photograph", "input", [None, 0.7, *OPTIONS, *MOVES, 0.0])
+        assert told[1] == ""
+        assert ask(came, photograph)[0].startswith("3 faces")
 
 
 def test_a_file_that_is_no_picture_gets_the_server_s_sentence(address: str, tmp_path: Path) -> None:
     broken = tmp_path / "IMG_0001.heic"
     broken.write_bytes(b"ERROR INVALID_ARG [BadImage] this is no picture. Send a JPEG.")
-    told = ask(visitor(address), str(broken))
-    assert told[0] == "**That did not work:** this is no picture. Send a JPEG."
+    with visitor(address) as came:
+        assert ask(came, str(broken))[0] == "**That did not work:** this is no picture. Send a JPEG."
 
 
 def test_many_visitors_at_once_are_all_served(address: str, photograph: str) -> None:
+    def visit(_: int) -> list[Any]:
+        with visitor(address) as came:
+            return ask(came, photograph)
+
     with ThreadPoolExecutor(10) as pool:  # more than the page works on at the same time
-        told = list(pool.map(lambda _: ask(visitor(address), photograph), range(10)))
+        told = list(pool.map(visit, range(10)))
     assert all(words.startswith("3 faces") for words, *_ in told)
     for name in ("faces.jpg", "moved.jpg", "preview.png", "overlay.jpg", "texture.png"):
         pictures = [file for answer in told for file in files_in(answer) if file.name == name]
@@ -231,7 +234,11 @@ def test_many_visitors_at_once_are_all_served(address: str, photograph: str) -> 
 
 
 def test_visitors_with_the_same_photograph_share_no_file_that_is_written_twice(address: str, photograph: str) -> None:
-    first, second = (files_in(ask(visitor(address, downloads=False), photograph)) for _ in range(2))
+    both = []
+    for _ in range(2):
+        with visitor(address) as came:
+            both.append(files_in(ask(came, photograph)))
+    first, second = both
     assert len(first) == len(second) >= 9  # five pictures and four downloads
     assert not set(first) & set(second)
 

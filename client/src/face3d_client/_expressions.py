@@ -7,18 +7,33 @@ The service sends shapes, not the basis they are made of; whoever wants to open 
 from __future__ import annotations
 
 import hashlib
+import io
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._images import read_file
+
 __all__ = ["Expressions"]
 
 _MM_PER_DM: Final = 100.0
+# Bytes of a file, and of all that unfolds from it: BFM with 35,709 vertices and 224 modes has 100 MB.
+_MAX_FILE: Final = 256 << 20
+_MAX_UNFOLDED: Final = 512 << 20
+# What a file that is not as it says raises while NumPy reads it.
+_WRONG: Final = (
+    KeyError, ValueError, TypeError, EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError,
+    SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +56,11 @@ class Expressions:
 
         Raises:
             OSError: the file cannot be read.
+            BadImage, ImageTooLarge: it is a device or a pipe, or larger than any face model.
             ValueError: it is no face model.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(_checked(path)), allow_pickle=False) as arrays:
                 # As `export` does it: the first eight bytes of a SHA-256 over mean shape and topology.
                 digest = hashlib.sha256()
                 for key in ("mean", "triangles", "uv"):
@@ -52,9 +68,9 @@ class Expressions:
                 modes = np.asarray(arrays["expression"], np.float32) * np.float32(_MM_PER_DM)
                 names = tuple(str(name) for name in arrays["expression_names"])
                 shape = arrays["mean"].shape
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        except _WRONG as error:
             raise ValueError(f"{path} is no face model ({error}). Give a face_model.npz.") from error
-        if modes.ndim != 3 or modes.shape[1:] != shape or len(names) != len(modes):
+        if modes.ndim != 3 or modes.shape[1:] != shape or len(names) != len(modes) or not np.isfinite(modes).all():
             raise ValueError(f"{path} is no face model: its expressions do not fit its shape. Give a face_model.npz.")
         return cls(modes, names, int.from_bytes(digest.digest()[:8], "little", signed=True))
 
@@ -83,3 +99,25 @@ class Expressions:
                 raise KeyError(name)
             total[self.names.index(name)] += weight
         return neutral + np.tensordot(total, self.modes, axes=1).astype(np.float32)
+
+
+def _checked(path: Path) -> bytes:
+    """A face model's file, of which no more unfolds than a face model has.
+
+    Raises:
+        ValueError, BadZipFile: it does, or an array in it says that it has more than there is.
+    """
+    layout: Any = np.lib.format  # partly untyped
+    data = read_file(str(path), _MAX_FILE)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MAX_UNFOLDED:
+            raise ValueError(f"more than {_MAX_UNFOLDED >> 20} MiB unfold from it")
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                version = layout.read_magic(file)
+                shape, _, dtype = (
+                    layout.read_array_header_1_0(file) if version == (1, 0) else layout.read_array_header_2_0(file)
+                )
+                if math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise ValueError(f"{member.filename} is shorter than it says")
+    return data

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ._images import ImageSource, open_upright
-
 if TYPE_CHECKING:
     from ._results import Reconstruction
 
@@ -21,14 +19,28 @@ _BOX: Final = (255, 200, 0, 255)
 
 
 def draw_overlay(
-    result: Reconstruction, image: ImageSource, *, wireframe: bool, landmarks: bool, box: bool
+    result: Reconstruction,
+    photograph: Image.Image,
+    scale: float = 1.0,
+    *,
+    wireframe: bool,
+    landmarks: bool,
+    box: bool,
 ) -> Image.Image:
-    """What `Reconstruction.overlay` says."""
-    photograph = open_upright(image)
+    """What `Reconstruction.overlay` says, on a photograph that may have been scaled.
+
+    Args:
+        result: what was made of it.
+        photograph: upright.
+        scale: its pixels per source pixel.
+        wireframe: draw the triangles that face the camera.
+        landmarks: draw the 68 landmarks.
+        box: draw the face's box.
+    """
     layer = Image.new("RGBA", photograph.size)
     pen = ImageDraw.Draw(layer)
     if wireframe:
-        pixels = result.camera.project(result.vertices)
+        pixels = result.camera.project(result.vertices) * scale
         edges = front_edges(pixels, result.faces)
         wire = (*_WIRE, _strength(pixels, edges))
         for start, end in edges:
@@ -36,10 +48,10 @@ def draw_overlay(
     # Marks keep their size on the face, not on the paper, so that they show on a phone's picture too.
     width = max(1, round(max(photograph.size) / 600))
     if landmarks:
-        for x, y in np.rint(result.landmarks).astype(int).tolist():
+        for x, y in np.rint(result.landmarks * scale).astype(int).tolist():
             pen.ellipse([x - width, y - width, x + width, y + width], fill=_POINT)
     if box:
-        pen.rectangle([float(value) for value in result.box], outline=_BOX, width=width)
+        pen.rectangle([float(value) * scale for value in result.box], outline=_BOX, width=width)
     return Image.alpha_composite(photograph.convert("RGBA"), layer).convert("RGB")
 
 

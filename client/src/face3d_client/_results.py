@@ -396,10 +396,16 @@ class Reconstruction:
 
         Returns:
             RGB, of the EXIF-rotated photograph's full size.
+
+        Raises:
+            BadImage, ImageTooLarge, OSError: the photograph cannot be decoded here: JPEG, PNG, WebP, BMP and TIFF up to
+                65 megapixels can. Decoding is not interrupted; a photograph that the service made a face of is none
+                that takes long.
         """
+        from ._images import open_upright
         from ._overlay import draw_overlay
 
-        return draw_overlay(self, image, wireframe=wireframe, landmarks=landmarks, box=box)
+        return draw_overlay(self, open_upright(image), wireframe=wireframe, landmarks=landmarks, box=box)
 
     def __repr__(self) -> str:
         parts = [repr(self.detection)] if self.has("face") else []

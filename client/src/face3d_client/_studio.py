@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import secrets
 import shutil
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Mapping
@@ -17,20 +20,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ._client import Face3DClient
 from ._codec import Options, with_face
-from ._errors import BadImage, Face3DError, NoFace, RequestError, Timeout
+from ._errors import BadImage, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
 from ._expressions import Expressions
 from ._formats import glb_bytes, write_whole
-from ._images import open_upright
+from ._images import decode_upright, read_file
 from ._look import Light, draw
+from ._overlay import draw_overlay
 from ._results import DetectedFace, Reconstruction
 from ._surface import Surface
 
-__all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "in_plain_words"]
+__all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "as_markdown", "in_plain_words"]
 
 DOWNLOADS: Final = ("GLB", "OBJ (zip)", "PLY", "NPZ")
 _SHOWN: Final = 1280  # longer side of the photograph on the page, px
 _KEPT_SECONDS: Final = 3600.0
 _LOOK_SECONDS: Final = 60.0  # between two looks for files that are old
+# Photographs decoded at the same time: one of 65 megapixels takes 400 MB meanwhile.
+_DECODING: Final = threading.BoundedSemaphore(2)
 _CHOSEN, _OTHER = (255, 140, 0), (60, 190, 255)
 
 # Sliders of the page and the modes that each moves, by their ARKit-style names.
@@ -52,7 +58,7 @@ class Visit:
     Attributes:
         photograph: the file as it was uploaded.
         faces: what was found in it.
-        shown: the photograph as shown, upright; None where only the server can read it.
+        shown: the photograph as shown, upright; None where no face was found, or only the server can read it.
         scale: shown pixels per source pixel.
         chosen: number of the face that is looked at.
         result: that face, once it was made.
@@ -82,6 +88,12 @@ class Visit:
             pen.rectangle(pen.textbbox(corner, label, font=font), fill=colour)
             pen.text(corner, label, fill=(0, 0, 0), font=font)
         return picture
+
+    def overlaid(self) -> Image.Image | None:
+        """The photograph as shown with the mesh of `result` drawn over it."""
+        if self.shown is None or self.result is None:
+            return None
+        return draw_overlay(self.result, self.shown, self.scale, wireframe=True, landmarks=True, box=False)
 
     def face_at(self, x: float, y: float) -> int | None:
         """The face whose box holds a pixel of the shown photograph; the smallest box where several do."""
@@ -119,26 +131,23 @@ class Studio:
     def open(self, photograph: str, threshold: float) -> tuple[Visit, str]:
         """Look for faces in a new photograph; the visit and what to say."""
         visit = Visit(photograph)
-        try:
-            whole = open_upright(photograph)
-        except (BadImage, OSError):
-            # Pillow and the server may differ in what they read: the server has the say, the page shows no picture.
-            whole = None
-        if whole is not None:
-            visit.shown = whole.copy()
-            visit.shown.thumbnail((_SHOWN, _SHOWN))
-            visit.scale = visit.shown.width / whole.width
         return visit, self.look_again(visit, threshold)
 
     def look_again(self, visit: Visit, threshold: float) -> str:
         """Look for faces once more, with another threshold; what to say."""
         visit.faces, visit.chosen, visit.result = [], 0, None
         try:
-            visit.faces = self._client.detect(visit.photograph, score_threshold=threshold)
+            data = read_file(visit.photograph)
+            visit.faces = self._client.detect(data, score_threshold=threshold)
         except (Face3DError, OSError) as error:
             return in_plain_words(error)
         if not visit.faces:
             return in_plain_words(NoFace(""))
+        if visit.shown is None:
+            # Not before the service has decoded it within its limits: a picture that would take this process minutes or
+            # gigabytes is refused there. Pillow and the service may differ in what they read: then none is shown.
+            with _DECODING, contextlib.suppress(BadImage, ImageTooLarge):
+                visit.shown, visit.scale = decode_upright(data, _SHOWN)
         count = len(visit.faces)
         return "One face found." if count == 1 else f"{count} faces found: click another one in the photograph."
 
@@ -149,7 +158,7 @@ class Studio:
             Face3DError, OSError: what `Face3DClient.reconstruct` raises.
         """
         visit.chosen, visit.result = number, None
-        visit.result = self._client.reconstruct(visit.photograph, **with_face(options, visit.faces[number]))
+        visit.result = self._client.reconstruct(read_file(visit.photograph), **with_face(options, visit.faces[number]))
         return visit.result
 
     def files(self, result: Reconstruction) -> dict[str, str]:
@@ -219,7 +228,10 @@ class Studio:
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
             self.forget_old()
-        return Path(tempfile.mkdtemp(dir=self._folder))
+        # Whoever knows a file's name can have it, so no name can be guessed.
+        folder = self._folder / secrets.token_hex(16)
+        folder.mkdir(mode=0o700)
+        return folder
 
 
 def in_plain_words(error: Face3DError | OSError) -> str:
@@ -230,9 +242,14 @@ def in_plain_words(error: Face3DError | OSError) -> str:
             "score below and detect again."
         )
     if isinstance(error, RequestError):
-        return f"**That did not work:** {error.message}"
+        return f"**That did not work:** {as_markdown(error.message)}"
     if isinstance(error, OSError):
         return "**That did not work:** the file could not be read. Upload it again."
     if isinstance(error, Timeout):
         return "**That took too long.** The service is busy; your photograph is fine. Try again in a moment."
     return "**The service is busy or away.** Your photograph is fine; try again in a moment."
+
+
+def as_markdown(text: str) -> str:
+    """A text from elsewhere as Markdown that shows just that: no links, pictures or tags."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", text)

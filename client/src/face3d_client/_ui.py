@@ -2,12 +2,15 @@
 
 Gradio is an extra (``pip install face3d-client[ui]``) and typed too loosely to help, so it is imported by name. One
 client serves all visitors; each visitor's photograph and faces are kept in that visitor's session.
+
+No event is an endpoint of an API, and a photograph is decoded here only after the service has found faces in it: its
+decoders are caged, those of this process are not.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -19,29 +22,37 @@ from ._errors import Face3DError
 from ._expressions import Expressions
 from ._images import MAX_BYTES
 from ._look import Light
+from ._page_guard import PageGuard, is_upload
 from ._results import Reconstruction
-from ._studio import DOWNLOADS, Studio, Visit, in_plain_words
+from ._studio import DOWNLOADS, Studio, Visit, as_markdown, in_plain_words
 
 __all__ = ["build_page", "launch_options"]
 
 _TITLE: Final = "Face3D: a photograph becomes a 3D face"
 _FORGET: Final = 3600  # seconds after which files and visits are forgotten
 _VISITS: Final = 300  # kept at the same time, a few megabytes each
-_SHOWN: Final = 1280
 # The 3D view tries WebGPU first, which fails noisily and slowly where a browser has it without a graphics card.
 _HEAD: Final = "<script>delete Navigator.prototype.gpu;</script>"
 
 
-def launch_options() -> dict[str, Any]:
+def launch_options(page: Any, hosts: Iterable[str] = ()) -> dict[str, Any]:
     """Words for `launch` that go with the page.
 
     The fonts are the visitor's own, so that the page asks no other machine, and nothing is drawn by a Node process.
+    Visitors see no exception's words but those meant for them.
+
+    Args:
+        page: what `build_page` made.
+        hosts: further names by which browsers may call it, see `PageGuard`.
     """
     gr: Any = importlib.import_module("gradio")
+    middleware: Any = importlib.import_module("starlette.middleware")
     theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    guard = middleware.Middleware(PageGuard, uploads=page.GRADIO_CACHE, hosts=tuple(hosts))
     return {
         "theme": theme, "head": _HEAD, "ssr_mode": False, "max_file_size": MAX_BYTES, "footer_links": [],
-        "show_error": True, "state_session_capacity": _VISITS,
+        "show_error": False, "state_session_capacity": _VISITS, "enable_monitoring": False, "share": False,
+        "app_kwargs": {"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None},
     }  # fmt: skip
 
 
@@ -69,8 +80,9 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
                     type="filepath", sources=["upload", "webcam", "clipboard"], label="Photograph",
                     height=240, elem_id="photograph",
                 )  # fmt: skip
-                # Gradio would open it first, and meet a file that is no picture with an exception of its own.
-                photograph.preprocess = lambda payload: None if payload is None else payload.path
+                # Gradio would decode it first, whatever it is, and its check for files that nobody uploaded can be
+                # avoided by leaving out a word of the request.
+                photograph.preprocess = lambda payload: _uploaded(gr, payload, page.GRADIO_CACHE)
                 status = gr.Markdown(elem_id="status")
                 faces = gr.Image(
                     show_label=False, interactive=False, visible=False, buttons=[], elem_id="faces",
@@ -133,22 +145,31 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
         # Gradio hands over the click to the parameter of this type; the name is only known here.
         choose.__annotations__["event"] = gr.SelectData
 
-        photograph.input(handlers.open, [photograph, threshold, *settings, *moves], [visit, *shown])
-        photograph.clear(handlers.clear, None, [visit, *shown])
-        again.click(handlers.look_again, [visit, threshold, *settings, *moves], [visit, *shown])
-        faces.select(choose, [visit, *settings, *moves], [visit, *shown])
-        apply.click(handlers.make_again, [visit, *settings, *moves], [visit, *shown])
+        private = {"api_visibility": "private"}
+        photograph.input(handlers.open, [photograph, threshold, *settings, *moves], [visit, *shown], **private)
+        photograph.clear(handlers.clear, None, [visit, *shown], **private)
+        again.click(handlers.look_again, [visit, threshold, *settings, *moves], [visit, *shown], **private)
+        faces.select(choose, [visit, *settings, *moves], [visit, *shown], **private)
+        apply.click(handlers.make_again, [visit, *settings, *moves], [visit, *shown], **private)
         for slider in moves:
             # While a picture is drawn, only the slider's last place counts.
             slider.input(
-                handlers.move, [visit, *moves], [moved], trigger_mode="always_last", show_progress="hidden",
-                api_name=False if slider is not yaw else "move",
-            )  # fmt: skip
-        keep.click(handlers.keep, [visit, *moves], [kept])
+                handlers.move, [visit, *moves], [moved], trigger_mode="always_last", show_progress="hidden", **private
+            )
+        keep.click(handlers.keep, [visit, *moves], [kept], **private)
     # Waiting visitors are told their place; beyond a hundred they are asked to come back.
-    page.queue(max_size=100, default_concurrency_limit=4)
+    page.queue(max_size=100, default_concurrency_limit=4, api_open=False)
     page.studio = studio
     return page
+
+
+def _uploaded(gr: Any, payload: Any, uploads: str) -> str | None:
+    """The path of a visitor's photograph, which must be a file that was uploaded."""
+    if payload is None or payload.path is None:
+        return None
+    if not is_upload(payload.path, uploads):
+        raise gr.Error("This photograph was not uploaded here.", print_exception=False)
+    return str(payload.path)
 
 
 class _Handlers:
@@ -230,13 +251,13 @@ class _Handlers:
             ],
         )  # fmt: skip
         try:
-            result = self._studio.make(visit, number, options)
+            return self._filled(visit, words, self._studio.make(visit, number, options), values)
         except (Face3DError, OSError) as error:
             return self._nothing(in_plain_words(error), visit)
+
+    def _filled(self, visit: Visit, words: str, result: Reconstruction, values: tuple[Any, ...]) -> list[Any]:
+        """All of the page for this face; raises Face3DError where the service's answer cannot be used."""
         files = self._studio.files(result)
-        over = None if visit.shown is None else result.overlay(visit.photograph)
-        if over is not None:
-            over.thumbnail((_SHOWN, _SHOWN))
         return [
             visit,
             words,
@@ -245,7 +266,7 @@ class _Handlers:
             self._moved_picture(result, values[4:]),
             _summary(result),
             self._file(result.preview, "preview.png"),
-            self._file(over, "overlay.jpg"),
+            self._file(visit.overlaid(), "overlay.jpg"),
             self._file(result.texture, "texture.png"),
             *_plots(result),
             *(self._update(value=files[what], interactive=True) for what in DOWNLOADS),
@@ -280,5 +301,5 @@ def _summary(result: Reconstruction) -> str:
     turned = f"Turned {yaw:+.0f}\u00b0, nodding {pitch:+.0f}\u00b0, tilted {roll:+.0f}\u00b0."
     size = f"{width:.0f} \u00d7 {height:.0f} mm, {len(result.mesh.vertices):,} vertices."
     lines = [f"Score {result.score:.2f}. {turned} {size}"]
-    lines += [f"\u26a0 {warning}" for warning in result.warnings]
+    lines += [f"\u26a0 {as_markdown(warning)}" for warning in result.warnings]
     return "\n\n".join(lines)

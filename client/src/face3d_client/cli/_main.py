@@ -8,7 +8,9 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,6 +23,7 @@ from face3d_client._errors import Face3DError, NoFace, ServerUnavailable, Timeou
 from face3d_client._formats import SUFFIXES, write_whole
 from face3d_client._results import DetectedFace
 from face3d_client._retry import Retry
+from face3d_client._text import printable
 from face3d_client._version import __version__
 from face3d_client.cli._batch import Batch, Record, Settings, failures_csv, sentence
 from face3d_client.cli._plan import Job, UsageError, check_out, plan
@@ -93,7 +96,12 @@ def _status_of(error: Face3DError) -> int:
 
 
 def _say(sentence: str) -> None:
-    print(f"face3d: {sentence}", file=sys.stderr)
+    print(f"face3d: {printable(sentence, 4000)}", file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    """A line of results: to a terminal without what it would obey (a file's name may hold escapes), else as it is."""
+    print(printable(text, 8000) if sys.stdout.isatty() else text)
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -125,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     ui = command("ui", _ui, "open a web page to try it in the browser", server)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     ui.add_argument("--port", type=_port, default=7860, help="port to listen on (default: 7860)")
+    ui.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="a name by which browsers may call the page (IP addresses, localhost and --host always may)",
+    )  # fmt: skip
     ui.add_argument("--no-browser", action="store_true", help="only print the address")
     ui.add_argument(
         "--face-model", type=Path, metavar="FILE",
@@ -220,7 +232,7 @@ def _client(options: argparse.Namespace, attempts: int = 4) -> Face3DClient:
         options.url,
         protocol=options.protocol,
         timeout=options.timeout,
-        retry=Retry(attempts=attempts),
+        retry=Retry(attempts=attempts, outage=0),  # nobody there is said at once; `--outage` is for many pictures
         token=options.token,
         admin_key=options.admin_key,
         tls=files,
@@ -267,7 +279,7 @@ def _one(record: Record, as_json: bool) -> int:
     elif record.status == "skipped":
         print("everything is there already")
     for path in record.files if not as_json else ():
-        print(path)
+        _print(str(path))
     for face in record.faces:
         for warning in face["warnings"]:
             _say(f"warning: {warning}")
@@ -364,7 +376,7 @@ def _show_faces(job: Job, found: list[DetectedFace] | Face3DError | OSError, as_
     else:
         for face in faces:
             corners = " ".join(f"{value:.1f}" for value in face.box)
-            print(f"{f'{job.name}: ' if many else ''}face {face.index} score {face.score:.3f} box {corners}")
+            _print(f"{f'{job.name}: ' if many else ''}face {face.index} score {face.score:.3f} box {corners}")
     if error is None:
         return ALL_DONE
     reason = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
@@ -401,7 +413,9 @@ def _ui(options: argparse.Namespace) -> int:
 
     model = options.face_model or _checkout_face_model()
     expressions = None if model is None else Expressions.load(model)
-    with _client(options) as client:
+    # A folder of its own: no other program's files lie where the page serves from, and all of it can be deleted.
+    with _client(options) as client, tempfile.TemporaryDirectory(prefix="face3d-ui-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
         client.info(timeout=min(10.0, options.timeout))
         try:
             page = build_page(client, expressions)
@@ -409,10 +423,11 @@ def _ui(options: argparse.Namespace) -> int:
             raise UsageError(
                 f"the page needs {error.name}, which is not installed: pip install 'face3d-client[ui]'."
             ) from error
+        hosts = (options.host, socket.gethostname(), *options.allow_host)
         try:
             page.launch(
                 server_name=options.host, server_port=options.port, inbrowser=not options.no_browser,
-                **launch_options(),
+                **launch_options(page, hosts),
             )  # fmt: skip
         except OSError as error:  # Gradio's words speak of its own options
             raise UsageError(

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from face3d_client._text import printable
 from face3d_client._transport import ModelStatus
 from face3d_client.cli._batch import Record
 
@@ -90,9 +91,9 @@ def print_summary(records: Sequence[Record], planned: int, seconds: float, listi
             record, message = next(
                 (record, message) for record in records for name, message in record.failures if name == reason
             )
-            why.add_row(reason, str(count), Text(f"{record.job.name}: {message}"))
+            why.add_row(reason, str(count), Text(printable(f"{record.job.name}: {message}")))
         console.print(why)
-        console.print(Text(f"all of them are listed in {listing}"))
+        console.print(Text(printable(f"all of them are listed in {listing}")))
 
 
 def print_models(models: Sequence[ModelStatus]) -> None:
@@ -102,5 +103,7 @@ def print_models(models: Sequence[ModelStatus]) -> None:
         table.add_column(column)
     for model in models:
         style = "green" if model.ready else "red"
-        table.add_row(model.name, model.version or "-", Text(model.state or "NOT LOADED", style=style), model.reason)
+        # As Text: a server's words are no markup of Rich's.
+        state = Text(model.state or "NOT LOADED", style=style)
+        table.add_row(Text(model.name), Text(model.version or "-"), state, Text(model.reason))
     Console(highlight=False).print(table)

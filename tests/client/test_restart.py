@@ -1,0 +1,93 @@
+"""A server that is started again: a call meanwhile waits for it, within its deadline, and is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import threading
+from typing import Any
+
+import grpc
+import pytest
+from face3d_client import AsyncFace3DClient, Face3DClient, Retry, ServerUnavailable, Timeout
+
+from tests.client import hostile
+from tests.client.hostile import honest, honest_http, http, message
+
+NAMES = ("coefficients",)
+STARTING = "[ServerUnavailable] the server is starting: try again in a few seconds."
+DOWN = 6  # answers before it is up: more than `Retry.attempts` allows for other failures
+
+
+def http_starting(down: int = DOWN) -> Any:
+    """Answers 503 as the gateway does, then the truth."""
+    count = itertools.count()
+    refusal = http(json.dumps({"error": STARTING}).encode(), "503 Service Unavailable", Retry_After="1")
+    truth = honest_http(NAMES, honest())
+    return hostile.http_server(lambda wire: wire.sendall(truth if next(count) >= down else refusal))
+
+
+def grpc_starting(down: int = DOWN) -> Any:
+    """Answers UNAVAILABLE as the gateway does, then the truth."""
+    count = itertools.count()
+
+    def handler(context: grpc.ServicerContext) -> bytes:
+        if next(count) < down:
+            context.abort(grpc.StatusCode.UNAVAILABLE, STARTING)
+        raw: bytes = message(NAMES, honest()).SerializeToString()
+        return raw
+
+    return hostile.grpc_server(handler)
+
+
+@pytest.mark.parametrize("starting", [http_starting, grpc_starting])
+def test_a_restart_is_not_seen_by_a_call_with_the_defaults(starting: Any) -> None:
+    async def wait(url: str) -> float:
+        async with AsyncFace3DClient(url) as client:
+            return float((await client.reconstruct(b"picture", outputs=NAMES)).coefficients.values[5])  # type: ignore[arg-type]
+
+    with starting() as url, Face3DClient(url) as client:
+        assert client.reconstruct(b"picture", outputs=NAMES).coefficients.values[5] == 5  # type: ignore[arg-type]
+    with starting() as url:
+        assert asyncio.run(wait(url)) == 5
+
+
+def test_nobody_listens_for_a_while_and_then_somebody_does() -> None:
+    with http_starting(0) as answering, socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        target = answering.removeprefix("http://").split(":")
+
+        def forward() -> None:
+            reserved.listen()
+            wire, _ = reserved.accept()
+            with wire, socket.create_connection((target[0], int(target[1]))) as behind:
+                behind.sendall(wire.recv(65536))
+                while chunk := behind.recv(65536):
+                    wire.sendall(chunk)
+
+        timer = threading.Timer(1.5, forward)
+        timer.start()
+        with Face3DClient(f"http://127.0.0.1:{port}") as client:
+            assert client.reconstruct(b"picture", outputs=NAMES).coefficients.values[5] == 5  # type: ignore[arg-type]
+        timer.join()
+
+
+@pytest.mark.parametrize("starting", [http_starting, grpc_starting])
+def test_a_server_that_stays_down_is_an_error_in_time(starting: Any) -> None:
+    with starting(10**6) as url:
+        with Face3DClient(url, retry=Retry(outage=0.3)) as client, pytest.raises(ServerUnavailable, match="starting"):
+            client.detect(b"picture")
+        with Face3DClient(url, timeout=1) as client, pytest.raises((ServerUnavailable, Timeout)):
+            client.detect(b"picture")
+
+
+def test_no_retry_means_none() -> None:
+    with (
+        http_starting() as url,
+        Face3DClient(url, retry=Retry(attempts=1)) as client,
+        pytest.raises(ServerUnavailable, match="starting"),
+    ):
+        client.detect(b"picture")
