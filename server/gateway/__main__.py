@@ -92,7 +92,7 @@ async def _drain(gateway: Gateway, http: HttpServer, grpc: GrpcServer, status: S
     gateway.draining = True
     try:
         async with asyncio.timeout(timeout):
-            await gateway.admission.idle()
+            await gateway.admission.drained()
     except TimeoutError:
         log(f"{gateway.admission.in_flight} requests were not answered within {timeout:g} s")
     left = gateway.admission.in_flight

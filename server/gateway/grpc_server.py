@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from server.gateway import limits
 from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.grpc_message import description, parse, to_triton
-from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, TOO_SLOW, Refused, bad_request, shown
+from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, Refused, bad_request, shown, too_slow
 from server.gateway.trace import TRACEPARENT
 from server.gateway.upstream import SERVICE
 
@@ -88,9 +88,10 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _infer(self, _: Any, context: Any) -> None:
         try:
             with self._gateway.request("grpc") as ticket:
-                await ticket.hold(limits.MAX_MESSAGE)  # how large it is, is known when it is here
-                data = await _read(context)
+                async with self._gateway.admission.reading(whole=True):
+                    data = await _read(context)
                 await ticket.hold(len(data))
+                ticket.enter()
                 message = parse(pb.ModelInferRequest, data)
                 self._gateway.check(description(message))
                 data = to_triton(message)
@@ -114,7 +115,11 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         async def answer(_: Any, context: Any) -> None:
             try:
-                await _write(context, await handler(await _read(context), context))
+                async with asyncio.timeout(limits.BODY_TIME):
+                    data = await _read(context)
+                await _write(context, await handler(data, context))
+            except TimeoutError:
+                await _refuse(context, too_slow())
             except Refused as error:
                 await _refuse(context, error)
             except grpc.aio.AioRpcError as error:
@@ -182,15 +187,9 @@ async def _read(context: Any) -> bytes:
     """The message of a call.
 
     Raises:
-        Refused: none came, or not in time.
+        Refused: none came.
     """
-    try:
-        async with asyncio.timeout(limits.BODY_TIME):
-            data = await context.read()
-    except TimeoutError:
-        raise Refused(
-            TOO_SLOW, "Timeout", f"the request was not whole within {limits.BODY_TIME:.0f} s: send a smaller file."
-        ) from None
+    data = await context.read()
     if not isinstance(data, bytes):
         raise bad_request("the call has no message: send one.")
     return data

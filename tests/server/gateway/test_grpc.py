@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +57,9 @@ def test_the_client_works_through_it(gateway: GatewayProcess, portrait_jpeg: byt
     with Face3DClient(gateway.grpc) as client:
         client.wait_ready()
         assert client.info().extensions == ("binary_tensor_data", "parameters", "model_configuration")
-        assert client.reconstruct(portrait_jpeg, box=(100, 50, 400, 400), score_threshold=0.6, white_balance=True).mesh.faces.size
+        assert client.reconstruct(
+            portrait_jpeg, box=(100, 50, 400, 400), score_threshold=0.6, white_balance=True
+        ).mesh.faces.size
         with pytest.raises(ImageTooLarge):
             client.detect(bytes(limits.MAX_MESSAGE))
 
@@ -249,6 +252,16 @@ def test_more_calls_than_there_is_room_for_are_refused_at_once(gateway: GatewayP
         answers = list(pool.map(work, range(limits.MAX_IN_FLIGHT + 40)))
     assert {code for code, _ in answers} <= {None, grpc.StatusCode.UNAVAILABLE}
     assert any(code is None for code, _ in answers)
+
+
+def test_calls_that_send_no_message_do_not_keep_others_out(
+    gateway: GatewayProcess, stub: Any, small_picture: bytes
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(limits.MAX_READING + 20):
+            stack.enter_context(http2.begin(gateway.grpc))
+        time.sleep(0.5)
+        assert stub.ModelInfer(message(small_picture), timeout=60).outputs[0].name == "coefficients"
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
