@@ -75,8 +75,9 @@ async def _serve(options: argparse.Namespace, names: tuple[str, ...]) -> int:
     gateway = Gateway(upstream)
     http, grpc, status = HttpServer(gateway), GrpcServer(gateway), StatusServer(gateway)
     try:
-        line = f"gateway: http {options.address}:{await _listen(http, options.address, options.http_port, 'http')}"
-        line += f", grpc {options.address}:{await _listen(grpc, options.address, options.grpc_port, 'grpc')}"
+        host = f"[{options.address}]" if ":" in options.address else options.address
+        line = f"gateway: http {host}:{await _listen(http, options.address, options.http_port, 'http')}"
+        line += f", grpc {host}:{await _listen(grpc, options.address, options.grpc_port, 'grpc')}"
         if options.status_port is not None:
             line += f", status 127.0.0.1:{await _listen(status, '127.0.0.1', options.status_port, 'status')}"
     except PortTaken as error:
