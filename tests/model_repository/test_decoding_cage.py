@@ -164,7 +164,7 @@ def jpeg_of_a_telephone() -> bytes:
     """EXIF with a maker's note, a colour profile, extended XMP in 40 pieces, 3 pictures, 200 Photoshop resources."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0110], exif[0x0112] = "A maker", "A model", 6
-    exif.get_ifd(0x8769)[0x927C] = bytes(40_000)
+    exif.get_ifd(0x8769)[0x927C] = bytes(40_000)  # the maker's note
     profile: bytes = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     data = file_of(photograph(900), "JPEG", exif=exif, icc_profile=profile, progressive=True)
     xmp = [hostile.segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000)) for _ in range(40)]

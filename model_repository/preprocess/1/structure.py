@@ -22,6 +22,8 @@ from refusals import SEND, BadPicture, too_many_pixels, too_much_memory, too_slo
 # Four times what the most expensive picture that people send takes: 65 megapixels as an interlaced PNG with alpha in
 # 16 bits or as a progressive JPEG without subsampling at quality 98 are 2 to 3 s.
 MAX_SECONDS = 10.0
+# As long as clients wait for an answer.
+MAX_WALL_SECONDS = 120.0
 # What a JPEG can have. Decoders spend time and memory on each row, however short it is.
 MAX_SIDE = 65_535
 # 65 megapixels at the four bytes a pixel that Pillow uses (260 MB), their copy as RGB (195 MB), half of it while it is
@@ -96,8 +98,8 @@ def budget(cost: Cost) -> Budget:
     """The limits for decoding a picture of an estimated cost.
 
     Six times the estimate, as processors differ by two to three and a file may be unusual, and half a second for what
-    the estimate leaves out (colour profiles, the first use of a decoder). In wall time four times as much and five
-    seconds, as a decoder shares the processors with everything else, at a lower priority when it takes long.
+    the estimate leaves out (colour profiles, the first use of a decoder). Wall time is generous: on a busy server a
+    large picture, at its low priority, gets a tenth of a core. It is there for a worker that does nothing at all.
     """
     cpu = 0.5 + 6 * cost.seconds
-    return Budget(cpu, 5.0 + 4 * cpu)
+    return Budget(cpu, min(MAX_WALL_SECONDS, 20.0 + 10 * cpu))
