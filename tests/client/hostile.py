@@ -160,7 +160,7 @@ Handler = Callable[[grpc.ServicerContext], bytes]
 def grpc_server(handler: Handler) -> Iterator[str]:
     """The address of a gRPC server that answers every call so, whatever it asks."""
 
-    class Everything(grpc.GenericRpcHandler):
+    class Everything(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc carries no types
         def service(self, _: Any) -> Any:
             return grpc.unary_unary_rpc_method_handler(lambda _, context: handler(context))
 

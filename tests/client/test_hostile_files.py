@@ -8,7 +8,6 @@ import pty
 import socket
 import subprocess
 import sys
-import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,8 @@ def test_a_file_that_has_no_size_is_read_up_to_the_limit() -> None:
 
 def test_what_is_piped_into_the_program_is_a_picture_up_to_the_limit() -> None:
     read, write = os.pipe()
-    threading.Thread(target=lambda: (os.write(write, b"a picture"), os.close(write))).start()
+    os.write(write, b"a picture")
+    os.close(write)
     assert image_bytes(f"/dev/fd/{read}") == b"a picture"
     os.close(read)
     words = "from face3d_client._images import image_bytes; image_bytes('/dev/stdin')"

@@ -37,7 +37,7 @@ class Visitor:
     def number(self, elem_id: str, event: str) -> int:
         """The number of the function behind an event of a part."""
         return next(
-            number["id"]
+            int(number["id"])
             for number in self.events
             for part, name in number["targets"]
             if name == event and part is not None and self.parts[part]["props"].get("elem_id") == elem_id

@@ -89,7 +89,7 @@ def _reply(call: Call, headers: Mapping[str, str], body: bytes) -> Reply:
     size = len(body) if length is None else _decimal(length)
     if size is None or size > min(len(body), _MAX_HEAD):
         raise BadResponse(
-            f"the answer's head has no size that can be ({str(length)[:20]!r}, {len(body)} bytes are here)."
+            f"the answer's head is said to have {str(length)[:20]} bytes of {len(body)}. Check the address."
         )
     outputs = _member(_tree(body[:size]), "outputs", list)
     place, tensors = size, []
