@@ -33,8 +33,6 @@ def markdown(measured: Sequence[Measured], source: str, judged: int, traced: dic
         traced: network -> size before surgery.
     """
     rows = measured[0].rows
-    times = [{(row.network, row.variant): row.ratio for row in kind.rows} for kind in measured]
-    kinds = [kind.vnni for kind in measured]
     lines = [
         "# Export report",
         "",
@@ -53,22 +51,7 @@ def markdown(measured: Sequence[Measured], source: str, judged: int, traced: dic
         "",
         "## Variants",
         "",
-        f"| network | variant | MB | nodes | {' | '.join(f'time {kind}' for kind in kinds)} | verdict |",
-        "|---" * (5 + len(kinds)) + "|",
-    ]
-    for row in rows:
-        ratios = " | ".join(f"{ratios[row.network, row.variant]:.2f}" for ratios in times)
-        lines.append(
-            f"| {row.network} | {row.variant} | {row.size.bytes / 1e6:.1f} | {row.size.nodes} | {ratios} "
-            f"| {_decision(row, measured)} |"
-        )
-    lines += [
-        "",
-        "U8S8 is for CPUs, FP16 and S8S8 for TensorRT. U8S8's weights are so small (7 bits) that no product saturates",
-        "on any x86 processor (`export/precision/saturation.py`); S8S8's have 8 bits, and are judged by exact kernels.",
-        "Verdicts here are on the pictures named above; the exporter's own gate looks at two portraits and variations of",
-        "them, and may decide otherwise.",
-        "",
+        *_variants(measured),
     ]
     lines += ["## Errors against float32", ""]
     for name in MODEL_NAMES:
@@ -110,6 +93,31 @@ def calibrated_with() -> list[str]:
         source = made.source if made else "variations of two public-domain portraits, for want of photographs"
         lines.append(f"- INT8 ranges of the {name}: {source}.")
     return lines
+
+
+def _variants(measured: Sequence[Measured]) -> list[str]:
+    """Size, time on each kind of processor, and verdict of every variant."""
+    times = [{(row.network, row.variant): row.ratio for row in kind.rows} for kind in measured]
+    kinds = [kind.vnni for kind in measured]
+    lines = [
+        f"| network | variant | MB | nodes | {' | '.join(f'time {kind}' for kind in kinds)} | verdict |",
+        "|---" * (5 + len(kinds)) + "|",
+    ]
+    for row in measured[0].rows:
+        ratios = " | ".join(f"{ratios[row.network, row.variant]:.2f}" for ratios in times)
+        lines.append(
+            f"| {row.network} | {row.variant} | {row.size.bytes / 1e6:.1f} | {row.size.nodes} | {ratios} "
+            f"| {_decision(row, measured)} |"
+        )
+    return [
+        *lines,
+        "",
+        "U8S8 is for CPUs, FP16 and S8S8 for TensorRT. U8S8's weights are so small (7 bits) that no product saturates",
+        "on any x86 processor (`export/precision/saturation.py`); S8S8's have 8 bits, and are judged by exact kernels.",
+        "Verdicts here are on the pictures named above; the exporter's own gate looks at two portraits and variations of",
+        "them, and may decide otherwise.",
+        "",
+    ]
 
 
 def _hidden(measured: Sequence[Measured]) -> list[str]:

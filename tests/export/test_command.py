@@ -17,7 +17,7 @@ from export.models.base import FACE_MODEL
 from export.session import Session
 from export.stages import gate
 from networks.detector.weights import default_weights
-from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS
+from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, products_are_exact
 
 Captured = pytest.CaptureFixture[str]
 
@@ -126,6 +126,20 @@ def test_for_tensorrt_a_half_precision_file_is_written_that_onnx_runtime_agrees_
     names = [criterion["name"] for criterion in sidecar["gate"]["criteria"]]
     assert "mean IoU" in names
     assert "time against fp32" not in names, "how fast it is, only a GPU can say"
+
+
+def test_weights_in_all_eight_bits_are_for_processors_with_vnni_and_asked_for(tmp_path: Path, capsys: Captured) -> None:
+    arguments = ["regressor", "--repository", str(tmp_path), "--dry-run"]
+    assert main(arguments) == 0
+    assert "int8 (u8s8) or, if its gate refuses that" in capsys.readouterr().out
+    outcome = main([*arguments, "--integer-products", "vnni"])
+    captured = capsys.readouterr()
+    if products_are_exact():
+        assert outcome == 0
+        assert "int8 (u8s8 for vnni)" in captured.out
+    else:
+        assert outcome == 2
+        assert "This processor has no VNNI" in captured.err
 
 
 @pytest.mark.parametrize(
