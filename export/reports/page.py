@@ -114,8 +114,8 @@ def _variants(measured: Sequence[Measured]) -> list[str]:
         "",
         "U8S8 is for CPUs, FP16 and S8S8 for TensorRT. U8S8's weights are so small (7 bits) that no product saturates",
         "on any x86 processor (`export/precision/saturation.py`); S8S8's have 8 bits, and are judged by exact kernels.",
-        "Verdicts here are on the pictures named above; the exporter's own gate looks at two portraits and variations of",
-        "them, and may decide otherwise.",
+        "Verdicts here are on the pictures named above; the exporter's own gate looks at two portraits and variations",
+        "of them, and may decide otherwise.",
         "",
     ]
 
