@@ -168,7 +168,7 @@ def test_a_closed_async_client_says_so(stand_in_server: EmbeddedServer, protocol
 @both
 def test_nobody_there_is_said_in_one_sentence(protocol: Protocol) -> None:
     with (
-        Face3DClient("127.0.0.1:9", protocol=protocol, retry=Retry(attempts=2, base=0.01)) as client,
+        Face3DClient("127.0.0.1:9", protocol=protocol, retry=Retry(attempts=2, base=0.01, outage=0)) as client,
         pytest.raises(ServerUnavailable, match=r"no server answers at (grpc|http)://127\.0\.0\.1:9") as caught,
     ):
         client.reconstruct(b"picture")

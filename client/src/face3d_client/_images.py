@@ -65,7 +65,7 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
     if not data:
         raise BadImage(f"{name} is empty (0 bytes). Send a JPEG, PNG, WebP, BMP or TIFF file.")
     if len(data) > MAX_BYTES:
-        raise _too_large(name, len(data))
+        raise _too_large(name)
     return data
 
 
@@ -95,10 +95,10 @@ def read_file(name: str, most: int = MAX_BYTES) -> bytes:
         elif not stat.S_ISREG(about.st_mode):
             raise _no_file(name)
         elif about.st_size > most:
-            raise _too_large(name, about.st_size, most)
+            raise _too_large(name, most)
         data = file.read(most + 1)
     if len(data) > most:
-        raise _too_large(name, len(data), most)
+        raise _too_large(name, most)
     return data
 
 
@@ -106,11 +106,8 @@ def _no_file(name: str) -> BadImage:
     return BadImage(f"{name} is a device, a pipe or a socket. Send a file, or pipe it in as /dev/stdin.")
 
 
-def _too_large(name: str, size: int, most: int = MAX_BYTES) -> ImageTooLarge:
-    # A size above the limit must not look as if it were at it.
-    return ImageTooLarge(
-        f"{name} has {-(-size // 2**20)} MiB or more; at most {most // 2**20} can be sent. Make it smaller."
-    )
+def _too_large(name: str, most: int = MAX_BYTES) -> ImageTooLarge:
+    return ImageTooLarge(f"{name} is too large: at most {most // 2**20} MiB can be read or sent. Make it smaller.")
 
 
 def _encode(array: NDArray[np.uint8], compress: bool) -> bytes:
@@ -127,7 +124,7 @@ def _encode(array: NDArray[np.uint8], compress: bool) -> bytes:
         picture.save(buffer, "BMP")
     data = buffer.getvalue()
     if len(data) > MAX_BYTES:
-        raise _too_large("the array", len(data))
+        raise _too_large("the array")
     return data
 
 
