@@ -31,7 +31,7 @@ from structure import Budget
 # Added to the priority of what decodes for long: a third of a processor's share beside one busy thread of the networks.
 # More would make a large picture wait for ever on a busy server.
 LOW_PRIORITY = 5
-# Seconds of wall time after which a worker goes on at low priority. An ordinary telephone's picture takes 0.04 s.
+# Seconds of processor time after which a worker goes on at low priority. An ordinary telephone's picture takes 0.04 s.
 OVERTIME = 0.25
 # A worker is replaced after so many pictures: memory that a decoder has lost or scattered does not add up.
 PICTURES_PER_WORKER = 2_000
@@ -211,16 +211,20 @@ class Worker:
     def _ask(self, task: bytes, wall: float) -> dict[str, Any]:
         """Send a task and wait for the answer, from OVERTIME on at low priority."""
         assert self._channel is not None
-        start = time.monotonic()
+        end, used = time.monotonic() + wall, self._processor_time()
         try:
             self._channel.send(task)
-            self._channel.settimeout(min(OVERTIME, wall))
-            try:
-                answer = exchange.receive(self._channel)
-            except TimeoutError:
-                self._slow_down()
-                self._channel.settimeout(max(0.001, wall - (time.monotonic() - start)))
-                answer = exchange.receive(self._channel)
+            while True:
+                left = max(0.001, end - time.monotonic())
+                self._channel.settimeout(left if self._slowed else min(OVERTIME, left))
+                try:
+                    answer = exchange.receive(self._channel)
+                    break
+                except TimeoutError:
+                    if time.monotonic() >= end:
+                        raise
+                    if self._processor_time() - used >= OVERTIME:
+                        self._slow_down()
         except TimeoutError:
             self._end()
             raise too_slow() from None
@@ -232,6 +236,13 @@ class Worker:
                 raise too_slow()
             raise _Crashed
         return answer
+
+    def _processor_time(self) -> float:
+        """Seconds of processor time that the process has used, by its clock; 0 when it has ended."""
+        try:
+            return time.clock_gettime(~self._pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
+        except OSError:
+            return 0.0
 
     def _slow_down(self) -> None:
         if self._nice < LOW_PRIORITY:
