@@ -102,9 +102,9 @@ def test_killed_decoders_lose_no_request(own_server: EmbeddedServer, service: Se
 
     def kill() -> int:
         chance, killed = random.Random(4), 0
-        while not finished.wait(0.1):
+        while not finished.wait(0.3):
             found = decoders(pid)
-            victims = found["parent"] if killed % 10 == 9 else found["workers"]
+            victims = found["parent"] if killed % 4 == 2 else found["workers"]
             if victims:
                 os.kill(chance.choice(victims), signal.SIGKILL)
                 killed += 1
@@ -114,9 +114,9 @@ def test_killed_decoders_lose_no_request(own_server: EmbeddedServer, service: Se
         killer = pool.submit(kill)
         try:
             for shape in pool.map(
-                lambda _: service.ask(portrait_jpeg, outputs=("landmarks",))["landmarks"].shape, range(60)
+                lambda _: service.ask(portrait_jpeg, outputs=("landmarks",))["landmarks"].shape, range(80)
             ):
                 assert shape == (68, 2)
         finally:
             finished.set()
-        assert killer.result() >= 10
+        assert killer.result() >= 3

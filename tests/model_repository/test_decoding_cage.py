@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def jpeg_of_a_telephone() -> bytes:
     return data[:2] + data[2:20] + b"".join(xmp) + photoshop + data[20:]
 
 
-ORDINARY = {
+ORDINARY: dict[str, Callable[[], bytes]] = {
     "a telephone's JPEG": jpeg_of_a_telephone,
     "a progressive JPEG without subsampling": lambda: file_of(
         photograph(4000), "JPEG", progressive=True, subsampling=0, quality=98
@@ -264,6 +265,29 @@ def test_a_picture_beyond_its_processor_time_is_refused_and_the_next_one_decodes
 def test_a_picture_beyond_its_wall_time_is_refused_and_the_next_one_decodes(worker: Any) -> None:
     assert "too long" in refusal(worker, EXPENSIVE, structure.Budget(cpu=600.0, wall=0.2))[1]
     assert decode(worker, GOOD).pixels.shape == (450, 600, 3)
+
+
+def test_an_expensive_picture_goes_on_at_low_priority_and_the_next_one_does_not(worker: Any) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, worker._pid)
+
+    assert niceness() == 0
+    seen = set()
+    end = threading.Event()
+
+    def look() -> None:
+        while not end.wait(0.01):
+            with contextlib.suppress(OSError):
+                seen.add(niceness())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    decode(worker, EXPENSIVE)
+    end.set()
+    thread.join()
+    assert cage.LOW_PRIORITY in seen
+    decode(worker, GOOD)
+    assert niceness() == 0
 
 
 def test_a_picture_beyond_its_memory_is_refused_and_the_next_one_decodes(source: Any) -> None:

@@ -31,12 +31,17 @@ from structure import Budget
 # Added to the priority of what decodes for long: a third of a processor's share beside one busy thread of the networks.
 # More would make a large picture wait for ever on a busy server.
 LOW_PRIORITY = 5
-# Seconds of wall time after which a worker goes on at low priority. An ordinary telephone's picture takes 0.04 s.
+# Seconds of processor time after which a worker goes on at low priority. An ordinary telephone's picture takes 0.04 s.
 OVERTIME = 0.25
 # A worker is replaced after so many pictures: memory that a decoder has lost or scattered does not add up.
 PICTURES_PER_WORKER = 2_000
 # To start the parent of the workers: half a second on an idle machine, on one that loads all models at once ten.
 START_SECONDS = 120.0
+
+# Tries of a picture whose worker ends: two crashes are the picture's doing, but a worker may also be ended from
+# outside, by the kernel for want of memory or together with the parent of all, and that is nobody's fault.
+MAX_CRASHES, MAX_TRIES = 2, 4
+_CRASHES = frozenset((signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE))
 
 _PROGRAM = Path(__file__).resolve().with_name("decode_worker.py")
 
@@ -45,8 +50,12 @@ class CageError(Exception):
     """The workers cannot be started: what to look at."""
 
 
-class _Crashed(Exception):
-    """The worker ended although it was within its limits."""
+class _Ended(Exception):
+    """The worker ended although it was within its limits: by which signal, where that is known."""
+
+    def __init__(self, signal_number: int | None) -> None:
+        super().__init__(signal_number)
+        self.crashed = signal_number in _CRASHES
 
 
 @dataclass(frozen=True)
@@ -156,20 +165,20 @@ class Worker:
     def decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True) -> Decoded:
         """Decode a file whose structure was accepted; its views hold until the next call.
 
-        A worker that crashes is replaced, and the picture tried once more: it may have been ended from outside, by the
-        kernel for want of memory.
+        A worker that ends is replaced, and the picture tried again.
 
         Raises:
-            BadPicture: as the decoders say, or beyond the budget, or it crashed the decoder twice.
+            BadPicture: as the decoders say, or beyond the budget, or the worker ended MAX_CRASHES or MAX_TRIES times.
         """
-        try:
-            return self._decode(data, max_pixels, budget, picture)
-        except _Crashed:
-            pass
-        try:
-            return self._decode(data, max_pixels, budget, picture)
-        except _Crashed:
-            raise damaged("it crashes the decoder") from None
+        crashes = 0
+        for _ in range(MAX_TRIES):
+            try:
+                return self._decode(data, max_pixels, budget, picture)
+            except _Ended as ended:
+                crashes += ended.crashed
+                if crashes >= MAX_CRASHES:
+                    break
+        raise damaged("it crashes the decoder")
 
     def close(self) -> None:
         """End the process."""
@@ -211,16 +220,20 @@ class Worker:
     def _ask(self, task: bytes, wall: float) -> dict[str, Any]:
         """Send a task and wait for the answer, from OVERTIME on at low priority."""
         assert self._channel is not None
-        start = time.monotonic()
+        end, used = time.monotonic() + wall, self._processor_time()
         try:
             self._channel.send(task)
-            self._channel.settimeout(min(OVERTIME, wall))
-            try:
-                answer = exchange.receive(self._channel)
-            except TimeoutError:
-                self._slow_down()
-                self._channel.settimeout(max(0.001, wall - (time.monotonic() - start)))
-                answer = exchange.receive(self._channel)
+            while True:
+                left = max(0.001, end - time.monotonic())
+                self._channel.settimeout(left if self._slowed else min(OVERTIME, left))
+                try:
+                    answer = exchange.receive(self._channel)
+                    break
+                except TimeoutError:
+                    if time.monotonic() >= end:
+                        raise
+                    if self._processor_time() - used >= OVERTIME:
+                        self._slow_down()
         except TimeoutError:
             self._end()
             raise too_slow() from None
@@ -230,8 +243,15 @@ class Worker:
             ended_by = self._end()
             if ended_by == signal.SIGPROF:
                 raise too_slow()
-            raise _Crashed
+            raise _Ended(ended_by)
         return answer
+
+    def _processor_time(self) -> float:
+        """Seconds of processor time that the process has used, by its clock; 0 when it has ended."""
+        try:
+            return time.clock_gettime(~self._pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
+        except OSError:
+            return 0.0
 
     def _slow_down(self) -> None:
         if self._nice < LOW_PRIORITY:

@@ -9,6 +9,7 @@ does, and its workers end with it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -117,7 +118,8 @@ def _confine(memory: int, nice: int) -> None:
         memory: bytes of address space beyond what the decoders occupy already.
         nice: added to the priority.
     """
-    Path("/proc/self/oom_score_adj").write_text(str(_OUT_OF_MEMORY_SCORE))
+    with contextlib.suppress(OSError):  # a sandbox may not have it
+        Path("/proc/self/oom_score_adj").write_text(str(_OUT_OF_MEMORY_SCORE))
     quiet = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # decoders complain about hostile files, a line each
         os.dup2(quiet, standard)

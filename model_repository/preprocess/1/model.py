@@ -67,7 +67,10 @@ class TritonPythonModel:
             return error
 
         def job(worker: Worker) -> None:
-            self._answer(sender, self._outputs(worker, files, costs, wanted))
+            try:
+                self._answer(sender, self._outputs(worker, files, costs, wanted))
+            except Exception:  # an answer that cannot be sent must not end the lane's thread
+                pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
 
         return None if self._lanes.submit(costs, sum(map(len, files)), job) else Overloaded()
 
