@@ -1,4 +1,4 @@
-"""`python -m deploy.configurations`: write the configurations, or check (``--check``) that they are as described."""
+"""`python -m deploy.configurations`: write the configurations and the copies of shared modules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from deploy.configurations.ensembles import ENSEMBLES, ensemble_config
 from deploy.configurations.networks import NETWORKS, cpu_config, tensorrt_config
 
+SHARED = {"series.py": ("preprocess/1", "align/1", "postprocess/1")}
+"""Modules of `shared/` -> version folders that hold a copy."""
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 
 
@@ -19,6 +21,9 @@ def configurations() -> dict[str, str]:
     for network in NETWORKS:
         files[f"{network.name}/config.pbtxt"] = cpu_config(network)
         files[f"{network.name}/configs/tensorrt.pbtxt"] = tensorrt_config(network)
+    for module, folders in SHARED.items():
+        text = (Path(__file__).parent / "shared" / module).read_text(encoding="utf-8")
+        files |= {f"{folder}/{module}": text for folder in folders}
     return files
 
 

@@ -58,7 +58,7 @@ def test_nothing_is_newer_than_the_embedded_server_in_the_portable_flavour(path:
 def test_preprocess_bounds_what_waits_behind_it() -> None:
     parameters = read(REPOSITORY / "preprocess" / "config.pbtxt").parameters
     behind = {path.parent.name for path in leaves() if path.name == "config.pbtxt"} - {"preprocess"}
-    assert set(parameters["holds_for"].string_value.split()) == behind
+    assert set(parameters["counted_models"].string_value.split()) == behind
     assert 0 < int(parameters["max_waiting"].string_value) <= 256
 
 

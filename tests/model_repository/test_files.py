@@ -59,7 +59,7 @@ def test_without_a_format_the_texture_file_is_png_and_the_mesh_holds_a_jpeg() ->
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_a_format_holds_for_the_file_and_for_the_mesh(kind: str) -> None:
+def test_a_format_counted_models_the_file_and_for_the_mesh(kind: str) -> None:
     face = made(texture_format=kind, texture_size=128)
     texture = mesh_of(face.mesh).visual.material.baseColorTexture
     assert image_of(face.texture_image).format == texture.format == kind.upper()

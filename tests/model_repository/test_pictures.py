@@ -451,7 +451,7 @@ def test_a_huge_picture_is_refused_by_its_header(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", pictures.FORMATS)
-def test_the_limit_on_pixels_holds_for_every_format(kind: str) -> None:
+def test_the_limit_on_pixels_counted_models_every_format(kind: str) -> None:
     tag, sentence = refusal(file_of(Image.new("RGB", (2000, 1500)), kind), pictures.Limits(max_pixels=2_000_000))
     assert tag == "ImageTooLarge"
     assert "has 3 megapixels and the limit is 2" in sentence

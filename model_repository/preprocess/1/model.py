@@ -37,7 +37,7 @@ class TritonPythonModel:
         self._limits = Limits(int(values["max_bytes"]), int(values["max_pixels"]))
         self._meters = Meters()
         page = os.environ.get("FACE3D_METRICS_PAGE", "http://127.0.0.1:8002/metrics")
-        self._admission = Admission(page, frozenset(values["holds_for"].split()), int(values["max_waiting"]))
+        self._admission = Admission(page, frozenset(values["counted_models"].split()), int(values["max_waiting"]))
         self._lanes = Lanes(self._limits.max_bytes)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:

@@ -1,0 +1,1 @@
+"""Modules that several version folders of the model repository hold a copy of."""
