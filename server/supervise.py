@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server import census, probe
+from server import census, probe, stall
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
 from server.repository import covering
@@ -105,11 +105,16 @@ class Supervisor:
                 silent = isinstance(error, Unreachable)
                 self._silent = self._silent + 1 if silent else 0
                 lost = silent or _DEAD_STUB.search(str(error)) is not None
-                if lost and sum(self.revivals.values()) > revived:
+                tried = sum(self.revivals.values()) > revived
+                if lost and tried and not (silent and self._is_working()):
                     self._end_server("that did not help")
                 elif self._silent >= _SILENT_STEPS:
                     self._end_server(f"no answer to {self._silent} questions in a row")
             return self.healthy
+
+    def _is_working(self) -> bool:
+        """Whether the server does anything: under load a revival takes longer than its limits, and it succeeds."""
+        return self._pid is not None and stall.is_working(self._pid)
 
     def _end_server(self, why: str) -> None:
         if self._give_up is not None:
@@ -173,8 +178,9 @@ class Supervisor:
         return short
 
     def _probe(self, timeout: float) -> None:
-        """Ask every target; where the answer is that a stub is dead, revive the model and ask again, once."""
-        for attempt in (1, 2):
+        """Ask every target; where a stub is dead, revive the model and ask again, once for each model."""
+        revived: set[str] = set()
+        while True:
             began = time.monotonic()
             try:
                 self._targets = self._targets or what_to_probe(self._control)
@@ -182,9 +188,10 @@ class Supervisor:
                     probe.check(self._control, name, timeout)
             except ControlError as error:
                 model = self._dead_model(str(error))
-                if model is None or attempt == 2:
+                if model is None or model in revived:
                     raise
                 self._revive(model, str(error))
+                revived.add(model)
                 timeout = _ANSWER_WITHIN
             else:
                 self.probe_seconds = time.monotonic() - began
