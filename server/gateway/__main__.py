@@ -28,6 +28,7 @@ from server.repository import DEFAULT_REPOSITORY, models_to_await, read_reposito
 
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_PR_SET_PDEATHSIG = 1
 _KEPT_HEAP = 128 * limits.MIB  # MAX_IN_FLIGHT answers of 1 MiB
 
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--exit-timeout", type=float, default=30, metavar="S", help="for requests inside at the end (30)"
     )
+    parser.add_argument("--parent", type=int, metavar="PID", help="stop when this process, which started it, is gone")
     parser.add_argument(
         "--status-port", type=int, metavar="PORT", help="answer /healthz and /metrics there, on loopback"
     )
@@ -73,8 +75,9 @@ async def _serve(options: argparse.Namespace, names: tuple[str, ...]) -> int:
     gateway = Gateway(upstream)
     http, grpc, status = HttpServer(gateway), GrpcServer(gateway), StatusServer(gateway)
     try:
-        line = f"gateway: http {options.address}:{await _listen(http, options.address, options.http_port, 'http')}"
-        line += f", grpc {options.address}:{await _listen(grpc, options.address, options.grpc_port, 'grpc')}"
+        host = f"[{options.address}]" if ":" in options.address else options.address
+        line = f"gateway: http {host}:{await _listen(http, options.address, options.http_port, 'http')}"
+        line += f", grpc {host}:{await _listen(grpc, options.address, options.grpc_port, 'grpc')}"
         if options.status_port is not None:
             line += f", status 127.0.0.1:{await _listen(status, '127.0.0.1', options.status_port, 'status')}"
     except PortTaken as error:
@@ -90,7 +93,7 @@ async def _drain(gateway: Gateway, http: HttpServer, grpc: GrpcServer, status: S
     gateway.draining = True
     try:
         async with asyncio.timeout(timeout):
-            await gateway.admission.idle()
+            await gateway.admission.drained()
     except TimeoutError:
         log(f"{gateway.admission.in_flight} requests were not answered within {timeout:g} s")
     left = gateway.admission.in_flight
@@ -124,6 +127,12 @@ def _keep_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
 
 
+def _ends_with(parent: int) -> bool:
+    """Have the kernel send SIGTERM when the parent is gone; returns whether it is still there."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop; returns the exit status."""
     options = _parser().parse_args(arguments)
@@ -132,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resource.RLIMIT_NOFILE, (most, most)
     )  # a connection is a descriptor, and so is its way to Triton
     _keep_memory()
+    if options.parent is not None and not _ends_with(options.parent):
+        return 1
     try:
         names = _names(options)
     except ServerError as error:

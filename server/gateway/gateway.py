@@ -49,15 +49,15 @@ class Gateway:
 
     @contextmanager
     def request(self, protocol: str) -> Iterator[Ticket]:
-        """A place for one inference request, which is counted by what becomes of it.
+        """Around one inference request: its ticket, not entered yet; it is counted by what becomes of it.
 
         Raises:
             Refused: the gateway is draining, full, or Triton does not serve.
         """
-        began, outcome, ticket = time.monotonic(), "cancelled", None
+        began, outcome, ticket = time.monotonic(), "cancelled", self.admission.ticket()
         try:
             self.open()
-            ticket = self.admission.ticket()
+            self.admission.check_room()
             yield ticket
             outcome = "ok"
         except Refused as error:
@@ -67,8 +67,7 @@ class Gateway:
             outcome = "triton"
             raise
         finally:
-            if ticket is not None:
-                ticket.close()
+            ticket.close()
             self.answers[protocol, outcome] += 1
             self.seconds[protocol] += time.monotonic() - began
 

@@ -15,9 +15,9 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from server.gateway import limits
-from server.gateway.gateway import EXTENSIONS, Gateway
+from server.gateway.gateway import EXTENSIONS, Gateway, log
 from server.gateway.grpc_message import description, parse, to_triton
-from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, TOO_SLOW, Refused, bad_request, shown
+from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, Refused, bad_request, shown, too_slow
 from server.gateway.trace import TRACEPARENT
 from server.gateway.upstream import SERVICE
 
@@ -47,7 +47,7 @@ OPTIONS: Final = [
 
 _NOTHING: Final[tuple[tuple[str, str], ...]] = ()
 
-Handler = Callable[[Any, Any], Awaitable[None]]
+Handler = Callable[[Any], Awaitable[None]]
 
 
 class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -85,23 +85,19 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(details.method, self._unknown)
 
     # --- inference --------------------------------------------------------------------------------------------------
-    async def _infer(self, _: Any, context: Any) -> None:
-        try:
-            with self._gateway.request("grpc") as ticket:
-                await ticket.hold(limits.MAX_MESSAGE)  # how large it is, is known when it is here
+    async def _infer(self, context: Any) -> None:
+        with self._gateway.request("grpc") as ticket:
+            async with self._gateway.admission.reading(whole=True):
                 data = await _read(context)
-                await ticket.hold(len(data))
-                message = parse(pb.ModelInferRequest, data)
-                self._gateway.check(description(message))
-                data = to_triton(message)
-                del message
-                answer = await self._call("ModelInfer", data, context)
-                del data
-                await _write(context, answer)
-        except Refused as error:
-            await _refuse(context, error)
-        except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details())
+            await ticket.hold(len(data))
+            ticket.enter()
+            message = parse(pb.ModelInferRequest, data)
+            self._gateway.check(description(message))
+            data = to_triton(message)
+            del message
+            answer = await self._call("ModelInfer", data, context)
+            del data
+            await _write(context, answer)
 
     async def _call(self, method: str, data: bytes, context: Any) -> bytes:
         left = context.time_remaining()
@@ -110,15 +106,15 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     # --- the rest ---------------------------------------------------------------------------------------------------
     def _answering(self, handler: Callable[[bytes, Any], Awaitable[bytes]]) -> Handler:
-        """One message in, one out, with the gateway's refusals and Triton's errors."""
+        """One message in, one out."""
 
-        async def answer(_: Any, context: Any) -> None:
+        async def answer(context: Any) -> None:
             try:
-                await _write(context, await handler(await _read(context), context))
-            except Refused as error:
-                await _refuse(context, error)
-            except grpc.aio.AioRpcError as error:
-                await context.abort(error.code(), error.details())
+                async with asyncio.timeout(limits.BODY_TIME):
+                    data = await _read(context)
+            except TimeoutError:
+                raise too_slow() from None
+            await _write(context, await handler(data, context))
 
         return answer
 
@@ -162,35 +158,43 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise Refused(NOT_FOUND, "BadRequest", f"no service `{shown(service)}` is here: ask for `{SERVICE}`.")
         return _SERVING if self._gateway.ready else _NOT_SERVING
 
-    async def _not_served(self, _: Any, context: Any) -> None:
-        await _refuse(
-            context,
-            Refused(
-                NOT_SERVED,
-                "BadRequest",
-                "this method is not served here: there are ModelInfer, ModelReady, ModelMetadata, ModelConfig, "
-                "ServerLive, ServerReady and ServerMetadata.",
-            ),
+    async def _not_served(self, _: Any) -> None:
+        raise Refused(
+            NOT_SERVED,
+            "BadRequest",
+            "this method is not served here: there are ModelInfer, ModelReady, ModelMetadata, ModelConfig, ServerLive, "
+            "ServerReady and ServerMetadata.",
         )
 
 
 def _stream(handler: Handler) -> Any:
-    return grpc.stream_stream_rpc_method_handler(handler)
+    """Wrap a handler that reads and writes by its context: what it raises becomes the status of the call."""
+
+    async def answer(_: Any, context: Any) -> None:
+        try:
+            await handler(context)
+        except Refused as error:
+            code, sentence = error.kind.grpc, str(error)
+        except grpc.aio.AioRpcError as error:  # what Triton answered
+            code, sentence = error.code(), error.details()
+        except Exception as error:
+            if not context.done():  # else the client has gone, which is why it could not be answered
+                log(f"unexpected: {shown(repr(error), 200)}")
+            code, sentence = grpc.StatusCode.INTERNAL, "[ServerUnavailable] the gateway failed: see its log."
+        else:
+            return
+        await context.abort(code, sentence)
+
+    return grpc.stream_stream_rpc_method_handler(answer)
 
 
 async def _read(context: Any) -> bytes:
     """The message of a call.
 
     Raises:
-        Refused: none came, or not in time.
+        Refused: none came.
     """
-    try:
-        async with asyncio.timeout(limits.BODY_TIME):
-            data = await context.read()
-    except TimeoutError:
-        raise Refused(
-            TOO_SLOW, "Timeout", f"the request was not whole within {limits.BODY_TIME:.0f} s: send a smaller file."
-        ) from None
+    data = await context.read()
     if not isinstance(data, bytes):
         raise bad_request("the call has no message: send one.")
     return data
@@ -203,10 +207,6 @@ async def _write(context: Any, data: bytes) -> None:
     except TimeoutError:
         sentence = f"the answer was not read within {limits.ANSWER_TIME:.0f} s: read it, or ask for fewer outputs."
         raise Refused(NO_ANSWER, "Timeout", sentence) from None
-
-
-async def _refuse(context: Any, error: Refused) -> None:
-    await context.abort(error.kind.grpc, str(error))
 
 
 def _traceparent(context: Any) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from server.gateway import limits
+from server.gateway.gateway import log
 from server.gateway.refusal import Kind, Refused, bad_request, overloaded, shown
 
 _NAME: Final = {"Server": "face3d"}  # and neither Python's nor aiohttp's version
@@ -51,7 +52,7 @@ class Connection(web.RequestHandler):
             reason = shown((message or "").partition("\n")[0].partition(" b'")[0].rstrip(":"), 80)
             response = respond(bad_request(f"this is no HTTP request that can be read ({reason})."))
         else:
-            _QUIET.error("unexpected", exc_info=exc)
+            log(f"unexpected: {shown(repr(exc), 200)}")
             response = error_response(status, "[ServerUnavailable] the gateway failed: see its log.")
         response.force_close()
         return response

@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from server.gateway import limits
+from server.gateway.admission import Ticket
 from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.http_body import parse_body
 from server.gateway.http_connection import ConnectionServer, passed, plain, respond
@@ -18,7 +19,6 @@ from server.gateway.refusal import (
     NO_ANSWER,
     NOT_SERVED,
     TOO_LARGE,
-    TOO_SLOW,
     WRONG_MEDIA,
     WRONG_METHOD,
     Refused,
@@ -107,9 +107,9 @@ class HttpServer:
             size = request.content_length
             if size is not None and size > limits.MAX_MESSAGE:
                 raise _too_large()
-            await ticket.hold(limits.MAX_MESSAGE if size is None else size)
-            body = await _body(request)
-            await ticket.hold(len(body))
+            async with self._gateway.admission.reading(whole=False):
+                body = await _body(request, ticket)
+            ticket.enter()
             length, media = request.headers.get(_LENGTH), request.headers.get("Content-Type", "")
             parsed = parse_body(name, version, body, length, media)
             self._gateway.check(parsed.request)
@@ -162,24 +162,25 @@ def _check_headers(request: web.BaseRequest) -> None:
         )
 
 
-async def _body(request: web.BaseRequest) -> bytes:
-    """The whole body.
+async def _body(request: web.BaseRequest, ticket: Ticket) -> bytes:
+    """The whole body, each part held as it comes.
 
     Raises:
-        Refused: it is too large, or too slow.
+        Refused: it is too large, or broke off.
     """
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    parts, size = [], 0
     try:
-        async with asyncio.timeout(limits.BODY_TIME):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
-    except TimeoutError:
-        words = f"the body was not whole within {limits.BODY_TIME:.0f} s: send a smaller file."
-        raise Refused(TOO_SLOW, "Timeout", words) from None
+        while part := await request.content.readany():
+            size += len(part)
+            if size > limits.MAX_MESSAGE:
+                raise _too_large()
+            await ticket.hold(size)
+            parts.append(part)
     except web.RequestPayloadError:
         raise bad_request("the body broke off, or its chunks cannot be read.") from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _write(request: web.BaseRequest, response: web.Response) -> web.Response:

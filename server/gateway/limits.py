@@ -37,8 +37,11 @@ MAX_IN_FLIGHT: Final = 128
 """Inference requests inside at the same time. Triton holds 64 behind the decoder and about as many in its other steps;
 further ones could only wait here, so they are refused at once."""
 MAX_HELD: Final = 1024 * MIB
-"""Bytes of all request bodies held at the same time: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at
-most about 8 MiB, and one copy) the process stays below 3 GiB."""
+"""Bytes of all requests that are read or inside: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at most
+about 8 MiB, and one copy) the process stays below 4 GiB."""
+MAX_READING: Final = 32
+"""gRPC messages that are read at the same time: gRPC gives a message when it is whole, so these may have 36 MiB each on
+top of MAX_HELD. One of 100 KB is read in 1 ms. HTTP's bytes are counted as they come and need no such bound."""
 MAX_CALLS: Final = 512
 """gRPC calls at the same time, health checks too; beyond MAX_IN_FLIGHT they get a sentence, beyond this a status."""
 MAX_STREAMS: Final = 128
@@ -51,6 +54,8 @@ HEADER_TIME: Final = 10.0
 """Until the header of an HTTP request is whole, and until a gRPC connection is set up: nginx.conf says the same."""
 BODY_TIME: Final = 60.0
 """Until a body is whole: 36 MiB over 5 Mbit/s."""
+HURRIED_BODY_TIME: Final = 5.0
+"""The same while others wait for the place, and once the gateway was told to stop: 3 MB over 5 Mbit/s."""
 ROOM_TIME: Final = 5.0
 """How long a request waits for room in MAX_HELD before it is refused."""
 ANSWER_TIME: Final = 60.0

@@ -6,8 +6,6 @@ with GatewayProcess(GatewayOptions(triton_http=server.http, triton_grpc=server.g
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import re
 import select
@@ -25,7 +23,6 @@ from server.errors import PortTaken, ServerDied, StartTimeout
 from server.repository import DEFAULT_REPOSITORY, ROOT
 
 _LINE: Final = re.compile(r"gateway: http (\S+), grpc (\S+?)(?:, status (\S+))?\s*")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class GatewayProcess:
     def __init__(self, options: GatewayOptions) -> None:
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = False  # a second signal would end it at once
         self._endpoints: tuple[str, str, str | None] = ("", "", None)
 
     @property
@@ -114,8 +112,8 @@ class GatewayProcess:
             stderr=self.options.stderr,
             cwd=ROOT,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
         )
+        self._told = False
         line = self._first_line(self._process)
         match = _LINE.fullmatch(line)
         if match is None:
@@ -133,14 +131,13 @@ class GatewayProcess:
         Returns whether everything inside was answered.
         """
         process = self._running()
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        self._close()
+        if not self._told:
+            self._told = True
+            process.send_signal(signal.SIGTERM)  # does nothing where it has ended
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
         return process.returncode == 0
 
     def kill(self) -> None:
@@ -148,11 +145,6 @@ class GatewayProcess:
         process = self._running()
         process.kill()
         process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -172,6 +164,8 @@ class GatewayProcess:
             f"--triton-grpc={options.triton_grpc}",
             f"--repository={options.repository.resolve()}",
             f"--exit-timeout={options.exit_timeout}",
+            # Done by the gateway itself: Python between fork and exec can abort where other threads use gRPC.
+            f"--parent={os.getpid()}",
         ]
         if options.models:
             command.append(f"--models={','.join(options.models)}")
@@ -183,18 +177,14 @@ class GatewayProcess:
         """The first line of its stdout, empty where it ended before."""
         assert process.stdout is not None
         deadline, text = time.monotonic() + self.options.start_timeout, b""
-        while not text.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                self.kill()
-                raise StartTimeout(f"the gateway did not listen within {self.options.start_timeout:g} s.")
-            part = os.read(process.stdout.fileno(), 4096)
-            if not part:
-                break
-            text += part
+        with process.stdout:  # it says nothing more there
+            while not text.endswith(b"\n"):
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                    self.kill()
+                    raise StartTimeout(f"the gateway did not listen within {self.options.start_timeout:g} s.")
+                part = os.read(process.stdout.fileno(), 4096)
+                if not part:
+                    break
+                text += part
         return text.decode(errors="replace")
-
-
-def _die_with_parent() -> None:
-    """Between fork and exec: have the kernel send SIGTERM to this process when its parent is gone."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

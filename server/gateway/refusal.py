@@ -74,6 +74,13 @@ def overloaded(what: str) -> Refused:
     return Refused(UNAVAILABLE, "Overloaded", f"{what}: send fewer requests at once, or later.")
 
 
+def too_slow() -> Refused:
+    """The refusal of a request that was not whole in time."""
+    return Refused(
+        TOO_SLOW, "Timeout", "the request did not arrive in time: send a smaller file, or over a faster line."
+    )
+
+
 def bad_request(sentence: str) -> Refused:
     """A request that is no request of the protocol."""
     return Refused(INVALID, "BadRequest", sentence)

@@ -39,6 +39,16 @@ def call(address: str, headers: Iterable[tuple[str, str]], message: bytes, flag:
         return reader.answer()
 
 
+def begin(address: str, method: str = INFER) -> socket.socket:
+    """Open a connection and a call on it, and send no message."""
+    host, port = address.split(":")
+    sock = socket.create_connection((host, int(port)), timeout=20)
+    block = b"".join(_literal(name, value) for name, value in _pseudo(address, method))
+    sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b""))
+    sock.sendall(_frame(_HEADERS, _END_HEADERS, 1, block))
+    return sock
+
+
 def _pseudo(address: str, method: str) -> list[tuple[str, str]]:
     return [
         (":method", "POST"),

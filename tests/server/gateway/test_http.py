@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -52,7 +53,7 @@ def test_the_answer_is_tritons(gateway: GatewayProcess, server: EmbeddedServer, 
 def test_the_client_works_through_it(gateway: GatewayProcess, portrait_jpeg: bytes) -> None:
     with Face3DClient(f"http://{gateway.http}") as client:
         assert client.info().version == "2.51.0"
-        assert client.reconstruct(portrait_jpeg, face=0, texture_size=256, sharpen=0.2).mesh
+        assert client.reconstruct(portrait_jpeg, face=0, texture_size=256, sharpen=0.2).mesh.faces.size
         (face,) = client.detect(portrait_jpeg)
         assert client.reconstruct(portrait_jpeg, face=face, outputs=["landmarks"]).landmarks.shape == (68, 2)
 
@@ -73,7 +74,8 @@ def test_health_is_answered_to_get_and_head(gateway: GatewayProcess, method: str
         "/v2/models/align/infer", "/v2/models/face3d/generate", "/v2/models/face3d/generate_stream", "/v2/logging",
         "/v2/models/face3d/trace/setting", "/v2/trace/setting", "/v2/systemsharedmemory/status", "/metrics",
         "/v2/cudasharedmemory/status", "/v2/models/face3d/versions/2/infer", "/v2/models/face3d/versions/x",
-        "/v2/repository/models/face3d/unload", "/v2/models/face3d/../align/infer", "/v2/models/face3d%2F..%2Falign/infer",
+        "/v2/repository/models/face3d/unload", "/v2/models/face3d/../align/infer",
+        "/v2/models/face3d%2F..%2Falign/infer",
         "/v2/models//infer", "/v2/models/face3d/infer/", "//v2/models/face3d/infer", "/v2/models/face3d%00/infer",
     ],
 )  # fmt: skip
@@ -238,25 +240,18 @@ def test_a_request_that_is_not_begun_in_time_is_closed(gateway: GatewayProcess) 
             except OSError:
                 return
             time.sleep(1)
-        with pytest.raises(OSError, match=r".*"):
-            for _ in range(10):
-                sock.sendall(b"h: x\r\n")
-                time.sleep(0.2)
+        raise AssertionError("the connection is still open")
 
 
 def test_connections_beyond_the_bound_are_turned_away(gateway: GatewayProcess) -> None:
     host, port = gateway.http.split(":")
-    opened = []
-    try:
+    with contextlib.ExitStack() as stack:
         for _ in range(limits.MAX_CONNECTIONS + 5):
-            opened.append(socket.create_connection((host, int(port)), timeout=10))
-        answer = opened[-1].recv(4096)
+            last = stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        answer = last.recv(4096)
         assert b" 503 " in answer
         assert b"[Overloaded]" in answer
         assert b"Retry-After" in answer
-    finally:
-        for sock in opened:
-            sock.close()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
