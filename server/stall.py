@@ -20,15 +20,31 @@ _IDLE_SHARE = 0.03
 _INTERVAL = 0.5
 
 
+def is_working(pid: int, seconds: float = 2.0) -> bool:
+    """Whether a server or one of its models' processes does something within the next ``seconds``."""
+    try:
+        detector = StallDetector(pid)
+    except psutil.NoSuchProcess:
+        return False
+    deadline = time.monotonic() + seconds
+    time.sleep(_INTERVAL)
+    detector.seconds()  # everything that was used up to now
+    while time.monotonic() < deadline:
+        time.sleep(_INTERVAL)
+        if detector.seconds() == 0.0:
+            return True
+    return False
+
+
 class StallDetector:
     """Watches a server and its models' processes from outside.
 
     Args:
         pid: process id of tritonserver.
-        log: the file that it logs to.
+        log: the file that it logs to, if that is known.
     """
 
-    def __init__(self, pid: int, log: Path) -> None:
+    def __init__(self, pid: int, log: Path | None = None) -> None:
         self._process, self._log = psutil.Process(pid), log
         self._mark = self._looked = time.monotonic()
         self._cpu_at_mark, self._log_size = 0.0, 0
@@ -39,8 +55,9 @@ class StallDetector:
         if now - self._looked >= _INTERVAL:
             self._looked = now
             cpu, waits_for_disk = self._activity()
-            size = self._log.stat().st_size if self._log.exists() else 0
-            worked = cpu - self._cpu_at_mark > _IDLE_SHARE * (now - self._mark)
+            size = self._log.stat().st_size if self._log is not None and self._log.exists() else 0
+            # It is less where a process has ended: that is a sign of work, too.
+            worked = cpu < self._cpu_at_mark or cpu - self._cpu_at_mark > _IDLE_SHARE * (now - self._mark)
             if worked or waits_for_disk or size != self._log_size:
                 self._mark, self._cpu_at_mark, self._log_size = now, cpu, size
         return now - self._mark
@@ -51,7 +68,7 @@ class StallDetector:
         try:
             processes = [self._process, *self._process.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return 0.0, False
+            return self._cpu_at_mark, False
         for process in processes:
             try:
                 times = process.cpu_times()

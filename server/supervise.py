@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server import census, probe
+from server import census, probe, stall
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
 from server.repository import covering
@@ -45,6 +45,8 @@ _STATE_WITHIN, _LOAD_WITHIN, _ANSWER_WITHIN = 3.0, 6.0, 4.0
 # So many steps in a row without any answer, and the server counts as hung. A step waits 3 s for the state of models and
 # 30 s for the probe, which a full queue of the default models takes 5 s to reach.
 _SILENT_STEPS = 3
+# Under load a load goes on after its limit: for so many seconds no second one is sent after it.
+_LOAD_GOES_ON = 20.0
 # What a revival adds to a model's parameters: the time. No model looks at it.
 REVIVAL_PARAMETER = "face3d_revival"
 
@@ -79,6 +81,7 @@ class Supervisor:
         # Models that were seen to have stubs: on other backends there are none to count. Seen now, for one that dies
         # before the first step.
         self._counted = set() if pid is None else {model for model, _ in census.stubs(pid)}
+        self._loading: dict[str, float] = {}  # models whose load did not end in time -> until when it may still
         self._noticed: set[int] = set()  # stubs whose death has been looked into
         self._silent = 0  # steps in a row without any answer
         self.probes: Counter[str] = Counter()  # by result: ok, failed
@@ -105,11 +108,16 @@ class Supervisor:
                 silent = isinstance(error, Unreachable)
                 self._silent = self._silent + 1 if silent else 0
                 lost = silent or _DEAD_STUB.search(str(error)) is not None
-                if lost and sum(self.revivals.values()) > revived:
+                tried = sum(self.revivals.values()) > revived
+                if lost and tried and not (silent and self._is_working()):
                     self._end_server("that did not help")
                 elif self._silent >= _SILENT_STEPS:
                     self._end_server(f"no answer to {self._silent} questions in a row")
             return self.healthy
+
+    def _is_working(self) -> bool:
+        """Whether the server does anything: under load a revival takes longer than its limits, and it succeeds."""
+        return self._pid is not None and stall.is_working(self._pid)
 
     def _end_server(self, why: str) -> None:
         if self._give_up is not None:
@@ -131,6 +139,7 @@ class Supervisor:
             self.healthy, self.reason = False, "the server is being started again"
             self._pid = None
             self._pending_kills.clear()
+            self._loading.clear()
             self._noticed.clear()
             self._silent = 0
             try:
@@ -158,7 +167,10 @@ class Supervisor:
         if suspects:
             time.sleep(0.3)
             suspects &= self._short_of_stubs()
-        return sorted(suspects)
+        return sorted(model for model in suspects if not self._is_loading(model))
+
+    def _is_loading(self, model: str) -> bool:
+        return time.monotonic() < self._loading.get(model, 0.0)
 
     def _short_of_stubs(self) -> set[str]:
         assert self._pid is not None
@@ -173,8 +185,9 @@ class Supervisor:
         return short
 
     def _probe(self, timeout: float) -> None:
-        """Ask every target; where the answer is that a stub is dead, revive the model and ask again, once."""
-        for attempt in (1, 2):
+        """Ask every target; where a stub is dead, revive the model and ask again, once for each model."""
+        revived: set[str] = set()
+        while True:
             began = time.monotonic()
             try:
                 self._targets = self._targets or what_to_probe(self._control)
@@ -182,9 +195,10 @@ class Supervisor:
                     probe.check(self._control, name, timeout)
             except ControlError as error:
                 model = self._dead_model(str(error))
-                if model is None or attempt == 2:
+                if model is None or model in revived or self._is_loading(model):
                     raise
                 self._revive(model, str(error))
+                revived.add(model)
                 timeout = _ANSWER_WITHIN
             else:
                 self.probe_seconds = time.monotonic() - began
@@ -209,7 +223,9 @@ class Supervisor:
         # Something must differ from the configuration before: Triton does nothing for one that it has already.
         mark = {"string_value": f"{time.time():.3f}"}
         config["parameters"] = {**config.get("parameters", {}), REVIVAL_PARAMETER: mark}
-        self._control.load(model, config, _LOAD_WITHIN)
+        self._loading[model] = time.monotonic() + _LOAD_GOES_ON
+        self._control.load(model, config, _LOAD_WITHIN)  # what is raised leaves the note: it goes on
+        del self._loading[model]
         self._pending_kills |= dict.fromkeys(before & self._stubs_of(model), time.monotonic() + _GRACE)
 
     def _stubs_of(self, model: str) -> set[int]:

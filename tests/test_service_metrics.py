@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from server.embedded import EmbeddedServer
-from server.service import Service as RunningService
 from tests.service import Refusal, Service, file_of, picture
 
 
 @pytest.fixture(scope="module")
-def service(running_service: RunningService) -> Service:
-    return Service(running_service.grpc, running_service.triton.grpc)
+def service(server: EmbeddedServer) -> Service:
+    return Service(server.grpc)
 
 
 def scraped(server: EmbeddedServer) -> dict[str, float]:

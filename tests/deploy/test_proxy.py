@@ -19,9 +19,12 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from face3d_client import TLS, Face3DClient
+from tritonclient.grpc import service_pb2
 
 from server.service import Service
 from tests.deploy.tools import program
+from tests.server.calls import counter
+from tests.server.gateway import http2
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +35,7 @@ class Proxy:
 
     https: int
     grpcs: int
+    plain: int
     certificate: Path
     log: Path
 
@@ -57,7 +61,7 @@ def proxy(running_service: Service, tmp_path_factory: pytest.TempPathFactory) ->
     nginx, folder = program("nginx"), tmp_path_factory.mktemp("proxy")
     program("openssl")
     subprocess.run(["bash", str(ROOT / "deploy/make-secrets.sh"), str(folder / "secrets")], check=True)
-    https, grpcs = free_ports(2)
+    https, grpcs, plain = free_ports(3)
     text = (ROOT / "deploy/proxy/nginx.conf").read_text()
     for old, new in (
         ("/tmp/", f"{folder}/"),
@@ -72,7 +76,12 @@ def proxy(running_service: Service, tmp_path_factory: pytest.TempPathFactory) ->
     ):
         assert old in text
         text = text.replace(old, new)
-    (folder / "nginx.conf").write_text(text)
+    # Once more without TLS, for a client that writes HTTP/2 by hand, and before bare Triton, which unpacks what the
+    # gateway refuses.
+    block = text[text.rindex("  server {") : text.rindex("}")]
+    bare = f"grpc://{running_service.triton.grpc}"
+    block = block.replace(f"{grpcs} ssl", str(plain)).replace("grpc://face3d_grpc", bare)
+    (folder / "nginx.conf").write_text(text[: text.rindex("}")] + block + "}\n")
     command = [nginx, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"), "-g", "daemon off;"]
     process = subprocess.Popen(command)
     try:
@@ -83,7 +92,7 @@ def proxy(running_service: Service, tmp_path_factory: pytest.TempPathFactory) ->
                 break
             except OSError:
                 time.sleep(0.1)
-        yield Proxy(https, grpcs, folder / "secrets/tls.crt", folder / "access.log")
+        yield Proxy(https, grpcs, plain, folder / "secrets/tls.crt", folder / "access.log")
     finally:
         process.terminate()
         process.wait(20)
@@ -166,6 +175,31 @@ def test_nor_does_it_pass_by_grpc(proxy: Proxy, portrait_bytes: bytes) -> None:
         assert client.infer("detect", [tensor], outputs=wanted).as_numpy("faces").shape == (1, 16, 15)
         with pytest.raises(triton.InferenceServerException, match=r"415|UNKNOWN|UNIMPLEMENTED"):
             client.infer("detect", [tensor], outputs=wanted, compression_algorithm="gzip")
+
+
+def test_a_second_grpc_encoding_behind_a_harmless_one_does_not_pass(
+    proxy: Proxy, running_service: Service, portrait_bytes: bytes
+) -> None:
+    """An old nginx looks at the first of two headers, and Triton unpacks by the second."""
+    image = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1, 1])
+    payload = len(portrait_bytes).to_bytes(4, "little") + portrait_bytes
+    request = service_pb2.ModelInferRequest(model_name="detect", inputs=[image], raw_input_contents=[payload])
+    message = request.SerializeToString()
+    identity, compressed = ("grpc-encoding", "identity"), ("grpc-encoding", "gzip")
+
+    def answered() -> float:
+        return counter(running_service.triton, "nv_inference_request_success", "detect")
+
+    before = answered()
+    for headers in ([identity, compressed], [compressed, identity]):
+        http2.call(f"127.0.0.1:{proxy.plain}", headers, gzip.compress(message), flag=1)
+    time.sleep(1)
+    assert answered() == before, "somebody has unpacked it"
+    http2.call(f"127.0.0.1:{proxy.plain}", [identity], message, flag=0)
+    deadline = time.monotonic() + 30
+    while answered() == before:  # Triton counts a moment after it has answered
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_access_log_holds_no_header(proxy: Proxy) -> None:

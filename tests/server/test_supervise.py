@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from server import census, supervise
+from server import census, stall, supervise
 from server.control import Control, Unreachable
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
@@ -182,6 +183,25 @@ def test_gives_a_server_up_that_answers_nothing_three_times(
     assert ended == ["now"]
     assert lines[-1] == "supervisor: no answer to 3 questions in a row; ending the server"
     assert sum(watcher.revivals.values()) == 0
+
+
+def test_tells_a_server_that_works_from_one_that_does_nothing(server: EmbeddedServer) -> None:
+    """A revival that takes long under load is waited for, one on a server that sleeps is not."""
+    assert not stall.is_working(server.pid)
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            infer(server, "chain", x=rows(1))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert stall.is_working(server.pid, 10)
+    finally:
+        stop.set()
+        thread.join()
+    assert not stall.is_working(2**22 + 1), "there is no such process"
 
 
 def test_leaves_a_server_that_hangs_to_others_when_it_is_not_its_own(server: EmbeddedServer) -> None:
