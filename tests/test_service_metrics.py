@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import urllib.request
 from typing import Any
 
@@ -26,6 +27,17 @@ def scraped(server: EmbeddedServer) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(face3d_\S+) (\S+)$", text, re.MULTILINE)}
 
 
+def settled(server: EmbeddedServer) -> dict[str, float]:
+    """The samples once nothing changes any more: Triton counts a request a moment after it was answered."""
+    seen = scraped(server)
+    for _ in range(50):
+        time.sleep(0.3)
+        before, seen = seen, scraped(server)
+        if seen == before:
+            break
+    return seen
+
+
 def grown(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
 
@@ -36,7 +48,7 @@ def test_a_served_face_is_counted_with_its_size_turn_and_files(
     service.ask(portrait_jpeg)
     before = scraped(server)
     answer = service.ask(portrait_jpeg)
-    growth = grown(before, scraped(server))
+    growth = grown(before, settled(server))
     for name in ("decode_seconds", "picture_megapixels", "faces_per_picture", "face_pixels", "face_yaw_degrees"):
         assert growth[f"face3d_{name}_count"] == 1
     assert growth["face3d_faces_per_picture_sum"] == 1
@@ -61,7 +73,7 @@ def test_refusals_are_counted_by_step_and_reason(
     for data, options in cases:
         with pytest.raises(Refusal):
             service.ask(data, **options)
-    growth = grown(before, scraped(server))
+    growth = grown(before, settled(server))
     refused = {name: value for name, value in growth.items() if name.startswith("face3d_refused_total")}
     assert refused == {
         'face3d_refused_total{reason="BadImage",step="preprocess"}': 1,
@@ -75,4 +87,4 @@ def test_warnings_are_counted_by_kind(server: EmbeddedServer, service: Service, 
     before = scraped(server)
     with contextlib.suppress(Refusal):
         service.ask(small, outputs=("warnings",))
-    assert grown(before, scraped(server))['face3d_warnings_total{kind="small"}'] == 1
+    assert grown(before, settled(server))['face3d_warnings_total{kind="small"}'] == 1
