@@ -122,6 +122,17 @@ class ReconstructionNet(nn.Module):
         }
         self.load_state_dict(spread)
 
+    def load_resized(self, state: dict[str, torch.Tensor]) -> None:
+        """Load weights whose heads read a map of another size: nearly the same function of a picture of another size."""
+        resized = {
+            key: nn.functional.interpolate(value, (self.window, self.window), mode="bilinear", align_corners=False)
+            * (value.shape[-1] / self.window) ** 2
+            if key.startswith("final_layers") and key.endswith("weight")
+            else value
+            for key, value in state.items()
+        }
+        self.load_state_dict(resized)
+
 
 class Decoded(NamedTuple):
     """Shapes decoded from coefficients, (B, N, 3) decimetres each.
