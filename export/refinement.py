@@ -94,6 +94,8 @@ class RefinementNet(nn.Module):
     The convolutions take 0.15 G multiplications a face, a seventh of the ResNet50 at 112 px.
     """
 
+    scales: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         a, b, c, d = CHANNELS
@@ -113,7 +115,12 @@ class RefinementNet(nn.Module):
         ]
         self.register_buffer("scales", torch.cat(scales), persistent=False)
 
-    scales: torch.Tensor
+    @classmethod
+    def load(cls, weights: Path) -> RefinementNet:
+        """Read ``refinement.safetensors`` strictly."""
+        net = cls()
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
+        return net.eval()
 
     def forward(self, flat: torch.Tensor, facing: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Correct the coefficients.
@@ -147,13 +154,6 @@ class Refinement(nn.Module):
         super().__init__()
         self.grid = Grid(model)
         self.net = net
-
-    @classmethod
-    def load(cls, weights: Path, model: FaceModel) -> Refinement:
-        """Read ``refinement.safetensors`` strictly."""
-        net = RefinementNet()
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
-        return cls(model, net).eval()
 
     def forward(
         self, picture: torch.Tensor, first: torch.Tensor, posed: torch.Tensor, turn: torch.Tensor

@@ -16,6 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from export.regressor import Backbone, Bottleneck, ReconstructionNet
 
 
+def _fused(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> nn.Conv2d:
+    fused = fuse_conv_bn_eval(convolution.eval(), normalisation.eval())
+    return fused.requires_grad_(True)  # torch leaves the new bias out of training
+
+
 def fold(net: ReconstructionNet) -> None:
     """Fold every normalisation of a network in place; its running statistics become weights and biases.
 
@@ -27,12 +32,11 @@ def fold(net: ReconstructionNet) -> None:
             for index in range(1, 4):
                 if hasattr(module, f"conv{index}"):
                     convolution, normalisation = getattr(module, f"conv{index}"), getattr(module, f"bn{index}")
-                    setattr(module, f"conv{index}", fuse_conv_bn_eval(convolution.eval(), normalisation.eval()))
+                    setattr(module, f"conv{index}", _fused(convolution, normalisation))
                     setattr(module, f"bn{index}", nn.Identity())
         if isinstance(module, Bottleneck) and isinstance(module.downsample, nn.Sequential):
             convolution, normalisation = module.downsample
-            fused = fuse_conv_bn_eval(convolution.eval(), normalisation.eval())
-            module.downsample = nn.Sequential(fused, nn.Identity())
+            module.downsample = nn.Sequential(_fused(convolution, normalisation), nn.Identity())
 
 
 def unfolded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -44,6 +48,8 @@ def unfolded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     Returns:
         Biases of the backbone as normalisations of mean 0, deviation 1 and scale 1; everything else unchanged.
     """
+    if "backbone.conv1.bias" not in state:
+        return dict(state)
     out: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         parts = key.split(".")
@@ -59,8 +65,3 @@ def unfolded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         out[f"{prefix}.running_var"] = torch.full_like(value, 1 - eps)
         out[f"{prefix}.num_batches_tracked"] = torch.tensor(0)
     return out
-
-
-def is_folded(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a state dict is that of a network after `fold`."""
-    return "backbone.conv1.bias" in state

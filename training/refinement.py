@@ -22,7 +22,7 @@ from torch import nn
 
 from export.camera import project, rotation
 from export.face_model import COEFFICIENTS, FaceModel
-from export.refinement import COLUMNS, ROWS, SCALES, Grid, RefinementNet, normalised
+from export.refinement import COLUMNS, ROWS, Grid, RefinementNet, normalised
 from export.regressor import Regressor
 from training.fold import fold
 from training.regressor import (
@@ -35,7 +35,6 @@ from training.regressor import (
     colours,
     mirrored,
     photometric,
-    seen_by_render_camera,
     write_weights,
 )
 from training.render import MARGIN, SIZE
@@ -170,7 +169,7 @@ class GridDecoder(nn.Module):
         self.register_buffer("basis", at[1:].contiguous())
 
     def forward(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 257) -> places (B, G, 2) pixels of the crop, and how much the points face the camera (B, 1, ROWS, COLUMNS)."""
+        """(B, 257) -> places (B, G, 2) in pixels of the crop, and the cosine to the view (B, 1, ROWS, COLUMNS)."""
         turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
         head = (self.mean + coefficients[:, :144] @ self.basis).view(len(coefficients), -1, 3)
         posed = head @ turn + coefficients[:, None, COEFFICIENTS["translation"]]
@@ -212,7 +211,7 @@ class Refiner(Task):
         self.renders.refresh()
         for crops in self.renders.crops[len(self.render_answers) :]:
             path = Path(str(crops.filename)).with_suffix(".first.npz")  # type: ignore[attr-defined]
-            pictures = torch.from_numpy(np.asarray(crops)).permute(0, 3, 1, 2)
+            pictures = torch.from_numpy(np.array(crops)).permute(0, 3, 1, 2)
             seed = 1000 + len(self.render_answers)
             self.render_answers.append(Answers.kept(path, self.regressor, pictures, RENDER_VARIANTS, seed))
 
@@ -291,7 +290,7 @@ class Refiner(Task):
                 flip = torch.zeros(len(crops), dtype=torch.bool)
                 truth = self.render_truth(labels, flip, warp)
                 out = self.refined(crops, first, warp, rounds)
-                neutral, head, posed = self.decode(out)
+                neutral, _, posed = self.decode(out)
                 k = self.probes.shape_probes
                 error = (project(posed)[:, k] - truth.seen[:, k]).norm(dim=2).mean(1) / EYES
                 scale, centre, mean_centre = self.probes.observable(neutral)
