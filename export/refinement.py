@@ -62,7 +62,8 @@ class Grid(nn.Module):
     def on(self, vertices: torch.Tensor) -> torch.Tensor:
         """Points of the grid (B, G, 3) on shapes (B, N, 3)."""
         corners = vertices[:, self.corners.flatten()].unflatten(1, (-1, 3))
-        return (corners * self.weights[..., None]).sum(2)
+        points: torch.Tensor = (corners * self.weights[..., None]).sum(2)
+        return points
 
 
 def normalised(places: torch.Tensor, size: int = CROP) -> torch.Tensor:
@@ -169,4 +170,5 @@ class Refinement(nn.Module):
         places = project(self.grid.on(posed))
         flat = F.grid_sample(picture, normalised(places), align_corners=False, padding_mode="zeros")
         facing = (self.grid.normals @ turn)[..., 2].view(-1, 1, ROWS, COLUMNS)
-        return self.net(flat, facing, first)
+        corrected: torch.Tensor = self.net(flat, facing, first)
+        return corrected

@@ -16,7 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from export.regressor import Backbone, Bottleneck, ReconstructionNet
 
 
-def _fused(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> nn.Conv2d:
+def _fused(convolution: nn.Module, normalisation: nn.Module) -> nn.Conv2d:
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(normalisation, nn.BatchNorm2d)
     fused = fuse_conv_bn_eval(convolution.eval(), normalisation.eval())
     return fused.requires_grad_(True)  # torch leaves the new bias out of training
 

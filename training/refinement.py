@@ -23,7 +23,7 @@ from torch import nn
 from export.camera import project, rotation
 from export.face_model import COEFFICIENTS, FaceModel
 from export.refinement import COLUMNS, ROWS, Grid, RefinementNet, normalised
-from export.regressor import Regressor
+from export.regressor import ReconstructionNet, Regressor
 from training.fold import fold
 from training.regressor import (
     EYES,
@@ -185,6 +185,7 @@ class Refiner(Task):
         model = FaceModel.load(arguments.face_model)
         self.decoder = GridDecoder(model)
         self.regressor = Regressor.load(arguments.regressor, model)
+        assert isinstance(self.regressor.net, ReconstructionNet)
         fold(self.regressor.net)
         kept = arguments.checkpoint.with_suffix(".pictures.npz")
         self.picture_answers = Answers.kept(kept, self.regressor, self.crops, PICTURE_VARIANTS, 1)

@@ -285,7 +285,13 @@ class Renderer:
             normals = vertex_normals(placed, self.heads.triangles)
             facing, places = normals[:, 2], (placed[:, :2] * [1, -1]).astype(np.float32)
             grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (0, 0), 1.5)
-            seen = cv2.remap(grey, places[:, None, :], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            seen = cv2.remap(
+                grey,
+                places[:, None, 0].copy(),
+                places[:, None, 1].copy(),
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )[:, 0]
             skin = (facing > 0.3) & self.inner
             light = photographed_light(seen[skin].astype(np.float64), normals[skin])
             shade = np.clip(harmonics(normals) @ light, *SHADES).astype(np.float32)
@@ -308,7 +314,9 @@ class Renderer:
         facing = unit @ (direction / np.linalg.norm(direction))
         # A lamp of some size (wrapped cosine) and a sky that is not the same all round.
         lamp = np.clip((facing + 0.3) / 1.3, 0, None)
-        return np.clip(1 + strength * (lamp - 0.5) + unit @ ambient, 0.25, 1.9) * self.extra.uniform(0.75, 1.15)
+        return np.asarray(
+            np.clip(1 + strength * (lamp - 0.5) + unit @ ambient, 0.25, 1.9) * self.extra.uniform(0.75, 1.15)
+        )
 
     def draw(self, index: int) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:
         """One render: crop (288, 288, 3) uint8 RGB and its labels (see ``LABELS``)."""
