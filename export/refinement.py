@@ -25,6 +25,10 @@ ROWS, COLUMNS = 128, 96
 """Of the grid. A cell is 1.7 mm in the median on the inner face: about 1.7 pixels of the crop."""
 LEFT, BOTTOM, CELL = 0.14, 0.02, 0.0075
 """The part of the UV plane that the grid covers, from the chin to the brow and from ear to ear."""
+COARSE = 8
+"""Cells of the grid across one cell of the coarse grid, whose displacements are learned from true places."""
+DISPLACEMENT = 10.0
+"""Pixels that one unit of the network's displacements stands for."""
 CHANNELS = (24, 48, 96, 128)
 HIDDEN = 256
 CORRECTED = ("identity", "expression", "angle", "translation")
@@ -58,6 +62,12 @@ class Grid(nn.Module):
         self.register_buffer("corners", torch.from_numpy(corners), persistent=False)
         self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)), persistent=False)
         self.register_buffer("normals", torch.from_numpy(at.astype(np.float32)), persistent=False)
+
+    def coarse_vertices(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """The heaviest corner of each point in the middle of a cell of the coarse grid, row by row."""
+        at = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)[COARSE // 2 :: COARSE, COARSE // 2 :: COARSE].ravel()
+        heaviest = self.weights[at].argmax(1, keepdim=True)
+        return self.corners[at].gather(1, heaviest)[:, 0].numpy()
 
     def on(self, vertices: torch.Tensor) -> torch.Tensor:
         """Points of the grid (B, G, 3) on shapes (B, N, 3)."""
@@ -96,21 +106,28 @@ class RefinementNet(nn.Module):
     """
 
     scales: torch.Tensor
+    template: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         a, b, c, d = CHANNELS
         self.features = nn.Sequential(
-            _block(4, a, 2, 5), _block(a, b, 2), Residual(b), _block(b, c, 2), Residual(c), Residual(c),
-            _block(c, d, 2), Residual(d),
-        )  # fmt: skip
+            _block(9, a, 2, 5), _block(a, b, 2), Residual(b), _block(b, c, 2), Residual(c), Residual(c)
+        )
+        self.displacements = nn.Conv2d(c, 2, 3, 1, 1)
+        self.deep = nn.Sequential(_block(c, d, 2), Residual(d))
         kept = [COEFFICIENTS[name] for name in CORRECTED]
         count = sum(part.stop - part.start for part in kept)
-        self.look = nn.Linear(d * (ROWS // 16) * (COLUMNS // 16), HIDDEN)
+        cells = (ROWS // COARSE) * (COLUMNS // COARSE)
+        self.look = nn.Linear(d * cells // 4 + 2 * cells, HIDDEN)
         self.mix = nn.Linear(HIDDEN + count, HIDDEN)
         self.correction = nn.Linear(HIDDEN, count)
-        nn.init.zeros_(self.correction.weight)
-        nn.init.zeros_(self.correction.bias)
+        for layer in (self.displacements, self.correction):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        # What the mean face looks like at each place, and where that is: set by `show`, kept with the weights.
+        self.register_buffer("template", torch.zeros(1, 5, ROWS, COLUMNS))
         scales = [
             torch.full((part.stop - part.start,), SCALES[name]) for name, part in zip(CORRECTED, kept, strict=True)
         ]
@@ -123,29 +140,47 @@ class RefinementNet(nn.Module):
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
         return net.eval()
 
+    def show(self, grid: Grid, model: FaceModel) -> None:
+        """Set the template: colours of the mean face, of mean 0 and deviation 1, and coordinates -1..1."""
+        colours = grid.on(torch.from_numpy(model.albedo_mean)[None])[0].T.view(3, ROWS, COLUMNS)
+        colours = (colours - colours.mean()) / (colours.std() + 1e-6)
+        down, right = torch.linspace(-1, 1, ROWS), torch.linspace(-1, 1, COLUMNS)
+        places = torch.stack(torch.meshgrid(down, right, indexing="ij"))
+        self.template.copy_(torch.cat([colours, places])[None])
+
     def forward(self, flat: torch.Tensor, facing: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-        """Correct the coefficients.
+        """Correct the coefficients; see `look_at`."""
+        return self.look_at(flat, facing, first)[0]
+
+    def look_at(
+        self, flat: torch.Tensor, facing: torch.Tensor, first: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Correct the coefficients and tell the displacements behind it.
 
         Args:
             flat: (B, 3, ROWS, COLUMNS) RGB 0..1, the crop at the grid's points.
             facing: (B, 1, ROWS, COLUMNS) cosine between normal and view, -1..1.
             first: (B, 257).
+
+        Returns:
+            Coefficients (B, 257), and how far the surface really is from where ``first`` puts it (B, 2, ROWS / COARSE,
+            COLUMNS / COARSE): right and down, in units of DISPLACEMENT pixels.
         """
         mean = flat.mean((1, 2, 3), keepdim=True)
         deviation = ((flat - mean) ** 2).mean((1, 2, 3), keepdim=True).sqrt()
-        seen = torch.cat([(flat - mean) / (deviation + 0.05), facing], 1)
-        features = torch.relu(self.look(self.features(seen).flatten(1)))
+        template = self.template.expand(len(flat), -1, -1, -1)
+        features = self.features(torch.cat([(flat - mean) / (deviation + 0.05), facing, template], 1))
+        displacements = self.displacements(features)
+        seen = torch.cat([self.deep(features).flatten(1), displacements.flatten(1)], 1)
         parts = [first[:, COEFFICIENTS[name]] for name in CORRECTED]
-        mixed = torch.relu(self.mix(torch.cat([features, *parts], 1)))
+        mixed = torch.relu(self.mix(torch.cat([torch.relu(self.look(seen)), *parts], 1)))
         sizes = [part.shape[1] for part in parts]
         step = dict(zip(CORRECTED, (self.correction(mixed) * self.scales).split(sizes, 1), strict=True))
-        return torch.cat(
-            [
-                first[:, part] + step[name] if name in step else first[:, part]
-                for name, part in sorted(COEFFICIENTS.items(), key=lambda item: item[1].start)
-            ],
-            1,
-        )
+        corrected = [
+            first[:, part] + step[name] if name in step else first[:, part]
+            for name, part in sorted(COEFFICIENTS.items(), key=lambda item: item[1].start)
+        ]
+        return torch.cat(corrected, 1), displacements
 
 
 class Refinement(nn.Module):

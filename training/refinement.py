@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,7 +24,7 @@ from torch import nn
 
 from export.camera import project, rotation
 from export.face_model import COEFFICIENTS, FaceModel
-from export.refinement import COLUMNS, ROWS, Grid, RefinementNet, normalised
+from export.refinement import BOTTOM, CELL, COARSE, COLUMNS, DISPLACEMENT, LEFT, ROWS, Grid, RefinementNet
 from export.regressor import ReconstructionNet, Regressor
 from training.fold import fold
 from training.regressor import (
@@ -37,13 +39,14 @@ from training.regressor import (
     photometric,
     write_weights,
 )
-from training.render import MARGIN, SIZE
+from training.render import MARGIN
 
 RENDERS_A_BATCH, PICTURES_A_BATCH = 20, 12
 RENDER_VARIANTS, PICTURE_VARIANTS = 2, 8  # first answers for each
-WEIGHTS = {"render2d": 4.0, "real2d": 6.0}  # of the regressor's loss terms; 1 where nothing is said
+WEIGHTS = {"render2d": 4.0, "real2d": 6.0, "moved": 8.0}  # of the regressor's loss terms; 1 where nothing is said
+Picture = npt.NDArray[np.uint8]
 NOISE_SHARE = 0.5  # of the batch whose first answers are disturbed: they are worse on pictures never seen
-NOISE = {"identity": 0.25, "expression": 0.06, "angle": 0.03, "translation": 0.02}
+NOISE = {"identity": 0.3, "expression": 0.06, "angle": 0.03, "translation": 0.03}
 
 
 @dataclass
@@ -113,19 +116,29 @@ def joined(warps: list[Warp]) -> Warp:
     return Warp(*(torch.cat([getattr(warp, name) for warp in warps]) for name in ("angle", "scale", "shift")))
 
 
-def flattened(crops: torch.Tensor, places: torch.Tensor, warp: Warp) -> torch.Tensor:
-    """What a warped picture shows at some places, taken from the picture before the warp.
+def flattened(
+    pictures: Sequence[Picture], places: torch.Tensor, warp: Warp, flip: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What warped pictures show at some places, taken from the pictures before they were mirrored and warped.
 
     Args:
-        crops: (B, 3, 288, 288) uint8 with the margin.
+        pictures: B of (288, 288, 3) uint8 with the margin.
         places: (B, G, 2) pixels of the warped 224 px crop.
         warp: B warps.
+        flip: (B,) bool, mirrored before they were warped; None: none of them.
 
     Returns:
         (B, 3, ROWS, COLUMNS) 0..1.
     """
-    back = (places - 111.5 - warp.shift[:, None]) @ torch.linalg.inv(warp.matrix).transpose(1, 2) + 111.5 + MARGIN
-    return F.grid_sample(crops.float() / 255, normalised(back, SIZE), align_corners=False, padding_mode="zeros")
+    back = (places - 111.5 - warp.shift[:, None]) @ torch.linalg.inv(warp.matrix).transpose(1, 2) + 111.5
+    if flip is not None:
+        back = torch.where(flip[:, None, None], back * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0.0]), back)
+    at = (back + MARGIN).numpy().astype(np.float32).reshape(-1, ROWS, COLUMNS, 2)
+    seen = [
+        cv2.remap(picture, place, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
+        for picture, place in zip(pictures, at, strict=True)
+    ]
+    return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 255
 
 
 def disturbed(first: torch.Tensor) -> torch.Tensor:
@@ -177,21 +190,42 @@ class GridDecoder(nn.Module):
         return project(posed), facing
 
 
+class Batch(NamedTuple):
+    """Renders, then pictures.
+
+    Attributes:
+        pictures: B of (288, 288, 3) uint8 with the margin, as they were cut out.
+        first: (B, 257) first answers for them, mirrored and warped.
+        flip: (B,) bool. warp: B warps.
+        renders, truth: what is known of the renders, and of the pictures.
+    """
+
+    pictures: list[Picture]
+    first: torch.Tensor
+    flip: torch.Tensor
+    warp: Warp
+    renders: RenderTruth
+    truth: PictureTruth
+
+
 class Refiner(Task):
     """Networks and state of one run."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        super().__init__(arguments)
         model = FaceModel.load(arguments.face_model)
         self.decoder = GridDecoder(model)
+        super().__init__(arguments, more=self.decoder.grid.coarse_vertices())
+        self.gather = self.coarse_cells(model)
         self.regressor = Regressor.load(arguments.regressor, model)
         assert isinstance(self.regressor.net, ReconstructionNet)
         fold(self.regressor.net)
         kept = arguments.checkpoint.with_suffix(".pictures.npz")
         self.picture_answers = Answers.kept(kept, self.regressor, self.crops, PICTURE_VARIANTS, 1)
+        self.photographs = self.crops.permute(0, 2, 3, 1).contiguous().numpy()
         self.render_answers: list[Answers] = []
         self.refresh()
         self.net = RefinementNet()
+        self.net.show(self.decoder.grid, model)
         self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), arguments.rate, weight_decay=1e-3, fused=True)
@@ -216,32 +250,25 @@ class Refiner(Task):
             seed = 1000 + len(self.render_answers)
             self.render_answers.append(Answers.kept(path, self.regressor, pictures, RENDER_VARIANTS, seed))
 
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor, Warp, RenderTruth, PictureTruth]:
-        """Crops, first answers and warps of random renders, then pictures, and the truth of both."""
+    def batch(self) -> Batch:
+        """Random renders, then random pictures."""
         picks = [
             (int(s), int(self.rng.integers(len(self.renders.crops[s]))), int(self.rng.integers(RENDER_VARIANTS)))
             for s in self.rng.integers(len(self.renders.crops), size=RENDERS_A_BATCH)
         ]
-        crops = torch.from_numpy(np.stack([self.renders.crops[s][k] for s, k, _ in picks])).permute(0, 3, 1, 2)
         labels = {
             key: torch.from_numpy(np.stack([self.renders.labels[s][key][k] for s, k, _ in picks]))
             for key in self.renders.labels[0]
         }
-        answers = [self.render_answers[s] for s, _, _ in picks]
-        found = Answers(
-            *(
-                np.stack([getattr(a, name)[k, v] for a, (_, k, v) in zip(answers, picks, strict=True)])[:, None]
-                for name in ("coefficients", "flip", "warp")
-            )
-        )
-        rows = np.arange(RENDERS_A_BATCH)
-        first, flip, warp = found.pick(rows, np.zeros_like(rows))
+        found = [self.render_answers[s].pick(np.array([k]), np.array([v])) for s, k, v in picks]
+        flip, warp = torch.cat([f for _, f, _ in found]), joined([w for _, _, w in found])
         chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))]
         variants = self.rng.integers(PICTURE_VARIANTS, size=PICTURES_A_BATCH)
         first_real, flip_real, warp_real = self.picture_answers.pick(chosen.numpy(), variants)
-        return (
-            torch.cat([mirrored(crops, flip), mirrored(self.crops[chosen], flip_real)]),
-            torch.cat([first, first_real]),
+        return Batch(
+            [*(np.asarray(self.renders.crops[s][k]) for s, k, _ in picks), *(self.photographs[k] for k in chosen)],
+            torch.cat([*(c for c, _, _ in found), first_real]),
+            torch.cat([flip, flip_real]),
             joined([warp, warp_real]),
             self.render_truth(labels, flip, warp),
             self.picture_truth(chosen, flip_real, warp_real),
@@ -249,27 +276,64 @@ class Refiner(Task):
 
     def losses(self) -> dict[str, torch.Tensor]:
         """Terms of the loss on one batch, each already weighted; their sum is minimised."""
-        crops, first, warp, renders, pictures = self.batch()
+        batch = self.batch()
         terms: dict[str, torch.Tensor] = {}
-        out = disturbed(first)
+        out = disturbed(batch.first)
         for _ in range(self.arguments.rounds):
             before = out.detach()
             places, facing = self.decoder(before)
-            out = self.net(spoilt(flattened(crops, places, warp)), facing, before)
-            for name, term in self.terms(out, renders, pictures).items():
+            flat = spoilt(flattened(batch.pictures, places, batch.warp, batch.flip))
+            out, moved = self.net.look_at(flat, facing, before)
+            found = self.terms(out, batch.renders, batch.truth)
+            found["moved"] = self.displaced(moved, before, facing, batch)
+            for name, term in found.items():
                 terms[name] = terms.get(name, 0) + term * WEIGHTS.get(name, 1.0) / self.arguments.rounds
         return terms
 
+    def coarse_cells(self, model: FaceModel) -> torch.Tensor:
+        """(cells, T): the mean over the teacher's steady points in each cell of the coarse grid; else rows of 0."""
+        with np.load(self.arguments.teacher_map) as data:
+            uv = model.uv[data["vertex"][self.probes.teacher]]
+        across, down = COLUMNS // COARSE, ROWS // COARSE
+        column = np.floor((uv[:, 0] - LEFT) / (CELL * COARSE)).astype(int)
+        row = down - 1 - np.floor((uv[:, 1] - BOTTOM) / (CELL * COARSE)).astype(int)
+        inside = (column >= 0) & (column < across) & (row >= 0) & (row < down)
+        table = torch.zeros(down * across, len(uv))
+        points = np.flatnonzero(inside)
+        table[row[points] * across + column[points], points] = 1
+        return table / table.sum(1, keepdim=True).clamp(min=1)
+
+    def displaced(self, moved: torch.Tensor, before: torch.Tensor, facing: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """How far displacements (B, 2, h, w) are from the true ones, where there are any, in the unit of 2D errors.
+
+        Args:
+            moved: of `RefinementNet.look_at`.
+            before: (B, 257) what was looked through.
+            facing: (B, 1, ROWS, COLUMNS).
+            batch: the truth.
+        """
+        n = len(batch.renders.angle)
+        with torch.no_grad():
+            placed = project(self.decode(before)[2])
+            wanted = batch.renders.seen[:, self.probes.more_probes] - placed[:n, self.probes.more_probes]
+            visible = (facing[:n, 0, COARSE // 2 :: COARSE, COARSE // 2 :: COARSE].flatten(1) > 0.15).float()
+            away = batch.truth.points - placed[n:, self.probes.teacher_probes]
+            wanted = torch.cat([wanted, self.gather @ (away * batch.truth.trusted[..., None])])
+            known = (self.gather.sum(1) > 0).float().expand(len(before) - n, -1)
+            weight = torch.cat([visible, known])
+        error = (moved.flatten(2).transpose(1, 2) * DISPLACEMENT - wanted).norm(dim=2)
+        return (error * weight).sum() / weight.sum() / EYES
+
     @torch.no_grad()
-    def refined(self, crops: torch.Tensor, first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:
+    def refined(self, pictures: Sequence[Picture], first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:
         """Answers (n, 257) after some rounds, by the network as it is."""
         parts = []
-        for k in range(0, len(crops), 32):
+        for k in range(0, len(pictures), 32):
             rows = slice(k, k + 32)
             out, part = first[rows], Warp(warp.angle[rows], warp.scale[rows], warp.shift[rows])
             for _ in range(rounds):
                 places, facing = self.decoder(out)
-                out = self.net(flattened(crops[rows], places, part), facing, out)
+                out = self.net(flattened(pictures[rows], places, part), facing, out)
             parts.append(out)
         return torch.cat(parts)
 
@@ -283,14 +347,14 @@ class Refiner(Task):
         if not hasattr(self, "held_first"):
             self.prepare_held()
         for rounds in range(3):
-            out = self.refined(self.crops[self.held], self.held_first, self.held_warp, rounds)
+            out = self.refined(list(self.photographs[self.held.numpy()]), self.held_first, self.held_warp, rounds)
             placed = project(self.decode(out)[2])[:, self.probes.teacher_probes]
             error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
             line = f"rounds {rounds}: pictures {error.median():.4f} over10% {(error > 0.1).float().mean():.3f}"
-            for crops, labels, first, warp in self.held_renders:
-                flip = torch.zeros(len(crops), dtype=torch.bool)
+            for pictures, labels, first, warp in self.held_renders:
+                flip = torch.zeros(len(pictures), dtype=torch.bool)
                 truth = self.render_truth(labels, flip, warp)
-                out = self.refined(crops, first, warp, rounds)
+                out = self.refined(pictures, first, warp, rounds)
                 neutral, _, posed = self.decode(out)
                 k = self.probes.shape_probes
                 error = (project(posed)[:, k] - truth.seen[:, k]).norm(dim=2).mean(1) / EYES
@@ -314,12 +378,13 @@ class Refiner(Task):
         )
         self.held_renders = []
         for path in self.arguments.held:
-            crops = torch.from_numpy(np.load(path.with_suffix(".npy"))).permute(0, 3, 1, 2)
+            pictures = np.load(path.with_suffix(".npy"))
+            crops = torch.from_numpy(pictures).permute(0, 3, 1, 2)
             with np.load(path.with_suffix(".labels.npz"), allow_pickle=False) as data:
                 labels = {key: torch.from_numpy(data[key]) for key in self.renders.labels[0]}
             warp = Warp.random(len(crops), False)
             first = torch.cat([self.regressor.net(part) for part in warp.picture(crops, side).split(32)])
-            self.held_renders.append((crops, labels, first, warp))
+            self.held_renders.append((list(pictures), labels, first, warp))
 
     def save(self) -> None:
         """Write the checkpoint; a run that is killed meanwhile leaves the old one whole."""

@@ -49,7 +49,8 @@ class Probes(nn.Module):
     """A few hundred vertices of the face model, enough to hold a shape, decoded cheaply.
 
     P probes: 450 random ones of the inner face and the 68 landmarks (``shape_probes``), then the vertices under the
-    teacher's steady points (``teacher_probes``; ``teacher`` holds the numbers of those points among the 478).
+    teacher's steady points (``teacher_probes``; ``teacher`` holds the numbers of those points among the 478), then
+    vertices that the caller wants beside them (``more_probes``).
     """
 
     mean: torch.Tensor
@@ -59,7 +60,14 @@ class Probes(nn.Module):
     teacher_mirror: torch.Tensor
     has_mirror: torch.Tensor
 
-    def __init__(self, model: FaceModel, teacher_map: Path, seed: int = 0, mirrored: bool = False) -> None:
+    def __init__(
+        self,
+        model: FaceModel,
+        teacher_map: Path,
+        seed: int = 0,
+        mirrored: bool = False,
+        more: npt.NDArray[np.integer[Any]] | None = None,
+    ) -> None:
         super().__init__()
         found = np.load(teacher_map)
         self.teacher = np.flatnonzero(found["scatter_mm"] < MAX_SCATTER_MM)
@@ -67,10 +75,16 @@ class Probes(nn.Module):
         # inner face only: ears and throat are guesses in most pictures
         inner = np.flatnonzero(np.linalg.norm(model.mean - model.mean[model.landmarks[30]], axis=1) < 1.05)
         vertices = np.concatenate(
-            [rng.choice(inner, 450, replace=False), model.landmarks, found["vertex"][self.teacher]]
+            [
+                rng.choice(inner, 450, replace=False),
+                model.landmarks,
+                found["vertex"][self.teacher],
+                np.zeros(0, int) if more is None else more,
+            ]
         )
         self.shape_probes = slice(0, 450 + 68)
-        self.teacher_probes = slice(450 + 68, len(vertices))
+        self.teacher_probes = slice(450 + 68, 450 + 68 + len(self.teacher))
+        self.more_probes = slice(450 + 68 + len(self.teacher), len(vertices))
         # The mean face's: what comes off the surface is told from what slides along it.
         normals = trimesh.Trimesh(model.mean, model.triangles, process=False).vertex_normals[vertices]
         self.register_buffer("normals", torch.from_numpy(normals.astype(np.float32)))
@@ -328,14 +342,14 @@ class PictureTruth(NamedTuple):
 class Task:
     """What is learned: renders and real pictures, and the loss on coefficients that a network gives for them."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, more: npt.NDArray[np.integer[Any]] | None = None) -> None:
         self.arguments = arguments
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(arguments.seed)
         self.rng = np.random.default_rng(arguments.seed)
         model = FaceModel.load(arguments.face_model)
-        self.probes = Probes(model, arguments.teacher_map).to(self.device)
-        self.mirrored = Probes(model, arguments.teacher_map, mirrored=True).to(self.device)
+        self.probes = Probes(model, arguments.teacher_map, more=more).to(self.device)
+        self.mirrored = Probes(model, arguments.teacher_map, mirrored=True, more=more).to(self.device)
         self.renders = Renders(arguments.renders)
         self.crops, self.points, self.eyes = cut_pictures(arguments.pictures, arguments.labels)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
