@@ -17,6 +17,7 @@ from torch import nn
 
 from networks.camera import CROP, project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
+from networks.refinement import Refinement, RefinementNet
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
@@ -122,6 +123,17 @@ class ReconstructionNet(nn.Module):
         }
         self.load_state_dict(spread)
 
+    def load_resized(self, state: dict[str, torch.Tensor]) -> None:
+        """Load weights whose heads read a map of another size: nearly the same function of a larger picture."""
+        resized = {
+            key: nn.functional.interpolate(value, (self.window, self.window), mode="bilinear", align_corners=False)
+            * (value.shape[-1] / self.window) ** 2
+            if key.startswith("final_layers") and key.endswith("weight")
+            else value
+            for key, value in state.items()
+        }
+        self.load_state_dict(resized)
+
 
 class Decoded(NamedTuple):
     """Shapes decoded from coefficients, (B, N, 3) decimetres each.
@@ -186,24 +198,28 @@ class Regressor(nn.Module):
     landmark_index: torch.Tensor
     fingerprint: torch.Tensor
 
-    def __init__(self, net: nn.Module, model: FaceModel, resolution: int = CROP) -> None:
+    def __init__(
+        self, net: nn.Module, model: FaceModel, resolution: int = CROP, refinement: RefinementNet | None = None
+    ) -> None:
         super().__init__()
         self.net = net
+        self.refinement = None if refinement is None else Refinement(model, refinement)
         self.shrink = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
         self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
 
     @classmethod
-    def load(cls, weights: Path, model: FaceModel) -> Regressor:
-        """Read ``net_recon`` weights (safetensors, any float type) strictly.
+    def load(cls, weights: Path, model: FaceModel, refinement: Path | None = None) -> Regressor:
+        """Read ``net_recon`` weights (safetensors, any float type) strictly, and those of a refinement if there is one.
 
         See `trained_resolution` for weights that see the crop halved.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        return cls(net, model, trained_resolution(weights)).eval()
+        correction = None if refinement is None else RefinementNet.load(refinement)
+        return cls(net, model, trained_resolution(weights), correction).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """The picture as the network wants it: uint8 (B, 3, 224, 224) -> float 0..1 at its resolution."""
@@ -213,6 +229,10 @@ class Regressor(nn.Module):
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
         coefficients = self.net(self.picture(crop))
         decoded = self.decoder(coefficients)
+        if self.refinement is not None:
+            turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
+            coefficients = self.refinement(crop.float() / 255.0, coefficients, decoded.posed, turn)
+            decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # camera = (scale x, scale y, origin x, origin y) of the 224 px crop in source pixels
         landmarks = project(posed_landmarks) * context[:, None, 15:17] + context[:, None, 17:19]

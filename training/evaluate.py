@@ -2,6 +2,7 @@
 
     python -m training.evaluate pictures FOLDER LABELS.npz [FOLDER LABELS.npz ...]
     python -m training.evaluate heads RENDERS
+    python -m training.evaluate people FOLDER
 
 Faces are found and cut out as the service does it, with the detector's own points; a face is missed where the detector
 is less sure than `align` asks for, or means another one than the teacher. 2D errors are distances in
@@ -26,6 +27,7 @@ import numpy.typing as npt
 import torch
 import trimesh
 from scipy.spatial import cKDTree
+from scipy.stats import rankdata
 from tqdm import tqdm
 
 from export.samples import Sample, sample_of
@@ -234,7 +236,10 @@ class Evaluator:
 
     def __init__(self, weights: Path, teacher_map: Path) -> None:
         self.model = FaceModel.load(weights / "face_model.npz")
-        self.regressor = Regressor.load(weights / "regressor.safetensors", self.model)
+        refinement = weights / "refinement.safetensors"
+        self.regressor = Regressor.load(
+            weights / "regressor.safetensors", self.model, refinement if refinement.exists() else None
+        )
         self.texture = TextureNet.load(weights / "texture.safetensors", self.model)
         found = np.load(teacher_map)
         self.vertex, self.scatter = found["vertex"], found["scatter_mm"]
@@ -355,10 +360,62 @@ class Evaluator:
                 pitch, yaw, roll = np.median(pose[members], 0)
                 print(f"    {band:10s} n {len(members):5d}  pitch {pitch:.1f} yaw {yaw:.1f} roll {roll:.1f}")
 
+    def people(self, folder: Path, limit: int) -> None:
+        """Print how much of a person is in the identity code of photographs, by `variation` and `discrimination`.
+
+        Args:
+            folder: with an index.csv that names the ``person`` of each ``file``.
+            limit: pictures.
+        """
+        with (folder / "index.csv").open(newline="") as handle:
+            rows = list(csv.DictReader(handle))[:limit]
+        codes, persons = [], []
+        for k, sample in faces_of(folder, [row["file"] for row in rows], folder.name, SERVED_THRESHOLD):
+            if sample is not None:
+                codes.append(self.shapes(sample)[1][COEFFICIENTS["identity"]])
+                persons.append(rows[k]["person"])
+        found, names = np.stack(codes), np.array(persons)
+        first = np.unique(names, return_index=True)[1]
+        drawn = np.random.default_rng(0).normal(0, 0.8, (200, found.shape[1]))
+        print(f"{folder.name}: {len(found)} of {len(rows)} faces found, {len(first)} people")
+        print(f"  neutral shape from person to person {variation(found[first], self.model):.2f} mm; "
+              f"heads drawn at 0.8 sigma {variation(drawn, self.model):.2f} mm")  # fmt: skip
+        print(f"  same or different by the identity code alone: AUC {discrimination(found, names):.3f}", flush=True)
+
+
+def variation(codes: npt.NDArray[np.floating[Any]], model: FaceModel) -> float:
+    """Root mean square in mm of how neutral shapes differ from their mean, size and place aside.
+
+    Args:
+        codes: (n, 80) identity.
+        model: all of its vertices count.
+    """
+    shapes = model.mean + np.tensordot(codes, model.identity, 1).astype(np.float64)
+    shapes -= shapes.mean(1, keepdims=True)
+    size = np.linalg.norm(model.mean - model.mean.mean(0))
+    shapes *= size / np.linalg.norm(shapes, axis=(1, 2), keepdims=True)
+    return float(np.sqrt(((shapes - shapes.mean(0)) ** 2).sum(2).mean()) * 100)
+
+
+def discrimination(codes: npt.NDArray[np.floating[Any]], persons: npt.NDArray[np.str_]) -> float:
+    """Area under the ROC curve of the cosine between codes, over all pairs: same person against different people.
+
+    Args:
+        codes: (n, 80) identity; their mean is taken off first.
+        persons: (n,) names.
+    """
+    rows = codes - codes.mean(0)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    upper = np.triu_indices(len(rows), 1)
+    alike, same = (rows @ rows.T)[upper], (persons[:, None] == persons[None])[upper]
+    ranks = rankdata(alike)
+    hits = int(same.sum())
+    return float((ranks[same].sum() - hits * (hits + 1) / 2) / (hits * (len(same) - hits)))
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("pictures", "heads"))
+    parser.add_argument("what", choices=("pictures", "heads", "people"))
     parser.add_argument("paths", type=Path, nargs="+")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--teacher-map", type=Path, default=Path("weights/teacher_map.npz"))
@@ -375,6 +432,9 @@ if __name__ == "__main__":
         face = NarrowFace.find(evaluator.model, options.heads) if options.heads else None
         for path in options.paths:
             evaluator.heads(path, options.limit, options.leave_out, face)
+    elif options.what == "people":
+        for path in options.paths:
+            evaluator.people(path, options.limit)
     else:
         for pictures_folder, teacher_labels in zip(options.paths[::2], options.paths[1::2], strict=True):
             evaluator.pictures(pictures_folder, teacher_labels, options.limit, options.leave_out)

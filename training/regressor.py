@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from networks.alignment import crop_transform
 from networks.camera import project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
 from networks.regressor import ReconstructionNet, window_of
+from training.fold import fold, unfolded
 from training.render import MARGIN, SIZE, five_points_of_teacher
 from training.teacher_map import MAX_SCATTER_MM
 
@@ -34,6 +36,7 @@ EYES = 65.0
 RENDERS_A_BATCH, PICTURES_A_BATCH = 16, 8
 MIRROR_DM = 0.03  # a teacher's point without a counterpart this near is left out of mirrored pictures
 HEAD_RATE = 1 / 16  # of the learning rate, for heads that read a whole map: sixteen times the inputs move together
+PAUSE_SECONDS = 20.0  # a step that takes longer was stopped from outside: the rest does not count as training
 HELD_OUT = 96  # real pictures that only monitor, or a tenth where there are few
 # What the shipped weights have seen; written into their metadata.
 SOURCES = (
@@ -46,7 +49,8 @@ class Probes(nn.Module):
     """A few hundred vertices of the face model, enough to hold a shape, decoded cheaply.
 
     P probes: 450 random ones of the inner face and the 68 landmarks (``shape_probes``), then the vertices under the
-    teacher's steady points (``teacher_probes``; ``teacher`` holds the numbers of those points among the 478).
+    teacher's steady points (``teacher_probes``; ``teacher`` holds the numbers of those points among the 478), then
+    vertices that the caller wants beside them (``more_probes``).
     """
 
     mean: torch.Tensor
@@ -56,7 +60,14 @@ class Probes(nn.Module):
     teacher_mirror: torch.Tensor
     has_mirror: torch.Tensor
 
-    def __init__(self, model: FaceModel, teacher_map: Path, seed: int = 0, mirrored: bool = False) -> None:
+    def __init__(
+        self,
+        model: FaceModel,
+        teacher_map: Path,
+        seed: int = 0,
+        mirrored: bool = False,
+        more: npt.NDArray[np.integer[Any]] | None = None,
+    ) -> None:
         super().__init__()
         found = np.load(teacher_map)
         self.teacher = np.flatnonzero(found["scatter_mm"] < MAX_SCATTER_MM)
@@ -64,10 +75,16 @@ class Probes(nn.Module):
         # inner face only: ears and throat are guesses in most pictures
         inner = np.flatnonzero(np.linalg.norm(model.mean - model.mean[model.landmarks[30]], axis=1) < 1.05)
         vertices = np.concatenate(
-            [rng.choice(inner, 450, replace=False), model.landmarks, found["vertex"][self.teacher]]
+            [
+                rng.choice(inner, 450, replace=False),
+                model.landmarks,
+                found["vertex"][self.teacher],
+                np.zeros(0, int) if more is None else more,
+            ]
         )
         self.shape_probes = slice(0, 450 + 68)
-        self.teacher_probes = slice(450 + 68, len(vertices))
+        self.teacher_probes = slice(450 + 68, 450 + 68 + len(self.teacher))
+        self.more_probes = slice(450 + 68 + len(self.teacher), len(vertices))
         # The mean face's: what comes off the surface is told from what slides along it.
         normals = trimesh.Trimesh(model.mean, model.triangles, process=False).vertex_normals[vertices]
         self.register_buffer("normals", torch.from_numpy(normals.astype(np.float32)))
@@ -242,15 +259,8 @@ def backdrop(x: torch.Tensor, share: float = 0.2) -> torch.Tensor:
 
 def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Light, colour, grey, blur, noise and occlusion on 0..1 pictures (B, 3, S, S); noise may leave 0..1 a little."""
+    x = colours(backdrop(x))
     n, resolution = len(x), x.shape[-1]
-    x = backdrop(x)
-    mean = x.mean(1, keepdim=True)
-    x = mean + (x - mean) * torch.exp(torch.randn(n, 1, 1, 1) * 0.4)  # saturation
-    x = x * (1 + torch.randn(n, 1, 1, 1) * 0.25) * torch.exp(torch.randn(n, 3, 1, 1) * 0.12)
-    x = x + torch.randn(n, 3, 1, 1) * 0.05
-    grey = torch.rand(n) < 0.15
-    x = torch.where(grey[:, None, None, None], x.mean(1, keepdim=True).expand_as(x), x)
-    x = x.clamp(0, 1) ** torch.exp(torch.randn(n, 1, 1, 1) * 0.25)
     for j in range(n):
         if rng.random() < 0.3:
             k = int(rng.choice([2, 3, 4]))
@@ -262,24 +272,34 @@ def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return x + torch.randn_like(x) * 0.02 * torch.rand(n, 1, 1, 1)
 
 
-def mirror(
-    flip: torch.Tensor, crops: torch.Tensor, angle: torch.Tensor, camera: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Turn the chosen renders round, left to right: the picture, its angles and its camera.
+def colours(x: torch.Tensor) -> torch.Tensor:
+    """Light, colour, grey and gamma on 0..1 pictures (B, 3, H, W)."""
+    n = len(x)
+    mean = x.mean(1, keepdim=True)
+    x = mean + (x - mean) * torch.exp(torch.randn(n, 1, 1, 1) * 0.4)  # saturation
+    x = x * (1 + torch.randn(n, 1, 1, 1) * 0.25) * torch.exp(torch.randn(n, 3, 1, 1) * 0.12)
+    x = x + torch.randn(n, 3, 1, 1) * 0.05
+    grey = torch.rand(n) < 0.15
+    x = torch.where(grey[:, None, None, None], x.mean(1, keepdim=True).expand_as(x), x)
+    return x.clamp(0, 1) ** torch.exp(torch.randn(n, 1, 1, 1) * 0.25)
+
+
+def mirrored(crops: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, 3, S, S), those of ``flip`` (B,) bool turned round, left to right."""
+    return torch.where(flip.view(-1, 1, 1, 1), crops.flip(3), crops)
+
+
+def mirror(flip: torch.Tensor, angle: torch.Tensor, camera: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Angles and cameras of renders of which the chosen ones are turned round, left to right (see `mirrored`).
 
     Args:
         flip: (B,) bool, which ones.
-        crops: (B, 3, S, S).
         angle: (B, 3) radians: pitch stays, yaw and roll change their sign.
         camera: (B, 4) as `training.render.LABELS` says: the origin's column moves to the other side.
     """
     turned = angle * torch.tensor([1.0, -1.0, -1.0])
     moved = camera * torch.tensor([1.0, 1.0, -1.0, 1.0]) + torch.tensor([0.0, 0.0, 223.0, 0.0])
-    return (
-        torch.where(flip.view(-1, 1, 1, 1), crops.flip(3), crops),
-        torch.where(flip[:, None], turned, angle),
-        torch.where(flip[:, None], moved, camera),
-    )
+    return torch.where(flip[:, None], turned, angle), torch.where(flip[:, None], moved, camera)
 
 
 def seen_by_render_camera(posed: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
@@ -289,57 +309,52 @@ def seen_by_render_camera(posed: torch.Tensor, camera: torch.Tensor) -> torch.Te
     return flat * torch.tensor([1.0, -1.0]) + camera[:, None, 2:4]
 
 
-class Trainer:
-    """Data, losses and state of one run."""
+class RenderTruth(NamedTuple):
+    """What is known of B renders.
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    Attributes:
+        neutral: (B, P, 3) probes without expression, of the mean face's size and place (`Probes.observable`), dm.
+        head: (B, P, 3) with expression, moved alike.
+        angle: (B, 3) radians.
+        seen: (B, P, 2) where the probes are in the 224 px crop, pixels.
+    """
+
+    neutral: torch.Tensor
+    head: torch.Tensor
+    angle: torch.Tensor
+    seen: torch.Tensor
+
+
+class PictureTruth(NamedTuple):
+    """What the teacher says of B pictures.
+
+    Attributes:
+        points: (B, T, 2) its steady points in the 224 px crop, pixels.
+        trusted: (B, T) 1, or 0 where a mirrored picture has no such point.
+        eyes: (B,) outer-eye distance, pixels.
+    """
+
+    points: torch.Tensor
+    trusted: torch.Tensor
+    eyes: torch.Tensor
+
+
+class Task:
+    """What is learned: renders and real pictures, and the loss on coefficients that a network gives for them."""
+
+    def __init__(self, arguments: argparse.Namespace, more: npt.NDArray[np.integer[Any]] | None = None) -> None:
         self.arguments = arguments
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(arguments.seed)
         self.rng = np.random.default_rng(arguments.seed)
         model = FaceModel.load(arguments.face_model)
-        self.probes = Probes(model, arguments.teacher_map).to(self.device)
-        self.mirrored = Probes(model, arguments.teacher_map, mirrored=True).to(self.device)
+        self.probes = Probes(model, arguments.teacher_map, more=more).to(self.device)
+        self.mirrored = Probes(model, arguments.teacher_map, mirrored=True, more=more).to(self.device)
         self.renders = Renders(arguments.renders)
         self.crops, self.points, self.eyes = cut_pictures(arguments.pictures, arguments.labels)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
         held = max(1, min(HELD_OUT, len(order) // 10))
         self.held, self.real = order[:held], order[held:]
-        self.net = ReconstructionNet(window=-(-arguments.resolution // 32))
-        for name, parameter in self.net.final_layers.named_parameters():
-            if name.endswith("weight"):
-                nn.init.normal_(parameter, 0, 0.001)
-        # torch documents this form of `to`; its types lack it
-        self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
-        heads, backbone = self.net.final_layers.parameters(), self.net.backbone.parameters()
-        self.optimiser = torch.optim.AdamW(
-            [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": HEAD_RATE if self.net.window > 1 else 1.0}],
-            arguments.rate,
-            weight_decay=1e-4,
-        )
-        self.samples = 0
-        if arguments.checkpoint.exists():
-            self.resume()
-
-    def resume(self) -> None:
-        """Take up the checkpoint: all of it, or with ``--restart`` only its averaged weights and its count."""
-        state = torch.load(self.arguments.checkpoint, weights_only=True, map_location=self.device)
-        self.samples = state["samples"]
-        if not self.arguments.restart:
-            self.net.load_state_dict(state["net"])
-            self.average = state["average"]
-            self.optimiser.load_state_dict(state["optimiser"])
-        else:
-            if window_of(state["average"]) == self.net.window:
-                self.net.load_state_dict(state["average"])
-            else:
-                self.net.load_averaging(state["average"])
-            self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
-        # Not the same random pictures once more.
-        torch.manual_seed(self.arguments.seed + self.samples)
-        self.rng = np.random.default_rng((self.arguments.seed, self.samples))
-        print(f"resumed at {self.samples} samples", flush=True)
 
     def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Coefficients (B, 257) -> neutral, expressive and posed probes (B, P, 3) dm."""
@@ -349,61 +364,51 @@ class Trainer:
         posed = head @ turn + coefficients[:, None, COEFFICIENTS["translation"]]
         return neutral, head, posed
 
-    def losses(self, resolution: int) -> dict[str, torch.Tensor]:
-        """Terms of the loss on one batch, each already weighted; their sum is minimised."""
-        crops, labels = self.renders.sample(self.rng, RENDERS_A_BATCH)
-        flip = torch.rand(len(crops)) < 0.5
-        crops, labels["angle"], labels["camera"] = mirror(flip, crops, labels["angle"], labels["camera"])
-        warp = Warp.random(len(crops), True)
-        chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))]
-        warp_real = Warp.random(len(chosen), True)
-        real_crops, real_points = self.crops[chosen], self.points[chosen][:, self.probes.teacher]
-        flip_real = torch.rand(len(chosen)) < 0.5
-        real_crops = torch.where(flip_real.view(-1, 1, 1, 1), real_crops.flip(3), real_crops)
-        across = real_points[:, self.probes.teacher_mirror.cpu()] * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0])
-        real_points = torch.where(flip_real.view(-1, 1, 1), across, real_points)
-        pictures = torch.cat([warp.picture(crops, resolution), warp_real.picture(real_crops, resolution)])
-        pictures = photometric(pictures, self.rng).to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            out = self.net(pictures)
-        out = out.float()
-        n = len(crops)
-        neutral, head, posed = self.decode(out)
-        placed = project(posed)
-
-        truth = {k: v.to(self.device) for k, v in labels.items()}
-        sides = flip.view(-1, 1, 1).to(self.device)
-        true_neutral = torch.where(
-            sides, self.mirrored.neutral(truth["identity"]), self.probes.neutral(truth["identity"])
-        )
+    def render_truth(self, labels: Mapping[str, torch.Tensor], flip: torch.Tensor, warp: Warp) -> RenderTruth:
+        """What is known of renders that were mirrored where ``flip`` says so, then warped."""
+        angle, camera = mirror(flip, labels["angle"], labels["camera"])
+        truth = {key: value.to(self.device) for key, value in labels.items()}
+        angle, sides = angle.to(self.device), flip.view(-1, 1, 1).to(self.device)
+        neutral = torch.where(sides, self.mirrored.neutral(truth["identity"]), self.probes.neutral(truth["identity"]))
         change = torch.where(
             sides,
-            self.mirrored.expressed(torch.zeros_like(true_neutral), truth["expression"]),
-            self.probes.expressed(torch.zeros_like(true_neutral), truth["expression"]),
+            self.mirrored.expressed(torch.zeros_like(neutral), truth["expression"]),
+            self.probes.expressed(torch.zeros_like(neutral), truth["expression"]),
         )
-        true_head = true_neutral + change
-        angle = truth["angle"]
-        seen = seen_by_render_camera((true_head @ rotation(angle)).cpu(), labels["camera"])
-        true_seen = warp.points(seen).to(self.device)
-        scale, centre, mean_centre = self.probes.observable(true_neutral)
-        true_neutral, true_head = ((x - centre) * scale + mean_centre for x in (true_neutral, true_head))
-        angle = angle + torch.stack([torch.zeros(n), torch.zeros(n), warp.angle], 1).to(self.device)
+        head = neutral + change
+        seen = seen_by_render_camera((head @ rotation(angle)).cpu(), camera)
+        scale, centre, mean_centre = self.probes.observable(neutral)
+        neutral, head = ((x - centre) * scale + mean_centre for x in (neutral, head))
+        angle = angle + torch.stack([torch.zeros(len(flip)), torch.zeros(len(flip)), warp.angle], 1).to(self.device)
+        return RenderTruth(neutral, head, angle, warp.points(seen).to(self.device))
+
+    def picture_truth(self, chosen: torch.Tensor, flip: torch.Tensor, warp: Warp) -> PictureTruth:
+        """What the teacher says of the pictures ``chosen``, mirrored where ``flip`` says so, then warped."""
+        points = self.points[chosen][:, self.probes.teacher]
+        across = points[:, self.probes.teacher_mirror.cpu()] * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0])
+        points = warp.points(torch.where(flip.view(-1, 1, 1), across, points)).to(self.device)
+        trusted = (~flip[:, None].to(self.device) | self.probes.has_mirror).float()
+        return PictureTruth(points, trusted, self.eyes[chosen].clamp(min=30).to(self.device))
+
+    def terms(self, out: torch.Tensor, renders: RenderTruth, pictures: PictureTruth) -> dict[str, torch.Tensor]:
+        """Terms of the loss on coefficients (B, 257) of renders, then pictures."""
+        n = len(renders.angle)
+        neutral, head, posed = self.decode(out)
+        placed = project(posed)
         k = self.probes.shape_probes
-        true_turned = true_head[:, k] @ rotation(angle)
+        true_turned = renders.head[:, k] @ rotation(renders.angle)
         turned = posed[:n, k] - out[:n, None, COEFFICIENTS["translation"]]
-        real_points = warp_real.points(real_points).to(self.device)
-        eyes = self.eyes[chosen].clamp(min=30).to(self.device)
-        distance = (placed[n:, self.probes.teacher_probes] - real_points).norm(dim=2)
-        trusted = (~flip_real[:, None].to(self.device) | self.probes.has_mirror).float()
+        distance = (placed[n:, self.probes.teacher_probes] - pictures.points).norm(dim=2)
         expression = out[:, COEFFICIENTS["expression"]]
+        trusted = pictures.trusted
         return {
-            "render2d": (placed[:n, k] - true_seen[:, k]).norm(dim=2).mean() / EYES,
-            "shape": 8 * (neutral[:n, k] - true_neutral[:, k]).abs().mean(),  # 8 a decimetre = 0.8 a centimetre
-            "head": 15 * (head[:n, k] - true_head[:, k]).abs().mean(),
-            "surface": self.surface(head[:n], true_head) + 0.5 * self.surface(neutral[:n], true_neutral),
+            "render2d": (placed[:n, k] - renders.seen[:, k]).norm(dim=2).mean() / EYES,
+            "shape": 8 * (neutral[:n, k] - renders.neutral[:, k]).abs().mean(),  # 8 a decimetre = 0.8 a centimetre
+            "head": 15 * (head[:n, k] - renders.head[:, k]).abs().mean(),
+            "surface": self.surface(head[:n], renders.head) + 0.5 * self.surface(neutral[:n], renders.neutral),
             "turned": 3 * (turned - true_turned).abs().mean(),
-            "angle": 0.3 * (out[:n, COEFFICIENTS["angle"]] - angle).abs().mean(),
-            "real2d": (((distance * trusted).sum(1) / trusted.sum(1)) / eyes).mean(),
+            "angle": 0.3 * (out[:n, COEFFICIENTS["angle"]] - renders.angle).abs().mean(),
+            "real2d": (((distance * trusted).sum(1) / trusted.sum(1)) / pictures.eyes).mean(),
             "prior": 3e-4 * (out[n:, COEFFICIENTS["identity"]] ** 2).mean()
             + 2e-3 * (expression**2).mean()
             + 0.02 * torch.relu(-expression - 0.05).mean()
@@ -417,17 +422,83 @@ class Trainer:
         away = ((predicted - truth)[:, k] * self.probes.normals[k]).sum(2)
         return 15 * away.abs().mean()
 
-    def to_training(self) -> None:
-        """Training mode; with ``--freeze`` the normalisations keep to their running statistics.
 
-        By the statistics of a batch a wall of one colour is as usual as the batch makes it; by the running ones it is
-        not, and a network that has only ever met the former answers with a monster now and then.
-        """
-        self.net.train()
-        if self.arguments.freeze:
-            for module in self.net.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+class Trainer(Task):
+    """Networks and state of one run."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__(arguments)
+        self.net = ReconstructionNet(window=-(-arguments.resolution // 32))
+        for name, parameter in self.net.final_layers.named_parameters():
+            if name.endswith("weight"):
+                nn.init.normal_(parameter, 0, 0.001)
+        # torch documents this form of `to`; its types lack it
+        self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.samples = 0
+        state = None
+        if arguments.checkpoint.exists():
+            state = torch.load(arguments.checkpoint, weights_only=True, map_location=self.device)
+            if arguments.restart:
+                self.begin_with(unfolded(state["average"]))
+        if arguments.freeze:
+            fold(self.net)
+        self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
+        heads, backbone = self.net.final_layers.parameters(), self.net.backbone.parameters()
+        self.optimiser = torch.optim.AdamW(
+            [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": HEAD_RATE if self.net.window > 1 else 1.0}],
+            arguments.rate,
+            weight_decay=1e-4,
+            fused=True,
+        )
+        if state is not None:
+            self.resume(state)
+
+    def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
+        """Load the weights of another run, whose heads may have read a map of another size."""
+        window = window_of(weights)
+        if window == self.net.window:
+            self.net.load_state_dict(weights)
+        elif window == 1:
+            self.net.load_averaging(weights)
+        else:
+            self.net.load_resized(weights)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a checkpoint: all of it, or with ``--restart`` only its count (its weights are loaded before)."""
+        self.samples = state["samples"]
+        if not self.arguments.restart:
+            self.net.load_state_dict(state["net"])
+            self.average = state["average"]
+            self.optimiser.load_state_dict(state["optimiser"])
+        # Not the same random pictures once more.
+        torch.manual_seed(self.arguments.seed + self.samples)
+        self.rng = np.random.default_rng((self.arguments.seed, self.samples))
+        print(f"resumed at {self.samples} samples", flush=True)
+
+    def losses(self, resolution: int) -> dict[str, torch.Tensor]:
+        """Terms of the loss on one batch, each already weighted; their sum is minimised."""
+        crops, labels = self.renders.sample(self.rng, RENDERS_A_BATCH)
+        flip = torch.rand(RENDERS_A_BATCH) < 0.5
+        warp = Warp.random(RENDERS_A_BATCH, True)
+        renders = self.render_truth(labels, flip, warp)
+        chosen = torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))
+        flip_real, warp_real = torch.rand(PICTURES_A_BATCH) < 0.5, Warp.random(PICTURES_A_BATCH, True)
+        chosen = self.real[chosen]
+        pictures = self.picture_truth(chosen, flip_real, warp_real)
+        seen = torch.cat(
+            [
+                warp.picture(mirrored(crops, flip), resolution),
+                warp_real.picture(mirrored(self.crops[chosen], flip_real), resolution),
+            ]
+        )
+        seen = photometric(seen, self.rng).to(self.device, memory_format=torch.channels_last)
+        with self.precision():
+            out = self.net(seen)
+        return self.terms(out.float(), renders, pictures)
+
+    def precision(self) -> torch.autocast:
+        """bfloat16 on a GPU. On a CPU without AMX it takes twice the time of float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     @torch.no_grad()
     def monitor(self, resolution: int) -> str:
@@ -437,12 +508,12 @@ class Trainer:
         self.net.eval()
         warp = Warp.random(len(self.held), False)
         pictures = warp.picture(self.crops[self.held], resolution).to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.precision():
             out = torch.cat([self.net(part).float() for part in pictures.split(32)])
         placed = project(self.decode(out)[2])[:, self.probes.teacher_probes].cpu()
         error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
         self.net.load_state_dict(live)
-        self.to_training()
+        self.net.train()
         over = (error > 0.1).float().mean()
         return f"held-out 2D median {error.median():.4f} mean {error.mean():.4f} over10% {over:.3f}"
 
@@ -461,14 +532,16 @@ class Trainer:
     def run(self) -> None:
         """Train until the asked number of samples (in all; with ``--restart`` from here on), or of minutes from now."""
         a = self.arguments
-        self.to_training()
+        self.net.train()
         # What was seen before an interruption counts; what was seen before a new schedule does not.
-        started, began, step = time.time(), self.samples, 0
+        began, step, spent, last = self.samples, 0, 0.0, time.monotonic()
         first = began if a.restart else 0
         smooth: dict[str, float] = {}
         batch = RENDERS_A_BATCH + PICTURES_A_BATCH
         while True:
-            done = max((self.samples - first) / a.samples, (time.time() - started) / (60 * a.minutes))
+            now = time.monotonic()
+            spent, last = spent + min(now - last, PAUSE_SECONDS), now
+            done = max((self.samples - first) / a.samples, spent / (60 * a.minutes))
             if done >= 1:
                 break
             for group in self.optimiser.param_groups:
@@ -492,7 +565,7 @@ class Trainer:
                 smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
             if step % 50 == 0:
                 self.renders.refresh()
-                rate = (self.samples - began) / (time.time() - started)
+                rate = (self.samples - began) / max(spent, 1e-9)
                 parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
                 progress = f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders"
                 print(f"{progress}: {parts}", flush=True)
@@ -539,4 +612,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     trained = Trainer(options)
     trained.run()
-    write_weights(trained.average, trained.samples, options.weights, options.resolution)
+    write_weights(unfolded(trained.average), trained.samples, options.weights, options.resolution)

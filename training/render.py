@@ -162,12 +162,16 @@ class Source:
         fitted: the head behind it.
         places: (M, 2) column and row.
         facing: (M,) cosine between the vertex normal and the view.
+        light: (9,) of the picture, see `photographed_light`.
+        shade: (M,) what the light does to each vertex, 1 in the mean.
     """
 
     picture: npt.NDArray[np.uint8]
     fitted: Fit
     places: npt.NDArray[np.float32]
     facing: npt.NDArray[np.float32]
+    light: Float
+    shade: npt.NDArray[np.float32]
 
 
 def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> Float:
@@ -180,6 +184,55 @@ def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> 
     return np.asarray(normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12))
 
 
+def harmonics(normals: Float) -> Float:
+    """Spherical harmonics up to the second order, without their constants, of unit normals (..., 3) -> (..., 9)."""
+    x, y, z = normals[..., 0], normals[..., 1], normals[..., 2]
+    return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
+
+
+SHADES = (0.4, 1.8)  # outside of it a fitted light is not to be believed
+
+
+def photographed_light(brightness: Float, normals: Float) -> Float:
+    """Light of a photograph, as harmonics of the normals, such that skin of one colour would be as bright as it is.
+
+    Ridge regression, twice: what is far off after the first time (brows, eyes, beard, hair) is left out of the second.
+
+    Args:
+        brightness: (P,) of places of the face.
+        normals: (P, 3) unit, in the camera frame.
+
+    Returns:
+        (9,), scaled so that the mean shade of the places is 1.
+    """
+    system = harmonics(normals)
+    kept = np.ones(len(system), bool)
+    light = np.zeros(9)
+    for _ in range(2):
+        a, b = system[kept], brightness[kept]
+        ridge = np.diag([0.0, *[0.02] * 3, *[0.1] * 5]) * len(a)
+        light = np.linalg.solve(a.T @ a + ridge, a.T @ b)
+        off = np.abs(system @ light - brightness)
+        kept = off <= np.quantile(off, 0.7)
+    return np.asarray(light / max(float((system @ light).mean()), 1e-6))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the renders that train have beyond those that measure; the defaults are none of it.
+
+    Attributes:
+        relit: share of heads whose photographed light is taken out by harmonics and replaced by another, so that the
+            shading is that of the new shape.
+        own: share of heads with nearly the photographed person's own identity, so that shape and looks belong together.
+        turned: share of heads turned by 50 to 90 degrees.
+    """
+
+    relit: float = 0.0
+    own: float = 0.0
+    turned: float = 0.0
+
+
 class Renderer:
     """Draws random heads from labelled pictures.
 
@@ -187,12 +240,22 @@ class Renderer:
         pictures, labels, heads, seed: see the command line.
         yaw: standard deviation, degrees; cut at 75.
         calm: share of heads that keep only 0.3 of the photographed expression.
+        mixture: what else is varied.
     """
 
     def __init__(
-        self, pictures: Path, labels: Path, heads: Path, seed: int, yaw: float = 40.0, calm: float = 1 / 3
+        self,
+        pictures: Path,
+        labels: Path,
+        heads: Path,
+        seed: int,
+        yaw: float = 40.0,
+        calm: float = 1 / 3,
+        mixture: Mixture | None = None,
     ) -> None:
-        self.yaw, self.calm = yaw, calm
+        self.yaw, self.calm, self.mixture = yaw, calm, mixture or Mixture()
+        # Of its own: heads of one seed keep their poses and shapes, whatever the mixture.
+        self.extra = np.random.default_rng((seed, 1))
         self.rng = np.random.default_rng(seed)
         self.heads = Heads.load(heads)
         self.model, self.mesh = build_face_model(heads)
@@ -205,6 +268,8 @@ class Renderer:
         weight = np.array([3.0 if sharp[f] else 1.0 for f in self.files])
         self.weight = weight / weight.sum()
         self.cache: dict[int, Source] = {}
+        tip = self.heads.neutral[self.heads.landmarks[30]]
+        self.inner = np.linalg.norm(self.heads.neutral - tip, axis=1) < 9.0
         # 80 modes from 100: least squares of the exact shape on the face model's basis
         basis = self.model.identity.reshape(80, -1).astype(np.float64)
         source = np.stack([(self.mesh.weights @ m).ravel() for m in np.load(heads)["identity"].astype(np.float64)]) / 10
@@ -217,11 +282,41 @@ class Renderer:
             fitted = fit(self.heads, self.points[index] * [1, -1, -1])
             shape = self.heads.shape(fitted.identity, fitted.expression)
             placed = fitted.scale * shape @ fitted.turn + fitted.shift
-            facing = vertex_normals(placed, self.heads.triangles)[:, 2]
-            self.cache[index] = Source(
-                picture, fitted, (placed[:, :2] * [1, -1]).astype(np.float32), facing.astype(np.float32)
-            )
+            normals = vertex_normals(placed, self.heads.triangles)
+            facing, places = normals[:, 2], (placed[:, :2] * [1, -1]).astype(np.float32)
+            grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (0, 0), 1.5)
+            seen = cv2.remap(
+                grey,
+                places[:, None, 0].copy(),
+                places[:, None, 1].copy(),
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )[:, 0]
+            skin = (facing > 0.3) & self.inner
+            light = photographed_light(seen[skin].astype(np.float64), normals[skin])
+            shade = np.clip(harmonics(normals) @ light, *SHADES).astype(np.float32)
+            self.cache[index] = Source(picture, fitted, places, facing.astype(np.float32), light, shade)
         return self.cache[index]
+
+    def shading(self, source: Source, normals: npt.NDArray[np.float32], turn: Float) -> Float:
+        """Shade (H, W) of a relit head: a third keeps the photograph's light, which turns with the head.
+
+        Args:
+            source: the photograph.
+            normals: (H, W, 3) in the camera frame.
+            turn: (3, 3) of the head, for column vectors.
+        """
+        unit = normals / (np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-6)
+        if self.extra.random() < 1 / 3:
+            return np.clip(harmonics(unit @ turn @ source.fitted.turn) @ source.light, *SHADES)
+        direction = self.extra.normal(0, 1, 3) * [1, 0.6, 0.7] + [0, 0.3, 0.8]
+        strength, ambient = self.extra.uniform(0.1, 1.0), self.extra.normal(0, 0.12, 3)
+        facing = unit @ (direction / np.linalg.norm(direction))
+        # A lamp of some size (wrapped cosine) and a sky that is not the same all round.
+        lamp = np.clip((facing + 0.3) / 1.3, 0, None)
+        return np.asarray(
+            np.clip(1 + strength * (lamp - 0.5) + unit @ ambient, 0.25, 1.9) * self.extra.uniform(0.75, 1.15)
+        )
 
     def draw(self, index: int) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:
         """One render: crop (288, 288, 3) uint8 RGB and its labels (see ``LABELS``)."""
@@ -233,6 +328,10 @@ class Renderer:
         expression = np.clip(fitted.expression * rng.choice([1.0, 0.3], p=[1 - self.calm, self.calm]) + change, 0, 1)
         yaw = np.radians(np.clip(rng.normal(0, self.yaw), -75, 75))
         pitch, roll = np.radians(np.clip(rng.normal(0, 12), -32, 32)), np.radians(rng.normal(0, 7))
+        if self.extra.random() < self.mixture.turned:
+            yaw = np.radians(self.extra.choice([-1, 1]) * self.extra.uniform(50, 90))
+        if self.extra.random() < self.mixture.own:
+            identity = np.clip(fitted.identity + self.extra.normal(0, 0.35, 100), -2.8, 2.8)
         angle = np.array([pitch, yaw, roll])
         camera = float(np.exp(rng.uniform(*np.log(CAMERA_CM))))
         centred = heads.shape(identity, expression) - ORIGIN_CM
@@ -256,6 +355,8 @@ class Renderer:
                 source.facing[:, None],
                 source.facing[heads.mirror][:, None],
                 normals,
+                source.shade[:, None],
+                source.shade[heads.mirror][:, None],
             ],
             1,
         )
@@ -269,7 +370,11 @@ class Renderer:
         colour = cv2.remap(
             picture, where[..., 0].copy(), where[..., 1].copy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         ).astype(np.float32)
-        if rng.random() < 0.6:
+        relit = self.extra.random() < self.mixture.relit
+        if relit:
+            before = np.where(use_mirror, field[..., 10], field[..., 9])
+            colour *= (self.shading(source, field[..., 6:9], euler(*angle)) / np.maximum(before, SHADES[0]))[..., None]
+        if rng.random() < 0.6 and not relit:
             light = rng.normal(0, 1, 3) * [1, 0.6, 0.7] + [0, 0.3, 1]
             light /= np.linalg.norm(light)
             strength = rng.uniform(0.15, 0.7)
@@ -321,10 +426,19 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--yaw", type=float, default=40.0, help="standard deviation of the yaw, degrees")
     parser.add_argument("--calm", type=float, default=1 / 3, help="share of heads with little expression")
+    parser.add_argument("--relit", type=float, default=0.0, help="share of heads in another light than photographed")
+    parser.add_argument("--own", type=float, default=0.0, help="share of heads with the photographed person's shape")
+    parser.add_argument("--turned", type=float, default=0.0, help="share of heads turned by 50 to 90 degrees")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     drawer = Renderer(
-        arguments.pictures, arguments.labels, arguments.heads, arguments.seed, arguments.yaw, arguments.calm
+        arguments.pictures,
+        arguments.labels,
+        arguments.heads,
+        arguments.seed,
+        arguments.yaw,
+        arguments.calm,
+        Mixture(arguments.relit, arguments.own, arguments.turned),
     )
     stem: Path = arguments.output
     for shard in range(arguments.shards):
