@@ -18,216 +18,14 @@ import argparse
 import contextlib
 import fcntl
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAINING = "permissive"
-HEADS = "portraits"  # whose renders measure the shape
-TEACHER = "mediapipe==0.10.21"
-TEST_SEED = 99
-SHARD, SHARDS = 500, 10  # renders in a file, files of one seed
-
-
-@dataclass
-class Step:
-    """One command.
-
-    Attributes:
-        name: as on the command line of this program.
-        says: what it does, for people.
-        command: program and arguments.
-        results: files that stand when it is done; none: it is run every time.
-        before: done first, when the step is run.
-    """
-
-    name: str
-    says: str
-    command: list[str]
-    results: list[Path] = field(default_factory=list)
-    before: Callable[[], object] | None = None
-
-    def is_done(self) -> bool:
-        """Whether all results are there."""
-        return bool(self.results) and all(path.exists() for path in self.results)
-
-
-def module(name: str, *arguments: object) -> list[str]:
-    """``python -m training.NAME ARGUMENTS``."""
-    return [sys.executable, "-m", f"training.{name}", *map(str, arguments)]
-
-
-def own_teacher() -> Path:
-    """Python of the environment that `install_teacher` makes."""
-    return ROOT / ".tools" / "teacher" / "bin" / "python"
-
-
-def install_teacher() -> None:
-    """Make the teacher's own environment on first use: mediapipe pins old versions of shared libraries.
-
-    Raises:
-        subprocess.CalledProcessError: it could not be installed.
-    """
-    python = own_teacher()
-    folder = python.parents[1]
-    if not (folder / ".installed").exists():
-        print(f"[label] {TEACHER} into {folder}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-qq", TEACHER, "tqdm"], check=True)
-        (folder / ".installed").touch()
-
-
-def plan(options: argparse.Namespace) -> list[Step]:
-    """The steps in their order."""
-    data, work = Path(options.data), Path(options.work)
-    weights = work / "weights"
-    label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
-    folders = sorted(path.parent for path in data.glob("*/index.csv"))
-    labels = {folder.name: work / f"labels-{folder.name}.npz" for folder in folders}
-    heads, pictures, model = data / "ict_facekit.npz", data / TRAINING, work / "face_model.npz"
-    trial, trial_labels, mapping = work / "trial-0-000", work / "labels-trial.npz", work / "teacher_map.npz"
-    trained, textured = work / "regressor.safetensors", work / "texture.safetensors"
-    measured = [folder for folder in folders if folder.name != TRAINING]
-    screen = work / "screen.safetensors"
-    unfrozen, whole = work / "regressor-first.safetensors", work / "regressor.pt"
-    frozen = work / "regressor-frozen.pt"
-    regressor = (
-        "regressor", "--face-model", model, "--teacher-map", mapping, "--renders", work / "shards" / "r", "--pictures",
-        pictures, "--labels", labels[TRAINING], "--resolution", options.resolution,
-    )  # fmt: skip
-
-    def assemble() -> None:
-        weights.mkdir(exist_ok=True)
-        for path in (model, mapping, trained, textured, screen):
-            shutil.copy(path, weights / path.name)
-
-    ready_teacher = None if options.teacher else install_teacher
-    steps = [
-        Step("label", f"points for {folder.name}", [*label, str(folder), str(labels[folder.name])],
-             [labels[folder.name]], ready_teacher)
-        for folder in folders
-    ]  # fmt: skip
-    drawn = (pictures, labels[TRAINING], heads)
-    steps += [
-        Step("face-model", "topology and statistics", module("face_model", heads, model), [model]),
-        Step(
-            "teacher-map",
-            "renders for the teacher",
-            module("render", *drawn, work / "trial", "--count", 400, "--shards", 1),
-            [work / f"{trial.name}.labels.npz"],
-        ),
-        Step(
-            "teacher-map",
-            "the renders as pictures",
-            module("teacher_map", "pictures", trial, work / "trial-pictures"),
-            [work / "trial-pictures" / "index.csv"],
-        ),
-        Step(
-            "teacher-map",
-            "points for the renders",
-            [*label, str(work / "trial-pictures"), str(trial_labels)],
-            [trial_labels],
-            ready_teacher,
-        ),
-        Step(
-            "teacher-map",
-            "where the teacher's points lie on the face model",
-            module("teacher_map", "build", model, trial, trial_labels, mapping),
-            [mapping],
-        ),
-    ]
-    shards = -(-options.renders // SHARD)
-    for seed, first in enumerate(range(0, shards, SHARDS), 1):
-        count = min(SHARDS, shards - first)
-        steps.append(
-            Step(
-                "render",
-                f"exact heads {seed}",
-                module(
-                    "render", *drawn, work / "shards" / "r", "--count", min(SHARD, options.renders), "--shards", count,
-                    "--seed", seed,
-                ),
-                [work / "shards" / f"r-{seed}-{count - 1:03d}.labels.npz"],
-            )
-        )  # fmt: skip
-    if HEADS in labels:
-        steps.append(
-            Step(
-                "render",
-                "exact heads that measure",
-                module(
-                    "render", data / HEADS, labels[HEADS], heads, work / "heads", "--count", 200, "--shards", 1,
-                    "--seed", TEST_SEED,
-                ),
-                [work / f"heads-{TEST_SEED}-000.labels.npz"],
-            )
-        )  # fmt: skip
-    steps += [
-        Step(
-            "regressor",
-            "the regressor",
-            module(*regressor, "--checkpoint", whole, "--weights", unfrozen, "--samples", options.samples),
-            [unfrozen],
-        ),
-        Step(
-            "regressor",
-            "the regressor, normalised as it is served",
-            module(
-                *regressor, "--checkpoint", frozen, "--weights", trained, "--samples", options.samples // 8, "--freeze",
-                "--restart", "--rate", 2e-4,
-            ),
-            [trained],
-            lambda: None if frozen.exists() else shutil.copy(whole, frozen),
-        ),
-        Step(
-            "texture",
-            "the texture network",
-            module(
-                "texture", "--face-model", model, "--regressor", trained, "--pictures", pictures, "--cache",
-                work / "textures", "--checkpoint", work / "texture.pt", "--weights", textured, "--steps",
-                options.texture_steps,
-            ),
-            [textured],
-        ),
-        Step(
-            "screen",
-            "what the detector's R-Net need not see",
-            module("screen", pictures, screen, "--scenes", options.scenes),
-            [screen],
-        ),
-        Step(
-            "albedo",
-            "albedo modes and light",
-            module(
-                "albedo", "--pictures", pictures, "--face-model", weights / model.name, "--regressor",
-                weights / trained.name, "--texture", weights / textured.name,
-            ),
-            [weights / ".complete"],
-            assemble,
-        ),
-    ]  # fmt: skip
-    exact = work / f"heads-{TEST_SEED}-000"
-    judge = (
-        "--weights", weights, "--teacher-map", mapping, "--limit", options.limit, "--leave-out", *options.leave_out,
-    )  # fmt: skip
-    for folder in measured:
-        steps.append(
-            Step(
-                "evaluate", f"2D errors on {folder.name}",
-                module("evaluate", "pictures", folder, labels[folder.name], *judge),
-            )
-        )  # fmt: skip
-    if HEADS in labels:
-        steps.append(
-            Step("evaluate", "3D errors on exact heads", module("evaluate", "heads", exact, *judge))
-        )  # fmt: skip
-    return steps
+from training.steps import ROOT, TEACHER, TRAINING, Plan, Step
 
 
 @contextlib.contextmanager
@@ -322,7 +120,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or that of the command that failed; 130 after an interruption."""
     options = parse(arguments)
-    steps = plan(options)
+    steps = Plan(options).steps()
     if options.only is not None:
         unknown = set(options.only) - {step.name for step in steps}
         if unknown:

@@ -322,7 +322,8 @@ class Refiner(Task):
             known = (self.gather.sum(1) > 0).float().expand(len(before) - n, -1)
             weight = torch.cat([visible, known])
         error = (moved.flatten(2).transpose(1, 2) * DISPLACEMENT - wanted).norm(dim=2)
-        return (error * weight).sum() / weight.sum() / EYES
+        loss: torch.Tensor = (error * weight).sum() / weight.sum() / EYES
+        return loss
 
     @torch.no_grad()
     def refined(self, pictures: Sequence[Picture], first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:

@@ -375,18 +375,8 @@ class Renderer:
             before = np.where(use_mirror, field[..., 10], field[..., 9])
             colour *= (self.shading(source, field[..., 6:9], euler(*angle)) / np.maximum(before, SHADES[0]))[..., None]
         if rng.random() < 0.6 and not relit:
-            light = rng.normal(0, 1, 3) * [1, 0.6, 0.7] + [0, 0.3, 1]
-            light /= np.linalg.norm(light)
-            strength = rng.uniform(0.15, 0.7)
-            tint = 1 + rng.normal(0, 0.05, 3)
-            shade = 1 - strength / 2 + strength * np.clip(field[..., 6:9] @ light, -0.6, 1)
-            colour *= shade[..., None] * tint
-        other = cv2.imread(str(self.folder / self.files[rng.integers(len(self.files))]))
-        background = cv2.GaussianBlur(cv2.resize(other, (SIZE, SIZE)), (0, 0), rng.uniform(0.5, 10)).astype(np.float32)
-        # A soft edge hides the cut-out look of a rendered silhouette.
-        mask = cv2.GaussianBlur(hit.astype(np.float32), (0, 0), rng.uniform(0.4, 1.5))[..., None]
-        crop = np.where(hit[..., None], colour, background)
-        crop = np.clip(crop * mask + background * (1 - mask), 0, 255).astype(np.uint8)[..., ::-1]
+            colour *= self._lamp(field[..., 6:9])
+        crop = self._pasted(colour, hit)
         label = {
             "identity": (self.to_modes @ identity).astype(np.float32),
             "expression": np.concatenate([expression, np.zeros(7)]).astype(np.float32),
@@ -394,6 +384,27 @@ class Renderer:
             "camera": np.array([camera / 10, scale * 100, scale * 400 + dx, scale * 400 + dy], np.float32),
         }
         return np.ascontiguousarray(crop), label
+
+    def _lamp(self, normals: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Factors (H, W, 3) of one tinted lamp from somewhere in front, for normals (H, W, 3)."""
+        rng = self.rng
+        light = rng.normal(0, 1, 3) * [1, 0.6, 0.7] + [0, 0.3, 1]
+        light /= np.linalg.norm(light)
+        strength = rng.uniform(0.15, 0.7)
+        tint = 1 + rng.normal(0, 0.05, 3)
+        shade = 1 - strength / 2 + strength * np.clip(normals @ light, -0.6, 1)
+        return np.asarray(shade[..., None] * tint)
+
+    def _pasted(self, colour: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+        """The head (H, W, 3) BGR on a blurred picture, with a soft edge, as RGB."""
+        rng = self.rng
+        other = cv2.imread(str(self.folder / self.files[rng.integers(len(self.files))]))
+        background = cv2.GaussianBlur(cv2.resize(other, (SIZE, SIZE)), (0, 0), rng.uniform(0.5, 10)).astype(np.float32)
+        # A soft edge hides the cut-out look of a rendered silhouette.
+        mask = cv2.GaussianBlur(hit.astype(np.float32), (0, 0), rng.uniform(0.4, 1.5))[..., None]
+        crop = np.where(hit[..., None], colour, background)
+        pasted = np.clip(crop * mask + background * (1 - mask), 0, 255).astype(np.uint8)
+        return np.asarray(pasted[..., ::-1])
 
 
 # identity (80,), expression (64,), angle (3,) radians, camera (4,): distance in dm, pixels per decimetre at the origin,

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from networks.face_model import FaceModel
-from networks.regressor import ReconstructionNet, Regressor
+from networks.regressor import Backbone, ReconstructionNet, Regressor
 from networks.texture import SIZE, TextureNet, UNet, UVSampler, complete
 from training.crops import faces_of, listed
 from training.render import euler
@@ -65,6 +65,45 @@ def other_poses(model: FaceModel, sampler: UVSampler, seed: int) -> torch.Tensor
     return torch.cat(masks)
 
 
+BATCH = 4
+"""Textures a step: what fits into the memory of a small machine."""
+UNLEARNED = "l1_unlearned"
+"""What filling without the network reaches."""
+
+
+def losses(
+    unet: UNet, backbone: Backbone, colour: torch.Tensor, truth: torch.Tensor, hidden: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Complete textures from what another pose would have seen, and compare.
+
+    Args:
+        unet: what is trained.
+        backbone: the regressor's, whose features compare what is between texels.
+        colour: (B, 3, H, W) textures as sampled, 0..1.
+        truth: (B, 1, H, W) what the picture shows, 0..1.
+        hidden: (B, 1, H, W) what the other pose shows of it.
+
+    Returns:
+        The terms of the loss, and under `UNLEARNED` the error of filling alone, which is not learned from.
+    """
+    # Hidden texels must not leak: what another pose does not see is another colour there, not the right one.
+    given = torch.where(hidden > 0.02, colour, torch.roll(colour, 1, 0))
+    completed = complete(given * 255, truth * hidden, unet) / 255
+    judged = truth * (1 - hidden)  # seen by the picture, hidden from the network
+    weight = truth * 0.05 + judged
+    terms = {"l1": ((completed - colour).abs() * weight).sum() / (3 * weight.sum() + 1)}
+    # Features of a picture whose unjudged texels are the truth: only judged places differ.
+    pasted = completed * truth + colour * (1 - truth)
+    half = F.avg_pool2d(torch.cat([pasted, colour]), 4)
+    for index, features in enumerate(backbone.stages(half)[:3]):
+        made, expected = features.chunk(2)
+        terms[f"features{index}"] = 0.05 * (made - expected).abs().mean() / (expected.abs().mean() + 1e-6)
+    with torch.no_grad():
+        filled = complete(given * 255, truth * hidden) / 255
+        terms[UNLEARNED] = ((filled - colour).abs() * weight).sum() / (3 * weight.sum() + 1)
+    return terms
+
+
 def train(a: argparse.Namespace) -> None:
     """Run the step; a checkpoint is written every hundred steps and resumed from."""
     torch.manual_seed(a.seed)
@@ -94,35 +133,20 @@ def train(a: argparse.Namespace) -> None:
         rng = np.random.default_rng((a.seed, step))  # not the same pictures again
         print(f"resumed at step {step}", flush=True)
     smooth: dict[str, float] = {}
-    batch = 4
     while (done := max(step / a.steps, (time.time() - started) / (60 * a.minutes))) < 1:
         for group in optimiser.param_groups:
             group["lr"] = a.rate * min(1, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
-        chosen = rng.integers(count, size=batch)
+        chosen = rng.integers(count, size=BATCH)
         colour = torch.from_numpy(colours[chosen]).to(device).float() / 255
         truth = torch.from_numpy(seens[chosen]).to(device).float() / 255
-        hidden = masks[torch.from_numpy(rng.integers(MASKS, size=batch))].to(device)
+        hidden = masks[torch.from_numpy(rng.integers(MASKS, size=BATCH))].to(device)
         if rng.random() < 0.5:
             colour, truth, hidden = colour.flip(3), truth.flip(3), hidden.flip(3)
-        # Hidden texels must not leak: what another pose does not see is another colour there, not the right one.
-        given = torch.where(hidden > 0.02, colour, torch.roll(colour, 1, 0))
-        completed = complete(given * 255, truth * hidden, unet) / 255
-        judged = truth * (1 - hidden)  # seen by the picture, hidden from the network
-        weight = truth * 0.05 + judged
-        terms = {"l1": ((completed - colour).abs() * weight).sum() / (3 * weight.sum() + 1)}
-        # Features of a picture whose unjudged texels are the truth: only judged places differ.
-        pasted = completed * truth + colour * (1 - truth)
-        half = F.avg_pool2d(torch.cat([pasted, colour]), 4)
-        for index, features in enumerate(backbone.stages(half)[:3]):
-            made, wanted = features.chunk(2)
-            terms[f"features{index}"] = 0.05 * (made - wanted).abs().mean() / (wanted.abs().mean() + 1e-6)
+        terms = losses(unet, backbone, colour, truth, hidden)
         optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
+        torch.stack([term for name, term in terms.items() if name != UNLEARNED]).sum().backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
-        with torch.no_grad():
-            filled = complete(given * 255, truth * hidden) / 255  # what filling alone would reach
-            terms["l1_unlearned"] = ((filled - colour).abs() * weight).sum() / (3 * weight.sum() + 1)
         step += 1
         for key, term in terms.items():
             smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from training.__main__ import ROOT, Step, main, parse, plan, run
+from training.__main__ import main, parse, run
+from training.steps import ROOT, Plan, Step
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path, tmp_path: Path) -> None:
-    steps = plan(parse([str(data), str(tmp_path / "work")]))
+    steps = Plan(parse([str(data), str(tmp_path / "work")])).steps()
     names = list(dict.fromkeys(step.name for step in steps))
     assert names == [
         "label",
@@ -51,7 +52,7 @@ def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path
 def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     written: list[str] = []
-    for step in plan(parse([str(data), str(work)])):
+    for step in Plan(parse([str(data), str(work)])).steps():
         assert all(path.is_relative_to(work) for path in step.results), step.says
         own = [str(path) for path in step.results]
         for word in step.command:
@@ -65,7 +66,7 @@ def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path
 
 
 def test_only_the_permissive_pictures_train(data: Path, tmp_path: Path) -> None:
-    for step in plan(parse([str(data), str(tmp_path / "work")])):
+    for step in Plan(parse([str(data), str(tmp_path / "work")])).steps():
         if step.name in {"regressor", "texture", "screen", "albedo"}:
             assert not re.search("portraits|others", " ".join(step.command))
 
@@ -142,7 +143,7 @@ def test_an_interruption_ends_the_step_and_says_how_to_go_on(data: Path, tmp_pat
 
 def test_a_few_renders_are_one_small_file_and_many_are_files_of_several_seeds(data: Path, tmp_path: Path) -> None:
     def renders(count: int) -> list[list[str]]:
-        steps = plan(parse([str(data), str(tmp_path / "work"), "--renders", str(count)]))
+        steps = Plan(parse([str(data), str(tmp_path / "work"), "--renders", str(count)])).steps()
         return [step.command for step in steps if "shards" in str(step.results)]
 
     def numbers(command: list[str]) -> tuple[int, ...]:

@@ -1,0 +1,256 @@
+"""Which commands make the weights, in their order."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINING = "permissive"
+HEADS = "portraits"  # whose renders measure the shape
+TEACHER = "mediapipe==0.10.21"
+TEST_SEED = 99
+SHARD, SHARDS = 500, 10  # renders in a file, files of one seed
+
+
+@dataclass
+class Step:
+    """One command.
+
+    Attributes:
+        name: as on the command line of this program.
+        says: what it does, for people.
+        command: program and arguments.
+        results: files that stand when it is done; none: it is run every time.
+        before: done first, when the step is run.
+    """
+
+    name: str
+    says: str
+    command: list[str]
+    results: list[Path] = field(default_factory=list)
+    before: Callable[[], object] | None = None
+
+    def is_done(self) -> bool:
+        """Whether all results are there."""
+        return bool(self.results) and all(path.exists() for path in self.results)
+
+
+def module(name: str, *arguments: object) -> list[str]:
+    """``python -m training.NAME ARGUMENTS``."""
+    return [sys.executable, "-m", f"training.{name}", *map(str, arguments)]
+
+
+def own_teacher() -> Path:
+    """Python of the environment that `install_teacher` makes."""
+    return ROOT / ".tools" / "teacher" / "bin" / "python"
+
+
+def install_teacher() -> None:
+    """Make the teacher's own environment on first use: mediapipe pins old versions of shared libraries.
+
+    Raises:
+        subprocess.CalledProcessError: it could not be installed.
+    """
+    python = own_teacher()
+    folder = python.parents[1]
+    if not (folder / ".installed").exists():
+        print(f"[label] {TEACHER} into {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", TEACHER, "tqdm"], check=True)
+        (folder / ".installed").touch()
+
+
+class Plan:
+    """All steps of one run; a step's files lie in the folder of work.
+
+    Args:
+        options: the command line of `python -m training`.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.data, self.work = Path(options.data), Path(options.work)
+        self.weights = self.work / "weights"
+        self.folders = sorted(path.parent for path in self.data.glob("*/index.csv"))
+        self.labels = {folder.name: self.work / f"labels-{folder.name}.npz" for folder in self.folders}
+        self.heads, self.pictures = self.data / "ict_facekit.npz", self.data / TRAINING
+        self.model, self.mapping = self.work / "face_model.npz", self.work / "teacher_map.npz"
+        self.trained, self.textured = self.work / "regressor.safetensors", self.work / "texture.safetensors"
+        self.screen = self.work / "screen.safetensors"
+        self.label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
+        self.ready_teacher = None if options.teacher else install_teacher
+
+    def steps(self) -> list[Step]:
+        """Return the steps in their order."""
+        return [
+            *self._label(),
+            *self._face_model(),
+            *self._render(),
+            *self._regressor(),
+            *self._texture_and_screen(),
+            *self._albedo(),
+            *self._evaluate(),
+        ]
+
+    def _label(self) -> list[Step]:
+        return [
+            Step("label", f"points for {folder.name}", [*self.label, str(folder), str(self.labels[folder.name])],
+                 [self.labels[folder.name]], self.ready_teacher)
+            for folder in self.folders
+        ]  # fmt: skip
+
+    def _face_model(self) -> list[Step]:
+        work, trial, trial_labels = self.work, self.work / "trial-0-000", self.work / "labels-trial.npz"
+        drawn = (self.pictures, self.labels[TRAINING], self.heads)
+        return [
+            Step("face-model", "topology and statistics", module("face_model", self.heads, self.model), [self.model]),
+            Step(
+                "teacher-map",
+                "renders for the teacher",
+                module("render", *drawn, work / "trial", "--count", 400, "--shards", 1),
+                [work / f"{trial.name}.labels.npz"],
+            ),
+            Step(
+                "teacher-map",
+                "the renders as pictures",
+                module("teacher_map", "pictures", trial, work / "trial-pictures"),
+                [work / "trial-pictures" / "index.csv"],
+            ),
+            Step(
+                "teacher-map",
+                "points for the renders",
+                [*self.label, str(work / "trial-pictures"), str(trial_labels)],
+                [trial_labels],
+                self.ready_teacher,
+            ),
+            Step(
+                "teacher-map",
+                "where the teacher's points lie on the face model",
+                module("teacher_map", "build", self.model, trial, trial_labels, self.mapping),
+                [self.mapping],
+            ),
+        ]
+
+    def _render(self) -> list[Step]:
+        options, work = self.options, self.work
+        steps, shards = [], -(-options.renders // SHARD)
+        for seed, first in enumerate(range(0, shards, SHARDS), 1):
+            count = min(SHARDS, shards - first)
+            steps.append(
+                Step(
+                    "render",
+                    f"exact heads {seed}",
+                    module(
+                        "render", self.pictures, self.labels[TRAINING], self.heads, work / "shards" / "r", "--count",
+                        min(SHARD, options.renders), "--shards", count, "--seed", seed,
+                    ),
+                    [work / "shards" / f"r-{seed}-{count - 1:03d}.labels.npz"],
+                )
+            )  # fmt: skip
+        if HEADS in self.labels:
+            steps.append(
+                Step(
+                    "render",
+                    "exact heads that measure",
+                    module(
+                        "render", self.data / HEADS, self.labels[HEADS], self.heads, work / "heads", "--count", 200,
+                        "--shards", 1, "--seed", TEST_SEED,
+                    ),
+                    [work / f"heads-{TEST_SEED}-000.labels.npz"],
+                )
+            )  # fmt: skip
+        return steps
+
+    def _regressor(self) -> list[Step]:
+        options, work = self.options, self.work
+        unfrozen, whole = work / "regressor-first.safetensors", work / "regressor.pt"
+        frozen = work / "regressor-frozen.pt"
+        command = (
+            "regressor", "--face-model", self.model, "--teacher-map", self.mapping, "--renders", work / "shards" / "r",
+            "--pictures", self.pictures, "--labels", self.labels[TRAINING], "--resolution", options.resolution,
+        )  # fmt: skip
+        return [
+            Step(
+                "regressor",
+                "the regressor",
+                module(*command, "--checkpoint", whole, "--weights", unfrozen, "--samples", options.samples),
+                [unfrozen],
+            ),
+            Step(
+                "regressor",
+                "the regressor, normalised as it is served",
+                module(
+                    *command, "--checkpoint", frozen, "--weights", self.trained, "--samples", options.samples // 8,
+                    "--freeze", "--restart", "--rate", 2e-4,
+                ),
+                [self.trained],
+                lambda: None if frozen.exists() else shutil.copy(whole, frozen),
+            ),
+        ]  # fmt: skip
+
+    def _texture_and_screen(self) -> list[Step]:
+        options, work = self.options, self.work
+        return [
+            Step(
+                "texture",
+                "the texture network",
+                module(
+                    "texture", "--face-model", self.model, "--regressor", self.trained, "--pictures", self.pictures,
+                    "--cache", work / "textures", "--checkpoint", work / "texture.pt", "--weights", self.textured,
+                    "--steps", options.texture_steps,
+                ),
+                [self.textured],
+            ),
+            Step(
+                "screen",
+                "what the detector's R-Net need not see",
+                module("screen", self.pictures, self.screen, "--scenes", options.scenes),
+                [self.screen],
+            ),
+        ]  # fmt: skip
+
+    def _albedo(self) -> list[Step]:
+        weights = self.weights
+
+        def assemble() -> None:
+            weights.mkdir(exist_ok=True)
+            for path in (self.model, self.mapping, self.trained, self.textured, self.screen):
+                shutil.copy(path, weights / path.name)
+
+        return [
+            Step(
+                "albedo",
+                "albedo modes and light",
+                module(
+                    "albedo", "--pictures", self.pictures, "--face-model", weights / self.model.name, "--regressor",
+                    weights / self.trained.name, "--texture", weights / self.textured.name,
+                ),
+                [weights / ".complete"],
+                assemble,
+            ),
+        ]  # fmt: skip
+
+    def _evaluate(self) -> list[Step]:
+        options = self.options
+        judge = (
+            "--weights", self.weights, "--teacher-map", self.mapping, "--limit", options.limit, "--leave-out",
+            *options.leave_out,
+        )  # fmt: skip
+        steps = [
+            Step(
+                "evaluate", f"2D errors on {folder.name}",
+                module("evaluate", "pictures", folder, self.labels[folder.name], *judge),
+            )
+            for folder in self.folders
+            if folder.name != TRAINING
+        ]  # fmt: skip
+        if HEADS in self.labels:
+            exact = self.work / f"heads-{TEST_SEED}-000"
+            steps.append(Step("evaluate", "3D errors on exact heads", module("evaluate", "heads", exact, *judge)))
+        return steps
