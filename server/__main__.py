@@ -182,11 +182,12 @@ class _LogFollower:
         self._log.close()
 
 
-def _stay(server: EmbeddedServer) -> int:
+def _stay(server: EmbeddedServer, signals: _Signals) -> int:
     """Wait until the process ends by itself, which it should not."""
     follower = _LogFollower(server)
     try:
         while True:
+            signals.check()
             try:
                 return server.wait(0.5)
             except subprocess.TimeoutExpired:
@@ -199,17 +200,17 @@ def _stay(server: EmbeddedServer) -> int:
 def _serve(settings: Settings) -> int:
     """Start, stay, and where a supervisor was asked for start again what has ended by itself; the exit status."""
     service = Service(settings.triton, settings.public, progress=_say)
-    _end_on_signals(service)
+    signals = _Signals(service)
     try:
         _take_back_interrupted(settings.triton)
         service.start(keep_trying=settings.supervision.period is not None)
         print(f"ready: http {service.http}, grpc {service.grpc}, metrics http://{service.metrics}/metrics", flush=True)
         print(f"triton: http {service.triton.http}, grpc {service.triton.grpc}", flush=True)
         if settings.supervision.period is None:
-            status = _stay(service.triton)
+            status = _stay(service.triton, signals)
             _say(f"error: tritonserver ended by itself with status {status}; its last words are above.")
         else:
-            _stay_supervised(service, settings, settings.supervision.period)
+            _stay_supervised(service, settings, settings.supervision.period, signals)
     except _Stop:
         _say("stopping: requests in flight may finish")
         if not (end := service.stop()):
@@ -233,7 +234,7 @@ def _take_back_interrupted(options: ServerOptions) -> None:
         _say(f"warning: a release was interrupted and is not taken back: {error}")
 
 
-def _stay_supervised(service: Service, settings: Settings, period: float) -> None:
+def _stay_supervised(service: Service, settings: Settings, period: float, signals: _Signals) -> None:
     server = service.triton
     control = Control(server.http, server.options.admin_key)
     supervisor = Supervisor(control, None, server.pid, _say, server.kill, lambda: _gateway_page(service))
@@ -242,7 +243,7 @@ def _stay_supervised(service: Service, settings: Settings, period: float) -> Non
         backoff = Backoff()
         while True:
             backoff.started()
-            status = _stay(server)
+            status = _stay(server, signals)
             _say(f"supervisor: tritonserver ended by itself with status {status}; starting it again")
             _start_again(server, supervisor, backoff)
 
@@ -274,18 +275,24 @@ def _gateway_page(service: Service) -> str:
     return page
 
 
-def _end_on_signals(service: Service) -> None:
-    asked = 0
+class _Signals:
+    """Turns SIGTERM and SIGINT into `_Stop`, raised in the main thread; the second time everything is ended at once."""
 
-    def on_signal(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
+    def __init__(self, service: Service) -> None:
+        self._service, self._count = service, 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
             raise _Stop
-        service.kill()  # the second time somebody is in a hurry
+        self._service.kill()  # the second time somebody is in a hurry
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    def check(self) -> None:
+        """Raise `_Stop` once more: Python drops what is raised while it collects garbage."""
+        if self._count:
+            raise _Stop
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
