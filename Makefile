@@ -1,4 +1,4 @@
-# Every target is listed by a bare `make`, from the ## beside it.
+# Every target is listed by a bare `make`, from the ##GROUP beside it: who asks, and what it does.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -27,14 +27,18 @@ SOURCES := $(wildcard server networks export training perf deploy client/src tes
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))
 
-.PHONY: help setup export configs calibrate report plans serve release top secrets shm image image-check simulate validators demo test soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
+.PHONY: help setup export configs calibrate report plans serve release top secrets shm image image-check simulate validators demo test test-fast soak check audit format clean distclean lock viewer wheel compare perf tune performance FORCE
 
-help: ## list the targets
+help: ##develop list the targets
 	@echo "usage: make TARGET [NAME=value ...]"
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-11s %s\n", $$1, $$2}'
+	@for group in use operate adapt measure develop; do \
+	  echo; echo "to $$group:"; \
+	  grep -hE "^[a-z][a-z-]*:.*##$$group " $(MAKEFILE_LIST) | awk -v group="##$$group " \
+	    '{split($$0, part, group); sub(/:.*/, "", part[1]); printf "  %-11s %s\n", part[1], part[2]}'; \
+	done
 
 # --- environment ---------------------------------------------------------------------------------------------------
-setup: $(INSTALLED) ## make .venv and fetch everything (once; a second run does nothing)
+setup: $(INSTALLED) ##use make .venv and fetch everything (once; a second run does nothing)
 	@echo "everything is in $(VENV); next: make demo"
 
 $(PY):
@@ -58,12 +62,12 @@ $(INSTALLED): requirements.lock requirements-torch.txt $(wildcard client/pyproje
 	@if [ -f client/pyproject.toml ]; then $(PIP) install --no-deps --no-build-isolation -e client; fi
 	@touch $@
 
-lock: ## resolve requirements.in anew (needs uv; for maintainers)
+lock: ##develop resolve requirements.in anew (needs uv; for maintainers)
 	uv pip compile requirements.in --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate --upgrade -o requirements.lock
 
 # --- models --------------------------------------------------------------------------------------------------------
-export: $(EXPORTED) ## weights -> ONNX -> model_repository (again when a source or weight changed)
+export: $(EXPORTED) ##adapt weights -> ONNX -> model_repository (again when a source or weight changed)
 
 # Also when a product was deleted although the stamp is there.
 MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))) \
@@ -74,50 +78,50 @@ $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name 
 	@mkdir -p $(@D) && touch $@
 FORCE:
 
-configs: $(INSTALLED) ## write the configurations that have a twin (ensembles, TensorRT flavours) and docs/configuration.md from their descriptions
+configs: $(INSTALLED) ##adapt write the configurations that have a twin (ensembles, TensorRT flavours) and docs/configuration.md from their descriptions
 	@$(PY) -m deploy.configurations $(ARGS)
 	@$(PY) -m deploy.configuration_page $(ARGS)
 
-calibrate: $(INSTALLED) ## ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/precision/ranges
+calibrate: $(INSTALLED) ##adapt ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/precision/ranges
 	@test -n "$(PICTURES)" || { echo "name a folder of at least 320 photographs of faces: make calibrate PICTURES=..." >&2; exit 2; }
 	@$(PY) -m export.calibrate all --pictures "$(PICTURES)" $(ARGS)
 	@$(PY) -m export.calibrate.sensitivity all
 
-report: $(INSTALLED) ## measure every precision, write docs/export-report.md (PICTURES="folders that did not calibrate")
+report: $(INSTALLED) ##adapt measure every precision, write docs/export-report.md (PICTURES="folders that did not calibrate")
 	@$(PY) -m export.reports $(if $(PICTURES),--pictures $(PICTURES)) $(ARGS)
 
-plans: ## build the TensorRT plans that are missing, in the serving image on this machine's GPU (needs docker)
+plans: ##operate build the TensorRT plans that are missing, in the serving image on this machine's GPU (needs docker)
 	docker compose --env-file deploy/serving.env --profile gpu run --rm --build plans $(ARGS)
 
-serve: $(EXPORTED) ## start the server on 127.0.0.1:8000 (ARGS="--http-port 9000" for other options)
+serve: $(EXPORTED) ##use start the server on 127.0.0.1:8000 (ARGS="--http-port 9000" for other options)
 	@$(PY) -m server $(ARGS)
 
-release: $(INSTALLED) ## versions of models (ARGS="list", "publish regressor PATH", "rollback", ...)
+release: $(INSTALLED) ##operate versions of models (ARGS="list", "publish regressor PATH", "rollback", ...)
 	@$(PY) -m server.release $(or $(ARGS),status)
 
-top: $(INSTALLED) ## what the server is doing, live (ARGS="--once" for one table, "--metrics HOST:8002")
+top: $(INSTALLED) ##operate what the server is doing, live (ARGS="--once" for one table, "--metrics HOST:8002")
 	@$(PY) -m deploy.top $(ARGS)
 
-demo: $(EXPORTED) ## a portrait becomes OUT/face.glb with pictures of it (PHOTO=path, OUT=folder)
+demo: $(EXPORTED) ##use a portrait becomes OUT/face.glb with pictures of it (PHOTO=path, OUT=folder)
 	@$(PY) -m server.demo --out "$(OUT)" $(if $(PHOTO),--photo "$(PHOTO)")
 
 # --- running it for others -----------------------------------------------------------------------------------------
-secrets: ## keys, passwords and a certificate for docker-compose.yml, in deploy/secrets (kept when there)
+secrets: ##operate keys, passwords and a certificate for docker-compose.yml, in deploy/secrets (kept when there)
 	@bash deploy/make-secrets.sh deploy/secrets
 
-shm: $(INSTALLED) ## how much shared memory a container needs, by model
+shm: $(INSTALLED) ##operate how much shared memory a container needs, by model
 	@$(PY) -m deploy.shm $(ARGS)
 
-image: ## build the CPU image (needs a container engine)
+image: ##operate build the CPU image (needs a container engine)
 	docker build -f deploy/docker/cpu.Dockerfile -t face3d:cpu $(ARGS) .
 
-image-check: $(EXPORTED) ## build and start the CPU image without an engine (root, debootstrap)
+image-check: $(EXPORTED) ##develop build and start the CPU image without an engine (root, debootstrap)
 	@$(PY) -m pytest -m soak --timeout 3600 -s tests/deploy/test_image.py $(ARGS)
 
-simulate: $(INSTALLED) ## how the autoscaler holds latency from 10 to 10,000 requests a second (ARGS=--write)
+simulate: $(INSTALLED) ##operate how the autoscaler holds latency from 10 to 10,000 requests a second (ARGS=--write)
 	@$(PY) -m deploy.simulate $(ARGS)
 
-validators: $(VALIDATORS) ## fetch what tests check Dockerfiles, compose and manifests with
+validators: $(VALIDATORS) ##develop fetch what tests check Dockerfiles, compose and manifests with
 # Without the package index the tests that need it skip, saying so.
 $(VALIDATORS): deploy/validators.txt | $(INSTALLED)
 	@if $(PIP) install --require-hashes --only-binary :all: --no-deps --upgrade --target $(TOOLS)/validators -r $<; \
@@ -127,54 +131,57 @@ $(VALIDATORS): deploy/validators.txt | $(INSTALLED)
 # npm is only asked when the lock is newer than what is there.
 client/viewer/node_modules/.package-lock.json: client/viewer/package-lock.json
 	@npm ci --ignore-scripts --silent --prefix client/viewer
-viewer: client/viewer/node_modules/.package-lock.json ## client/viewer/dist/viewer.html: a GLB on a turntable, one file (needs node and npm)
+viewer: client/viewer/node_modules/.package-lock.json ##use client/viewer/dist/viewer.html: a GLB on a turntable, one file (needs node and npm)
 	@node client/viewer/build.mjs
 
-wheel: $(INSTALLED) ## client/dist/*.whl, which installs alone
+wheel: $(INSTALLED) ##use client/dist/*.whl, which installs alone
 	@rm -rf client/build
 	@$(PIP) wheel --no-deps --no-build-isolation --no-index -w client/dist ./client
 	@ls client/dist/*.whl
 
 # --- measurements (results in build/perf, each with the machine it was made on) ---------------------------------------
-compare: $(EXPORTED) ## this service beside PyTorch, FastAPI, LitServe and bare ONNX Runtime (ARGS=--quick; 12 min)
+compare: $(EXPORTED) ##measure this service beside PyTorch, FastAPI, LitServe and bare ONNX Runtime (ARGS=--quick; 12 min)
 	@$(PY) -m perf.compare $(ARGS)
 
-perf: $(EXPORTED) ## NVIDIA's perf_analyzer over every model, protocol and concurrency (ARGS="--models detect"; 10 min)
+perf: $(EXPORTED) ##measure NVIDIA's perf_analyzer over every model, protocol and concurrency (ARGS="--models detect"; 10 min)
 	@$(PY) -m perf.analyzer $(ARGS)
 
-tune: $(EXPORTED) ## try instances, threads and delays on this machine; writes configs/tuned.pbtxt (10 min)
+tune: $(EXPORTED) ##measure try instances, threads and delays on this machine; writes configs/tuned.pbtxt (10 min)
 	@$(PY) -m perf.tune $(ARGS)
 
-performance: $(EXPORTED) ## breakdown by stage, size and faces, five minutes of load; writes docs/performance.md (12 min)
+performance: $(EXPORTED) ##measure breakdown by stage, size and faces, five minutes of load; writes docs/performance.md (12 min)
 	@$(PY) -m perf.measure
 	@$(PY) -m perf.breakdown $(ARGS)
 	@$(PY) -m perf.report
 
 # --- quality -------------------------------------------------------------------------------------------------------
-test: $(EXPORTED) $(VALIDATORS) ## run the tests on a real server (ARGS="-k name")
+test: $(EXPORTED) $(VALIDATORS) ##develop run the tests on a real server (ARGS="-k name")
 	@$(PY) -m pytest -m "not soak and not gpu" $(ARGS)
 
-soak: $(EXPORTED) $(VALIDATORS) ## run the tests that take many minutes
+test-fast: $(INSTALLED) ##develop run the tests that need no server and are quick (ARGS="-k name")
+	@$(PY) -m pytest -m "not server and not slow and not soak and not gpu" $(ARGS)
+
+soak: $(EXPORTED) $(VALIDATORS) ##develop run the tests that take many minutes
 	@$(PY) -m pytest -m soak --timeout 3600 $(ARGS)
 
-check: $(INSTALLED) ## ruff, ruff format, mypy --strict
+check: $(INSTALLED) ##develop ruff, ruff format, mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy $(SOURCES)
 	@set -e; for folder in $(VERSION_FOLDERS); do MYPYPATH=$$folder $(PY) -m mypy $$folder*.py; done
 
-audit: $(INSTALLED) ## known vulnerabilities of the packages (skips, saying so, where the data cannot be reached)
+audit: $(INSTALLED) ##develop known vulnerabilities of the packages (skips, saying so, where the data cannot be reached)
 	@$(PY) -m deploy.audit $(ARGS)
 
-format: $(INSTALLED) ## let ruff mend what it can
+format: $(INSTALLED) ##develop let ruff mend what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-clean: ## remove what demo, export and the tests leave (keeps .venv)
+clean: ##develop remove what demo, export and the tests leave (keeps .venv)
 	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -rf model_repository/*/warmup
 	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,table.npz}
 	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove .venv and .tools
+distclean: clean ##develop clean, and remove .venv and .tools
 	@rm -rf $(VENV) $(TOOLS)
