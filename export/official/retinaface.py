@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from export.errors import ExportError
 from export.official import checkpoint
-from networks.detector.cascade import FLOOR, SLOTS
+from networks.detector.cascade import MIN_SCORE, SLOTS
 from networks.detector.pyramid import CANVAS
 from networks.detector.suppression import overlaps, suppress
 from networks.regressor import Backbone
@@ -214,7 +214,7 @@ class RetinaFaceDetector(nn.Module):
         ratio = geometry[:, None, 2:4]
         offsets, logits, points = self.network(self.prepared(canvas, geometry))
         scores = torch.sigmoid(logits[..., 1] - logits[..., 0])
-        scores, at = torch.topk(scores * (scores > FLOOR).to(scores.dtype), CANDIDATES, dim=1)
+        scores, at = torch.topk(scores * (scores > MIN_SCORE).to(scores.dtype), CANDIDATES, dim=1)
         where = at[..., None]
         prior = torch.gather(self.priors.expand(canvas.shape[0], -1, -1), 1, where.expand(-1, -1, 3))
         centre, size = prior[..., :2], prior[..., 2:]

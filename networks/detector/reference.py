@@ -1,9 +1,9 @@
-"""The MTCNN cascade as one would write it plainly: one picture, loops, growing lists, sequential greedy suppression.
+"""A sequential implementation of the MTCNN cascade: one picture, loops, growing lists, greedy suppression.
 
-It exists to be compared with: the graph in `cascade` has to find the same faces. It follows the published cascade
+The graph in `cascade` is tested against it: both have to find the same faces. It follows the published cascade
 with the conventions of facenet-pytorch 2.6.0 (area resampling, clipped crops, thresholds .6 .7 .7, suppression
-at .5 within a level, .7 between levels, .7 by the smaller area at the end), except that what a network says of a crop
-at the picture's border is mapped back with the part of the box that it saw.
+at .5 within a level, .7 between levels, .7 by the smaller area at the end), except that the offsets of a
+crop at the picture's border refer to the visible part of its box.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from networks.detector.mtcnn import CELL, GREY, STRIDE, ONet, PNet, RNet
+from networks.detector.mtcnn import GREY, STRIDE, WINDOW, ONet, PNet, RNet
 
 Floats = NDArray[np.float32]
 Observer = Callable[[str, int], None]
@@ -25,7 +25,7 @@ Observer = Callable[[str, int], None]
 def greedy_suppression(
     boxes: Floats, scores: Floats, threshold: float, mode: Literal["union", "smaller"] = "union", extra: float = 0.0
 ) -> list[int]:
-    """Indices kept by greedy non-maximum suppression, best score first; equal scores keep their order.
+    """Return the indices kept by greedy non-maximum suppression, best score first; equal scores keep their order.
 
     Args:
         boxes: [n,4] x1 y1 x2 y2.
@@ -56,10 +56,18 @@ def detect(
     factor: float = 0.709,
     observe: Observer | None = None,
 ) -> Floats:
-    """Faces of one RGB picture [h,w,3] as rows [n,15]: x1 y1 x2 y2 score and five (x, y), best score first.
+    """Detect the faces of one picture.
 
-    Coordinates are pixels of this picture with pixel centres at integers. `min_face` is the smallest face in pixels.
-    `observe` is told how many candidates there are after each stage (for choosing the graph's fixed sizes).
+    Args:
+        picture: uint8 RGB [h,w,3].
+        networks: P-, R- and O-Net.
+        min_face: smallest face in pixels.
+        thresholds: face probabilities, 0..1, for the three stages.
+        factor: scale of a pyramid level over that of the next finer one.
+        observe: called with a stage's name and its number of candidates, to choose the graph's fixed sizes.
+
+    Returns:
+        float32 [n,15]: x1 y1 x2 y2 score and five (x, y) in pixels with centres at integers, best score first.
     """
     tell = observe or (lambda _name, _count: None)
     p_net, r_net, o_net = networks
@@ -114,16 +122,16 @@ def _propose(
     image: torch.Tensor, p_net: PNet, min_face: float, threshold: float, factor: float, tell: Observer
 ) -> tuple[Floats, Floats]:
     height, width = image.shape[2:]
-    scale = CELL / min_face
+    scale = WINDOW / min_face
     found: list[Floats] = []
     before = 0
-    while min(height, width) * scale >= CELL:
+    while min(height, width) * scale >= WINDOW:
         level = interpolate(image, size=(int(height * scale + 1), int(width * scale + 1)), mode="area")
-        answer = p_net(level)[0]
-        probability, offsets = torch.sigmoid(answer[0]).numpy(), answer[1:].numpy()
+        output = p_net(level)[0]
+        probability, offsets = torch.sigmoid(output[0]).numpy(), output[1:].numpy()
         row, col = np.nonzero(probability >= threshold)
         low = np.floor((STRIDE * np.stack([col, row], axis=1) + 1) / scale)
-        high = np.floor((STRIDE * np.stack([col, row], axis=1) + CELL) / scale)
+        high = np.floor((STRIDE * np.stack([col, row], axis=1) + WINDOW) / scale)
         score = probability[row, col]
         rows = np.concatenate([low, high, score[:, None], offsets[:, row, col].T], axis=1).astype(np.float32)
         tell(f"p_level_{len(found)}", len(rows))
@@ -141,10 +149,10 @@ def _propose(
 
 
 def _crops(image: torch.Tensor, boxes: Floats, side: int) -> tuple[Floats, torch.Tensor]:
-    """The parts of boxes that lie in the picture (those that have any), and these resampled to side x side by area.
+    """Return the visible parts of the boxes that have any, [n,4], and these resampled to side x side by area.
 
-    What a network says of a crop it says of the part that it saw: facenet-pytorch maps it back with the whole box, and
-    is wrong by as much as a face reaches beyond the picture.
+    A network's offsets refer to the part of the box that it saw. facenet-pytorch applies them to the whole box, which
+    is wrong by as much as the face reaches beyond the picture.
     """
     height, width = image.shape[2:]
     whole = np.trunc(boxes).astype(int)
