@@ -23,6 +23,7 @@ def pipeline(kind: str) -> Pipeline:
         from perf.compare.eager import Eager
 
         return Eager()
-    from perf.compare.bare import Bare
 
-    return Bare()
+    from perf.compare.bare import Bare, Batched
+
+    return Batched() if kind == "onnx" else Bare()

@@ -16,6 +16,7 @@ from perf.compare import __main__ as compare
 from perf.compare import client
 from perf.compare.bare import Bare, Batched
 from perf.compare.eager import Eager
+from perf.compare.pipelines import pipeline
 from perf.compare.work import Answer
 
 
@@ -44,6 +45,11 @@ def test_a_batch_of_pictures_gets_what_each_gets_alone(bare: Answer) -> None:
     for pipeline in (Bare(), Batched()):
         _, second = pipeline.many(files)
         np.testing.assert_allclose(second.numbers["landmarks"], bare.numbers["landmarks"], atol=1.0)
+
+
+def test_each_kind_of_pipeline_batches_as_its_name_says() -> None:
+    assert type(pipeline("onnx")) is Batched
+    assert type(pipeline("lanes")) is Bare
 
 
 def test_an_answer_is_packed_as_a_length_the_numbers_and_the_mesh() -> None:
