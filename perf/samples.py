@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from perf import photos
-from perf.compare.bare import Sessions
-from perf.compare.work import HandWork
+from perf.compare.bare_onnx import Sessions
+from perf.compare.repository_steps import RepositorySteps
 
 Tensors = dict[str, Any]
 
@@ -22,12 +22,12 @@ Tensors = dict[str, Any]
 def tensors() -> dict[str, Tensors]:
     """Model -> input name -> array without the batch axis (file bytes for `image`)."""
     data = photos.mix()["jpeg-0.31MP"]
-    work, networks = HandWork(), Sessions(1)
+    work, networks = RepositorySteps(), Sessions(1)
     picture = work.pictures.decode(data, work.limits)
     canvas, ratio = work.pictures.canvas_of(picture)
     geometry = work.pictures.geometry_of(picture, ratio)
     faces = networks.run("detector", canvas=canvas, geometry=geometry)["faces"]
-    crop, crop_hd, context = work.aligned(picture.pixels, picture.source, faces)
+    crop, crop_hd, context = work.align(picture.pixels, picture.source, faces)
     regressed = networks.run("regressor", crop=crop, context=context)
     shapes = regressed["shapes"]
     texture = networks.run("texture", crop_hd=crop_hd, shapes=shapes, context=context)["texture"]
