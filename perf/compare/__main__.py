@@ -126,7 +126,7 @@ class ServerVariant:
 def _signal(name: str, pid: int, number: signal.Signals) -> None:
     if name == SERVICE:
         return  # Triton uses no processor time while idle, and its health checks fail when its processes are stopped
-    for process in machine.family(pid):
+    for process in machine.process_tree(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
 
@@ -161,7 +161,7 @@ def started(name: str) -> Iterator[Variant]:
             kind = "raw" if name == "fastapi" else "json"
             yield ServerVariant(process.pid, f"http://127.0.0.1:{port}/predict", kind)
     finally:
-        members = list(machine.family(process.pid))
+        members = list(machine.process_tree(process.pid))
         _signal(name, process.pid, signal.SIGCONT)
         for member in members:
             with contextlib.suppress(Exception):

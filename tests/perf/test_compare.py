@@ -100,14 +100,14 @@ def test_a_server_that_does_not_answer_ends_the_comparison() -> None:
         client.drive("http://127.0.0.1:9/predict", "raw", 1, 0.1)
 
 
-def test_every_wrapping_carries_the_whole_picture() -> None:
+def test_every_encoding_carries_the_whole_picture() -> None:
     data = bytes(range(256))
-    raw, _ = client.wrapped("raw", data)
-    triton, headers = client.wrapped("triton", data)
+    raw, _ = client.encode("raw", data)
+    triton, headers = client.encode("triton", data)
     assert raw == data
-    head = int(headers["Inference-Header-Content-Length"])
-    assert json.loads(triton[:head])["inputs"][0]["parameters"]["binary_data_size"] == len(triton) - head
-    assert triton[head:] == struct.pack("<I", 256) + data
+    header = int(headers["Inference-Header-Content-Length"])
+    assert json.loads(triton[:header])["inputs"][0]["parameters"]["binary_data_size"] == len(triton) - header
+    assert triton[header:] == struct.pack("<I", 256) + data
 
 
 @pytest.mark.slow

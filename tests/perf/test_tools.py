@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from perf import analyzer, breakdown, photos, report, samples, store, tune
-from perf.calls import OUTPUTS, Calls, settled, together
+from perf.calls import OUTPUTS, Calls, run_concurrently, settled_statistics
 from server.embedded import EmbeddedServer
 from server.repository import DEFAULT_REPOSITORY, read_config, read_repository
 
@@ -46,9 +46,9 @@ def test_chained_calls_give_the_mesh_that_the_ensemble_gives(server: EmbeddedSer
 
 def test_statistics_count_every_picture(server: EmbeddedServer) -> None:
     calls = Calls(server.grpc)
-    before = settled(calls.statistics)
-    latencies, failed = together(breakdown.asks(calls), 2, 0.5)
-    after = settled(calls.statistics)
+    before = settled_statistics(calls.statistics)
+    latencies, failed = run_concurrently(breakdown.portrait_requests(calls), 2, 0.5)
+    after = settled_statistics(calls.statistics)
     assert failed == 0
     assert after["regressor"]["count"] - before["regressor"]["count"] == len(latencies)
     assert after["regressor"]["compute_infer"] > before["regressor"]["compute_infer"]
@@ -58,7 +58,7 @@ def test_a_call_that_fails_is_counted_and_is_no_latency() -> None:
     def fails(number: int) -> None:
         raise ValueError(number)
 
-    latencies, failed = together(fails, 2, 0.05)
+    latencies, failed = run_concurrently(fails, 2, 0.05)
     assert latencies == []
     assert failed > 0
 
