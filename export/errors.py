@@ -1,4 +1,4 @@
-"""The one exception `export/` raises for something a user can mend; the command line turns it into exit code 2."""
+"""The exception that `export/` raises for what a user can correct; command lines turn it into exit code 2."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from networks.errors import NetworkError
 
 
 class ExportError(NetworkError):
-    """One sentence that says what is wrong and what to do."""
+    """An export cannot go on; the message is one sentence with a remedy."""

@@ -1,4 +1,4 @@
-"""ONNX GraphSurgeon, told to speak of errors only: on every message it would also ask for an optional package."""
+"""ONNX GraphSurgeon with a log of errors only: each of its other messages recommends an optional package."""
 
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
