@@ -68,7 +68,7 @@ def _check_processor(context: ExportContext) -> None:
 
 
 def destination(model: ExportedModel, context: ExportContext) -> Path:
-    """Return the version folder to write: of the repository, or for TensorRT of the folder that plans are built from."""
+    """Return the version folder to write: of the repository, or for TensorRT of the folder of its ONNX files."""
     options = context.options
     root = options.repository if options.target == "cpu" else options.onnx_dir
     return root / model.name / str(options.version or OWN_VERSION)
