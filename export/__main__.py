@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.errors import exit_code
 from export.models import MODEL_NAMES, get_model
 from export.options import ONNX_DIR, REPOSITORY, ExportOptions
-from networks.errors import NetworkError
 
 DESCRIPTION = """\
 Turn weights into a version of the Triton model repository: trace, clean, convert, gate, write.
@@ -80,12 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.network == "all" and options.weights is not None:
         print("--weights belongs to one network: name it instead of 'all'.", file=sys.stderr)
         return 2
-    try:
-        _run(options)
-    except NetworkError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

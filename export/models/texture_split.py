@@ -16,8 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.graph import IR_VERSION
-from export.graphsurgeon import gs
+from export.graphsurgeon import gs, to_model
 from export.session import Feed, Session, loaded
 from server.backends.onnxruntime.parts import ATTRIBUTES, FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
 
@@ -58,7 +57,7 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
             part.inputs = [part_tensors[tensor] for tensor in inputs]
             for tensor in part.inputs:
                 tensor.inputs.clear()
-        graphs[name] = _exported(part)
+        graphs[name] = to_model(part)
     return SplitGraph(graphs, Table(corners, weights, size))
 
 
@@ -75,14 +74,6 @@ def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32
         for node in gathered
     ]
     return np.stack(corners), np.stack(weights).astype(np.float32)
-
-
-def _exported(graph: gs.Graph) -> onnx.ModelProto:
-    part: onnx.ModelProto = gs.export_onnx(graph.cleanup().toposort())
-    del part.graph.value_info[:]
-    part.ir_version = IR_VERSION
-    onnx.checker.check_model(part)
-    return part
 
 
 def session_of(parts: SplitGraph, exact: bool = False) -> Session:

@@ -28,7 +28,7 @@ from export.reports.page import processor, vnni
 from export.reports.results import Chain, Measured, Row
 from export.samples import FaceDetector, Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
-from export.stages.convert import ranges
+from export.stages.convert import get_ranges
 from export.stages.gate import exactness, judge_itself
 from server.backends.onnxruntime.integer_products import products_are_exact
 
@@ -39,12 +39,12 @@ JUDGED = 24
 def variants_of(name: str, context: ExportContext) -> dict[str, onnx.ModelProto]:
     """Return all graphs of one network by the name of the variant; the first is float32."""
     model, float32_graph = get_model(name), context.float32_graph(name, None)
-    made = ranges(model, float32_graph, context)
+    ranges = get_ranges(model, float32_graph, context)
     return {
         "fp32": float32_graph,
         "fp16": to_fp16(float32_graph),
-        "int8 u8s8": quantised(float32_graph, made, Scheme.U8S8),
-        "int8 s8s8": quantised(float32_graph, made, Scheme.S8S8),
+        "int8 u8s8": quantised(float32_graph, ranges, Scheme.U8S8),
+        "int8 s8s8": quantised(float32_graph, ranges, Scheme.S8S8),
     }
 
 
@@ -76,9 +76,9 @@ def chain_of(samples: Sequence[Sample], context: ExportContext) -> Chain:
     chains: dict[str, list[Session]] = {"fp32": [], "int8 u8s8": []}
     for name in ("regressor", "texture"):
         model, float32_graph = get_model(name), context.float32_graph(name, None)
-        made = ranges(model, float32_graph, context)
+        ranges = get_ranges(model, float32_graph, context)
         chains["fp32"].append(Session(float32_graph))
-        chains["int8 u8s8"].append(model.served_session(quantised(float32_graph, made, Scheme.U8S8)))
+        chains["int8 u8s8"].append(model.served_session(quantised(float32_graph, ranges, Scheme.U8S8)))
     numbers: list[tuple[float, float, float, float]] = []
     for index, sample in enumerate(samples, 1):
         (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())

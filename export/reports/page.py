@@ -89,7 +89,7 @@ def calibrated_with() -> list[str]:
     """What calibrated each network, from the files themselves: a reader must see whether judges were among it."""
     lines = []
     for name in MODEL_NAMES:
-        made = calibration.kept_ranges(name, sha256(get_model(name).weights))
+        made = calibration.committed_ranges(name, sha256(get_model(name).weights))
         source = made.source if made else "variations of two public-domain portraits, for want of photographs"
         lines.append(f"- INT8 ranges of the {name}: {source}.")
     return lines

@@ -107,17 +107,17 @@ def _int8(model: ExportedModel, float32_graph: onnx.ModelProto, feeds: list[Feed
         speed = gate.speed(model, float32_graph, trial, feeds[0])
         if not speed.passed:
             return Variant("int8", trial, speed)
-    made = ranges(model, float32_graph, context)
+    ranges = get_ranges(model, float32_graph, context)
     source = {
-        "samples": made.samples,
-        "source": made.source,
-        "method": made.chosen,
+        "samples": ranges.samples,
+        "source": ranges.source,
+        "method": ranges.chosen,
         "scheme": scheme.value,
-        "kept in float32": made.keep_float,
-        "residual streams in float32": made.streams,
-        "equalised": bool(made.shifts),
+        "kept in float32": ranges.keep_float,
+        "residual streams in float32": ranges.streams,
+        "equalised": bool(ranges.shifts),
     }
-    graph = calibration.quantised(float32_graph, made, scheme)
+    graph = calibration.quantised(float32_graph, ranges, scheme)
     verdict = gate.judge(model, float32_graph, graph, feeds, _timed(context), any_x86=scheme.any_x86)
     return Variant("int8", graph, verdict, source)
 
@@ -132,13 +132,13 @@ def scheme_of(options: ExportOptions) -> Scheme:
 def has_ranges(model: ExportedModel, context: ExportContext) -> bool:
     """Tell whether the committed ranges belong to the weights of this export."""
     weights = context.options.weights or model.weights
-    return context.options.pictures is None and calibration.kept_ranges(model.name, sha256(weights)) is not None
+    return context.options.pictures is None and calibration.committed_ranges(model.name, sha256(weights)) is not None
 
 
-def ranges(model: ExportedModel, float32_graph: onnx.ModelProto, context: ExportContext) -> calibration.Ranges:
+def get_ranges(model: ExportedModel, float32_graph: onnx.ModelProto, context: ExportContext) -> calibration.Ranges:
     """Return calibrated ranges: the committed ones if they belong to these weights, else newly calibrated ones."""
     if context.options.pictures is None:
-        kept = calibration.kept_ranges(model.name, sha256(context.options.weights or model.weights))
+        kept = calibration.committed_ranges(model.name, sha256(context.options.weights or model.weights))
         if kept is not None:
             return kept
         context.say(f"{model.name}: no committed ranges belong to these weights; calibrating")
@@ -181,7 +181,7 @@ def calibrated_ranges(
     context.say(f"{model.name}: calibrating with {described}")
     feeds = context.feeds(model.name, samples)
     shifts = equalise.shifts(float32_graph, feeds) if model.float_streams else {}
-    even = equalise.equalised(float32_graph, shifts)
-    bounds = calibration.calibrate(even, quantised_tensors(gs.import_onnx(even)), feeds)
+    equalised_graph = equalise.equalised(float32_graph, shifts)
+    bounds = calibration.calibrate(equalised_graph, quantised_tensors(gs.import_onnx(equalised_graph)), feeds)
     digest = context.digests[model.name, weights or context.options.weights]
     return calibration.Ranges(digest, len(samples), described, bounds, shifts=shifts, streams=model.float_streams)

@@ -168,10 +168,10 @@ def test_a_single_outlier_does_not_widen_the_percentile_or_the_entropy_range() -
 def test_a_sample_unlike_all_others_does_not_widen_any_range(plain: onnx.ModelProto) -> None:
     tensors = quantised_tensors(gs.import_onnx(plain))
     faces = [{**feed, "crop": feed["crop"] // 4} for feed in tiny.feeds(49)]  # dim pictures, and then a bright one
-    strange = tiny.feeds(1, seed=1)[0]
+    excluded = tiny.feeds(1, seed=1)[0]
     usual = calibrate(plain, tensors, faces)["minmax"]
-    with_it = calibrate(plain, tensors, [*faces, strange])["minmax"]
-    alone = calibrate(plain, tensors, [strange])["minmax"]
+    with_it = calibrate(plain, tensors, [*faces, excluded])["minmax"]
+    alone = calibrate(plain, tensors, [excluded])["minmax"]
     assert any(alone[name][1] > usual[name][1] * 1.2 for name in tensors), "the sample is strange to this network"
     assert all(with_it[name][1] <= usual[name][1] * 1.0001 for name in tensors)
 
@@ -224,7 +224,7 @@ def test_a_head_runs_in_integers_only_where_its_matrix_is_large(monkeypatch: pyt
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     assert gemms(model) == []
-    monkeypatch.setattr(int8, "LARGE_HEAD", 5 * 16 * 64)
+    monkeypatch.setattr(int8, "MIN_QUANTISED_HEAD_SIZE", 5 * 16 * 64)
     assert gemms(model) == ["Gemm"]
     x = chance.normal(size=(2, 3, 8, 8)).astype(np.float32)
     bounds = calibrate(model, quantised_tensors(gs.import_onnx(model)), [{"x": x}])["minmax"]

@@ -23,7 +23,7 @@ from export.errors import ExportError
 from export.graphsurgeon import gs
 from export.precision.calibration import calibrate
 from export.precision.int8 import Scheme, quantised_tensors, to_int8
-from export.precision.saturation import LARGEST_PAIR, saturating, saturating_product, whole_weights
+from export.precision.saturation import MAX_PAIR_SUM, integer_weights, saturating, saturating_product
 from export.reports import without_vnni
 from export.session import Feed, Session, stack
 from export.stages import gate
@@ -103,19 +103,19 @@ def test_no_two_weights_of_an_output_add_up_to_what_saturates(seed: int, count: 
     elif kind == "nothing":
         rows[:] = 0
     rows = rows.astype(np.float32)
-    whole, scale = whole_weights(rows, any_x86=True)
-    wide = np.sort(np.pad(whole.astype(int), ((0, 0), (0, 2))), axis=1)
-    assert (wide[:, -1] + wide[:, -2]).max() <= LARGEST_PAIR
-    assert (wide[:, 0] + wide[:, 1]).min() >= -LARGEST_PAIR
-    np.testing.assert_allclose(whole * scale[:, None], rows, atol=float(scale.max()) * 0.5001)
+    integers, scale = integer_weights(rows, any_x86=True)
+    wide = np.sort(np.pad(integers.astype(int), ((0, 0), (0, 2))), axis=1)
+    assert (wide[:, -1] + wide[:, -2]).max() <= MAX_PAIR_SUM
+    assert (wide[:, 0] + wide[:, 1]).min() >= -MAX_PAIR_SUM
+    np.testing.assert_allclose(integers * scale[:, None], rows, atol=float(scale.max()) * 0.5001)
     bright = np.full((1, count), 255, np.uint8)
-    exact = bright.astype(np.int32) @ whole.T.astype(np.int32)
-    np.testing.assert_array_equal(saturating_product(bright, np.ascontiguousarray(whole.T)), exact)
+    exact = bright.astype(np.int32) @ integers.T.astype(np.int32)
+    np.testing.assert_array_equal(saturating_product(bright, np.ascontiguousarray(integers.T)), exact)
 
 
 def test_a_weight_far_larger_than_the_others_uses_nearly_all_eight_bits() -> None:
     row = np.array([[10.0, 0.05, -0.05, 0.02]], np.float32)
-    assert whole_weights(row, any_x86=True)[0][0, 0] >= 125
+    assert integer_weights(row, any_x86=True)[0][0, 0] >= 125
 
 
 def test_weights_in_eight_bits_saturate_in_sixteen_and_smaller_ones_do_not() -> None:
@@ -147,7 +147,7 @@ def test_the_kernels_for_processors_without_vnni_do_what_the_emulation_says(
 def test_the_largest_weights_allowed_are_exact_in_a_convolution_without_vnni(
     hidden: Mapping[str, str], tmp_path: Path, window: int, groups: int
 ) -> None:
-    weights = np.full((16, 16 // groups, window, window), LARGEST_PAIR // 2, np.int8)
+    weights = np.full((16, 16 // groups, window, window), MAX_PAIR_SUM // 2, np.int8)
     count = weights[0].size
     constants = {
         "one": np.float32(1),
@@ -155,7 +155,7 @@ def test_the_largest_weights_allowed_are_exact_in_a_convolution_without_vnni(
         "w": weights,
         "wz": np.int8(0),
         # The largest sum there can be is 255 in the result.
-        "ys": np.float32(count * LARGEST_PAIR // 2),
+        "ys": np.float32(count * MAX_PAIR_SUM // 2),
     }
     node = helper.make_node(
         "QLinearConv",

@@ -17,7 +17,7 @@ from export.graphsurgeon import gs
 from export.precision import calibration
 from export.precision.calibration import Ranges, calibrate, quantised
 from export.precision.channels import channel_groups
-from export.precision.equalise import equalised, interiors, shifts
+from export.precision.equalise import equalised, inner_groups, shifts
 from export.precision.int8 import Scheme, quantised_tensors, to_int8
 from export.precision.streams import residual_streams
 from export.session import Feed, Session, stack, with_outputs
@@ -90,11 +90,11 @@ def test_streams_and_what_lies_inside_bottlenecks_are_found(plain: onnx.ModelPro
         (3, 2, 2, 64),
     ]
     assert [node.op for node in streams[1].readers] == ["Conv", "Gemm"]
-    assert len(interiors(graph)) == 1 + 2 * 4  # the stem's channels, and two in each bottleneck
+    assert len(inner_groups(graph)) == 1 + 2 * 4  # the stem's channels, and two in each bottleneck
 
 
 def test_channels_that_an_output_looks_at_are_left_alone(plain: onnx.ModelProto) -> None:
-    inside = interiors(gs.import_onnx(plain))[1].name
+    inside = inner_groups(gs.import_onnx(plain))[1].name
     names = [group.name for group in channel_groups(gs.import_onnx(with_outputs(plain, [inside])))]
     assert inside not in names
     assert names
@@ -108,7 +108,7 @@ def test_equalising_leaves_the_function_as_it_is_to_the_last_bit(plain: onnx.Mod
 
 def test_equalising_brings_channels_nearer_to_each_other(plain: onnx.ModelProto, made: Ranges) -> None:
     # Of the groups behind the blocks' first convolutions, whose channels were made unlike.
-    group = interiors(gs.import_onnx(plain))[1]
+    group = inner_groups(gs.import_onnx(plain))[1]
     name = group.readers[0].inputs[0].name
 
     def spread(model: onnx.ModelProto) -> float:
