@@ -28,8 +28,16 @@ SIDECAR = "export.json"
 MODEL_FILE = "model.onnx"
 TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
 """Packages whose version can change a graph."""
-GRAPH_SOURCES = ("networks", "export/models", "export/official", "export/precision", "export/stages")
-"""Folders whose files can change a graph: after a change there every version is rebuilt."""
+GRAPH_SOURCES = (
+    "networks",
+    "export/models",
+    "export/official",
+    "export/precision",
+    "export/stages",
+    "export/graph.py",
+    "export/graphsurgeon.py",
+)
+"""Folders and files that can change a graph: after a change there every version is rebuilt."""
 OWN_VERSION = 1
 """The version that a checkout builds from its own weights."""
 
@@ -50,8 +58,9 @@ def sha256(path: Path) -> str:
 def graph_sources_digest() -> str:
     """Return the digest of all sources that can change a graph."""
     digest = hashlib.sha256()
-    for folder in GRAPH_SOURCES:
-        for file in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.json")]):
+    for source in GRAPH_SOURCES:
+        path = ROOT / source
+        for file in [path] if path.is_file() else sorted([*path.rglob("*.py"), *path.rglob("*.json")]):
             digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     return digest.hexdigest()
 

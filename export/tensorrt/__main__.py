@@ -1,4 +1,4 @@
-"""`python -m export.tensorrt`: build plans of the exported ONNX files on this GPU, or check those that are there."""
+"""`python -m export.tensorrt`: build plans of the exported ONNX files on this GPU, or check existing ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ that are there are held against this machine's GPU and TensorRT.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: all built or fit; 2: one sentence on stderr says what is wrong."""
+    """Build or check the plans; return 0, or 2 with one sentence on stderr that says what is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m export.tensorrt", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def onnx_versions(onnx_dir: Path, name: str) -> list[Path]:
-    """Folders with the ONNX files of one network, ascending."""
+    """List the folders with the ONNX files of one network, by version.
+
+    Raises:
+        ExportError: there is none.
+    """
     folder = onnx_dir / name
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
     if not versions:
@@ -64,7 +68,11 @@ def onnx_versions(onnx_dir: Path, name: str) -> list[Path]:
 
 
 def read_source(folder: Path) -> dict[str, Any]:
-    """The sidecar of an exported ONNX file."""
+    """Read the sidecar of an exported ONNX file.
+
+    Raises:
+        ExportError: it is missing or unreadable.
+    """
     try:
         content: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -154,7 +154,8 @@ class Detector(nn.Module):
         # A window that reaches beyond the picture into the grey has no counterpart in the sequential cascade.
         width, height = content.split(1, 2)
         inside = (self.window_ends[0] <= width[..., 0]) & (self.window_ends[1] <= height[..., 0])
-        return score * ((score >= PNET_THRESHOLD) & inside).to(score.dtype)
+        passed: Tensor = (score >= PNET_THRESHOLD) & inside
+        return score * passed.to(score.dtype)
 
     def _best_windows(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores and window indices, [B,levels * WINDOWS_PER_LEVEL] each, best first within a level."""
