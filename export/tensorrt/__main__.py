@@ -81,7 +81,7 @@ def read_source(folder: Path) -> dict[str, Any]:
 
 
 def shapes_for(folder: Path, repository: Path) -> dict[str, Shapes]:
-    """The profile of one exported ONNX file."""
+    """Return the profile of an exported ONNX file."""
     source = read_source(folder)
     vertices = int((source.get("face_model") or {}).get("vertices", 1))
     return profile(source["inputs"], max_batch_size(repository / folder.parent.name), vertices)

@@ -1,4 +1,4 @@
-"""Names of the compared variants, and the letters that they had in measurements before this release."""
+"""Names of the compared variants, and their former letters."""
 
 from __future__ import annotations
 

@@ -78,13 +78,13 @@ def test_a_trace_becomes_the_median_of_each_step_and_what_lies_between() -> None
 
 def test_a_repository_without_batching_keeps_everything_else(tmp_path: Path) -> None:
     copy = breakdown.without_batching(DEFAULT_REPOSITORY, tmp_path / "repository")
-    plain, changed = read_repository(DEFAULT_REPOSITORY), read_repository(copy)
-    assert set(plain) == set(changed)
+    original, changed = read_repository(DEFAULT_REPOSITORY), read_repository(copy)
+    assert set(original) == set(changed)
     for name, model in changed.items():
         assert not model.config.HasField("dynamic_batching")
-        expected = type(plain[name].config)()
-        expected.CopyFrom(plain[name].config)
-        if plain[name].config.HasField("dynamic_batching"):
+        expected = type(original[name].config)()
+        expected.CopyFrom(original[name].config)
+        if original[name].config.HasField("dynamic_batching"):
             expected.ClearField("dynamic_batching")
         assert model.config == expected
 

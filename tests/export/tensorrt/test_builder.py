@@ -32,7 +32,7 @@ print(plan.tensorrt, plan.data.decode())
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A graph with the two kinds of free axes."""
+    """Build a graph with both kinds of free axes."""
     inputs = [
         helper.make_tensor_value_info("crop_hd", TensorProto.UINT8, ["batch", 3, 8, 8]),
         helper.make_tensor_value_info("shapes", TensorProto.FLOAT, ["batch", 3, "vertices", 3]),
