@@ -85,8 +85,9 @@ def _behind_relu(node: gs.Node) -> gs.Node | None:
 def _is_windowed(node: gs.Node) -> bool:
     """Tell whether a convolution is padded by half its window, and neither grouped nor dilated."""
     sides = list(node.inputs[1].shape[2:])
-    integers = node.attrs.get("group", 1) == 1 and list(node.attrs.get("dilations", [1, 1])) == [1, 1]
-    return integers and len(node.inputs) == 3 and list(node.attrs.get("pads", [])) == [side // 2 for side in sides] * 2
+    all_channels = node.attrs.get("group", 1) == 1 and list(node.attrs.get("dilations", [1, 1])) == [1, 1]
+    half_padded = list(node.attrs.get("pads", [])) == [side // 2 for side in sides] * 2
+    return all_channels and len(node.inputs) == 3 and half_padded
 
 
 class Products:

@@ -88,10 +88,13 @@ def shapes_for(folder: Path, repository: Path) -> dict[str, Shapes]:
 
 
 def make_plan(folder: Path, repository: Path, gpu: Gpu) -> str:
-    """Build one plan into its version folder; returns one line that says what was done.
+    """Build a plan into its version folder; return a line for the log.
 
-    A plan stands beside the model.onnx of the same version, and both must come from the same weights. It is written
-    under another name and renamed, the sidecar first: a plan without a sidecar is never seen.
+    The model.onnx of the same version must come from the same weights. The plan is written under a temporary name and
+    renamed after its sidecar, so that no plan is without one.
+
+    Raises:
+        ExportError: the version was made of other weights, or the plan cannot be built or differs from ONNX Runtime.
     """
     name, version = folder.parent.name, folder.name
     source = read_source(folder)
@@ -99,9 +102,9 @@ def make_plan(folder: Path, repository: Path, gpu: Gpu) -> str:
     plan_file = target / gpu.plan
     if plan_file.exists():
         return f"{name}: version {version} already has {gpu.plan}"
-    beside = target / "export.json"
-    if beside.is_file():
-        weights = json.loads(beside.read_text(encoding="utf-8")).get("weights")
+    sidecar = target / "export.json"
+    if sidecar.is_file():
+        weights = json.loads(sidecar.read_text(encoding="utf-8")).get("weights")
         if weights != source.get("weights"):
             raise ExportError(
                 f"Version {version} of the model '{name}' was made of other weights than {folder}: export both with "

@@ -69,11 +69,11 @@ def detect(
     Returns:
         float32 [n,15]: x1 y1 x2 y2 score and five (x, y) in pixels with centres at integers, best score first.
     """
-    tell = observe or (lambda _name, _count: None)
+    report = observe or (lambda _name, _count: None)
     p_net, r_net, o_net = networks
     image = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].float() - GREY
     with torch.no_grad():
-        boxes, scores = _propose(image, p_net, min_face, thresholds[0], factor, tell)
+        boxes, scores = _propose(image, p_net, min_face, thresholds[0], factor, report)
         if not len(boxes):
             return np.zeros((0, 15), np.float32)
 
@@ -83,9 +83,9 @@ def detect(
         probability, offsets = (t.numpy() for t in r_net(crops))
         passed = probability > thresholds[1]
         boxes, scores, offsets = boxes[passed], probability[passed], offsets[passed]
-        tell("r_passed", len(boxes))
+        report("r_passed", len(boxes))
         kept = greedy_suppression(boxes, scores, 0.7)
-        tell("r_kept", len(kept))
+        report("r_kept", len(kept))
         boxes = square(refine(boxes[kept], offsets[kept]))
 
         boxes, crops = _crops(image, boxes, ONet.SIDE)
@@ -97,7 +97,7 @@ def detect(
     side = boxes[:, 2:] - boxes[:, :2] + 1
     xy = np.stack([points[:, :5] * side[:, :1] + boxes[:, :1], points[:, 5:] * side[:, 1:] + boxes[:, 1:2]], axis=2)
     boxes = refine(boxes, offsets)
-    tell("o_passed", len(boxes))
+    report("o_passed", len(boxes))
     kept = greedy_suppression(boxes, scores, 0.7, "smaller", extra=1.0)
     # The cascade counts pixels from 1; pixel centres at integers from 0 are one less.
     rows = np.concatenate([boxes - 1, scores[:, None], xy.reshape(len(boxes), 10) - 1], axis=1)
@@ -119,12 +119,11 @@ def square(boxes: Floats) -> Floats:
 
 
 def _propose(
-    image: torch.Tensor, p_net: PNet, min_face: float, threshold: float, factor: float, tell: Observer
+    image: torch.Tensor, p_net: PNet, min_face: float, threshold: float, factor: float, report: Observer
 ) -> tuple[Floats, Floats]:
     height, width = image.shape[2:]
     scale = WINDOW / min_face
-    found: list[Floats] = []
-    before = 0
+    levels: list[Floats] = []
     while min(height, width) * scale >= WINDOW:
         level = interpolate(image, size=(int(height * scale + 1), int(width * scale + 1)), mode="area")
         output = p_net(level)[0]
@@ -134,16 +133,15 @@ def _propose(
         high = np.floor((STRIDE * np.stack([col, row], axis=1) + WINDOW) / scale)
         score = probability[row, col]
         rows = np.concatenate([low, high, score[:, None], offsets[:, row, col].T], axis=1).astype(np.float32)
-        tell(f"p_level_{len(found)}", len(rows))
-        before += len(rows)
-        found.append(rows[greedy_suppression(rows[:, :4], score, 0.5)])
+        report(f"p_level_{len(levels)}", len(rows))
+        levels.append(rows[greedy_suppression(rows[:, :4], score, 0.5)])
         scale *= factor
-    if not found:
+    if not levels:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    rows = np.concatenate(found)
-    tell("p_after_level_nms", len(rows))
+    rows = np.concatenate(levels)
+    report("p_after_level_nms", len(rows))
     rows = rows[greedy_suppression(rows[:, :4], rows[:, 4], 0.7)]
-    tell("p_kept", len(rows))
+    report("p_kept", len(rows))
     size = np.tile(rows[:, 2:4] - rows[:, :2], (1, 2))
     return square(rows[:, :4] + rows[:, 5:9] * size), rows[:, 4]
 
@@ -155,13 +153,13 @@ def _crops(image: torch.Tensor, boxes: Floats, side: int) -> tuple[Floats, torch
     is wrong by as much as the face reaches beyond the picture.
     """
     height, width = image.shape[2:]
-    whole = np.trunc(boxes).astype(int)
-    low = np.maximum(whole[:, :2], 1) - 1
-    high = np.minimum(whole[:, 2:], (width, height))
+    integer_boxes = np.trunc(boxes).astype(int)
+    low = np.maximum(integer_boxes[:, :2], 1) - 1
+    high = np.minimum(integer_boxes[:, 2:], (width, height))
     touching = np.flatnonzero((high > low).all(axis=1))
     crops = [
         interpolate(image[:, :, low[i, 1] : high[i, 1], low[i, 0] : high[i, 0]], size=(side, side), mode="area")
         for i in touching
     ]
-    seen = np.concatenate([np.maximum(boxes[:, :2], 1), np.minimum(boxes[:, 2:], (width, height))], axis=1)
-    return np.asarray(seen[touching], np.float32), torch.cat(crops) if crops else torch.zeros(0, 3, side, side)
+    visible_boxes = np.concatenate([np.maximum(boxes[:, :2], 1), np.minimum(boxes[:, 2:], (width, height))], axis=1)
+    return np.asarray(visible_boxes[touching], np.float32), torch.cat(crops) if crops else torch.zeros(0, 3, side, side)
