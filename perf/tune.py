@@ -87,26 +87,26 @@ def candidates(cores: int, batching: Mapping[str, bool]) -> list[Candidate]:
         batching: model -> whether it is configured with dynamic batching; models that are not listed are left alone.
     """
     networks = [model for model in ("detector", "texture", "regressor") if model in batching]
-    found: list[Candidate] = [tuple(Change(model, "batching", on) for model in networks) for on in (0, 1)]
-    found += [(Change(model, "batching", int(not batching[model])),) for model in networks]
+    result: list[Candidate] = [tuple(Change(model, "batching", on) for model in networks) for on in (0, 1)]
+    result += [(Change(model, "batching", int(not batching[model])),) for model in networks]
     threads = "intra_op_thread_count"
     # On one or two cores a network has one thread by default; trying one again would measure noise.
     for count in (1, cores // 2) if cores > 2 else range(2, cores + 1):
-        found.append(tuple(Change(model, threads, count) for model in networks if model != "regressor"))
-        found += [(Change(model, threads, count),) for model in networks]
+        result.append(tuple(Change(model, threads, count) for model in networks if model != "regressor"))
+        result += [(Change(model, threads, count),) for model in networks]
     if cores > 1:
-        found += [
+        result += [
             (Change(model, "instances", 2), Change(model, threads, max(1, cores // 2)))
             for model in networks
             if model != "regressor"
         ]
-        found += [(Change(model, "instances", 2),) for model in ("preprocess", "align") if model in batching]
+        result += [(Change(model, "instances", 2),) for model in ("preprocess", "align") if model in batching]
     if "postprocess" in batching:
-        found += [(Change("postprocess", "instances", count),) for count in sorted({1, max(2, cores // 2)})]
+        result += [(Change("postprocess", "instances", count),) for count in sorted({1, max(2, cores // 2)})]
     if "regressor" in batching:
-        found += [(Change("regressor", "preferred_batch", size),) for size in (2, 4)]
-        found += [(Change("regressor", "delay_us", delay),) for delay in (2000, 10000)]
-    return [candidate for candidate in dict.fromkeys(found) if candidate]
+        result += [(Change("regressor", "preferred_batch", size),) for size in (2, 4)]
+        result += [(Change("regressor", "delay_us", delay),) for delay in (2000, 10000)]
+    return [candidate for candidate in dict.fromkeys(result) if candidate]
 
 
 def changed(repository: Path, model: str, changes: Sequence[Change]) -> Any:
@@ -197,21 +197,21 @@ def search(
                 continue  # configured so already
             challenger = _server(repository, changes)
             try:
-                mine, theirs = [], [Turn.of(best, seconds)]
+                challenger_turns, best_turns = [], [Turn.of(best, seconds)]
                 for _ in range(rounds):
-                    mine.append(Turn.of(challenger, seconds))
-                    theirs.append(Turn.of(best, seconds))
-                found = verdict(theirs, mine)
+                    challenger_turns.append(Turn.of(challenger, seconds))
+                    best_turns.append(Turn.of(best, seconds))
+                result = verdict(best_turns, challenger_turns)
                 name = ", ".join(map(str, candidate))
                 memory = {"best": machine.resident_mb(best.pid), "challenger": machine.resident_mb(challenger.pid)}
-                turns = {"best": list(map(asdict, theirs)), "challenger": list(map(asdict, mine))}
-                log.append({"change": name, **found, "memory_mb": memory, "turns": turns})
+                turns = {"best": list(map(asdict, best_turns)), "challenger": list(map(asdict, challenger_turns))}
+                log.append({"change": name, **result, "memory_mb": memory, "turns": turns})
                 print(
-                    f"{name}: {found['gain']:.2f} of the rate (the best differs from itself by {found['spread']:.0%}), "
-                    f"{found['wait']:.2f} of one client's wait: {'kept' if found['kept'] else 'no'}",
+                    f"{name}: {result['gain']:.2f} of the rate (the best varies by {result['spread']:.0%}), "
+                    f"{result['wait']:.2f} of one client's wait: {'kept' if result['kept'] else 'no'}",
                     flush=True,
                 )
-                if found["kept"]:
+                if result["kept"]:
                     best, challenger, kept = challenger, best, changes
             finally:
                 challenger.stop()
