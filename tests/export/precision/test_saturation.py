@@ -30,7 +30,7 @@ from export.stages import gate
 from server.backends.onnxruntime.integer_products import PROBE, products_are_exact
 from tests.export import tiny
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = """
 import sys
 import numpy as np
