@@ -1,1 +1,1 @@
-"""From weights to a gated, versioned model of the Triton repository: see `python -m export --help`."""
+"""Turn weights into a gated, versioned model of the Triton repository: see `python -m export --help`."""

@@ -1,4 +1,4 @@
-"""`python -m export`: from weights to a gated, versioned model of the Triton repository."""
+"""`python -m export`: turn weights into a gated, versioned model of the Triton repository."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.errors import exit_code
 from export.models import MODEL_NAMES, get_model
 from export.options import ONNX_DIR, REPOSITORY, ExportOptions
-from networks.errors import NetworkError
 
 DESCRIPTION = """\
 Turn weights into a version of the Triton model repository: trace, clean, convert, gate, write.
@@ -28,7 +28,7 @@ examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="python -m export",
         description=DESCRIPTION,
@@ -75,27 +75,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0: all there, 2: one sentence on stderr says what is wrong."""
+    """Run the command line; return 0, or 2 with one sentence on stderr that says what is wrong."""
     options = parser().parse_args(arguments)
     if options.network == "all" and options.weights is not None:
         print("--weights belongs to one network: name it instead of 'all'.", file=sys.stderr)
         return 2
-    try:
-        _run(options)
-    except NetworkError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
-    # Heavy imports only when there is work: `--help` must come at once.
+    # Imported here, because PyTorch takes seconds that `--help` must not.
     from export.context import ExportContext
     from export.pipeline import build
     from export.stages.topology import write_topology
 
     everything = options.network == "all"
-    asked = ExportOptions(
+    export_options = ExportOptions(
         target=options.target,
         precision=options.precision,
         version=options.version,
@@ -109,11 +104,11 @@ def _run(options: argparse.Namespace) -> None:
         dry_run=options.dry_run,
         strict=not everything,
     )
-    context = ExportContext.printing(asked)
+    context = ExportContext.printing(export_options)
     names = MODEL_NAMES if everything else (options.network,)
     for name in names:
         build(name, context)
-    if asked.target == "cpu" and any(get_model(name).needs_face_model for name in names):
+    if export_options.target == "cpu" and any(get_model(name).needs_face_model for name in names):
         write_topology(context)
 
 

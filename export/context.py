@@ -1,4 +1,4 @@
-"""What the models of one export share, made when it is first needed."""
+"""Resources that the models of one export share, made when they are first needed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,26 @@ from networks.face_model import FaceModel, FaceModelError
 Say = Callable[[str], None]
 
 GATE_SAMPLES = 16
-"""Faces that a gate looks at: four batches; more move no verdict and take longer than the export itself."""
+"""Faces that a gate compares: four batches; more change no verdict and take longer than the export itself."""
 
 
 @dataclass
 class ExportContext:
-    """Options, log, and what is expensive to make."""
+    """Options, log, and cached graphs, samples and digests.
+
+    Attributes:
+        options: of the export.
+        say: takes a line of the log.
+        graphs: (model, weights) -> float32 graph after surgery.
+        digests: (model, weights) -> SHA-256, computed before the weights are read: a file that is replaced meanwhile
+            has a digest that fits no version.
+        traced: model -> size before surgery.
+    """
 
     options: ExportOptions
     say: Say
     graphs: dict[tuple[str, Path | None], onnx.ModelProto] = field(default_factory=dict)
     digests: dict[tuple[str, Path | None], str] = field(default_factory=dict)
-    """Of the weights, taken before they were read: who replaces a file meanwhile gets a digest that fits nothing."""
     traced: dict[str, Size] = field(default_factory=dict)
 
     @classmethod
@@ -47,7 +55,11 @@ class ExportContext:
 
     @cached_property
     def face_model(self) -> FaceModel:
-        """The face model that goes into regressor, texture and topology."""
+        """Return the face model of regressor, texture and topology.
+
+        Raises:
+            ExportError: its file is missing or not a face model.
+        """
         path = self.options.face_model or FACE_MODEL
         try:
             return FaceModel.load(path)
@@ -56,22 +68,22 @@ class ExportContext:
 
     @cached_property
     def detect_faces(self) -> FaceDetector:
-        """The default detector as a function, in float32: samples are found by it whatever is exported."""
+        """Return the default detector as a function, in float32; it finds the samples of every export."""
         session = Session(self.float32_graph("detector", None))
         return lambda canvas, geometry: session({"canvas": canvas, "geometry": geometry})["faces"]
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """What the gate looks at: the built-in portraits and variations of them."""
+        """Return the gate's samples: the built-in portraits and variations of them."""
         return samples_of(varied_portraits(GATE_SAMPLES, seed=7), self.detect_faces)
 
     def float32_graph(self, name: str, weights: Path | None) -> onnx.ModelProto:
-        """Return the graph after surgery, traced when it is first asked for."""
+        """Return the graph after surgery, traced at the first call; ``weights`` None: the default ones."""
         if (name, weights) not in self.graphs:
             model = get_model(name)
             file = weights or model.weights
             self.digests[name, weights] = sha256(file) if file.exists() else ""
-            # TensorRT plans memory by sizes; on a CPU work that depends on the picture is work that is not done.
+            # TensorRT plans memory by sizes; a CPU saves work where sizes depend on the picture.
             fixed = self.options.target == "tensorrt"
             face_model = self.face_model if model.needs_face_model else None
             traced = model.trace(weights, face_model, self.options.recipe if weights else None, fixed)
@@ -92,9 +104,9 @@ class ExportContext:
         return [model.feed(sample, shape) for sample, shape in zip(samples, shapes, strict=True)]
 
     def _shapes(self, samples: Sequence[Sample]) -> list[Feed]:
-        """The regressor's results, or the mean face where the face model is not the built-in one.
+        """Return the regressor's results, or the mean face where the face model is not the built-in one.
 
-        The alignment puts a face of 102 pixels a decimetre about where the camera sees the mean face.
+        The alignment scales a face to 102 pixels a decimetre, about as the camera sees the mean face.
         """
         if not is_built_in(self.face_model):
             return [{"shapes": np.stack([self.face_model.mean] * 3)[None]}] * len(samples)

@@ -1,4 +1,4 @@
-"""Numbers with bounds, by which a graph is judged."""
+"""Criteria with bounds, by which a graph is judged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Criterion:
-    """One number and its bound; `bound` None: reported, not judged."""
+    """One measured value and its bound; `bound` None: reported, not judged."""
 
     name: str
     value: float
@@ -17,7 +17,7 @@ class Criterion:
 
     @property
     def passed(self) -> bool:
-        """Whether the number is on the right side of its bound. NaN never is."""
+        """Tell whether the value satisfies its bound; NaN never does."""
         if self.bound is None:
             return True
         return bool(self.value >= self.bound if self.sense == "at least" else self.value <= self.bound)
@@ -25,8 +25,8 @@ class Criterion:
     def __str__(self) -> str:
         if self.bound is None:
             return f"{self.name} {self.value:.4g}"
-        mark = "ok" if self.passed else "FAILED"
-        return f"{self.name} {self.value:.4g} ({self.sense} {self.bound:g}: {mark})"
+        outcome = "ok" if self.passed else "FAILED"
+        return f"{self.name} {self.value:.4g} ({self.sense} {self.bound:g}: {outcome})"
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether every criterion holds."""
+        """Tell whether every criterion is satisfied."""
         return all(criterion.passed for criterion in self.criteria)
 
     def __str__(self) -> str:
         return "; ".join(str(criterion) for criterion in self.criteria)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `export.json` records of it."""
+        """Return the content for `export.json`."""
         return {
             "passed": self.passed,
             "criteria": [

@@ -1,4 +1,4 @@
-"""What every stage knows of an ONNX graph: the opset, the names of free axes, shapes and sizes."""
+"""Properties of ONNX graphs that every stage uses: the opset, the names of free axes, shapes and sizes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import onnx
 OPSET = 18
 """Newest opset that the TensorRT of the serving image, ONNX Runtime 1.2x and the tracing exporter all handle."""
 IR_VERSION = 9
-"""What opset 18 came with; older runtimes refuse a newer number."""
+"""IR version of opset 18; older runtimes refuse a newer one."""
 BATCH = "batch"
-"""Name of the axis in front."""
+"""Name of the first axis."""
 VERTICES = "vertices"
-"""Name of the axis that runs over the vertices of a face model."""
+"""Name of the axis of a face model's vertices."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a graph is."""
+    """Size of a graph: number of nodes, and bytes when serialised."""
 
     nodes: int
     bytes: int
@@ -31,7 +31,7 @@ class Size:
 
 
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> None:
-    """Give a tensor of the graph's interface its shape; a string is a free axis of that name."""
+    """Set the shape of a graph's input or output; a string is a free axis of that name."""
     dims = value.type.tensor_type.shape
     del dims.dim[:]
     for size in shape:
@@ -42,5 +42,5 @@ def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> None:
 
 
 def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
-    """The shape of a tensor of the graph's interface; free axes by their name."""
+    """Return the shape of a graph's input or output; free axes by name."""
     return [dim.dim_param or int(dim.dim_value) for dim in value.type.tensor_type.shape.dim]

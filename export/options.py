@@ -1,4 +1,4 @@
-"""What an export is asked for."""
+"""Options of an export."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Precision = Literal["fp32", "fp16", "int8"]
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = ROOT / "model_repository"
 ONNX_DIR = ROOT / "build" / "tensorrt"
-"""Where the ONNX files that plans are built from are kept."""
+"""Folder of the ONNX files that TensorRT plans are built from."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The command line of `python -m export`; None means the default."""
+    """Options of the command line of `python -m export`; None means the default."""
 
     target: Target = "cpu"
     precision: Precision | None = None
@@ -31,7 +31,7 @@ class ExportOptions:
     pictures: Path | None = None
     recipe: str | None = None
     integer_products: Literal["any-x86", "vnni"] = ANY_X86
-    """For which processors the products of INT8 on a CPU have to be right."""
+    """Processors on which integer products of INT8 must not saturate."""
     dry_run: bool = False
     strict: bool = True
     """Whether a precision that fails its gate is an error; otherwise the next higher one is taken."""

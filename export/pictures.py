@@ -1,4 +1,4 @@
-"""Photographs from files, and the detector's canvas of one."""
+"""Photographs from files, and the detector's canvas of a photograph."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 def canvas_of(picture: Picture) -> tuple[Picture, Floats]:
-    """The detector's input for an RGB picture [h,w,3]: canvas [3,512,512] and geometry [6] (see the contract)."""
+    """Make the detector's inputs for an RGB picture [h,w,3].
+
+    Returns:
+        canvas uint8 [3,512,512] and geometry float32 [6] (tensor table of ARCHITECTURE.md).
+    """
     height, width = picture.shape[:2]
     scale = CANVAS / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = np.full((CANVAS, CANVAS, 3), GREY, np.uint8)
-    canvas[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=how)
+    canvas[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=interpolation)
     geometry = np.array([width, height, width / size[0], height / size[1], 1, 1], np.float32)
     return np.ascontiguousarray(canvas.transpose(2, 0, 1)), geometry
 
 
 def pictures_in(folder: Path, limit: int | None = None) -> list[Path]:
-    """Picture files below a folder, in a fixed order; `limit` takes a fixed random choice of them."""
+    """List the picture files below a folder, sorted; with `limit`, a fixed random selection of them."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if limit is not None and limit < len(files):
         files = sorted(random.Random(0).sample(files, limit))
@@ -41,6 +45,6 @@ def pictures_in(folder: Path, limit: int | None = None) -> list[Path]:
 
 
 def load_picture(path: Path) -> Picture:
-    """RGB [h,w,3], upright."""
+    """Load a picture as uint8 RGB [h,w,3], rotated upright by its EXIF tag."""
     with Image.open(path) as picture:
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))

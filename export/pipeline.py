@@ -1,4 +1,4 @@
-"""From weights to a version folder: trace, clean, convert, gate, write. One model at a time."""
+"""Turn weights into a version folder: trace, clean, convert, gate, write. One model at a time."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from server.backends.onnxruntime.integer_products import ANY_X86, INTEGER_PRODUC
 
 
 def build(name: str, context: ExportContext) -> Path:
-    """Make one model's version and return its folder. What is there and made of the same is left alone.
+    """Make one model's version and return its folder; an up-to-date version is left alone.
 
     Raises:
-        ExportError: something is missing or wrong, the version exists, or the gate refused the variant.
+        ExportError: a file is missing or wrong, the version exists, or the gate refused the variant.
     """
     model, options = get_model(name), context.options
     folder, key = destination(model, context), key_of(model, context)
@@ -59,7 +59,7 @@ def build(name: str, context: ExportContext) -> Path:
 
 
 def _check_processor(context: ExportContext) -> None:
-    """Raise ExportError when this processor cannot judge what is asked for."""
+    """Raise ExportError when this processor cannot judge the requested graph."""
     if context.options.target == "cpu" and context.options.integer_products != ANY_X86 and not products_are_exact():
         raise ExportError(
             "This processor has no VNNI, so that nothing made for processors with it can be judged here: leave out "
@@ -68,17 +68,17 @@ def _check_processor(context: ExportContext) -> None:
 
 
 def destination(model: ExportedModel, context: ExportContext) -> Path:
-    """Return the version folder to write: in the repository, or where plans are built from."""
+    """Return the version folder to write: of the repository, or for TensorRT of the folder of its ONNX files."""
     options = context.options
-    place = options.repository if options.target == "cpu" else options.onnx_dir
-    return place / model.name / str(options.version or OWN_VERSION)
+    root = options.repository if options.target == "cpu" else options.onnx_dir
+    return root / model.name / str(options.version or OWN_VERSION)
 
 
 def key_of(model: ExportedModel, context: ExportContext) -> dict[str, Any]:
-    """Return what a version is made of; two equal keys give the same version.
+    """Return the digests and options that a version depends on; equal keys give equal versions.
 
     Raises:
-        ExportError: the weights are not there.
+        ExportError: the weights are missing.
     """
     options = context.options
     weights = options.weights or model.weights
@@ -147,14 +147,14 @@ def _sidecar(
             "vertices": len(context.face_model.mean),
             "licence": context.face_model.licence,
         }
-    marks = {entry.key: entry.value for entry in variant.graph.metadata_props}
+    metadata = {entry.key: entry.value for entry in variant.graph.metadata_props}
     calibrated_here = "two public-domain portraits" in (variant.calibration or {}).get("source", "")
     return {
         "key": key,
         "network": model.name,
         "inputs": {value.name: shape_of(value) for value in variant.graph.graph.input},
         "precision": variant.precision,
-        "integer_products": marks.get(INTEGER_PRODUCTS),
+        "integer_products": metadata.get(INTEGER_PRODUCTS),
         "opset": OPSET,
         "weights": {"file": (context.options.weights or model.weights).name, "sha256": key["weights"]},
         "face_model": face_model,

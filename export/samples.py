@@ -1,7 +1,7 @@
-"""Real inputs for the networks, made the way the service makes them: canvases, and crops by the served alignment.
+"""Real inputs of the networks, made as the service makes them: canvases, and crops by the served alignment.
 
-They calibrate INT8, feed the gates, and are what a model is warmed up with. Two public-domain portraits come with
-scikit-image and matplotlib and are always there; more photographs are better and are taken where a folder is given.
+They calibrate INT8, feed the gates, and warm models up. Two public-domain portraits come with scikit-image and
+matplotlib; a folder of photographs may be given in addition.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from export.pictures import canvas_of, load_picture
 Picture = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[1]
 THRESHOLD = 0.9
-"""Score a face needs to become a sample: what calibrates or judges a network should be a face beyond doubt."""
+"""Score that a face needs to become a sample, 0..1: false detections must neither calibrate nor judge a network."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One face as the networks see it, each array with a batch axis of 1 (see the contract for the shapes)."""
+    """The networks' inputs for one face, each with a batch axis of 1 (shapes: tensor table of ARCHITECTURE.md)."""
 
     name: str
     canvas: NDArray[np.uint8]
@@ -40,25 +40,25 @@ class Sample:
 
 
 class FaceDetector(Protocol):
-    """The detector: canvas [1,3,512,512] and geometry [1,6] -> faces [1,16,15]."""
+    """The detector as a function."""
 
     def __call__(self, canvas: NDArray[np.uint8], geometry: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Find the faces of one picture."""
+        """Detect the faces of one picture: canvas [1,3,512,512] and geometry [1,6] -> faces [1,16,15]."""
         ...
 
 
 def served_alignment() -> ModuleType:
-    """The alignment that the service runs: the module in the newest version folder of the model `align`."""
+    """Import the served alignment: the module in the newest version folder of the model `align`."""
     folder = ROOT / "model_repository" / "align"
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
     path = str(folder / str(versions[-1]))
-    if path not in sys.path:  # where the Python stub has it: the module imports its neighbours
+    if path not in sys.path:  # as in the Python stub: the module imports others of its folder
         sys.path.append(path)
     return importlib.import_module("alignment")
 
 
 def sample_of(name: str, picture: Picture, detect_faces: FaceDetector, threshold: float = THRESHOLD) -> Sample | None:
-    """The best face of an RGB picture [h,w,3], or None where there is none of that score, by default beyond doubt."""
+    """Make a sample of the best face of an RGB picture [h,w,3]; None where no face has the score ``threshold``."""
     alignment = served_alignment()
     canvas, geometry = canvas_of(picture)
     face = detect_faces(canvas[None], geometry[None])[0, 0]
@@ -68,7 +68,7 @@ def sample_of(name: str, picture: Picture, detect_faces: FaceDetector, threshold
     camera = alignment.fit(face[5:].reshape(5, 2), height)
     windows = [alignment.window(camera, (width, height), size) for size in (224, 512)]
     if any(max(window.width, window.height) > 20_000 for window in windows):
-        return None  # points that collapsed: the crop would be a few pixels blown up
+        return None  # nearly equal points: the crop would enlarge a few pixels
     crop, crop_hd = (_planes(alignment.cut(picture, window)) for window in windows)
     cameras: list[Any] = [number for window in windows for number in window.camera((width, height))]
     context = np.concatenate([face, np.array(cameras, np.float32)])[None]
@@ -76,17 +76,21 @@ def sample_of(name: str, picture: Picture, detect_faces: FaceDetector, threshold
 
 
 def samples_of(pictures: Iterable[tuple[str, Picture]], detect_faces: FaceDetector) -> list[Sample]:
-    """The faces of many pictures; pictures without one are left out."""
+    """Make samples of named pictures; pictures without a face are left out."""
     return list(samples_from(pictures, detect_faces))
 
 
 def samples_from(pictures: Iterable[tuple[str, Picture]], detect_faces: FaceDetector) -> Iterator[Sample]:
-    """The same, one by one as they are asked for."""
+    """Make samples lazily, one by one; pictures without a face are left out."""
     return (sample for name, picture in pictures if (sample := sample_of(name, picture, detect_faces)) is not None)
 
 
 def built_in_portraits() -> list[tuple[str, Picture]]:
-    """Eileen Collins (NASA) and Grace Hopper (US Navy): public domain, installed with scikit-image and matplotlib."""
+    """Load Eileen Collins (NASA) and Grace Hopper (US Navy): public domain, with scikit-image and matplotlib.
+
+    Raises:
+        ExportError: a package is missing.
+    """
     files = [
         ("astronaut", "skimage", ("data", "astronaut.png")),
         ("grace_hopper", "matplotlib", ("mpl-data", "sample_data", "grace_hopper.jpg")),
@@ -101,7 +105,7 @@ def built_in_portraits() -> list[tuple[str, Picture]]:
 
 
 def varied_portraits(count: int, seed: int = 0) -> Iterator[tuple[str, Picture]]:
-    """The built-in portraits turned, shifted, mirrored and lit differently: what there is without photographs."""
+    """Generate the built-in portraits and variations of them, for exports without photographs."""
     portraits = built_in_portraits()
     chance = np.random.default_rng(seed)
     for index in range(count):
@@ -110,14 +114,16 @@ def varied_portraits(count: int, seed: int = 0) -> Iterator[tuple[str, Picture]]
 
 
 def vary(picture: Picture, chance: np.random.Generator) -> Picture:
-    """One random variation: mirrored or not, turned up to 20 degrees, 0.7 to 1.3 in size, other gamma, tint, blur."""
+    """Vary a picture: rotation up to 20 degrees, scale 0.7 to 1.3, mirroring, gamma, tint and blur at random."""
     height, width = picture.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), chance.uniform(-20, 20), chance.uniform(0.7, 1.3))
-    turned = cv2.warpAffine(picture, turn, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101)
+    transform = cv2.getRotationMatrix2D((width / 2, height / 2), chance.uniform(-20, 20), chance.uniform(0.7, 1.3))
+    warped = cv2.warpAffine(
+        picture, transform, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101
+    )
     if chance.random() < 0.5:
-        turned = turned[:, ::-1]
-    light = (turned / 255.0) ** chance.uniform(0.6, 1.6) * chance.uniform(0.8, 1.1, 3)
-    blurred = cv2.GaussianBlur(light, (0, 0), chance.uniform(0.3, 1.5))
+        warped = warped[:, ::-1]
+    lit = (warped / 255.0) ** chance.uniform(0.6, 1.6) * chance.uniform(0.8, 1.1, 3)
+    blurred = cv2.GaussianBlur(lit, (0, 0), chance.uniform(0.3, 1.5))
     return np.ascontiguousarray((blurred.clip(0, 1) * 255).astype(np.uint8))
 
 

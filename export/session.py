@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on the CPU, as the service runs them, and a timer that compares graphs fairly."""
+"""ONNX Runtime sessions on the CPU as the service runs them, and a timer that compares graphs in turns."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from server.backends.onnxruntime.integer_products import EXACT_KERNELS
 
 Feed = dict[str, NDArray[Any]]
 THREADS = 1 if len(os.sched_getaffinity(0)) <= 2 else 2
-"""As many as the service gives a network on one or two cores (`default_threads` of the server's backend). On more,
-where a picture alone gets all of them, two: what is timed here is a ratio."""
+"""The service's number of threads for a network on one or two cores (`default_threads` of the server's backend). On
+more cores, where a single picture gets all of them, two: only ratios are measured here."""
 
 
 class Runnable(Protocol):
-    """What is used of ``ort.InferenceSession``."""
+    """The part of ``ort.InferenceSession`` that is used here."""
 
     def get_inputs(self) -> list[Any]:
-        """Name, type and shape of each input."""
+        """Return name, type and shape of each input."""
         ...
 
     def get_outputs(self) -> list[Any]:
-        """The same of each output."""
+        """Return name, type and shape of each output."""
         ...
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The named outputs, all of them for None."""
+        """Run once; return the named outputs, for None all of them."""
         ...
 
 
 def loaded(model: onnx.ModelProto | Path, threads: int = THREADS, exact: bool = False) -> ort.InferenceSession:
-    """A graph in ONNX Runtime; `exact`: with integer kernels that never saturate, and without VNNI are slower."""
+    """Load a graph in ONNX Runtime; `exact`: with integer kernels that never saturate, and without VNNI are slower."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    # Two sessions that are timed in turn must not take each other's cores while they wait.
+    # Idle threads of one session must not use the cores of another one that is being timed.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         options.add_session_config_entry(EXACT_KERNELS, "1")
@@ -50,7 +50,7 @@ def loaded(model: onnx.ModelProto | Path, threads: int = THREADS, exact: bool = 
 
 
 class Session:
-    """One loaded graph, or what behaves like one: `session(feed)` gives its outputs by name."""
+    """A loaded graph, or an object with the same methods: `session(feed)` returns outputs by name."""
 
     def __init__(self, model: onnx.ModelProto | Path | Runnable, threads: int = THREADS, exact: bool = False) -> None:
         self._session = loaded(model, threads, exact) if isinstance(model, (onnx.ModelProto, Path)) else model
@@ -58,13 +58,13 @@ class Session:
         self.inputs = [value.name for value in self._session.get_inputs()]
 
     def __call__(self, feed: Mapping[str, NDArray[Any]]) -> Feed:
-        """Run once; entries of `feed` that are no inputs of this graph are left out."""
+        """Run once; entries of `feed` that are no inputs of this graph are ignored."""
         results = self._session.run(None, {name: feed[name] for name in self.inputs})
         return dict(zip(self.outputs, results, strict=True))
 
 
 def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy of the graph that also gives the named float tensors."""
+    """Copy a graph and add the named float tensors to its outputs."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     present = {value.name for value in copy.graph.output}
@@ -76,9 +76,9 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
 
 
 def median_seconds(sessions: Mapping[str, Session], feed: Feed, rounds: int = 7) -> dict[str, float]:
-    """Median processor time of one run of each session, taken in turns so that other load meets all alike.
+    """Measure the median processor seconds of one run of each session, in turns, so that other load affects all alike.
 
-    Processor time, as it is what many clients wait for, and as the time on the clock is also that of other processes.
+    Processor time limits throughput, and wall-clock time includes that of other processes.
     """
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for name, session in sessions.items():
@@ -93,5 +93,5 @@ def median_seconds(sessions: Mapping[str, Session], feed: Feed, rounds: int = 7)
 
 
 def stack(feeds: Sequence[Feed]) -> Feed:
-    """Feeds of single samples (batch 1) as one batch."""
+    """Concatenate feeds along the batch."""
     return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}

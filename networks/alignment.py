@@ -1,7 +1,7 @@
 """Five-point alignment of the HRN / Deep3DFaceRecon family (``POS`` and ``resize_n_crop_img``).
 
-For training and calibration. The serving path has its own copy in ``model_repository/align``, because a version folder
-must be complete by itself; a test holds the two together.
+For training and calibration. The served model has its own copy in ``model_repository/align``, because a version folder
+must be complete by itself; a test compares the two.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ RESCALE = 102.0  # pixels a decimetre in the 224 px crop
 
 
 def similarity(points: npt.NDArray[np.floating[Any]], height: int) -> tuple[float, float, float]:
-    """Least squares of x = R1.X + tx, y = R2.X + ty over the five points.
+    """Fit x = R1.X + tx, y = R2.X + ty to the five points by least squares (``POS`` of Deep3DFaceRecon).
 
     Args:
         points: (5, 2) column and row in pixels: eyes, nose tip, mouth corners, left in the picture first.
         height: picture height in pixels (the reference counts rows from the bottom).
 
     Returns:
-        s, tx, ty: crop pixels per source pixel, and where the template's origin lies in source pixels (ty counts from
-        the last row upwards).
+        s, tx, ty: crop pixels per source pixel, and the template's origin in source pixels (ty counts from the last
+        row upwards).
     """
     x, y = points[:, 0].astype(np.float64), height - 1 - points[:, 1].astype(np.float64)
     system = np.zeros((10, 8))
@@ -47,9 +47,15 @@ def similarity(points: npt.NDArray[np.floating[Any]], height: int) -> tuple[floa
 
 
 def crop_transform(points: npt.NDArray[np.floating[Any]], height: int) -> tuple[float, float, float]:
-    """(s, dx, dy) from source pixels to the 224 px crop: ``crop = source * s + (dx, dy)``, y down.
+    """Compute the map from source pixels to the 224 px crop: ``crop = source * s + (dx, dy)``, y down.
 
-    Takes what `similarity` takes. The reference rounds the crop's corner to whole pixels; this does not.
+    The family rounds the crop's corner to whole pixels; this does not.
+
+    Args:
+        points, height: as in `similarity`.
+
+    Returns:
+        s, dx, dy: crop pixels per source pixel, and the shift in crop pixels.
     """
     s, tx, ty = similarity(points, height)
     row = height - 1 - ty

@@ -1,4 +1,4 @@
-"""The camera every part shares: HRN / Deep3DFaceRecon's, for a 224 px crop. Numpy and torch, batched.
+"""The camera of HRN / Deep3DFaceRecon for a 224 px crop, batched.
 
 Camera frame in decimetres: x right, y up, z toward the camera, which stands at (0, 0, 10) and looks down -z.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 
 FOCAL = 1015.0  # pixels of a 224 px crop (field of view 12.6 degrees)
-CENTRE = 112.0
+CENTRE = 112.0  # principal point, pixels of that crop
 DISTANCE = 10.0  # decimetres from camera to origin
-CROP = 224
-CROP_HD = 512
+CROP = 224  # side in pixels of the regressor's crop
+CROP_HD = 512  # and of the texture network's
 
 
 def rotation(angle: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices for row vectors, ``posed = shape @ R``.
+    """Compute rotation matrices for row vectors, ``posed = shape @ R``.
 
     Args:
         angle: (B, 3) radians, pitch about x, yaw about y, roll about z.
@@ -39,6 +39,9 @@ def project(posed: torch.Tensor) -> torch.Tensor:
 
 
 def project_coordinates(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `project`, coordinate by coordinate."""
+    """Project camera-frame coordinates in decimetres, of any shape, to column and row of the 224 px crop.
+
+    column = f x / (10 - z) + c, row = 223 - (f y / (10 - z) + c), with f 1015 and c 112.
+    """
     depth = DISTANCE - z
     return FOCAL * x / depth + CENTRE, (CROP - 1) - (FOCAL * y / depth + CENTRE)

@@ -1,7 +1,7 @@
-"""The base of what these modules raise for a mistake that a user can mend."""
+"""Base of the errors that these modules raise for files a user can correct."""
 
 from __future__ import annotations
 
 
 class NetworkError(Exception):
-    """One sentence that says what is wrong with a network's files and what to do."""
+    """A file of a network is missing or wrong; the message is one sentence with a remedy."""

@@ -1,4 +1,4 @@
-"""The morphable face model: one documented ``.npz`` file that training writes and every export reads.
+"""The morphable face model: a documented ``.npz`` file that training writes and every export reads.
 
 Shapes are in decimetres (the unit of the HRN / Deep3DFaceRecon family), head frame: x to the viewer's right, y up,
 z out of the face. A shape is ``mean + identity . a + expression . b`` with ``a`` of order one: the bases are already
@@ -94,7 +94,10 @@ class FaceModel:
 
     @property
     def fingerprint(self) -> int:
-        """Signed 64-bit number that identifies topology and mean shape; parts with different ones never meet."""
+        """Return a signed 64-bit number that identifies mean shape, topology and UV.
+
+        Models of the repository refuse to work together when theirs differ.
+        """
         digest = hashlib.sha256()
         for array in (self.mean, self.triangles, self.uv):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -121,10 +124,10 @@ class FaceModel:
 
     @classmethod
     def load(cls, path: Path) -> FaceModel:
-        """Read a face model; never unpickles.
+        """Read a face model without unpickling anything.
 
         Raises:
-            FaceModelError: if the file is missing, unreadable, or not of this layout.
+            FaceModelError: the file is missing, unreadable, or not of this layout.
         """
         try:
             # Opened here, because numpy leaves a damaged archive open.

@@ -1,7 +1,7 @@
-"""The regressor: a ResNet50 with seven heads (HRN / Deep3DFaceRecon) and the face model's decode in the same graph.
+"""The regressor: a ResNet50 with seven heads (HRN / Deep3DFaceRecon) and the face model's decoder in the same graph.
 
-State-dict names are those of the family's ``net_recon`` (``backbone.*``, ``final_layers.0..6.*``), so the default
-weights and the official checkpoints are read by the same code.
+State-dict names are those of the family's ``net_recon`` (``backbone.*``, ``final_layers.0..6.*``), so the same code
+reads the default weights and the official checkpoints.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ DECIMETRE_IN_MM = 100.0
 
 
 class Bottleneck(nn.Module):
-    """ResNet v1.5 bottleneck: stride on the 3x3 convolution.
+    """ResNet v1.5 bottleneck: (B, channels, H, W) -> (B, 4 planes, H / stride, W / stride).
 
     Args:
-        channels: that enter.
-        planes: a fourth of those that leave.
+        channels: of the input.
+        planes: a fourth of the output's channels.
         stride: of the 3x3 convolution.
-        inner: channels inside; ``planes`` unless some were pruned.
+        inner: channels of the 3x3 convolution; ``planes`` unless some were pruned.
     """
 
     def __init__(self, channels: int, planes: int, stride: int = 1, inner: int | None = None) -> None:
@@ -52,6 +52,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the block's output (B, 4 planes, H / stride, W / stride)."""
         y = torch.relu(self.bn1(self.conv1(x)))
         y = torch.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -62,7 +63,7 @@ class Backbone(nn.Module):
     """ResNet50 without its classifier: (B, 3, H, W) -> (B, 2048, 1, 1).
 
     Args:
-        inner: channels inside each bottleneck, in order; None: those of ResNet50.
+        inner: channels of each bottleneck's 3x3 convolution, in order; None: those of ResNet50.
     """
 
     def __init__(self, inner: Sequence[int] | None = None) -> None:
@@ -80,7 +81,7 @@ class Backbone(nn.Module):
             setattr(self, f"layer{index}", nn.Sequential(*layer))
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps after the stem and each of the four layers (the texture network's perceptual loss uses them)."""
+        """Compute the five feature maps after the stem and each layer (for the texture network's perceptual loss)."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
         maps = [x]
         for index in range(1, 5):
@@ -89,6 +90,7 @@ class Backbone(nn.Module):
         return maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the mean of the last feature map: (B, 3, H, W) -> (B, 2048, 1, 1)."""
         return self.stages(x)[-1].mean((2, 3), keepdim=True)
 
 
@@ -96,9 +98,9 @@ class ReconstructionNet(nn.Module):
     """``net_recon``: RGB 0..1 (B, 3, S, S) -> coefficients (B, 257).
 
     Args:
-        window: side of the feature map that the heads read. 1: its average, as the family does it. S / 32: all of it,
-            each place with weights of its own, which tells where a feature is and not only that it is there.
-        inner: channels inside each bottleneck (`Backbone`).
+        window: side of the feature map that the heads read. 1: its average, as in the family. S / 32: all of it, each
+            position with weights of its own, so that the heads see where a feature is.
+        inner: see `Backbone`.
     """
 
     def __init__(self, window: int = 1, inner: Sequence[int] | None = None) -> None:
@@ -110,11 +112,12 @@ class ReconstructionNet(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """Regress coefficients (B, 257) from RGB 0..1 (B, 3, S, S)."""
         features = self.backbone(picture) if self.window == 1 else self.backbone.stages(picture)[-1]
         return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
 
     def load_averaging(self, state: dict[str, torch.Tensor]) -> None:
-        """Load weights whose heads read the average (window 1): the same function, its heads spread over the window."""
+        """Load weights whose heads read the average (window 1) into heads of this window, keeping the function."""
         spread = {
             key: value.expand(-1, -1, self.window, self.window) / self.window**2
             if key.startswith("final_layers") and key.endswith("weight")
@@ -139,7 +142,7 @@ class Decoded(NamedTuple):
     """Shapes decoded from coefficients, (B, N, 3) decimetres each.
 
     Attributes:
-        posed: camera frame, turned and moved, with expression.
+        posed: camera frame, rotated and translated, with expression.
         head: head frame, with expression.
         neutral: head frame, without expression.
     """
@@ -164,25 +167,26 @@ class FaceDecoder(nn.Module):
         self.register_buffer("expression", torch.from_numpy(model.expression.reshape(64, -1).copy()))
 
     def forward(self, coefficients: torch.Tensor) -> Decoded:
+        """Decode coefficients (B, 257): shape = mean + identity + expression, then rotation and translation."""
         neutral = self.mean + coefficients[:, COEFFICIENTS["identity"]] @ self.identity
         head = neutral + coefficients[:, COEFFICIENTS["expression"]] @ self.expression
         neutral, head = neutral.view(-1, self.vertices, 3), head.view(-1, self.vertices, 3)
-        turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
-        posed = head @ turn + coefficients[:, None, COEFFICIENTS["translation"]]
+        rotations = rotation(coefficients[:, COEFFICIENTS["angle"]])
+        posed = head @ rotations + coefficients[:, None, COEFFICIENTS["translation"]]
         return Decoded(posed, head, neutral)
 
 
 class Regressor(nn.Module):
-    """What is exported: crop and camera in, everything about the face's shape out.
+    """The exported module: crop and camera -> coefficients, shapes and landmarks.
 
     Inputs:
         crop: (B, 3, 224, 224) uint8 RGB.
         context: (B, 23) float32, 15 numbers of the face and 8 of the camera (see `ARCHITECTURE.md`, tensor table).
 
-    Outputs, in the order of ``OUTPUTS``:
-        shapes (B, 3, N, 3) dm: posed, head frame with expression, head frame neutral; coefficients (B, 257);
-        vertices (B, N, 3) mm posed; vertices_neutral (B, N, 3) mm; landmarks (B, 68, 2) source pixels;
-        landmarks_3d (B, 68, 3) mm posed; face_model and fingerprint (B, 1) int64.
+    Outputs, in the order of ``OUTPUTS``, float32 unless noted:
+        shapes (B, 3, N, 3) dm: posed, head frame with expression, head frame neutral; fingerprint (B, 1) int64;
+        coefficients (B, 257); vertices (B, N, 3) mm, posed; vertices_neutral (B, N, 3) mm; landmarks (B, 68, 2)
+        source pixels; landmarks_3d (B, 68, 3) mm, posed; face_model (B, 1) int64, the fingerprint for clients.
     """
 
     OUTPUTS = (
@@ -204,7 +208,7 @@ class Regressor(nn.Module):
         super().__init__()
         self.net = net
         self.refinement = None if refinement is None else Refinement(model, refinement)
-        self.shrink = CROP // resolution
+        self.downscale = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
         self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
@@ -213,7 +217,10 @@ class Regressor(nn.Module):
     def load(cls, weights: Path, model: FaceModel, refinement: Path | None = None) -> Regressor:
         """Read ``net_recon`` weights (safetensors, any float type) strictly, and those of a refinement if there is one.
 
-        See `trained_resolution` for weights that see the crop halved.
+        The module halves the crop for weights that were trained so (`trained_resolution`).
+
+        Raises:
+            OSError, SafetensorError, RuntimeError: the file is missing, damaged, or of another network.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         net = ReconstructionNet(window_of(state), inner_of(state))
@@ -222,11 +229,12 @@ class Regressor(nn.Module):
         return cls(net, model, trained_resolution(weights), correction).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
-        """The picture as the network wants it: uint8 (B, 3, 224, 224) -> float 0..1 at its resolution."""
+        """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
         scaled = crop.float() / 255.0
-        return scaled if self.shrink == 1 else nn.functional.avg_pool2d(scaled, self.shrink)
+        return scaled if self.downscale == 1 else nn.functional.avg_pool2d(scaled, self.downscale)
 
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the outputs in the order of ``OUTPUTS``; see the class for shapes, types and units."""
         coefficients = self.net(self.picture(crop))
         decoded = self.decoder(coefficients)
         if self.refinement is not None:
@@ -234,7 +242,7 @@ class Regressor(nn.Module):
             coefficients = self.refinement(crop.float() / 255.0, coefficients, decoded.posed, turn)
             decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
-        # camera = (scale x, scale y, origin x, origin y) of the 224 px crop in source pixels
+        # context[15:19] = scale x, scale y, origin x, origin y of the 224 px crop in source pixels
         landmarks = project(posed_landmarks) * context[:, None, 15:17] + context[:, None, 17:19]
         fingerprint = self.fingerprint.expand(crop.shape[0], 1)
         return (
@@ -250,35 +258,35 @@ class Regressor(nn.Module):
 
 
 def window_of(state: dict[str, torch.Tensor]) -> int:
-    """The window of `ReconstructionNet` that a state dict was trained with; 1 where its heads are missing."""
+    """Return the ``window`` of `ReconstructionNet` for a state dict; 1 where its heads are missing."""
     heads = state.get("final_layers.0.weight")
     return 1 if heads is None or heads.ndim != 4 else int(heads.shape[-1])
 
 
 def inner_of(state: dict[str, torch.Tensor]) -> list[int]:
-    """Channels inside each bottleneck of a state dict: fewer than ResNet50's where it was pruned (`training.prune`).
+    """Return ``inner`` of `Backbone` for a state dict: fewer channels than ResNet50's where `training.prune` cut some.
 
-    A bottleneck that is missing counts as whole; loading strictly then says what is missing.
+    A missing bottleneck counts as unpruned; strict loading then names what is missing.
     """
-    found = []
+    widths = []
     for layer, (planes, blocks, _) in enumerate(STAGES, 1):
         for block in range(blocks):
             weight = state.get(f"backbone.layer{layer}.{block}.conv1.weight")
-            found.append(planes if weight is None or weight.ndim != 4 else int(weight.shape[0]))
-    return found
+            widths.append(planes if weight is None or weight.ndim != 4 else int(weight.shape[0]))
+    return widths
 
 
 def trained_resolution(weights: Path) -> int:
-    """Side in pixels of the picture that the network was trained on, from the file's metadata: 224 unless it says 112.
+    """Return the side in pixels of the network's input, from the file's metadata: 224 unless it names another.
 
-    At 112 the graph halves the crop before the network sees it: a quarter of the arithmetic.
+    Weights trained at 112 take a quarter of the arithmetic: the graph halves the crop before the network.
     """
     with safe_open(weights, "pt") as file:
         return int((file.metadata() or {}).get("resolution", CROP))
 
 
 def example_inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs of the right shapes and types for tracing."""
+    """Return a black crop uint8 [B, 3, 224, 224] and a context float32 [B, 23], to trace with."""
     context = torch.zeros(batch, 23)
     context[:, 15:17] = 1.0
     return torch.zeros(batch, 3, CROP, CROP, dtype=torch.uint8), context

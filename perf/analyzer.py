@@ -1,12 +1,12 @@
 """`python -m perf.analyzer` (`make perf`): NVIDIA's perf_analyzer over every model, protocol and concurrency.
 
-The binary comes out of the wheel tritonclient 2.51.0, checked by its hash (perf/perf_analyzer.txt). Inputs are what the
-pipeline hands from step to step for a real photograph. perf_analyzer asks for every output of a model: an ensemble's
-figures include the texture file and the preview, which the client leaves out unless asked.
+The binary comes from the wheel tritonclient 2.51.0, checked by its hash (perf/perf_analyzer.txt). Inputs are the
+tensors between the steps for a real photograph. perf_analyzer requests every output of a model: an ensemble's figures
+include the texture file and the preview, which the client requests only on demand.
 
-A figure is made of a number of requests, not of a time: perf_analyzer's windows of a second hold too few answers of an
-ensemble, or none, and then it refuses to give a figure. The number is what the server will answer in ``--seconds`` by
-its rate at the concurrency before, and at least `LEAST` for each request in flight.
+A figure is measured over a number of requests, not over a time: a window of a second holds too few responses of an
+ensemble for perf_analyzer. The number is the last rate times ``--seconds``, and at least `REQUESTS_PER_CONCURRENCY` for
+each request in flight.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ ENSEMBLES = ("face3d", "reconstruct", "detect")
 LEAVES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 WINDOWS = 3
-"""Windows of a figure, the least that perf_analyzer takes; each lasts a second or more."""
-LEAST = 3
-"""Requests of a figure for each that is in flight: the first of them meet an idle server."""
-FEWEST_AT_RANDOM = 40
-"""Requests of a figure that come at random times: so many take the expected time but for a sixth."""
-SLOWEST = 5.0
-"""A rate (requests a second) that every model reaches; how many are sent before one is known follows from it."""
-# Names under which the binary looks for libraries that the server's wheel carries under longer ones.
+"""Windows of a figure, the minimum of perf_analyzer; each lasts a second or more."""
+REQUESTS_PER_CONCURRENCY = 3
+"""Requests of a figure for each one in flight: the first of them meet an idle server."""
+MIN_POISSON_REQUESTS = 40
+"""Least requests of a figure with random arrivals: their total time is then within a sixth of its expectation."""
+INITIAL_RATE = 5.0
+"""A rate (requests a second) that every model reaches; gives the number of requests of the first figure."""
+# Names by which the binary loads libraries -> their names in the server's wheel.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
 
@@ -57,18 +57,18 @@ class Load:
 
     @property
     def name(self) -> str:
-        """Short, for files and tables."""
+        """Return a short name for files and tables."""
         return f"{self.model}-{'shm' if self.shared_memory else self.protocol}"
 
 
 def loads(models: Sequence[str]) -> list[Load]:
-    """GRPC and HTTP for all of them, shared memory for the networks."""
+    """List the series: gRPC and HTTP for all models, shared memory for the networks."""
     over_the_wire = [Load(model, protocol) for model in models for protocol in ("grpc", "http")]
     return over_the_wire + [Load(model, "grpc", True) for model in models if model in MODEL_NAMES]
 
 
 def install() -> Path:
-    """The binary, fetched when it is not there; pip refuses a wheel with another hash."""
+    """Return the path of the binary, installed when it is missing; pip refuses a wheel with another hash."""
     binary = TOOL / "bin" / "perf_analyzer"
     if not binary.is_file():
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq", "install"]
@@ -80,7 +80,11 @@ def install() -> Path:
 
 @contextmanager
 def environment() -> Iterator[dict[str, str]]:
-    """Variables under which the binary finds its libraries."""
+    """Provide environment variables with which the binary finds its libraries.
+
+    Raises:
+        RuntimeError: a library is missing.
+    """
     runtime = find_runtime()
     with tempfile.TemporaryDirectory() as folder:
         for name, pattern in _LIBRARIES.items():
@@ -93,7 +97,7 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 class Analyzer:
-    """perf_analyzer against one server."""
+    """Runs perf_analyzer against one server."""
 
     def __init__(self, server: EmbeddedServer, binary: Path, variables: dict[str, str], seconds: float) -> None:
         self._server, self._binary, self._variables, self._seconds = server, binary, variables, seconds
@@ -101,13 +105,13 @@ class Analyzer:
         self._warm: set[str] = set()
 
     def run(self, load: Load, how: Sequence[str], requests: int, name: str) -> dict[str, float]:
-        """One call of the binary; its CSV stays in the folder. Returns its row, latencies in milliseconds.
+        """Run the binary once and return its row, latencies in milliseconds; its CSV stays in the folder.
 
         Raises:
-            RuntimeError: it failed, with its last words.
+            RuntimeError: it failed; the message ends with its output.
         """
         report = self.folder / f"{name}.csv"
-        report.unlink(missing_ok=True)  # an older one is no result of this call
+        report.unlink(missing_ok=True)  # the call might fail without writing one
         inputs = samples.write(load.model, self.folder / "inputs")
         address = self._server.grpc if load.protocol == "grpc" else self._server.http
         command = [str(self._binary), "-m", load.model, "-u", address, "-i", load.protocol, "-f", str(report)]
@@ -126,30 +130,30 @@ class Analyzer:
         return rows[0]
 
     def sweep(self, load: Load, concurrencies: Sequence[int]) -> list[dict[str, float]]:
-        """Throughput and latency for each number of requests in flight."""
+        """Measure throughput and latency for each number of requests in flight."""
 
         def figure(concurrency: int, rate: float) -> dict[str, float]:
             how = ["--concurrency-range", f"{concurrency}:{concurrency}", "--max-threads", "32", "-a"]
-            requests = max(LEAST * concurrency, round(rate * self._seconds))
+            requests = max(REQUESTS_PER_CONCURRENCY * concurrency, round(rate * self._seconds))
             return self.run(load, how, requests, f"{load.name}-{concurrency}")
 
         if load.model not in self._warm:
-            figure(concurrencies[0], SLOWEST)  # not counted
+            figure(concurrencies[0], INITIAL_RATE)  # not counted
             self._warm.add(load.model)
         rows: list[dict[str, float]] = []
         for concurrency in concurrencies:
-            rows.append(figure(concurrency, rows[-1]["rate"] if rows else SLOWEST))
+            rows.append(figure(concurrency, rows[-1]["rate"] if rows else INITIAL_RATE))
         return rows
 
     def highest_rate(self, load: Load, top: float, limit_ms: float, steps: int = 4) -> dict[str, float]:
-        """Most answers a second with a p99 below the limit; up to ``top`` are asked for (Poisson), by bisection."""
+        """Search the highest rate of Poisson arrivals with a p99 below ``limit_ms``, up to ``top``, by bisection."""
         low, high, best = 0.0, top, {"rate": 0.0, "p99": 0.0}
         for _ in range(steps):
             rate = (low + high) / 2
             how = ["--request-rate-range", f"{rate:.2f}:{rate:.2f}:1", "--request-distribution", "poisson"]
-            # Twice as long as elsewhere: a queue shows only when it had time to grow.
-            row = self.run(load, how, max(FEWEST_AT_RANDOM, round(2 * rate * self._seconds)), f"{load.name}-rate")
-            # A server that falls behind shows as fewer answers than were asked for; so few are no chance (2 sigma).
+            # Twice as long as elsewhere, as a queue needs time to grow.
+            row = self.run(load, how, max(MIN_POISSON_REQUESTS, round(2 * rate * self._seconds)), f"{load.name}-rate")
+            # An overloaded server gives fewer responses than requested; below 0.7 that is no chance (2 sigma).
             if row["p99"] <= limit_ms and row["rate"] >= 0.7 * rate:
                 low, best = rate, {"rate": row["rate"], "p99": row["p99"]}
             else:
@@ -158,7 +162,7 @@ class Analyzer:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """Rows of a report: concurrency or asked rate, rate, and p50, p90, p99 and the server's parts in ms."""
+    """Read a report: concurrency or requested rate, rate, and p50, p90, p99 and the server's parts in ms."""
     rows = []
     with path.open(newline="") as file:
         for entry in csv.DictReader(file):
@@ -176,12 +180,12 @@ def read(path: Path) -> list[dict[str, float]]:
 
 
 def markdown(series: dict[str, list[dict[str, float]]]) -> str:
-    """A line for each series: rates over concurrency, and p50 and p99 of its ends."""
-    heads = [f"{row['load']:.0f}" for row in max(series.values(), key=len)]
-    flights = " | ".join(f"{head} in flight" for head in heads)
+    """Format a table: rates over concurrency, p50 at the lowest and p99 at the highest of it."""
+    concurrencies = [f"{row['load']:.0f}" for row in max(series.values(), key=len)]
+    columns = " | ".join(f"{head} in flight" for head in concurrencies)
     lines = [
-        f"| model and protocol | {flights} | p50 at {heads[0]} | p99 at {heads[-1]} |",
-        "|---" * (len(heads) + 3) + "|",
+        f"| model and protocol | {columns} | p50 at {concurrencies[0]} | p99 at {concurrencies[-1]} |",
+        "|---" * (len(concurrencies) + 3) + "|",
     ]
     for name, rows in series.items():
         rates = " | ".join(f"{row['rate']:.1f}" for row in rows)
@@ -190,12 +194,12 @@ def markdown(series: dict[str, list[dict[str, float]]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Sweep, search, print, write `analyzer.json`."""
+    """Measure all series, search the highest rates, print, write `analyzer.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=[*ENSEMBLES, *LEAVES], choices=[*ENSEMBLES, *LEAVES])
     parser.add_argument("--concurrency", nargs="+", type=whole_number(1, 1000), default=list(CONCURRENCIES))
     parser.add_argument(
-        "--seconds", type=positive_number(86400), default=2.0, help="about so long a figure is measured (default 2)"
+        "--seconds", type=positive_number(86400), default=2.0, help="approximate duration of a figure (default 2)"
     )
     parser.add_argument(
         "--p99", type=positive_number(), default=1000.0, metavar="MS", help="limit of the request-rate search"

@@ -1,8 +1,8 @@
-"""`python -m perf.breakdown`: where the time goes, what it grows with, and whether it stays the same.
+"""`python -m perf.breakdown`: time by stage, its growth with load, size and faces, and its stability.
 
-Parts (all without an argument): ``stages`` (Triton's statistics and its trace), ``concurrency`` (1 to 32 clients),
+Parts (all of them by default): ``stages`` (Triton's statistics and its trace), ``concurrency`` (1 to 32 clients),
 ``sizes`` (0.3 to 24 megapixels), ``faces`` (1 to 16 in a picture), ``batching`` (dynamic batching on against off),
-``chained`` (the ensemble against six calls by the client), ``flat`` (16 clients for five minutes).
+``chained`` (the ensemble against six calls of the client), ``flat`` (16 clients for five minutes).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from face3d_client import Face3DClient
 
 from perf import analyzer, machine, photos, plots, store
-from perf.calls import OUTPUTS, Calls, settled, together
+from perf.calls import OUTPUTS, Calls, run_concurrently, settled_statistics, timed
 from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import DEFAULT_REPOSITORY
@@ -33,7 +33,7 @@ LEAVES = analyzer.LEAVES
 SIZES = (0.3, 1.0, 3.0, 6.0, 12.0, 24.0)
 FACES = (1, 2, 4, 8, 12, 16)
 CLIENTS = (1, 2, 4, 8, 16, 32)
-# The chain of a client that calls the leaves itself: model -> what it asks for.
+# The calls of a client that runs the leaves itself: model -> requested outputs.
 CHAIN = {
     "preprocess": ("picture", "canvas", "geometry"),
     "detector": ("faces",),
@@ -52,27 +52,27 @@ _INPUTS = {
 
 
 def start(**changes: Any) -> EmbeddedServer:
-    """A server on free ports."""
+    """Create a server on free ports; ``changes``: of `ServerOptions`."""
     return EmbeddedServer(on_free_ports(ServerOptions(**changes)))
 
 
-def asks(calls: Calls) -> Callable[[int], object]:
-    """Asks `face3d` for the mesh of one picture of the mix after the other."""
+def portrait_requests(calls: Calls) -> Callable[[int], object]:
+    """Return a call that requests the mesh of the picture of that number, in the order of the mix."""
     files = list(photos.mix().values())
     return lambda number: calls.ask("face3d", {"image": files[number % len(files)]}, OUTPUTS)
 
 
 def stages(seconds: float) -> dict[str, Any]:
-    """Milliseconds a picture in each model, by Triton's statistics at 1, 4 and 16 clients, and by its trace at 1."""
+    """Measure ms a picture in each model, by Triton's statistics at 1, 4 and 16 clients and its trace at 1."""
     columns: dict[str, dict[str, float]] = {}
     batches: dict[str, dict[str, float]] = {}
     with start() as server:
         calls = Calls(server.grpc)
-        together(asks(calls), 4, min(seconds, 2))
+        run_concurrently(portrait_requests(calls), 4, min(seconds, 2))
         for clients in (1, 4, 16):
-            before = settled(calls.statistics)
-            latencies, _ = together(asks(calls), clients, seconds)
-            after = settled(calls.statistics)
+            before = settled_statistics(calls.statistics)
+            latencies, _ = run_concurrently(portrait_requests(calls), clients, seconds)
+            after = settled_statistics(calls.statistics)
             column, sizes = {}, {}
             for model in LEAVES:
                 spent = {key: after[model][key] - before[model].get(key, 0.0) for key in after[model]}
@@ -87,17 +87,17 @@ def stages(seconds: float) -> dict[str, Any]:
 
 
 def traced(seconds: float) -> dict[str, float]:
-    """Median milliseconds of each step by `--trace-config`, and what of the ensemble's own span lies between them."""
+    """Measure the median milliseconds of each step by `--trace-config`, and of the gaps between them."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.json"
         words = ("mode=triton", f"triton,file={file}", "level=TIMESTAMPS", "rate=1", "count=-1")
         with start(extra=tuple(f"--trace-config={word}" for word in words)) as server:
-            together(asks(Calls(server.grpc)), 1, seconds)
+            run_concurrently(portrait_requests(Calls(server.grpc)), 1, seconds)
         return by_step(json.loads(file.read_text()))
 
 
 def by_step(events: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Triton's trace events -> model -> median milliseconds; ``between steps``: the ensemble's rest."""
+    """Return model -> median milliseconds, given trace events; ``between steps``: the ensemble's other time."""
     traces: dict[int, dict[str, Any]] = {}
     for event in events:
         trace = traces.setdefault(event["id"], {"times": {}})
@@ -118,43 +118,37 @@ def by_step(events: Sequence[dict[str, Any]]) -> dict[str, float]:
         for parent, steps in inside.items()
         if {"REQUEST_START", "REQUEST_END"} <= set(traces.get(parent, {}).get("times", {}))
     ]
-    found = {model: statistics.median(values) for model, values in spans.items()}
-    return {**found, "between steps": statistics.median(rest)} if rest else found
+    medians = {model: statistics.median(values) for model, values in spans.items()}
+    return {**medians, "between steps": statistics.median(rest)} if rest else medians
 
 
 def median_ms(call: Callable[[], object], rounds: int) -> float:
-    """Of so many calls, after one that is not counted."""
-    call()
-    took = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took) * 1000
+    """Return the median milliseconds over ``rounds`` calls, after one warm-up."""
+    return statistics.median(timed(call, rounds)) * 1000
 
 
 def concurrency(seconds: float, counts: Sequence[int] = CLIENTS) -> dict[str, Any]:
-    """Median latency and rate of `face3d` for so many clients at once."""
+    """Measure the median latency in ms and the rate of `face3d` for numbers of concurrent clients."""
     points, rates = [], []
     with start() as server:
         calls = Calls(server.grpc)
-        together(asks(calls), 8, min(seconds, 2))
+        run_concurrently(portrait_requests(calls), 8, min(seconds, 2))
         for count in counts:
             began = time.perf_counter()
-            latencies, _ = together(asks(calls), count, seconds)
+            latencies, _ = run_concurrently(portrait_requests(calls), count, seconds)
             rates.append((float(count), len(latencies) / (time.perf_counter() - began)))
             points.append((float(count), statistics.median(latencies) * 1000))
     return {"points": points, "rates": rates, "slope_ms_per_client": slope(points)}
 
 
 def sizes(rounds: int, megapixels: Sequence[float] = SIZES) -> dict[str, Any]:
-    """One client; JPEGs of one portrait at many sizes."""
+    """Measure the median latency in ms of one client that sends a portrait as JPEGs of many sizes."""
     with start() as server:
         calls = Calls(server.grpc)
         points = []
         for size in megapixels:
-            question = partial(calls.ask, "face3d", {"image": photos.of_size(size)}, OUTPUTS)
-            points.append((size, median_ms(question, rounds)))
+            request = partial(calls.ask, "face3d", {"image": photos.of_size(size)}, OUTPUTS)
+            points.append((size, median_ms(request, rounds)))
     by_size = dict(points)
     result: dict[str, Any] = {"points": points, "slope_ms_per_megapixel": slope(points)}
     if {1.0, 24.0} <= set(by_size):
@@ -163,7 +157,7 @@ def sizes(rounds: int, megapixels: Sequence[float] = SIZES) -> dict[str, Any]:
 
 
 def faces(rounds: int, counts: Sequence[int] = FACES) -> dict[str, Any]:
-    """One client that wants every face of a picture of 2.6 megapixels: `detect`, then a `reconstruct` a face."""
+    """Measure the median ms of every face of a 2.6-megapixel picture: `detect`, then a `reconstruct` a face."""
     points = []
     with start() as server, Face3DClient(server.grpc, timeout=120) as client:
         for count in counts:
@@ -176,13 +170,13 @@ def faces(rounds: int, counts: Sequence[int] = FACES) -> dict[str, Any]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the straight line with the smallest squared error."""
+    """Return the slope of the least-squares line through (x, y) points."""
     table = np.array(points)
     return float(np.polyfit(table[:, 0], table[:, 1], 1)[0])
 
 
 def without_batching(repository: Path, folder: Path) -> Path:
-    """A copy of a repository whose models take one request at a time."""
+    """Copy a repository without dynamic batching; return ``folder``."""
     shutil.copytree(repository, folder, ignore=shutil.ignore_patterns("__pycache__", "configs"))
     for config in folder.glob("*/config.pbtxt"):
         text = config.read_text()
@@ -191,13 +185,13 @@ def without_batching(repository: Path, folder: Path) -> Path:
 
 
 REQUESTS = 240
-"""Of perf_analyzer to the regressor, each time: about two seconds on two cores."""
+"""Requests of perf_analyzer to the regressor in each turn: about two seconds on two cores."""
 
 
 def batching(rounds: int, seconds: float) -> dict[str, Any]:
-    """Rates with and without dynamic batching at 16 clients, taking turns.
+    """Measure rates with and without dynamic batching at 16 clients, in turns.
 
-    Of the ensemble, and (by perf_analyzer) of the smallest network.
+    Of the ensemble, and by perf_analyzer of the smallest network.
     """
     rates: dict[str, dict[str, list[float]]] = {model: {"on": [], "off": []} for model in ("face3d", "regressor")}
     with ExitStack() as stack:
@@ -211,12 +205,12 @@ def batching(rounds: int, seconds: float) -> dict[str, Any]:
         calls = {name: Calls(server.grpc) for name, server in servers.items()}
         tools = {name: analyzer.Analyzer(server, binary, variables, seconds) for name, server in servers.items()}
         for name in servers:
-            together(asks(calls[name]), 16, 1.0)
+            run_concurrently(portrait_requests(calls[name]), 16, 1.0)
         for number in range(rounds):
             for name in sorted(servers, reverse=bool(number % 2)):
-                # Long, so that the last answers, which come while clients have already left, count for little.
+                # Long, so that the last responses, during which fewer clients are active, count for little.
                 began = time.perf_counter()
-                latencies, _ = together(asks(calls[name]), 16, 4 * seconds)
+                latencies, _ = run_concurrently(portrait_requests(calls[name]), 16, 4 * seconds)
                 rates["face3d"][name].append(len(latencies) / (time.perf_counter() - began))
                 how = ["--concurrency-range", "16:16", "-a"]
                 row = tools[name].run(analyzer.Load("regressor", "grpc"), how, REQUESTS, f"batching-{name}")
@@ -226,21 +220,21 @@ def batching(rounds: int, seconds: float) -> dict[str, Any]:
 
 
 def chained(rounds: int) -> dict[str, Any]:
-    """One picture through the ensemble, and through the leaves one call after the other, taking turns."""
+    """Measure one picture through the ensemble, and through the leaves by one call each, in turns."""
     data = photos.mix()["jpeg-0.31MP"]
     with start() as server:
         calls = Calls(server.grpc)
 
-        def by_hand() -> None:
-            known: dict[str, Any] = dict(calls.ask("preprocess", {"image": data}, CHAIN["preprocess"]))
+        def call_leaves() -> None:
+            tensors: dict[str, Any] = dict(calls.ask("preprocess", {"image": data}, CHAIN["preprocess"]))
             for model, outputs in list(CHAIN.items())[1:]:
-                known |= calls.ask(model, {name: known[name] for name in _INPUTS[model]}, outputs)
+                tensors |= calls.ask(model, {name: tensors[name] for name in _INPUTS[model]}, outputs)
 
         took: dict[str, list[float]] = {"ensemble": [], "chained": []}
         for number in range(rounds + 1):
             for name, call in (
                 ("ensemble", lambda: calls.ask("face3d", {"image": data}, OUTPUTS)),
-                ("chained", by_hand),
+                ("chained", call_leaves),
             ):
                 began = time.perf_counter()
                 call()
@@ -251,7 +245,7 @@ def chained(rounds: int) -> dict[str, Any]:
 
 
 def flat(seconds: float, clients: int = 16) -> dict[str, Any]:
-    """The same load for long: errors, p99 over p50, and memory over time (MB; the first fifth is warm-up)."""
+    """Measure a constant load: errors, p99 over p50, and memory over time (MB; the first fifth is warm-up)."""
     began = time.monotonic()
     with start() as server:
         ready = time.monotonic() - began
@@ -261,7 +255,7 @@ def flat(seconds: float, clients: int = 16) -> dict[str, Any]:
         memory: list[tuple[float, float]] = [(0.0, machine.resident_mb(server.pid))]
         steps = 20
         for step in range(steps):
-            some, errors = together(asks(calls), clients, seconds / steps)
+            some, errors = run_concurrently(portrait_requests(calls), clients, seconds / steps)
             latencies += some
             failed += errors
             memory.append((seconds * (step + 1) / steps, machine.resident_mb(server.pid)))
@@ -282,7 +276,7 @@ def flat(seconds: float, clients: int = 16) -> dict[str, Any]:
 
 
 def draw(name: str, values: dict[str, Any]) -> None:
-    """The plots of a part."""
+    """Draw the plots of a part."""
     folder = store.FOLDER
     if name == "stages":
         plots.stack(
@@ -308,7 +302,7 @@ def draw(name: str, values: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the parts asked for; each goes to `NAME.json`."""
+    """Measure the requested parts and write each to `NAME.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("stages", "concurrency", "sizes", "faces", "batching", "chained", "flat")
     parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=", ".join(parts))

@@ -1,4 +1,4 @@
-"""Requests with NVIDIA's own client, so that what is measured is the service and not ours."""
+"""Requests with NVIDIA's client, so that measurements do not depend on the project's own."""
 
 from __future__ import annotations
 
@@ -12,30 +12,42 @@ import tritonclient.grpc as triton
 from tritonclient.utils import np_to_triton_dtype
 
 OUTPUTS = ("mesh", "coefficients", "landmarks", "face", "camera", "warnings")
-"""What a client asks for who wants a mesh and the numbers."""
+"""Outputs of a client that needs the mesh and the numbers."""
 
 
 class Calls:
-    """Synchronous calls over one gRPC channel; may be used by many threads."""
+    """Sends synchronous requests over one gRPC channel; may be used by many threads."""
 
     def __init__(self, address: str) -> None:
         self.client = triton.InferenceServerClient(address)
 
     def ask(self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
-        """One request; inputs and outputs without the batch axis, file bytes as they are."""
+        """Send one request.
+
+        Args:
+            model: of the repository.
+            inputs: name -> array without the batch axis, or file bytes.
+            outputs: names.
+
+        Returns:
+            name -> array without the batch axis.
+
+        Raises:
+            InferenceServerException: the server refused the request.
+        """
         tensors = []
         for name, value in inputs.items():
             array = np.array([value], np.object_) if isinstance(value, bytes) else np.asarray(value)
             tensor = triton.InferInput(name, [1, *array.shape], np_to_triton_dtype(array.dtype))
             tensor.set_data_from_numpy(array[None])
             tensors.append(tensor)
-        asked = [triton.InferRequestedOutput(name) for name in outputs]
-        result = self.client.infer(model, tensors, outputs=asked, client_timeout=120)
+        requested = [triton.InferRequestedOutput(name) for name in outputs]
+        result = self.client.infer(model, tensors, outputs=requested, client_timeout=120)
         return {name: result.as_numpy(name)[0] for name in outputs}
 
     def statistics(self) -> dict[str, dict[str, float]]:
-        """Model -> pictures, executions, and milliseconds in the queue and in computing, since the start."""
-        found: dict[str, dict[str, float]] = {}
+        """Return model -> pictures, executions, and milliseconds in queue and computation, since the server started."""
+        totals: dict[str, dict[str, float]] = {}
         for entry in self.client.get_inference_statistics(as_json=True)["model_stats"]:
             stats = entry.get("inference_stats", {})
             parts = {
@@ -43,24 +55,35 @@ class Calls:
                 for part in ("queue", "compute_input", "compute_infer", "compute_output", "success")
             }
             counts = {"count": int(entry.get("inference_count", 0)), "runs": int(entry.get("execution_count", 0))}
-            before = found.get(entry["name"], {})
-            found[entry["name"]] = {key: value + before.get(key, 0.0) for key, value in (parts | counts).items()}
-        return found
+            before = totals.get(entry["name"], {})
+            totals[entry["name"]] = {key: value + before.get(key, 0.0) for key, value in (parts | counts).items()}
+        return totals
 
 
-def settled(read: Callable[[], dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Statistics when they have stopped changing: Triton counts a request a moment after its answer."""
-    seen = read()
+def settled_statistics(read: Callable[[], dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Read statistics until they stop changing: Triton counts a request shortly after its response."""
+    latest = read()
     for _ in range(20):
         time.sleep(0.3)
-        before, seen = seen, read()
-        if seen == before:
+        before, latest = latest, read()
+        if latest == before:
             break
-    return seen
+    return latest
 
 
-def together(call: Callable[[int], object], clients: int, seconds: float) -> tuple[list[float], int]:
-    """Keep ``clients`` calls in flight for so long; their latencies in seconds, and how many failed."""
+def timed(call: Callable[[], object], rounds: int) -> list[float]:
+    """Return the seconds of each of ``rounds`` calls, after one warm-up."""
+    call()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def run_concurrently(call: Callable[[int], object], clients: int, seconds: float) -> tuple[list[float], int]:
+    """Keep ``clients`` calls in flight for ``seconds``; return latencies in seconds and the number of failures."""
     latencies: list[float] = []
     failed = 0
     end = time.perf_counter() + seconds
@@ -72,7 +95,7 @@ def together(call: Callable[[int], object], clients: int, seconds: float) -> tup
             start = time.perf_counter()
             try:
                 call(number)
-            except Exception:  # whatever went wrong is an answer that a client did not get
+            except Exception:  # any error is a request without a response
                 failed += 1
             else:
                 latencies.append(time.perf_counter() - start)

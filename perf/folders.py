@@ -1,4 +1,4 @@
-"""The modules of the repository's version folders, for measurements that do the same work without a server."""
+"""Modules of the repository's version folders, for measurements that run the same steps without a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REPOSITORY = DEFAULT_REPOSITORY
 
 
 def newest(model: str) -> str:
-    """Path of the highest version folder of a model."""
+    """Return the path of a model's highest version folder."""
     versions = [entry for entry in (REPOSITORY / model).iterdir() if entry.name.isdigit()]
     return str(max(versions, key=lambda entry: int(entry.name)))
 

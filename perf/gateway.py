@@ -1,11 +1,11 @@
-"""`python -m perf.gateway`: what the gateway costs, each figure beside the same requests sent to Triton itself.
+"""`python -m perf.gateway`: cost of the gateway, each figure against the same requests sent to Triton itself.
 
-The two take turns on one server, so that whatever else the machine does meets both:
+Both are measured in turns on one server, so that other load on the machine affects both:
 
 - throughput: 16 clients, each with a connection of its own, the default request; the ratio of the two rates;
-- latency: one client that asks for the coefficients; the median of the differences between a request through the
-  gateway and the one before it to Triton. The same for a picture that is refused, which costs Triton next to nothing:
-  there the machine's noise is least;
+- latency: one client that requests the coefficients; the median of the differences between a request through the
+  gateway and the one before it to Triton. The same for a refused picture, which takes Triton the least time, so that
+  noise is least;
 - processor time of the gateway's process for each request.
 """
 
@@ -32,7 +32,7 @@ CLIENTS = 16
 
 @dataclass(frozen=True)
 class Cost:
-    """What the gateway costs on one protocol.
+    """Cost of the gateway on one protocol.
 
     Attributes:
         bare, through: requests a second to Triton and through the gateway, medians over turns.
@@ -98,7 +98,7 @@ def _refused(client: Face3DClient) -> None:
 
 
 def _added(both: list[list[Face3DClient]], call: Callable[[Face3DClient], object], pairs: int) -> float:
-    """Median of the seconds by which a request through the gateway is longer than its neighbour."""
+    """Measure the median of the seconds by which a request through the gateway is longer than the one before it."""
     differences = []
     for _ in range(pairs + 3):
         seconds = []
@@ -111,7 +111,7 @@ def _added(both: list[list[Face3DClient]], call: Callable[[Face3DClient], object
 
 
 def _rate(pool: ThreadPoolExecutor, clients: list[Face3DClient], photo: bytes, requests: int) -> float:
-    """Requests a second of all clients together."""
+    """Measure requests a second of all clients together."""
     numbers: Iterator[int] = iter(range(requests))  # shared: next() of it is atomic
 
     def work(client: Face3DClient) -> None:

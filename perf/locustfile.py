@@ -1,13 +1,13 @@
-"""Real traffic for locust: gRPC and HTTP users, and requests of which some cannot be answered.
+"""Traffic for locust: gRPC and HTTP users, some of whose requests have to be refused.
 
-    locust -f perf/locustfile.py --host 127.0.0.1                  # with its page, for a person; HTTP 8000, gRPC 8001
+    locust -f perf/locustfile.py --host 127.0.0.1                  # with its page; HTTP 8000, gRPC 8001
     python -m perf.soak_traffic --users 16 --seconds 60            # headless, on a server of its own, pass or fail
 
-Shares of the traffic are in SHARES. A picture without a face or a broken file is answered right when it is refused by
-name: anything else counts as a failure. The time in each stage stands in the list of requests as `stage:...`, read from
-Triton's own counters. FACE3D_HTTP and FACE3D_GRPC (host:port) choose other addresses.
+SHARES holds the shares of the traffic. A picture without a face and a broken file have to be refused with their typed
+errors; anything else counts as a failure. The time in each stage is listed among the requests as `stage:...`, read from
+Triton's counters. FACE3D_HTTP and FACE3D_GRPC (host:port) choose other addresses.
 
-Thresholds are ratios, as milliseconds mean nothing on another machine: p99 over p50 of the portraits, and the share of
+Thresholds are ratios, as milliseconds depend on the machine: p99 over p50 of the portraits, and the share of
 failures; the command ends with status 1 beyond them.
 """
 
@@ -28,22 +28,22 @@ from locust import User, between, events, task
 from perf import photos
 from perf.calls import Calls
 
-# gRPC blocks the loop that locust lives in unless it is told of it, once for the process.
+# gRPC blocks gevent's loop, in which locust runs, unless it is initialised for it once a process.
 grpc_gevent.init_gevent()
 
 SHARES = {"portrait": 70, "detect": 10, "group": 8, "no_face": 7, "broken": 5}
 """Of a hundred requests: a mesh of a portrait, boxes only, every face of a group of four, no face, a broken file."""
-MOST_P99_OVER_P50 = float(os.environ.get("FACE3D_P99_OVER_P50", "3"))
-MOST_FAILURES = float(os.environ.get("FACE3D_FAILURES", "0"))
+MAX_P99_OVER_P50 = float(os.environ.get("FACE3D_P99_OVER_P50", "3"))
+MAX_FAILURE_SHARE = float(os.environ.get("FACE3D_FAILURES", "0"))
 STAGES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
 
 
 def addresses() -> tuple[str, str]:
-    """HTTP and gRPC."""
+    """Return the addresses of HTTP and gRPC, host:port."""
     return os.environ.get("FACE3D_HTTP", "127.0.0.1:8000"), os.environ.get("FACE3D_GRPC", "127.0.0.1:8001")
 
 
-class Visitor(User):
+class ServiceUser(User):
     """Sends one request after the other, chosen by the shares."""
 
     abstract = True
@@ -51,7 +51,7 @@ class Visitor(User):
     scheme = ""
 
     def on_start(self) -> None:
-        """One client a user, as a program would have it."""
+        """Create one client a user."""
         http, grpc = addresses()
         self.client = Face3DClient(f"{self.scheme}://{grpc if self.scheme == 'grpc' else http}", timeout=120)
         self.mix = list(photos.mix().values())
@@ -62,7 +62,7 @@ class Visitor(User):
 
     @task
     def request(self) -> None:
-        """One of them."""
+        """Send one request of a random kind."""
         kind = random.choices(list(SHARES), list(SHARES.values()))[0]
         calls: dict[str, Callable[[], Any]] = {
             "portrait": lambda: self.client.reconstruct(random.choice(self.mix)),
@@ -75,7 +75,7 @@ class Visitor(User):
         error: Exception | None = None
         try:
             calls[kind]()
-        except Exception as caught:  # whatever it is, locust shall show it
+        except Exception as caught:  # locust shows any error
             error = caught
         took = (time.perf_counter() - start) * 1000
         self.environment.events.request.fire(
@@ -83,36 +83,36 @@ class Visitor(User):
         )
 
 
-class GrpcUser(Visitor):
-    """Over gRPC."""
+class GrpcUser(ServiceUser):
+    """A user over gRPC."""
 
     scheme = "grpc"
     weight = 3
 
 
-class HttpUser(Visitor):
-    """Over HTTP."""
+class HttpUser(ServiceUser):
+    """A user over HTTP."""
 
     scheme = "http"
     weight = 1
 
 
 def refused(kind: type[Exception], client: Face3DClient, data: bytes) -> None:
-    """Send what cannot be answered.
+    """Send a picture that has to be refused with an error of ``kind``.
 
     Raises:
-        AssertionError: it was answered all the same.
+        AssertionError: it was accepted.
     """
     try:
         client.reconstruct(data)
     except kind:
         return
-    raise AssertionError(f"the answer should have been {kind.__name__}")
+    raise AssertionError(f"the response should have been {kind.__name__}")
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def watch_stages(environment: Any, **_: Any) -> None:
-    """Every two seconds, the mean time of a picture in each stage becomes an entry of its own."""
+    """Report the mean time of a picture in each stage as a request every two seconds."""
     calls = Calls(addresses()[1])
 
     def watch() -> None:
@@ -139,7 +139,7 @@ def watch_stages(environment: Any, **_: Any) -> None:
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def judge(environment: Any, **_: Any) -> None:
-    """Status 1 beyond the thresholds, and a sentence that says which."""
+    """Set exit status 1 when a threshold is exceeded, and print which one."""
     if hasattr(environment, "stage_watcher"):
         environment.stage_watcher.kill()
     entries = [entry for entry in environment.stats.entries.values() if entry.method != "stage"]
@@ -149,11 +149,11 @@ def judge(environment: Any, **_: Any) -> None:
     p50, p99 = (portraits.get_response_time_percentile(share) or 0.0 for share in (0.5, 0.99))
     ratio = p99 / p50 if p50 else 0.0
     print(f"{requests} requests, {failures} failures, portraits over gRPC: p99 / p50 = {ratio:.2f}")
-    if not requests or failures / requests > MOST_FAILURES:
-        print(f"FAILED: more than {MOST_FAILURES:.1%} of the requests failed")
+    if not requests or failures / requests > MAX_FAILURE_SHARE:
+        print(f"FAILED: more than {MAX_FAILURE_SHARE:.1%} of the requests failed")
         environment.process_exit_code = 1
-    elif ratio > MOST_P99_OVER_P50:
-        print(f"FAILED: p99 is more than {MOST_P99_OVER_P50:g} times p50")
+    elif ratio > MAX_P99_OVER_P50:
+        print(f"FAILED: p99 is more than {MAX_P99_OVER_P50:g} times p50")
         environment.process_exit_code = 1
     else:
         environment.process_exit_code = 0
@@ -161,7 +161,7 @@ def judge(environment: Any, **_: Any) -> None:
 
 @events.quit.add_listener  # type: ignore[untyped-decorator]
 def leave(exit_code: int, **_: Any) -> None:
-    """End at once: gRPC's threads would keep the process."""
+    """End the process at once: gRPC's threads would keep it running."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

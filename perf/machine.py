@@ -1,4 +1,4 @@
-"""What a measurement was made on, and what a family of processes costs."""
+"""The machine of a measurement, and the processor time and memory of a process with its descendants."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ("nvidia-pytriton", "onnxruntime", "torch", "tritonclient", "fastapi"
 
 
 def facts() -> dict[str, Any]:
-    """Processor, cores, memory, versions, date and commit."""
+    """Return processor, cores, memory, versions, date and commit."""
     model = platform.processor() or platform.machine()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -50,8 +50,8 @@ def _commit() -> str:
     return ""
 
 
-def family(pid: int) -> Iterator[psutil.Process]:
-    """A process and all that descend from it, as far as they live."""
+def process_tree(pid: int) -> Iterator[psutil.Process]:
+    """Iterate over a process and its running descendants."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
         yield parent
@@ -59,9 +59,9 @@ def family(pid: int) -> Iterator[psutil.Process]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a family so far; children that have ended are counted by their parent."""
+    """Return user and system time of a process tree so far; ended children count with their parent."""
     total = 0.0
-    for process in family(pid):
+    for process in process_tree(pid):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system
@@ -69,9 +69,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Memory of a family in MB, pages that are shared between processes counted once (PSS)."""
+    """Return the memory of a process tree in MB, shared pages counted once (PSS)."""
     total = 0
-    for process in family(pid):
+    for process in process_tree(pid):
         with suppress(OSError):
             lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
             total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -1,7 +1,7 @@
 """`python -m perf.measure`: the table of the README, measured on a server of its own.
 
-Every figure comes from one run on this machine. Times are medians over rounds; on a shared machine only the ratios mean
-anything, so the table names what each figure is measured against.
+All figures come from one run. Times are medians over rounds; on a shared machine only ratios are meaningful, so the
+table names what each figure is relative to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from face3d_client import Face3DClient
 from PIL import Image
 
 from perf import store
+from perf.calls import timed
 from perf.machine import resident_mb
 from server.arguments import whole_number
 from server.demo import default_photo
@@ -30,32 +30,21 @@ from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 CLIENTS = 16
 
 
-def timed(call: Callable[[], object], rounds: int) -> list[float]:
-    """Seconds of each of ``rounds`` calls, after one that is not counted."""
-    call()
-    seconds = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
 def phone_photo(portrait: Path) -> bytes:
-    """A 12-megapixel JPEG (4000 x 3000 after rotation by its EXIF tag) with the portrait in the middle."""
+    """Make a 12-megapixel JPEG (4000 x 3000 after rotation by its EXIF tag) with the portrait in the middle."""
     with Image.open(portrait) as picture:
         face = picture.convert("RGB").resize((2600, 2600), Image.Resampling.BICUBIC)
     canvas = Image.new("RGB", (4000, 3000), (96, 110, 120))
     canvas.paste(face, (700, 200))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to view, as telephones write it
+    exif[0x0112] = 6  # rotated by 90 degrees, as telephones write it
     out = io.BytesIO()
     canvas.rotate(90, expand=True).save(out, "JPEG", quality=90, exif=exif)
     return out.getvalue()
 
 
 def counters(metrics: str, name: str) -> dict[str, float]:
-    """Model -> value of one of Triton's counters."""
+    """Return model -> value of one of Triton's counters."""
     values: dict[str, float] = {}
     for line in requests.get(f"http://{metrics}/metrics", timeout=5).text.splitlines():
         if line.startswith(name + "{"):
@@ -117,8 +106,8 @@ def main(arguments: argparse.Namespace) -> None:
     store.save("measure", rows=rows)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}\n")
     print("| measured by `python -m perf.measure` | |\n|---|---|")
-    for what, value in rows:
-        print(f"| {what} | {value} |")
+    for quantity, value in rows:
+        print(f"| {quantity} | {value} |")
 
 
 if __name__ == "__main__":

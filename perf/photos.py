@@ -13,7 +13,7 @@ from server.demo import default_photo
 
 
 def grace_hopper() -> Path:
-    """The public-domain portrait that comes with matplotlib, a JPEG of 512 x 600."""
+    """Return the path of matplotlib's public-domain portrait, a JPEG of 512 x 600."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None
     assert spec.origin is not None
@@ -22,7 +22,7 @@ def grace_hopper() -> Path:
 
 @cache
 def mix() -> dict[str, bytes]:
-    """Name -> file: 0.26 MP PNG, 0.31 MP JPEG, and both portraits as JPEG of one megapixel."""
+    """Return name -> file bytes: 0.26 MP PNG, 0.31 MP JPEG, and both portraits as JPEGs of one megapixel."""
     return {
         "png-0.26MP": default_photo().read_bytes(),
         "jpeg-0.31MP": grace_hopper().read_bytes(),
@@ -33,7 +33,7 @@ def mix() -> dict[str, bytes]:
 
 @cache
 def of_size(megapixels: float, portrait: Path | None = None) -> bytes:
-    """A JPEG of so many megapixels that shows one portrait, scaled (quality 90)."""
+    """Make a JPEG (quality 90) of ``megapixels`` that shows one portrait, scaled."""
     with Image.open(portrait or default_photo()) as opened:
         picture = opened.convert("RGB")
     scale = (megapixels * 1e6 / (picture.width * picture.height)) ** 0.5
@@ -43,7 +43,7 @@ def of_size(megapixels: float, portrait: Path | None = None) -> bytes:
 
 @cache
 def group(faces: int, side: int = 1600) -> bytes:
-    """A JPEG with so many faces (1 to 16) in a grid of four columns; every picture has the same size."""
+    """Make a JPEG of ``side`` x ``side`` pixels with 1 to 16 faces in a grid of four columns."""
     with Image.open(default_photo()) as opened:
         face = opened.convert("RGB").resize((side // 4, side // 4), Image.Resampling.LANCZOS)
     canvas = Image.new("RGB", (side, side), (96, 110, 120))
@@ -54,14 +54,14 @@ def group(faces: int, side: int = 1600) -> bytes:
 
 @cache
 def no_face() -> bytes:
-    """A JPEG without a face: a gradient."""
+    """Make a JPEG without a face: a gradient."""
     return _jpeg(Image.linear_gradient("L").resize((640, 480)).convert("RGB"))
 
 
 def broken() -> bytes:
-    """A JPEG that ends in its middle."""
-    whole = of_size(0.3)
-    return whole[: len(whole) // 3]
+    """Return a truncated JPEG."""
+    complete = of_size(0.3)
+    return complete[: len(complete) // 3]
 
 
 def _jpeg(picture: Image.Image) -> bytes:

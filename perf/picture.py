@@ -15,7 +15,7 @@ from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
 
 def main(output: Path) -> None:
-    """Draw the previews of both public-domain portraits under each other."""
+    """Draw the previews of both public-domain portraits, one below the other, into a JPEG file."""
     with EmbeddedServer(on_free_ports(ServerOptions())) as server, Face3DClient(server.grpc) as client:
         previews = [client.reconstruct(p, outputs=["preview"]).preview for p in (default_photo(), grace_hopper())]
     pictures = [np.asarray(preview.convert("RGB")) for preview in previews]

@@ -15,21 +15,21 @@ COLOURS = ("#8d99ae", "#b7b7a4", "#d4a373", "#e9c46a", "#457b9d", "#e76f51", "#2
 
 
 def bars(path: Path, groups: Mapping[str, Mapping[str, float]], unit: str, title: str) -> None:
-    """One group of bars for each key of ``groups``, one bar for each name inside."""
+    """Draw one group of bars for each key of ``groups``, one bar for each name in it."""
     names = list(next(iter(groups.values())))
     figure, axes = plt.subplots(figsize=(8, 3.6))
     width = 0.8 / len(names)
     for index, name in enumerate(names):
         heights = [values.get(name, 0.0) for values in groups.values()]
-        places = [k + (index - (len(names) - 1) / 2) * width for k in range(len(groups))]
-        drawn = axes.bar(places, heights, width * 0.94, label=name, color=COLOURS[index % len(COLOURS)])
+        positions = [k + (index - (len(names) - 1) / 2) * width for k in range(len(groups))]
+        drawn = axes.bar(positions, heights, width * 0.94, label=name, color=COLOURS[index % len(COLOURS)])
         axes.bar_label(drawn, [f"{height:.3g}" for height in heights], fontsize=6, padding=1)
     axes.set_xticks(range(len(groups)), list(groups))
     _finish(figure, axes, path, "", unit, title)
 
 
 def lines(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str) -> None:
-    """One line for each name: (x, y) points."""
+    """Draw one line through (x, y) points for each name."""
     figure, axes = plt.subplots(figsize=(6, 3.4))
     for index, (name, points) in enumerate(curves.items()):
         axes.plot(*zip(*points, strict=True), marker="o", label=name, color=COLOURS[(index + 4) % len(COLOURS)])
@@ -38,14 +38,14 @@ def lines(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], x: st
 
 
 def stack(path: Path, columns: Mapping[str, Mapping[str, float]], unit: str, title: str) -> None:
-    """Stacked bars: column -> part -> height."""
+    """Draw stacked bars: column -> part -> height."""
     parts = list(dict.fromkeys(part for column in columns.values() for part in column))
     figure, axes = plt.subplots(figsize=(7, 3.8))
-    floor = [0.0] * len(columns)
+    bottoms = [0.0] * len(columns)
     for index, part in enumerate(parts):
         heights = [column.get(part, 0.0) for column in columns.values()]
-        axes.bar(list(columns), heights, 0.6, floor, label=part, color=COLOURS[index % len(COLOURS)])
-        floor = [a + b for a, b in zip(floor, heights, strict=True)]
+        axes.bar(list(columns), heights, 0.6, bottoms, label=part, color=COLOURS[index % len(COLOURS)])
+        bottoms = [a + b for a, b in zip(bottoms, heights, strict=True)]
     _finish(figure, axes, path, "", unit, title)
 
 

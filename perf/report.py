@@ -1,18 +1,21 @@
 """`python -m perf.report`: docs/performance.md and the table of the README, from what the other commands measured.
 
-Nothing is measured here. A part that has not been measured is said to be missing.
+Measures nothing. A part without a measurement is reported as missing.
 """
 
 from __future__ import annotations
 
+import operator
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from perf import analyzer, store
 from perf.compare.__main__ import markdown
+from perf.compare.names import with_current_names
 from server.repository import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -21,7 +24,7 @@ STEPS = Path(__file__).with_name("steps.md")
 README = ROOT / "README.md"
 _TABLE = re.compile(r"\| measured by `python -m perf\.measure` \| \|\n.*?\n\n", re.DOTALL)
 
-Row = tuple[str, str, str, str]  # what, wanted, measured, command
+Row = tuple[str, str, str, str]  # quantity, target, measured, command
 
 
 def _get(values: dict[str, Any] | None, *path: str) -> Any:
@@ -30,41 +33,47 @@ def _get(values: dict[str, Any] | None, *path: str) -> Any:
     return values
 
 
+def _comparison() -> dict[str, Any] | None:
+    values = store.read("compare")
+    return None if values is None else with_current_names(values)
+
+
 def targets() -> list[Row]:
-    """What was to be shown on two cores, and what came."""
-    compare, flat = store.read("compare"), store.read("flat")
+    """Compare the measurements with the targets for two cores."""
+    compare, flat = _comparison(), store.read("flat")
     rows: list[Row] = []
 
     def row(
-        what: str, wanted: str, value: Any, good: Callable[[float], bool], command: str, form: str = "{:.2f}"
+        quantity: str, target: str, value: Any, met: Callable[[float], bool], command: str, form: str = "{:.2f}"
     ) -> None:
         if value is None:
-            rows.append((what, wanted, "not measured", command))
+            rows.append((quantity, target, "not measured", command))
         else:
-            rows.append((what, wanted, f"{form.format(value)}, {'met' if good(value) else '**missed**'}", command))
+            rows.append((quantity, target, f"{form.format(value)}, {'met' if met(value) else '**missed**'}", command))
 
     by_16 = _get(compare, "ratios", "16")
     make = "`make compare`"
-    row("E over A, throughput, 16 clients", ">= 7.5", _get(by_16, "E/A rate"), lambda v: v >= 7.5, make)
-    row("E over D, throughput, 16 clients", ">= 0.85", _get(by_16, "E/D rate"), lambda v: v >= 0.85, make)
-    row("E over B, throughput, 16 clients", ">= 6", _get(by_16, "E/B rate"), lambda v: v >= 6, make)
-    for name in ("C-onnx", "C-lanes"):
-        row(f"E over {name}, throughput", ">= 1.0", _get(by_16, f"E/{name} rate"), lambda v: v >= 1.0, make)
-        row(f"E over {name}, p99", "< 1", _get(by_16, f"E/{name} p99"), lambda v: v < 1, make)
+    for name, least in (("eager_loop", 7.5), ("bare_onnx", 0.85), ("fastapi", 6)):
+        rate = _get(by_16, f"service/{name} rate")
+        row(f"service over {name}, throughput, 16 clients", f">= {least}", rate, partial(operator.le, least), make)
+    for name in ("litserve_onnx", "litserve_onnx_parallel"):
+        rate, p99 = _get(by_16, f"service/{name} rate"), _get(by_16, f"service/{name} p99")
+        row(f"service over {name}, throughput", ">= 1.0", rate, lambda v: v >= 1.0, make)
+        row(f"service over {name}, p99", "< 1", p99, lambda v: v < 1, make)
     batching = _get(store.read("batching"), "on_over_off")
     part = "`python -m perf.breakdown {}`".format
     row("batching on over off, ensemble", ">= 1", _get(batching, "face3d"), lambda v: v >= 1, part("batching"))
     row("batching on over off, regressor", ">= 1.3", _get(batching, "regressor"), lambda v: v >= 1.3, part("batching"))
     share = _get(store.read("chained"), "ensemble_over_chained")
     row("ensemble over chained calls, latency", "<= 0.6", share, lambda v: v <= 0.6, part("chained"))
-    minutes = part("flat")
+    steady_load = part("flat")
     span = f"{flat['seconds']:.0f} s" if flat else "five minutes"
-    row(f"16 clients, {span}: errors", "0", _get(flat, "errors"), lambda v: v == 0, minutes, "{:.0f}")
-    row(f"16 clients, {span}: p99 over p50", "<= 3", _get(flat, "p99_over_p50"), lambda v: v <= 3, minutes)
+    row(f"16 clients, {span}: errors", "0", _get(flat, "errors"), lambda v: v == 0, steady_load, "{:.0f}")
+    row(f"16 clients, {span}: p99 over p50", "<= 3", _get(flat, "p99_over_p50"), lambda v: v <= 3, steady_load)
     growth = _get(flat, "growth")
-    row("memory's growth after warm-up", "<= 3 %", growth, lambda v: v <= 0.03, minutes, "{:.1%}")
-    row("ready after", "<= 8 s", _get(flat, "ready_s"), lambda v: v <= 8, minutes, "{:.1f} s")
-    row("memory at 16 clients", "< 1200 MB", _get(flat, "peak_mb"), lambda v: v < 1200, minutes, "{:.0f} MB")
+    row("memory's growth after warm-up", "<= 3 %", growth, lambda v: v <= 0.03, steady_load, "{:.1%}")
+    row("ready after", "<= 8 s", _get(flat, "ready_s"), lambda v: v <= 8, steady_load, "{:.1f} s")
+    row("memory at 16 clients", "< 1200 MB", _get(flat, "peak_mb"), lambda v: v < 1200, steady_load, "{:.0f} MB")
     ratio = _get(store.read("sizes"), "ratio_24_to_1")
     row("24 MP over 1 MP, end to end", "<= 4", ratio, lambda v: v <= 4, part("sizes"))
     return rows
@@ -77,7 +86,7 @@ def _facts() -> dict[str, Any] | None:
 def _machine() -> str:
     facts = _facts()
     if facts is None:
-        return "No measurement is there."
+        return "Nothing has been measured."
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
         f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']:g} GB, Linux {facts['kernel']}, Python "
@@ -96,12 +105,12 @@ def _picture(name: str, text: str) -> str:
 
 
 def _compare() -> str:
-    values = store.read("compare")
+    values = _comparison()
     if values is None:
         return "Not measured: `make compare`.\n"
     shares = [
-        f"| {what} | " + " | ".join(f"{by[what]:.2f}" for by in values["ratios"].values()) + " |"
-        for what in next(iter(values["ratios"].values()))
+        f"| {ratio} | " + " | ".join(f"{by[ratio]:.2f}" for by in values["ratios"].values()) + " |"
+        for ratio in next(iter(values["ratios"].values()))
     ]
     clients = list(values["ratios"])
     head = (
@@ -110,12 +119,14 @@ def _compare() -> str:
     sizes = []
     for picture in values["pictures"]:
         times = {name: _get(by, "1", "p50_ms_by_picture", picture) for name, by in values["table"].items()}
-        if times.get("A") and times.get("E"):
-            share = times["A"] / times["E"]
-            sizes.append(f"| {picture} | {times['A']:.0f} | {times['E']:.0f} | {share:.2f} |")
+        if times.get("eager_loop") and times.get("service"):
+            eager, service = times["eager_loop"], times["service"]
+            sizes.append(f"| {picture} | {eager:.0f} | {service:.0f} | {eager / service:.2f} |")
     by_size = ""
     if sizes:
-        by_size = "\nOne client, by picture (p50):\n\n| picture | A ms | E ms | A over E |\n|---|---|---|---|\n"
+        by_size = (
+            "\nOne client, by picture (p50):\n\n| picture | eager_loop ms | service ms | ratio |\n|---|---|---|---|\n"
+        )
         by_size += "\n".join(sizes) + "\n"
     return (
         f"{values['rounds']} rounds of {values['seconds']:g} s each, all variants taking turns; pictures: "
@@ -150,8 +161,8 @@ def _points(name: str, x: str, slope: str, unit: str) -> str:
     return f"{table}\nSlope: {values[slope]:.1f} ms {unit}.\n\n{_picture(name, f'cost and {x}')}"
 
 
-def _plain(name: str, text: Callable[[dict[str, Any]], str]) -> str:
-    """A part's text, with the commit where that is not the one at the head of the page."""
+def _section(name: str, text: Callable[[dict[str, Any]], str]) -> str:
+    """Return a part's text, with its commit where that is not the one at the head of the page."""
     values = store.read(name)
     if not values:
         return f"Not measured: `python -m perf.{'breakdown ' if name != 'tune' else ''}{name}`.\n"
@@ -206,7 +217,7 @@ def _analyzer(values: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Write the text of docs/performance.md."""
     rows = "\n".join(f"| {' | '.join(row)} |" for row in targets())
     return f"""# Performance
 
@@ -215,9 +226,9 @@ have measured.
 
 {_machine()}
 
-## What was to be shown
+## Targets
 
-| what | wanted | measured | command |
+| quantity | target | measured | command |
 |---|---|---|---|
 {rows}
 
@@ -234,26 +245,26 @@ have measured.
 {_points("faces", "faces in the picture", "slope_ms_per_face", "a face")}
 ## Batching, and the ensemble against chained calls
 
-{_plain("batching", _batching)}
-{_plain("chained", _chained)}
+{_section("batching", _batching)}
+{_section("chained", _chained)}
 ## Five minutes
 
-{_plain("flat", _flat)}
+{_section("flat", _flat)}
 ## perf_analyzer
 
-{_plain("analyzer", _analyzer) if store.read("analyzer") else "Not measured: `make perf`." + chr(10)}
+{_section("analyzer", _analyzer) if store.read("analyzer") else "Not measured: `make perf`." + chr(10)}
 ## Search on this machine
 
-{_plain("tune", _tune) if store.read("tune") else "Not measured: `make tune`." + chr(10)}
+{_section("tune", _tune) if store.read("tune") else "Not measured: `make tune`." + chr(10)}
 {STEPS.read_text()}"""
 
 
 def readme() -> None:
-    """Put the last `perf.measure` into the README's table."""
+    """Write the last measurement of `perf.measure` into the README's table."""
     values = store.read("measure")
     if values is None:
         return
-    rows = "".join(f"| {what} | {value} |\n" for what, value in values["rows"])
+    rows = "".join(f"| {quantity} | {value} |\n" for quantity, value in values["rows"])
     table = f"| measured by `python -m perf.measure` | |\n|---|---|\n{rows}\n"
     README.write_text(_TABLE.sub(lambda _: table, README.read_text(), count=1))
 

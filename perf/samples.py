@@ -1,4 +1,4 @@
-"""Real inputs for every model of the repository: what the pipeline hands from step to step for one portrait."""
+"""Real inputs for every model of the repository: the tensors between the steps for one portrait."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from perf import photos
-from perf.compare.bare import Sessions
-from perf.compare.work import HandWork
+from perf.compare.bare_onnx import Sessions
+from perf.compare.repository_steps import RepositorySteps
 
 Tensors = dict[str, Any]
 
 
 @cache
 def tensors() -> dict[str, Tensors]:
-    """Model -> input name -> array without the batch axis (file bytes for `image`)."""
+    """Compute model -> input name -> array without the batch axis (file bytes for `image`)."""
     data = photos.mix()["jpeg-0.31MP"]
-    work, networks = HandWork(), Sessions(1)
-    picture = work.pictures.decode(data, work.limits)
-    canvas, ratio = work.pictures.canvas_of(picture)
-    geometry = work.pictures.geometry_of(picture, ratio)
+    steps, networks = RepositorySteps(), Sessions(1)
+    picture = steps.pictures.decode(data, steps.limits)
+    canvas, ratio = steps.pictures.canvas_of(picture)
+    geometry = steps.pictures.geometry_of(picture, ratio)
     faces = networks.run("detector", canvas=canvas, geometry=geometry)["faces"]
-    crop, crop_hd, context = work.aligned(picture.pixels, picture.source, faces)
+    crop, crop_hd, context = steps.align(picture.pixels, picture.source, faces)
     regressed = networks.run("regressor", crop=crop, context=context)
     shapes = regressed["shapes"]
     texture = networks.run("texture", crop_hd=crop_hd, shapes=shapes, context=context)["texture"]
@@ -52,7 +52,7 @@ def tensors() -> dict[str, Tensors]:
 
 
 def write(model: str, folder: Path) -> Path:
-    """The inputs of a model as perf_analyzer reads them; a string element carries its length (4 bytes) before it."""
+    """Write a model's inputs as perf_analyzer's JSON and return its path; strings have their 4-byte length in front."""
     entry = {}
     for name, value in tensors()[model].items():
         if isinstance(value, bytes):

@@ -17,7 +17,7 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run locust; its status. Its CSV files go beside the other measurements."""
+    """Run locust and return its exit status; its CSV files go beside the other measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=whole_number(1, 1000), default=16)
     parser.add_argument("--seconds", type=whole_number(1, 86400), default=60)

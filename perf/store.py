@@ -1,4 +1,4 @@
-"""Where measurements are kept: `build/perf/NAME.json`, each with the machine it was made on, and plots beside them."""
+"""Files of measurements: `build/perf/NAME.json`, each with the facts of its machine, and plots beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(os.environ.get("FACE3D_PERF", ROOT / "build" / "perf"))
 
 
 def save(name: str, **values: Any) -> Path:
-    """Write a measurement; returns its file."""
+    """Write a measurement and the machine's facts; return the file."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps({"machine": machine.facts(), **values}, indent=1) + "\n")
@@ -22,6 +22,6 @@ def save(name: str, **values: Any) -> Path:
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """A measurement that was written before, or None."""
+    """Read a measurement; None where there is none."""
     path = FOLDER / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None

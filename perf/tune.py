@@ -1,9 +1,9 @@
 """`python -m perf.tune` (`make tune`): batching, threads, instances and delays for the present machine.
 
 Tries one candidate after the other against the best so far. Both servers are alive and take turns, best, candidate,
-best, candidate, best: so the best is also measured against itself, and how far its own rates lie apart is the noise. A
+best, candidate, best: so the best is also measured against itself, and the spread of its own rates is the noise. A
 candidate is kept when it serves 16 clients faster by more than this spread and by more than `GAIN`, without making
-a single client wait longer. What is kept is written as `configs/tuned.pbtxt` of each model that changed, with
+a single client wait longer. The kept changes are written as `configs/tuned.pbtxt` of each model that changed, with
 `tuned.json` (every candidate's measurements) beside it, and served by `--model-config-name=tuned`.
 """
 
@@ -25,17 +25,17 @@ from typing import Any
 from google.protobuf import text_format
 
 from perf import machine, store
-from perf.breakdown import asks
-from perf.calls import Calls, together
+from perf.breakdown import portrait_requests
+from perf.calls import Calls, run_concurrently
 from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import DEFAULT_REPOSITORY, read_config, read_repository
 
 FLAVOUR = "tuned"
 GAIN = 1.03
-"""A change that gains less is not worth a configuration of its own."""
-PATIENCE = 1.15
-"""What a single client may wait longer."""
+"""Least gain in rate for which a configuration is kept."""
+MAX_WAIT_RATIO = 1.15
+"""Largest latency of a single client relative to the best's."""
 CLIENTS = 16
 
 
@@ -45,8 +45,8 @@ class Change:
 
     Attributes:
         model: whose configuration.
-        setting: ``instances``, ``batching`` (1: requests are put together, 0: they are not), ``preferred_batch``,
-            ``delay_us`` (both only where requests are put together), or the name of a parameter of the backend.
+        setting: ``instances``, ``batching`` (1: dynamic batching, 0: none), ``preferred_batch``,
+            ``delay_us`` (both only with dynamic batching), or the name of a parameter of the backend.
         value: the number.
     """
 
@@ -80,37 +80,37 @@ Candidate = tuple[Change, ...]
 
 
 def candidates(cores: int, batching: Mapping[str, bool]) -> list[Candidate]:
-    """What is tried, in the order of what it may gain.
+    """List the candidates, by expected gain.
 
     Args:
         cores: that the server may use.
-        batching: model -> whether requests are put together as it is configured; those without are left as they are.
+        batching: model -> whether it is configured with dynamic batching; models that are not listed are left alone.
     """
     networks = [model for model in ("detector", "texture", "regressor") if model in batching]
-    found: list[Candidate] = [tuple(Change(model, "batching", on) for model in networks) for on in (0, 1)]
-    found += [(Change(model, "batching", int(not batching[model])),) for model in networks]
+    result: list[Candidate] = [tuple(Change(model, "batching", on) for model in networks) for on in (0, 1)]
+    result += [(Change(model, "batching", int(not batching[model])),) for model in networks]
     threads = "intra_op_thread_count"
-    # On one or two cores a network has one thread by itself, and to try the same again would measure noise.
+    # On one or two cores a network has one thread by default; trying one again would measure noise.
     for count in (1, cores // 2) if cores > 2 else range(2, cores + 1):
-        found.append(tuple(Change(model, threads, count) for model in networks if model != "regressor"))
-        found += [(Change(model, threads, count),) for model in networks]
+        result.append(tuple(Change(model, threads, count) for model in networks if model != "regressor"))
+        result += [(Change(model, threads, count),) for model in networks]
     if cores > 1:
-        found += [
+        result += [
             (Change(model, "instances", 2), Change(model, threads, max(1, cores // 2)))
             for model in networks
             if model != "regressor"
         ]
-        found += [(Change(model, "instances", 2),) for model in ("preprocess", "align") if model in batching]
+        result += [(Change(model, "instances", 2),) for model in ("preprocess", "align") if model in batching]
     if "postprocess" in batching:
-        found += [(Change("postprocess", "instances", count),) for count in sorted({1, max(2, cores // 2)})]
+        result += [(Change("postprocess", "instances", count),) for count in sorted({1, max(2, cores // 2)})]
     if "regressor" in batching:
-        found += [(Change("regressor", "preferred_batch", size),) for size in (2, 4)]
-        found += [(Change("regressor", "delay_us", delay),) for delay in (2000, 10000)]
-    return [candidate for candidate in dict.fromkeys(found) if candidate]
+        result += [(Change("regressor", "preferred_batch", size),) for size in (2, 4)]
+        result += [(Change("regressor", "delay_us", delay),) for delay in (2000, 10000)]
+    return [candidate for candidate in dict.fromkeys(result) if candidate]
 
 
 def changed(repository: Path, model: str, changes: Sequence[Change]) -> Any:
-    """The configuration of a model (protobuf) with those of the changes that are about it."""
+    """Return a model's configuration (protobuf) with the changes of this model."""
     config = read_config(repository / model / "config.pbtxt")
     for change in changes:
         if change.model == model:
@@ -119,29 +119,29 @@ def changed(repository: Path, model: str, changes: Sequence[Change]) -> Any:
 
 
 def replaced(kept: Sequence[Change], candidate: Candidate) -> list[Change]:
-    """What is kept with a candidate on top: of two changes of the same setting the later one holds."""
+    """Add a candidate to the kept changes; of two changes of one setting the later one holds."""
     new = {(change.model, change.setting) for change in candidate}
     return [change for change in kept if (change.model, change.setting) not in new] + list(candidate)
 
 
 def write(repository: Path, changes: Sequence[Change]) -> None:
-    """`configs/tuned.pbtxt` for each model that a change is about; others keep their configuration."""
+    """Write `configs/tuned.pbtxt` for each changed model; others keep their configuration."""
     for path in repository.glob(f"*/configs/{FLAVOUR}.*"):
         path.unlink()
     for model in dict.fromkeys(change.model for change in changes):
         config = changed(repository, model, changes)
         folder = repository / model / "configs"
         folder.mkdir(exist_ok=True)
-        said = "; ".join(str(change) for change in changes if change.model == model)
-        head = f"# Written by `make tune` on this machine ({said}); measurements in tuned.json.\n"
-        (folder / f"{FLAVOUR}.pbtxt").write_text(head + text_format.MessageToString(config))
+        description = "; ".join(str(change) for change in changes if change.model == model)
+        header = f"# Written by `make tune` on this machine ({description}); measurements in tuned.json.\n"
+        (folder / f"{FLAVOUR}.pbtxt").write_text(header + text_format.MessageToString(config))
 
 
 def _server(repository: Path, changes: Sequence[Change]) -> EmbeddedServer:
     write(repository, changes)
     options = ServerOptions(repository=repository, model_config_name=FLAVOUR)
     server = EmbeddedServer(on_free_ports(options)).start()
-    together(asks(Calls(server.grpc)), CLIENTS, 1.0)
+    run_concurrently(portrait_requests(Calls(server.grpc)), CLIENTS, 1.0)
     return server
 
 
@@ -154,16 +154,16 @@ class Turn:
 
     @classmethod
     def of(cls, server: EmbeddedServer, seconds: float) -> Turn:
-        """Measure for so long, and half of it with one client."""
-        ask = asks(Calls(server.grpc))
+        """Measure for ``seconds`` with `CLIENTS`, and half as long with one client."""
+        ask = portrait_requests(Calls(server.grpc))
         start = time.perf_counter()
-        latencies, _ = together(ask, CLIENTS, seconds)
+        latencies, _ = run_concurrently(ask, CLIENTS, seconds)
         rate = len(latencies) / (time.perf_counter() - start)
-        return cls(rate, statistics.median(together(ask, 1, seconds / 2)[0]) * 1000)
+        return cls(rate, statistics.median(run_concurrently(ask, 1, seconds / 2)[0]) * 1000)
 
 
 def verdict(best: Sequence[Turn], challenger: Sequence[Turn]) -> dict[str, Any]:
-    """Whether the challenger is kept, and why: each of its turns stands between two of the best's.
+    """Decide whether the challenger is kept; each of its turns lies between two of the best's.
 
     Returns:
         ``gain``: the median of its rate over the mean of its neighbours'; ``spread``: the largest difference between
@@ -174,13 +174,18 @@ def verdict(best: Sequence[Turn], challenger: Sequence[Turn]) -> dict[str, Any]:
     gain = statistics.median(2 * one.rate / (a.rate + b.rate) for (a, b), one in between)
     wait = statistics.median(2 * one.p50_ms / (a.p50_ms + b.p50_ms) for (a, b), one in between)
     spread = max(max(a.rate, b.rate) / min(a.rate, b.rate) - 1 for a, b in pairs)
-    return {"gain": gain, "spread": spread, "wait": wait, "kept": gain >= max(GAIN, 1 + spread) and wait <= PATIENCE}
+    return {
+        "gain": gain,
+        "spread": spread,
+        "wait": wait,
+        "kept": gain >= max(GAIN, 1 + spread) and wait <= MAX_WAIT_RATIO,
+    }
 
 
 def search(
     repository: Path, tried: Sequence[Candidate], rounds: int, seconds: float
 ) -> tuple[list[Change], list[dict[str, Any]]]:
-    """The changes that are kept, and what was measured for each candidate. ``repository`` is a copy to work in."""
+    """Try candidates on a copy of the repository; return the kept changes and the measurements of each candidate."""
     kept: list[Change] = []
     log: list[dict[str, Any]] = []
     best = _server(repository, kept)
@@ -189,24 +194,24 @@ def search(
             changes = replaced(kept, candidate)
             models = {change.model for change in candidate}
             if all(changed(repository, model, changes) == changed(repository, model, kept) for model in models):
-                continue  # as it is already
+                continue  # configured so already
             challenger = _server(repository, changes)
             try:
-                mine, theirs = [], [Turn.of(best, seconds)]
+                challenger_turns, best_turns = [], [Turn.of(best, seconds)]
                 for _ in range(rounds):
-                    mine.append(Turn.of(challenger, seconds))
-                    theirs.append(Turn.of(best, seconds))
-                found = verdict(theirs, mine)
+                    challenger_turns.append(Turn.of(challenger, seconds))
+                    best_turns.append(Turn.of(best, seconds))
+                result = verdict(best_turns, challenger_turns)
                 name = ", ".join(map(str, candidate))
                 memory = {"best": machine.resident_mb(best.pid), "challenger": machine.resident_mb(challenger.pid)}
-                turns = {"best": list(map(asdict, theirs)), "challenger": list(map(asdict, mine))}
-                log.append({"change": name, **found, "memory_mb": memory, "turns": turns})
+                turns = {"best": list(map(asdict, best_turns)), "challenger": list(map(asdict, challenger_turns))}
+                log.append({"change": name, **result, "memory_mb": memory, "turns": turns})
                 print(
-                    f"{name}: {found['gain']:.2f} of the rate (the best differs from itself by {found['spread']:.0%}), "
-                    f"{found['wait']:.2f} of one client's wait: {'kept' if found['kept'] else 'no'}",
+                    f"{name}: {result['gain']:.2f} of the rate (the best varies by {result['spread']:.0%}), "
+                    f"{result['wait']:.2f} of one client's wait: {'kept' if result['kept'] else 'no'}",
                     flush=True,
                 )
-                if found["kept"]:
+                if result["kept"]:
                     best, challenger, kept = challenger, best, changes
             finally:
                 challenger.stop()
@@ -216,7 +221,7 @@ def search(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Search on a copy of the repository, then write what is better into the repository itself."""
+    """Search on a copy of the repository, then write the kept changes into the repository itself."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=whole_number(1), default=3)
     parser.add_argument("--seconds", type=positive_number(86400), default=2.0, help="of a turn (default 2)")

@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     model = FaceModel.load(options.face_model)
     whole = Regressor.load(options.whole, model)
-    resolution = 224 // whole.shrink
+    resolution = 224 // whole.downscale
     # torch documents this form of `to`; its types lack it
     teacher = load(options.whole).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     material = Material(options.renders, options.pictures, options.labels, resolution, options.seed)

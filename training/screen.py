@@ -31,9 +31,9 @@ from tqdm import tqdm
 from export.pictures import load_picture, pictures_in
 from export.stages.write import sha256
 from networks.detector import pyramid
-from networks.detector.cascade import R_THRESHOLD, Detector
+from networks.detector.cascade import RNET_THRESHOLD, Detector
 from networks.detector.mtcnn import GREY
-from networks.detector.screen import ANSWERS, FEATURES, LOOKED, Screen
+from networks.detector.screen import EXTRA_FEATURES, FEATURES, PNET_OUTPUTS, Screen
 from networks.detector.weights import default_weights
 
 Picture = NDArray[np.uint8]
@@ -50,7 +50,7 @@ class Cases(NamedTuple):
     """Candidates of many scenes: what P-Net's heads read around each, of which level, and what became of it."""
 
     around: NDArray[np.float16]
-    """[n,FEATURES + ANSWERS,25]"""
+    """[n,FEATURES + PNET_OUTPUTS,25]"""
     level: NDArray[np.int64]
     taken: NDArray[np.bool_]
     weight: NDArray[np.float32]
@@ -157,11 +157,11 @@ def cases_of(detector: Detector, canvas: Picture, geometry: Tensor, scene: int) 
     assert isinstance(witness, _Witness)
     table = pyramid.summed_area_table(torch.from_numpy(canvas).permute(2, 0, 1)[None])
     content = geometry[:, None, :2]
-    boxes, scores = detector.propose(table, content)
-    probability, offsets = detector.judge(table, boxes, scores, content)
-    boxes, scores, came = detector.refine(boxes, probability, offsets, content)
-    faces, of_boxes = detector.output(table, boxes, scores, content)
-    taken = probability[0] > R_THRESHOLD
+    boxes, scores = detector.run_pnet(table, content)
+    probability, offsets = detector.run_rnet(table, boxes, scores, content)
+    boxes, scores, came = detector.select_rnet(boxes, probability, offsets, content)
+    faces, of_boxes = detector.run_onet(table, boxes, scores, content)
+    taken = probability[0] > RNET_THRESHOLD
     weight = torch.where(taken, TAKEN, 1.0)
     weight[came[0][scores[0] > 0]] = OUTLIVED
     weight[came[0][of_boxes[0][faces[0, :, 0] > 0]]] = FACE
@@ -191,7 +191,7 @@ def _joined(parts: Sequence[Cases]) -> Cases:
 
 def rescaled(screen: Screen, cases: Cases) -> None:
     """Begin with looks at what P-Net's heads read as if its mean were 0 and its deviation 1."""
-    features = torch.from_numpy(cases.around[:20_000, ANSWERS:]).float().transpose(0, 1).flatten(1)
+    features = torch.from_numpy(cases.around[:20_000, PNET_OUTPUTS:]).float().transpose(0, 1).flatten(1)
     mean, deviation = features.mean(1), features.std(1) + 1e-2
     assert screen.look.bias is not None
     with torch.no_grad():
@@ -202,9 +202,9 @@ def rescaled(screen: Screen, cases: Cases) -> None:
 def judged(screen: Screen, cases: Cases, chosen: NDArray[np.intp]) -> Tensor:
     """The screen's logits [n] for some of the candidates."""
     around = torch.from_numpy(cases.around[chosen]).float()
-    looks = F.conv1d(around[:, ANSWERS:], screen.look.weight[..., 0], screen.look.bias)
+    looks = F.conv1d(around[:, PNET_OUTPUTS:], screen.look.weight[..., 0], screen.look.bias)
     level = torch.from_numpy(cases.level[chosen])
-    logits: Tensor = screen(torch.cat([around[:, :ANSWERS], looks], 1)[None], level[None])[0]
+    logits: Tensor = screen(torch.cat([around[:, :PNET_OUTPUTS], looks], 1)[None], level[None])[0]
     return logits
 
 
@@ -270,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     metadata = {
         "p_net": sha256(default_weights() / "pnet.pt"),
         "scenes": str(options.scenes),
-        "looks": str(LOOKED),
+        "looks": str(EXTRA_FEATURES),
         "sources": SOURCES,
         "licence": "Apache-2.0",
     }

@@ -1,4 +1,4 @@
-"""Which rule of calibration serves best, judged on photographs that did not calibrate."""
+"""Compare calibration methods on photographs that did not calibrate."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from export.precision.int8 import Scheme
 from export.samples import Sample, samples_from
 from export.stages import gate
 
-PHOTOGRAPHS = 280
-"""Faces that calibrate: at least 256 are asked for, and more hardly move the extremes."""
+CALIBRATION_FACES = 280
+"""Faces that calibrate: at least 256 are required, and more hardly change the extremes."""
 MAX_FLOAT_STREAMS = 1
-"""So many residual streams may stay in float32: the first costs a sixth of INT8's time, the next far more."""
-SMALL_ERROR = 0.15
-"""Landmarks in the crop, mean px, from which on no stream is left in float32. The gate's bound is 0.5; the
-texture, which is sampled by the INT8 shape, asks for more."""
-JUDGES = 40
-"""Photographs that are kept back from calibrating and compare the rules."""
+"""Most residual streams that may stay in float32: the first costs a sixth of INT8's time, the next far more."""
+ACCEPTED_ERROR = 0.15
+"""Error (landmarks in the crop, mean px) that needs no further stream in float32. The gate's bound is 0.5, but the
+texture is sampled by the INT8 shape and needs a smaller error."""
+VALIDATION_FACES = 40
+"""Photographs that do not calibrate and compare the methods."""
 
 
-def compare_rules(
-    model: ExportedModel, made: calibration.Ranges, judges: Sequence[Sample], context: ExportContext
+def compare_methods(
+    model: ExportedModel, ranges: calibration.Ranges, validation: Sequence[Sample], context: ExportContext
 ) -> None:
-    """Judge an INT8 graph by each rule and choose the one with the smallest error.
+    """Judge an INT8 graph with the ranges of each method and choose the one with the smallest error.
 
-    Where a network has residual streams, more and more of them stay in float32 until the error is small.
+    Where a network has residual streams, one more of them stays in float32 until the error is accepted.
 
     Args:
-        model: which one.
-        made: ranges by all rules; `comparison`, `chosen` and `streams` are set.
-        judges: faces that did not calibrate.
-        context: gives the graphs.
+        model: of the graphs.
+        ranges: by all methods; `comparison`, `chosen`, `streams` and `judged` are set.
+        validation: faces that did not calibrate.
+        context: gives graphs and feeds.
     """
     float32_graph, criterion = context.float32_graph(model.name, None), model.calibration_error
     assert criterion is not None, "only models that are calibrated come here"
-    feeds = context.feeds(model.name, judges)
+    feeds = context.feeds(model.name, validation)
     smallest = math.inf
-    for streams in range(MAX_FLOAT_STREAMS + 1) if made.streams else (0,):
+    for streams in range(MAX_FLOAT_STREAMS + 1) if ranges.streams else (0,):
         comparison: dict[str, dict[str, float]] = {}
         for method in calibration.METHODS:
-            trial = replace(made, streams=streams, chosen=method)
+            trial = replace(ranges, streams=streams, chosen=method)
             graph = calibration.quantised(float32_graph, trial, Scheme.U8S8)
             verdict = gate.judge(model, float32_graph, graph, feeds, timed=False)
             comparison[method] = {c.name: float(f"{c.value:.5g}") for c in verdict.criteria}
@@ -58,23 +58,23 @@ def compare_rules(
         error = comparison[best][criterion]
         if error < smallest:
             smallest = error
-            made.comparison, made.chosen, made.streams = comparison, best, streams
-        if smallest <= SMALL_ERROR:
+            ranges.comparison, ranges.chosen, ranges.streams = comparison, best, streams
+        if smallest <= ACCEPTED_ERROR:
             break
-    made.judged = f"{len(judges)} other photographs from the same place"
+    ranges.judged = f"{len(validation)} other photographs from the same place"
 
 
 def split_samples(pictures: Path, context: ExportContext) -> tuple[list[Sample], list[Sample]]:
-    """Return faces that calibrate and faces that judge, from one folder, none of them both.
+    """Return disjoint sets of faces of a folder, for calibration and for validation.
 
     Raises:
-        ExportError: there are fewer faces than calibrating and judging take.
+        ExportError: there are too few faces.
     """
     files = pictures_in(pictures)
     random.Random(0).shuffle(files)
-    wanted = PHOTOGRAPHS + JUDGES
-    pictures_of = ((f.name, load_picture(f)) for f in files)
-    found = list(islice(samples_from(pictures_of, context.detect_faces), wanted))
-    if len(found) < wanted:
-        raise ExportError(f"{pictures} has {len(found)} faces beyond doubt; calibrating and judging take {wanted}.")
-    return found[JUDGES:], found[:JUDGES]
+    needed = CALIBRATION_FACES + VALIDATION_FACES
+    named_pictures = ((f.name, load_picture(f)) for f in files)
+    faces = list(islice(samples_from(named_pictures, context.detect_faces), needed))
+    if len(faces) < needed:
+        raise ExportError(f"{pictures} has {len(faces)} faces beyond doubt; calibrating and judging take {needed}.")
+    return faces[VALIDATION_FACES:], faces[:VALIDATION_FACES]

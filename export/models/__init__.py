@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from export.models.base import ExportedModel
 
 MODEL_NAMES = ("detector", "regressor", "texture")
-"""In the order in which they are exported. The modules import PyTorch; this list does not."""
+"""Names in the order of export. The modules import PyTorch; this list does not."""
 
 
 def get_model(name: str) -> ExportedModel:
     """Return the model of that name.
 
     Raises:
-        ModuleNotFoundError: there is none.
+        ModuleNotFoundError: there is no such model.
     """
     model: ExportedModel = importlib.import_module(f"export.models.{name}").MODEL
     return model

@@ -1,6 +1,6 @@
-"""What the export knows of a model: how it is loaded, traced, fed, split and compared.
+"""Base class of the exported models: how one is loaded, traced, fed, split and compared.
 
-A model of the repository that is a network has one class, in a module of its own beside this one.
+Each has one class, in a module of its own beside this one.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class ExportedModel(ABC):
     Attributes:
         name: of the model in the repository.
         weights: where the default weights are.
-        companion_files: files that the graph is made of as well, whatever the weights.
+        companion_files: further files that the graph depends on, with any weights.
         inputs, outputs: names by the contract, in the order of the module's arguments and results.
-        inner: names of what the module gives behind the outputs, by which a graph can be split; it may give fewer.
-        dynamic_axes: tensor -> axis -> name, for axes besides the batch that the configuration leaves open.
+        inner: names of results that follow the outputs, at which a graph can be split; there may be fewer.
+        dynamic_axes: tensor -> axis -> name, for free axes besides the batch.
         needs_face_model: whether the graph holds a face model.
-        needs_shapes: whether the model is fed with the regressor's result.
+        needs_shapes: whether the model takes the regressor's shapes.
         cpu_precisions: precisions to try for a CPU, best first. float16 is no faster there in ONNX Runtime.
-        float_streams: how many of the last residual streams stay in float32 where no calibration has compared them.
-        calibration_error: the criterion by which rules of calibration are compared; None: the model is not calibrated.
+        float_streams: number of last residual streams in float32, unless a calibration has chosen it.
+        calibration_error: criterion that calibration methods are compared by; None: the model is not calibrated.
     """
 
     name: str
@@ -61,13 +61,13 @@ class ExportedModel(ABC):
     def load(
         self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
-        """Load the PyTorch module and inputs to trace it with.
+        """Load the PyTorch module, and inputs to trace it with.
 
         Args:
             weights: None for the default ones.
             face_model: of the graph, where `needs_face_model`.
-            recipe: how a RetinaFace checkpoint wants its pixels.
-            fixed: whether every size inside has to be fixed (for TensorRT).
+            recipe: pixel preparation of a RetinaFace checkpoint.
+            fixed: whether all inner sizes have to be fixed (for TensorRT).
 
         Raises:
             NetworkError: a file is missing, damaged, or of another network.
@@ -79,12 +79,20 @@ class ExportedModel(ABC):
 
     @abstractmethod
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
-        """Hold a variant's outputs against those of float32; all are stacked along the batch."""
+        """Compare a variant's outputs with those of float32.
+
+        Args:
+            expected, actual: outputs of float32 and of the variant, stacked along the batch.
+            feed: the inputs.
+
+        Returns:
+            criteria with the bounds of the gate.
+        """
 
     def trace(
         self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> onnx.ModelProto:
-        """Trace the module: the graph as the tracer writes it, without surgery."""
+        """Trace the module of `load`; return the graph before surgery."""
         module, example = self.load(weights, face_model, recipe, fixed)
         return onnx_from_module(module, example, self.inputs, self.outputs, self.dynamic_axes, self.inner)
 
@@ -96,9 +104,9 @@ class ExportedModel(ABC):
         """List the precisions to try, best first.
 
         Args:
-            target: on a CPU what is refused falls back to float32, for TensorRT to the next higher precision.
-            precision: what was asked for; None: the fastest that passes its gate.
-            strict: try nothing but ``precision``.
+            target: on a CPU a refused precision falls back to float32, for TensorRT to the next higher one.
+            precision: the requested one; None: the fastest that passes its gate.
+            strict: try only ``precision``.
         """
         if precision is not None and strict:
             return [precision]
@@ -110,20 +118,20 @@ class ExportedModel(ABC):
         return list(self.cpu_precisions)
 
     def split(self, graph: onnx.ModelProto) -> texture_split.SplitGraph | None:
-        """Cut a graph into the parts that the service's CPU backend runs instead; None: it runs the graph whole."""
+        """Split a graph into the parts that the service's CPU backend runs; None: it runs the whole graph."""
         del graph
         return None
 
     def served_session(self, graph: onnx.ModelProto, exact: bool = False) -> Session:
         """Load a graph as the service's CPU backend runs it.
 
-        ``exact``: by kernels that do not saturate, for graphs that are not meant for a CPU.
+        ``exact``: with kernels that do not saturate, for graphs that are not meant for a CPU.
         """
         parts = self.split(graph)
         return texture_split.session_of(parts, exact) if parts else Session(graph, exact=exact)
 
     def note(self, face_model: FaceModel) -> str | None:
-        """Say what is special about a graph with this face model, for `export.json`."""
+        """Return a remark on a graph with this face model for `export.json`, or None."""
         del face_model
         return None
 

@@ -19,7 +19,7 @@ from networks.face_model import FaceModel
 Floats = NDArray[np.float32]
 
 SAME_IOU, SAME_POINTS = 0.85, 0.03
-"""Two detectors agree on a face from this overlap on, and on its points within this part of the box's longer side."""
+"""Two detectors agree on a face from this IoU on, and on its points within this part of the box's longer side."""
 
 
 def iou(box: Floats, boxes: Floats) -> Floats:
@@ -31,7 +31,7 @@ def iou(box: Floats, boxes: Floats) -> Floats:
 
 
 class DetectorModel(ExportedModel):
-    """Canvas -> boxes, scores and five points."""
+    """The detector: canvas -> boxes, scores and five points."""
 
     name = "detector"
     weights = default_weights()
@@ -44,7 +44,7 @@ class DetectorModel(ExportedModel):
     def load(
         self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
-        """Load MTCNN from a folder with its three files, RetinaFace from a file; its graph's sizes are always fixed."""
+        """Load MTCNN from a folder with its three files, or RetinaFace from a file (always with fixed sizes)."""
         del face_model
         path = weights or self.weights
         if path.is_file():
@@ -57,15 +57,15 @@ class DetectorModel(ExportedModel):
         return {"canvas": sample.canvas, "geometry": sample.geometry}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
-        """Same faces by IoU and points, over all faces of float32 with a score of 0.7 and more."""
+        """Compare IoU and points of all faces that float32 gives a score of at least 0.7."""
         del feed
         same = points = total = 0
         overlaps = []
-        for plain, all_rows in zip(expected["faces"], actual["faces"], strict=True):
-            other = all_rows[all_rows[:, 4] >= 0.5]
-            for row in plain[plain[:, 4] >= 0.7]:
+        for reference_rows, all_rows in zip(expected["faces"], actual["faces"], strict=True):
+            candidates = all_rows[all_rows[:, 4] >= 0.5]
+            for row in reference_rows[reference_rows[:, 4] >= 0.7]:
                 total += 1
-                overlap = iou(row[:4], other[:, :4])
+                overlap = iou(row[:4], candidates[:, :4])
                 if not overlap.size:
                     overlaps.append(0.0)
                     continue
@@ -73,7 +73,9 @@ class DetectorModel(ExportedModel):
                 overlaps.append(float(overlap[best]))
                 same += overlap[best] >= SAME_IOU
                 side = max(row[2] - row[0], row[3] - row[1])
-                points += np.linalg.norm((row[5:] - other[best, 5:]).reshape(5, 2), axis=1).max() <= SAME_POINTS * side
+                points += (
+                    np.linalg.norm((row[5:] - candidates[best, 5:]).reshape(5, 2), axis=1).max() <= SAME_POINTS * side
+                )
         return [
             Criterion("faces compared", float(total), 1, "at least"),
             Criterion(f"same faces (IoU >= {SAME_IOU})", same / max(1, total), 0.97, "at least"),

@@ -1,4 +1,4 @@
-"""ResNet50 with the face model's decode: crop -> coefficients, shapes, landmarks."""
+"""The regressor, ResNet50 with the face model's decoder: crop -> coefficients, shapes, landmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from networks.regressor import ReconstructionNet, Regressor, example_inputs, inn
 
 
 class RegressorModel(ExportedModel):
-    """The 3D face of a crop."""
+    """The regressor: crop -> 3D face."""
 
     name = "regressor"
     weights = WEIGHTS / "regressor.safetensors"
@@ -35,7 +35,11 @@ class RegressorModel(ExportedModel):
     def load(
         self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
-        """Load the default weights, which are safetensors, or a published checkpoint."""
+        """Load weights of this project (safetensors) or a published checkpoint.
+
+        Raises:
+            ExportError: the default weights are asked for with another face model than the built-in one.
+        """
         del recipe, fixed
         assert face_model is not None
         if weights is None and not is_built_in(face_model):
@@ -57,7 +61,7 @@ class RegressorModel(ExportedModel):
         return {"crop": sample.crop, "context": sample.context}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
-        """Coefficients, shape in the head's own frame, and where the landmarks land in the 224 px crop."""
+        """Compare coefficients, shapes in the head frame (mm), and landmarks in pixels of the 224 px crop."""
         a, b = expected["coefficients"].astype(np.float64), actual["coefficients"].astype(np.float64)
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosine = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-12), np.all(a == b, axis=1))

@@ -1,4 +1,4 @@
-"""UV sampling, visibility, and the U-Net that fills what is hidden: large crop and shapes -> texture."""
+"""The texture network, UV sampling, visibility and the U-Net that fills: 512 px crop and shapes -> texture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from networks.texture import TextureNet, UNet, example_inputs
 
 
 class TextureModel(ExportedModel):
-    """The texture of a face; on a CPU it is served in parts."""
+    """The texture network; on a CPU it is served in parts."""
 
     name = "texture"
     weights = WEIGHTS / "texture.safetensors"
@@ -39,7 +39,7 @@ class TextureModel(ExportedModel):
     def load(
         self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
-        """Load the network, which belongs to the built-in UV layout; for another one the graph has no U-Net."""
+        """Load the network; the U-Net belongs to the built-in UV layout and is left out for another one."""
         del recipe, fixed
         assert face_model is not None
         path = weights or self.weights
@@ -55,26 +55,26 @@ class TextureModel(ExportedModel):
         return {"crop_hd": sample.crop_hd, "shapes": shapes["shapes"], "context": sample.context}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
-        """Structural similarity and mean squared error (0..1) of the textures; visibility must hardly change."""
+        """Compare structural similarity and mean squared error (0..1) of the textures, and changes of visibility."""
         del feed
         similarities, errors = [], []
         for a, b in zip(expected["texture"], actual["texture"], strict=True):
             similarities.append(similarity(a, b))
             errors.append(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
-        moved = np.abs(expected["visibility"].astype(np.int16) - actual["visibility"]) > 8
+        changed = np.abs(expected["visibility"].astype(np.int16) - actual["visibility"]) > 8
         return [
             Criterion("texture, mean SSIM", float(np.mean(similarities)), 0.982, "at least"),
             Criterion("texture, mean squared error", float(np.mean(errors)), 0.005),
-            Criterion("visibility, part of texels that differ", float(moved.mean()), 0.01),
+            Criterion("visibility, part of texels that differ", float(changed.mean()), 0.01),
             Criterion("texture, smallest SSIM", float(np.min(similarities))),
         ]
 
     def split(self, graph: onnx.ModelProto) -> texture_split.SplitGraph | None:
-        """Cut the graph where SciPy and OpenCV are faster than ONNX Runtime."""
+        """Split the graph where SciPy and OpenCV are faster than ONNX Runtime."""
         return texture_split.split(graph)
 
     def note(self, face_model: FaceModel) -> str | None:
-        """Say when the graph has no U-Net."""
+        """Return a remark when the graph has no U-Net."""
         if is_built_in(face_model):
             return None
         return (
@@ -83,10 +83,9 @@ class TextureModel(ExportedModel):
 
 
 class _FirstVertices(nn.Module):
-    """Lets the texture network take shapes with more rows than its face model has vertices.
+    """Drop the rows of shapes beyond the face model's vertices.
 
-    A model is warmed up with a sample whose size stands in its configuration, and the configuration serves any face
-    model; so the sample has room for the largest one.
+    The configuration names one size for the warm-up sample of any face model: that of the largest.
     """
 
     def __init__(self, network: TextureNet, count: int) -> None:

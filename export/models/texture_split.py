@@ -1,9 +1,8 @@
-"""The texture graph cut into parts, for the service's CPU backend, which has SciPy and OpenCV do what is between them.
+"""Split the texture graph into parts for the service's CPU backend, which runs SciPy and OpenCV between them.
 
-ONNX Runtime takes half of the texture network's time on a CPU for a few steps over pictures that libraries made for
-such steps do several times as fast. The parts are files of their own beside the whole graph, which every other runtime
-loads; the gate judges them, and `split_error` holds them against the whole. `server/backends/onnxruntime/parts.py` runs
-them and shows what they are.
+A few image operations take half of the texture network's time in ONNX Runtime on a CPU; SciPy and OpenCV are several
+times as fast. The parts are files beside the whole graph, which every other runtime loads. The gate judges the parts,
+and `split_error` compares them with the whole graph. `server/backends/onnxruntime/parts.py` runs and documents them.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.graph import IR_VERSION
-from export.graphsurgeon import gs
+from export.graphsurgeon import gs, to_model
 from export.session import Feed, Session, loaded
 from server.backends.onnxruntime.parts import ATTRIBUTES, FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
 
-# OpenCV places a sample to 1/32 of a pixel and rounds it. So texels differ by a level or two, and a few more where the
-# crop's black beyond the photograph begins and a threshold decides what was seen.
+# OpenCV rounds a sample's position to 1/32 of a pixel. So texels differ by a level or two, and a few by more at the
+# photograph's border, where a threshold decides their visibility.
 LEVEL_TOLERANCE = 8  # levels of 0..255
 MAX_OUTLIER_SHARE = 1e-3  # of the texels
 MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
-# What each graph reads and gives, by names of `TextureNet.INNER`. The first one keeps the whole graph's inputs.
+# Inputs and outputs of each part, by names of `TextureNet.INNER`; None: the inputs of the whole graph.
 _INPUTS = {ATTRIBUTES: None, VISIBLE: ["field"], FILL: ["small", "small_seen"]}
 _OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["guess", "correction"]}
 
@@ -41,7 +39,7 @@ class SplitGraph:
 
 
 def split(model: onnx.ModelProto) -> SplitGraph | None:
-    """Cut a texture graph into parts; None for a graph that lacks the tensors to cut at."""
+    """Split a texture graph; None where it lacks the tensors to split at."""
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
     tensors = graph.tensors()
     needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names or []}
@@ -52,19 +50,19 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
     graphs = {}
     for name in GRAPHS:
         part = graph.copy()
-        own = part.tensors()
-        part.outputs = [own[output] for output in _OUTPUTS[name] if output in own]
+        part_tensors = part.tensors()
+        part.outputs = [part_tensors[output] for output in _OUTPUTS[name] if output in part_tensors]
         inputs = _INPUTS[name]
         if inputs:
-            part.inputs = [own[tensor] for tensor in inputs]
+            part.inputs = [part_tensors[tensor] for tensor in inputs]
             for tensor in part.inputs:
                 tensor.inputs.clear()
-        graphs[name] = _exported(part)
+        graphs[name] = to_model(part)
     return SplitGraph(graphs, Table(corners, weights, size))
 
 
 def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Corners and weights out of the gatherings of vertices' attributes, each of them times its weight."""
+    """Read corners and weights from the nodes that gather vertices' attributes and multiply them."""
     gathered = [node for node in attributes.outputs if node.op == "Gather"]
     corners = [node.inputs[1].values.astype(np.int32).ravel() for node in gathered]
     weights = [
@@ -78,25 +76,17 @@ def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32
     return np.stack(corners), np.stack(weights).astype(np.float32)
 
 
-def _exported(graph: gs.Graph) -> onnx.ModelProto:
-    part: onnx.ModelProto = gs.export_onnx(graph.cleanup().toposort())
-    del part.graph.value_info[:]
-    part.ir_version = IR_VERSION
-    onnx.checker.check_model(part)
-    return part
-
-
 def session_of(parts: SplitGraph, exact: bool = False) -> Session:
-    """Load the parts with what is between them, as the service does; ``exact``: by kernels that do not saturate."""
+    """Load the parts as the service does; ``exact``: with kernels that do not saturate."""
     return Session(PartsSession([loaded(parts.graphs[name], exact=exact) for name in GRAPHS], parts.table))
 
 
 @dataclass(frozen=True)
 class SplitError:
-    """How far the uint8 outputs of the parts lie from the whole graph's."""
+    """Difference between the uint8 outputs of the parts and of the whole graph."""
 
     outliers: float
-    """Share of the values that are more than `LEVEL_TOLERANCE` levels away."""
+    """Share of the values that differ by more than `LEVEL_TOLERANCE` levels."""
     squared: float
     """Mean squared error, 0..1."""
 
@@ -109,12 +99,12 @@ class SplitError:
 
     @property
     def acceptable(self) -> bool:
-        """Whether the parts may stand for the whole."""
+        """Tell whether the parts may replace the whole graph."""
         return self.outliers <= MAX_OUTLIER_SHARE and self.squared <= MAX_SQUARED_ERROR
 
 
 def split_error(model: onnx.ModelProto, parts: SplitGraph, feed: Feed) -> SplitError:
-    """Run both ways on one feed and return the larger error of both outputs."""
+    """Run whole graph and parts on one feed; return the larger error of both outputs."""
     expected, actual = Session(model)(feed), session_of(parts)(feed)
     levels = [np.abs(value.astype(np.int16) - actual[name]) for name, value in expected.items()]
     return SplitError(
@@ -124,10 +114,10 @@ def split_error(model: onnx.ModelProto, parts: SplitGraph, feed: Feed) -> SplitE
 
 
 def write(folder: Path, whole: Path, parts: SplitGraph) -> None:
-    """Put the parts into a version folder, marked as the whole graph is and with the digest of its file."""
+    """Write the parts into a version folder, with the whole graph's metadata and the digest of its file."""
     digest = hashlib.sha256(whole.read_bytes()).hexdigest()
-    marks = {entry.key: entry.value for entry in onnx.load(whole, load_external_data=False).metadata_props}
+    metadata = {entry.key: entry.value for entry in onnx.load(whole, load_external_data=False).metadata_props}
     for name, graph in parts.graphs.items():
-        onnx.helper.set_model_props(graph, {**marks, WHOLE: digest})
+        onnx.helper.set_model_props(graph, {**metadata, WHOLE: digest})
         onnx.save(graph, folder / name)
     dataclasses.replace(parts.table, whole=digest).save(folder / TABLE)

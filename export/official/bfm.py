@@ -1,4 +1,4 @@
-"""The Basel Face Model 2009, as Deep3DFaceRecon and ModelScope cut it, into a face-model file.
+"""Convert the Basel Face Model 2009, as cropped by Deep3DFaceRecon and ModelScope, to a face-model file.
 
 Two sources: `BFM_model_front.mat`, or the original `01_MorphableModel.mat` with `Exp_Pca.bin` and the index files of
 Deep3DFaceRecon. The formulas are those of Deep3DFaceRecon's `util/load_mats.py` (MIT): bases times their standard
@@ -29,16 +29,16 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def read_mat(path: Path, names: tuple[str, ...]) -> Arrays:
-    """Named arrays of a MATLAB file.
+    """Read named arrays of a MATLAB file.
 
     Raises:
-        ExportError: no such file, damaged, or an array is missing.
+        ExportError: the file is missing or damaged, or lacks an array.
     """
     if not path.is_file():
         raise ExportError(f"There is no file {path}: give the path of the file you downloaded.")
     try:
         content = loadmat(path, variable_names=list(names))
-    except Exception as error:  # scipy's readers raise what they stumble over
+    except Exception as error:  # scipy's readers have no common exception
         raise ExportError(f"{path} cannot be read as a MATLAB file ({error}): download it again.") from None
     missing = [name for name in names if name not in content]
     if missing:
@@ -47,14 +47,14 @@ def read_mat(path: Path, names: tuple[str, ...]) -> Arrays:
 
 
 def load(path: Path, uv: Path | None = None) -> FaceModel:
-    """BFM from `BFM_model_front.mat`, or from a folder that holds it or the original files.
+    """Load BFM from `BFM_model_front.mat`, or from a folder with it or with the original files.
 
     Args:
         path: the file or the folder.
-        uv: `bfm_uvs2.npy` of ModelScope, [35709,2], v up; None: the face is unrolled on a cylinder.
+        uv: `bfm_uvs2.npy` of ModelScope, [35709,2], v up; None: a cylindrical layout.
 
     Raises:
-        ExportError: something is missing, damaged or of another size.
+        ExportError: a file or array is missing, damaged or of another size.
     """
     if path.is_dir() and not (path / FRONT).is_file():
         return _face_model(_from_original(path), uv)
@@ -104,12 +104,12 @@ def _face_model(arrays: Arrays, uv: Path | None, where: str = "the folder") -> F
 
 
 def _bases(matrix: NDArray[Any]) -> NDArray[np.float32]:
-    """(3N, K), x y z interleaved -> (K, N, 3)."""
+    """Reshape bases (3N, K), x y z interleaved, to (K, N, 3)."""
     return np.ascontiguousarray(matrix.astype(np.float32).T).reshape(matrix.shape[1], -1, 3)
 
 
 def outward(mean: NDArray[np.float32], triangles: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Triangles counter-clockwise seen from outside: of an open face, most of the area looks forward (+z)."""
+    """Orient triangles counter-clockwise seen from outside: most of an open face's area faces forward (+z)."""
     a, b, c = (mean[triangles[:, k]].astype(np.float64) for k in range(3))
     forward = np.cross(b - a, c - a)[:, 2].sum()
     return (triangles if forward >= 0 else triangles[:, ::-1]).astype(np.int32)
@@ -126,7 +126,7 @@ def _uv(path: Path) -> NDArray[np.float32]:
 
 
 def _from_original(folder: Path) -> Arrays:
-    """The arrays of `BFM_model_front.mat` out of the files it was once made from."""
+    """Compute the arrays of `BFM_model_front.mat` from the original files."""
     shape = read_mat(folder / "01_MorphableModel.mat", ("shapePC", "shapeEV", "shapeMU", "texPC", "texEV", "texMU"))
     expression, deviation = _expression(folder)
     info = read_mat(folder / "facemodel_info.mat", ("tri", "keypoints"))
@@ -134,28 +134,28 @@ def _from_original(folder: Path) -> Arrays:
     trimmed = read_mat(folder / "BFM_exp_idx.mat", ("trimIndex",))["trimIndex"].astype(np.int64).ravel() - 1
     in_shape = trimmed[in_expression]
 
-    def chosen(matrix: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def select(matrix: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         by_vertex = matrix.reshape(-1, 3, matrix.shape[1] if matrix.ndim > 1 else 1)
         if rows.max() >= len(by_vertex):
             raise ExportError(f"An index file of {folder} points beyond the {len(by_vertex)} vertices of its model.")
         return np.asarray(by_vertex[rows].reshape(3 * len(rows), -1), np.float32)
 
     identity = shape["shapePC"][:, :IDENTITY] * shape["shapeEV"].reshape(1, -1)[:, :IDENTITY] * TO_DECIMETRES
-    moves = expression[:, :EXPRESSION] * deviation[None, :EXPRESSION] * TO_DECIMETRES
+    expression_basis = expression[:, :EXPRESSION] * deviation[None, :EXPRESSION] * TO_DECIMETRES
     albedo = shape["texPC"][:, :ALBEDO] * shape["texEV"].reshape(1, -1)[:, :ALBEDO]
     return {
-        "meanshape": chosen(shape["shapeMU"].reshape(-1, 1) * TO_DECIMETRES, in_shape).ravel(),
-        "meantex": chosen(shape["texMU"].reshape(-1, 1), in_shape).ravel(),
-        "idBase": chosen(identity, in_shape),
-        "exBase": chosen(moves, in_expression),
-        "texBase": chosen(albedo, in_shape),
+        "meanshape": select(shape["shapeMU"].reshape(-1, 1) * TO_DECIMETRES, in_shape).ravel(),
+        "meantex": select(shape["texMU"].reshape(-1, 1), in_shape).ravel(),
+        "idBase": select(identity, in_shape),
+        "exBase": select(expression_basis, in_expression),
+        "texBase": select(albedo, in_shape),
         "tri": info["tri"],
         "keypoints": info["keypoints"],
     }
 
 
 def _expression(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Basis (3 * 53215, K) and standard deviations (K,) of `Exp_Pca.bin` and `std_exp.txt`."""
+    """Read the basis (3 * 53215, K) of `Exp_Pca.bin` and the standard deviations (K,) of `std_exp.txt`."""
     file, deviations = folder / "Exp_Pca.bin", folder / "std_exp.txt"
     for path in (file, deviations):
         if not path.is_file():

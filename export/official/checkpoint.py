@@ -1,4 +1,4 @@
-"""Read published PyTorch checkpoints: without running anything in them, strictly, and with errors that name keys."""
+"""Read published PyTorch checkpoints strictly, without running code in them, and with errors that name keys."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WRAPPERS = ("net_recon", "state_dict", "model", "network", "net")
 PREFIXES = ("module.", "net_recon.")
 MODELSCOPE = "pytorch_model.pt"
 MAGIC = (b"PK", b"\x80")
-"""How files of `torch.save` begin: a zip archive, before torch 1.6 a pickle."""
+"""First bytes of files of `torch.save`: a zip archive, before torch 1.6 a pickle."""
 V1_ASSETS = ("head_model_for_maas.mat", "face_model_for_maas.mat", "template_mesh.obj")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Everything in a checkpoint file, as tensors and plain containers.
+    """Read a checkpoint file as tensors and plain containers.
 
     Raises:
-        ExportError: no such file, damaged or truncated, or it holds more than tensors (whose code is never run).
+        ExportError: the file is missing, damaged or truncated, or holds other objects (whose code is never run).
     """
     if not path.is_file():
         raise ExportError(f"There is no checkpoint {path}: give the path of the file you downloaded.")
@@ -37,17 +37,17 @@ def read(path: Path) -> dict[str, Any]:
             raise ExportError(f"{path} is not a PyTorch checkpoint: it begins like no file that torch.save writes.")
     try:
         with warnings.catch_warnings():
-            # torch muses about pickle protocols before it refuses; the sentence below says what matters.
+            # torch warns of pickle protocols before it refuses; the sentence below says what matters.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises what its many formats raise
+    except Exception as error:  # torch.load has no common exception for its formats
         text = str(error)
         if "weights_only" in text or "Unsupported" in text:
             raise ExportError(
                 f"{path} holds Python objects besides tensors; it is refused, because loading them would run code from "
                 "the file. Take the file from its official source."
             ) from None
-        # torch goes on for a paragraph; its first sentence says what is wrong.
+        # The first sentence of torch's message names the cause.
         reason = text.splitlines()[0].split(". ")[0] if text else type(error).__name__
         raise ExportError(f"{path} cannot be read as a PyTorch checkpoint ({reason}): download it again.") from None
     if isinstance(content, nn.Module) or not isinstance(content, Mapping):
@@ -66,10 +66,13 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def state_dict(content: Mapping[str, Any], path: Path) -> State:
-    """The network's tensors out of a checkpoint: wrappers opened, prefixes and the classifier taken off.
+    """Extract the network's tensors of a checkpoint, without wrappers, prefixes and the classifier.
 
-    Accepted are `{net_recon: ...}`, `{state_dict: ...}`, flat dictionaries, and names with `module.` or `net_recon.`
-    in front. Optimiser and scheduler states beside them are passed over.
+    Accepted are `{net_recon: ...}`, `{state_dict: ...}`, flat dictionaries, and names with the prefix `module.` or
+    `net_recon.`. Optimiser and scheduler states are ignored.
+
+    Raises:
+        ExportError: there are no tensors.
     """
     inner: Mapping[str, Any] = content
     for key in WRAPPERS:
@@ -91,19 +94,19 @@ def state_dict(content: Mapping[str, Any], path: Path) -> State:
 
 
 def load_strictly(module: nn.Module, state: State, path: Path) -> None:
-    """Put tensors into a module; every key must be there, none may be left over, every shape must fit.
+    """Load tensors into a module; keys and shapes must match exactly.
 
     Raises:
-        ExportError: naming the first missing and unexpected keys, or the first wrong shape.
+        ExportError: names the first missing and unexpected keys, the first wrong shape, or a key with NaN or infinity.
     """
-    wanted = module.state_dict()
-    # Counters of the training; some tools write them and some do not, and nothing here reads them.
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in wanted]
+    expected = module.state_dict()
+    # Counters of batch normalisation: only some tools write them, and inference does not read them.
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in expected]
     if missing or unexpected:
         parts = [_named("missing", missing), _named("unexpected", unexpected)]
         raise ExportError(f"{path} is not a checkpoint of this network: {'; '.join(part for part in parts if part)}.")
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if key in state and state[key].shape != value.shape:
             raise ExportError(
                 f"{path} is not a checkpoint of this network: {key} has shape {tuple(state[key].shape)}, "
@@ -111,7 +114,7 @@ def load_strictly(module: nn.Module, state: State, path: Path) -> None:
             )
         if key in state and not torch.isfinite(state[key].float()).all():
             raise ExportError(f"{path} is damaged: {key} holds NaN or infinity.")
-    module.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+    module.load_state_dict({key: state.get(key, value) for key, value in expected.items()})
 
 
 def _named(kind: str, keys: list[str]) -> str:
@@ -122,7 +125,7 @@ def _named(kind: str, keys: list[str]) -> str:
 
 
 def resolve(path: Path) -> Path:
-    """The checkpoint file of a path: a downloaded ModelScope folder stands for the file in it."""
+    """Return the checkpoint file of a path, which may be a downloaded ModelScope folder."""
     return path / MODELSCOPE if path.is_dir() and (path / MODELSCOPE).is_file() else path
 
 
@@ -142,9 +145,9 @@ def refuse_v1(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def check_details(content: Mapping[str, Any], path: Path) -> dict[str, float]:
-    """Check what HRN keeps beside `net_recon`, and return its two scale factors for the sidecar.
+    """Check the tensors of HRN beside `net_recon`, and return its two scale factors for the sidecar.
 
-    The networks for detail (`mid_net`, `high_net`) are not exported; their shapes tell whether the file is whole.
+    The networks for detail (`mid_net`, `high_net`) are not exported; their shapes show whether the file is complete.
 
     Raises:
         ExportError: `mid_net` or `high_net` has other input channels than published.
@@ -160,7 +163,7 @@ def check_details(content: Mapping[str, Any], path: Path) -> dict[str, float]:
 
 
 def refuse_zero_heads(heads: Iterable[nn.Module], path: Path) -> None:
-    """Refuse weights whose heads are all zero: that is how the network is born, not how it is trained.
+    """Refuse weights whose heads are all zero, which is their initial value.
 
     Raises:
         ExportError: every weight and bias of every head is zero.

@@ -13,7 +13,7 @@ from networks.face_model import FaceModelError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: written; 2: one sentence on stderr says what is wrong, and nothing was written."""
+    """Write the face-model file; return 0, or 2 with one sentence on stderr that says what is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m export.official.face_models",
         description="Make a face-model file (.npz) from files that you fetched under their own licence.",

@@ -1,7 +1,7 @@
-"""FLAME into a face-model file: from `generic_model.pkl` without running what is in it, or from an npz of its arrays.
+"""Convert FLAME to a face-model file: from `generic_model.pkl` without running its code, or from an npz of its arrays.
 
-FLAME is in metres, x right, y up, z forward; 300 identity and 100 expression modes stand side by side in `shapedirs`,
-already scaled. Neck, jaw and eye joints are not used: the head is rigid here.
+FLAME is in metres, x right, y up, z forward; `shapedirs` holds 300 identity and 100 expression modes, already scaled.
+Neck, jaw and eye joints are not used: the head is rigid.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LICENCE = "FLAME: its own licence; not for redistribution"
 
 
 def load(path: Path, landmarks: Path) -> FaceModel:
-    """FLAME from its pickle or an npz, with the 68 landmarks of `landmark_embedding.npy`.
+    """Load FLAME from its pickle or an npz, with the 68 landmarks of `landmark_embedding.npy`.
 
     Args:
         path: `generic_model.pkl`, or an npz with `v_template`, `shapedirs` and `f` (`faces`).
         landmarks: the published embedding (triangles and barycentrics), or an npy of 68 vertex indices.
 
     Raises:
-        ExportError: something is missing, damaged, of another size, or not just arrays.
+        ExportError: a file or array is missing, damaged or of another size, or the pickle holds other objects.
     """
     arrays = _arrays(path)
     for name, shape in (("v_template", (VERTICES, 3)), ("f", (TRIANGLES, 3))):
@@ -62,7 +62,7 @@ def load(path: Path, landmarks: Path) -> FaceModel:
 
 
 def outward_closed(mean: NDArray[np.float32], triangles: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Triangles counter-clockwise seen from outside: the volume they enclose is positive."""
+    """Orient triangles counter-clockwise seen from outside: the enclosed volume is positive."""
     a, b, c = (mean[triangles[:, k]].astype(np.float64) for k in range(3))
     volume = np.einsum("ij,ij->", a, np.cross(b, c))
     if abs(volume) < 1e-9:
@@ -71,7 +71,7 @@ def outward_closed(mean: NDArray[np.float32], triangles: NDArray[np.int64]) -> N
 
 
 def _bases(modes: NDArray[Any]) -> NDArray[np.float32]:
-    """(N, 3, K) metres -> (K, N, 3) decimetres."""
+    """Convert bases (N, 3, K) in metres to (K, N, 3) in decimetres."""
     return np.ascontiguousarray(modes.astype(np.float32).transpose(2, 0, 1)) * np.float32(METRE)
 
 
@@ -96,7 +96,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _landmarks(path: Path, triangles: NDArray[np.int64]) -> NDArray[np.int32]:
-    """68 vertex indices: those given, or the heaviest corner of each embedded point."""
+    """Return 68 vertex indices: those of the file, or the corner with the largest weight of each embedded point."""
     content = _landmark_file(path)
     if isinstance(content, dict):
         try:
@@ -119,7 +119,7 @@ def _landmarks(path: Path, triangles: NDArray[np.int64]) -> NDArray[np.int32]:
 
 
 def _landmark_file(path: Path) -> Any:
-    """An npy file; what is pickled in it is read without running it."""
+    """Read an npy file; a pickle inside is read without running its code."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Read arrays out of pickled files without running what is in them.
+"""Read arrays from pickled files without running their code.
 
-FLAME is published as a Python 2 pickle of chumpy and scipy objects. A pickle is a program; here only the few
-instructions that rebuild NumPy arrays are let through, every other class becomes an inert box that keeps its state.
+FLAME is published as a Python 2 pickle of chumpy and scipy objects. A pickle is a program; only the few functions that
+rebuild NumPy arrays are allowed here, and objects of other classes become placeholders that hold their state.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _ALLOWED = {
 }
 
 
-class Box:
-    """Stands for an object of a class that is not loaded; `state` is what the pickle would have given it."""
+class Placeholder:
+    """Placeholder of an object whose class is not loaded; `state` is the object's pickled state."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -49,7 +49,7 @@ class _Unpickler(pickle.Unpickler):
             ("__builtin__", "object"),
             ("builtins", "object"),
         }:
-            return Box
+            return Placeholder
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
@@ -59,17 +59,17 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
-def _reconstructor(kind: Any, _base: Any, _state: Any) -> Box:
-    if kind is not Box:
+def _reconstructor(kind: Any, _base: Any, _state: Any) -> Placeholder:
+    if kind is not Placeholder:
         raise pickle.UnpicklingError("it rebuilds an object of a class that is not allowed")
-    return Box()
+    return Placeholder()
 
 
 def load(path: Path) -> Any:
-    """The content of a pickle with every foreign object as a `Box`.
+    """Load a pickle with a `Placeholder` for every object that is no array.
 
     Raises:
-        ExportError: no such file, damaged, or it names something that arrays do not need.
+        ExportError: the file is missing or damaged, or names a function that arrays do not need.
     """
     try:
         data = path.read_bytes()
@@ -79,20 +79,20 @@ def load(path: Path) -> Any:
 
 
 def load_bytes(data: bytes, path: Path) -> Any:
-    """As `load`, for a pickle inside another file; `path` is for the message."""
+    """Load a pickle as `load` does, from bytes; `path` is for the message."""
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises whatever its last instruction does
+    except Exception as error:  # a damaged pickle may raise any exception
         raise ExportError(f"{path} is refused: {error}. Take the file from its official source.") from None
 
 
 def array(value: Any, name: str) -> NDArray[Any]:
-    """The array inside a value: itself, or what a chumpy object wraps (its state's `x`).
+    """Return the array of a value: itself, or the one in a chumpy object (its state's `x`).
 
     Raises:
-        ExportError: there is none.
+        ExportError: the value holds no array.
     """
-    while isinstance(value, Box):
+    while isinstance(value, Placeholder):
         state = value.state if isinstance(value.state, dict) else {}
         inner = state.get("x", state.get("a"))
         if inner is None:

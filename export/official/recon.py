@@ -1,4 +1,4 @@
-"""`net_recon` of ModelScope / HRN, Deep3DFaceRecon and 3DDFA-V3 into our regressor: one layout, one meaning."""
+"""Load `net_recon` of ModelScope / HRN, Deep3DFaceRecon and 3DDFA-V3, which share one layout, as a regressor."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from networks.face_model import FaceModel
 from networks.regressor import ReconstructionNet, Regressor
 
 BFM_VERTICES = 35_709
-"""Of the face model that all published checkpoints were trained with."""
+"""Vertices of the face model that all published checkpoints were trained with."""
 
 
 def load_regressor(path: Path, face_model: FaceModel) -> Regressor:
-    """Read a published checkpoint strictly and join it with a face model.
+    """Read a published checkpoint strictly and combine it with a face model.
 
     Args:
         path: `pytorch_model.pt` (or its folder), `epoch_NN.pth`, `net_recon.pth`, or the same as safetensors.
-        face_model: the BFM face model; its coefficients are what the network was trained for.
+        face_model: the BFM face model, for whose coefficients the network was trained.
 
     Raises:
         ExportError: the file is damaged, of another network or revision, untrained, or the face model is another one.

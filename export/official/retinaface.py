@@ -1,8 +1,8 @@
-"""RetinaFace as a graph of our detector's contract: backbone, pyramid, heads, decode and suppression in one.
+"""RetinaFace as a graph of the detector's contract: backbone, pyramid, heads, decoding and suppression.
 
 Layouts: `retinaface_resnet50_2020-07-20` (ternaus) and `Resnet50_Final`, `mobilenet0.25_Final` (biubug6). Both ResNet
-files have the same keys and shapes but were trained with different pre-processing, which the weights cannot tell;
-the recipe is therefore named. Formulas: Deng et al. 2019 and biubug6/Pytorch_Retinaface (MIT).
+files have the same keys and shapes but were trained with different pre-processing, which the weights do not show;
+so the recipe is an option. Formulas: Deng et al. 2019 and biubug6/Pytorch_Retinaface (MIT).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from export.errors import ExportError
 from export.official import checkpoint
-from networks.detector.cascade import FLOOR, SLOTS
+from networks.detector.cascade import MIN_SCORE, SLOTS
 from networks.detector.pyramid import CANVAS
 from networks.detector.suppression import overlaps, suppress
 from networks.regressor import Backbone
@@ -27,16 +27,16 @@ STEPS = (8, 16, 32)
 MIN_SIZES = ((16, 32), (64, 128), (256, 512))
 VARIANCE = (0.1, 0.2)
 CANDIDATES = 128
-"""Boxes that suppression sees, eight for each slot; TensorRT's largest top-k is 3840."""
+"""Boxes that enter suppression, eight for each slot; TensorRT's largest top-k is 3840."""
 SUPPRESS = 0.4
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How pixels are prepared, and what else differs between the two published codes.
+    """Preparation of pixels, and the other difference between the two published implementations.
 
     Attributes:
-        mean, scale: (pixel - mean) * scale, in the order of the network's channels.
+        mean, scale: (pixel - mean) * scale, pixels 0..255, in the order of the network's channels.
         flip: whether the channels are blue, green, red.
         extra: added to sides when suppression computes areas.
     """
@@ -51,7 +51,7 @@ RECIPES = {
     "imagenet": Recipe((123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375), flip=False, extra=0.0),
     "bgr-mean": Recipe((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), flip=True, extra=1.0),
 }
-"""By name: `imagenet` (ternaus, ModelScope) and `bgr-mean` (biubug6)."""
+"""Recipes by name: `imagenet` (ternaus, ModelScope) and `bgr-mean` (biubug6)."""
 
 
 def _conv(channels: int, out: int, kernel: int, leaky: float | None, stride: int = 1) -> nn.Sequential:
@@ -76,7 +76,7 @@ def _depthwise(channels: int, out: int, stride: int) -> nn.Sequential:
 
 
 class MobileNet(nn.Module):
-    """MobileNet v1 at a quarter of its width, three stages."""
+    """MobileNet v1 (Howard et al. 2017) at a quarter of its width, in three stages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ class MobileNet(nn.Module):
         self.stage3 = nn.Sequential(_depthwise(128, 256, 2), _depthwise(256, 256, 1))
 
     def stages(self, x: Tensor) -> list[Tensor]:
-        """Feature maps at strides 8, 16 and 32."""
+        """Compute feature maps at strides 8, 16 and 32 of [B,3,H,W]."""
         first = self.stage1(x)
         second = self.stage2(first)
         return [first, second, self.stage3(second)]
 
 
 class FeaturePyramid(nn.Module):
-    """Three maps to one width, coarse added to fine."""
+    """Feature pyramid (Lin et al. 2017): three maps of one width, coarse ones added to finer ones."""
 
     def __init__(self, widths: tuple[int, int, int], out: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class FeaturePyramid(nn.Module):
         self.merge1, self.merge2 = _conv(out, out, 3, leaky), _conv(out, out, 3, leaky)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Maps at strides 8, 16, 32 -> the same at width `out`."""
+        """Merge maps at strides 8, 16 and 32 into maps with `out` channels at the same strides."""
         fine, middle, coarse = self.output1(maps[0]), self.output2(maps[1]), self.output3(maps[2])
         middle = self.merge2(middle + F.interpolate(coarse, scale_factor=2.0, mode="nearest"))
         fine = self.merge1(fine + F.interpolate(middle, scale_factor=2.0, mode="nearest"))
@@ -110,7 +110,10 @@ class FeaturePyramid(nn.Module):
 
 
 class Context(nn.Module):
-    """SSH: 3x3, 5x5 and 7x7 views of a map side by side. Names are those of the published files."""
+    """Context module of SSH (Najibi et al. 2017): 3x3, 5x5 and 7x7 receptive fields, concatenated.
+
+    Attribute names are those of the published files.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -122,7 +125,7 @@ class Context(nn.Module):
         self.conv7x7_3 = _conv(width // 4, width // 4, 3, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep size and width."""
+        """Compute a map [B,C,h,w] of the same shape."""
         five = self.conv5X5_1(x)
         return torch.relu(torch.cat([self.conv3X3(x), self.conv5X5_2(five), self.conv7x7_3(self.conv7X7_2(five))], 1))
 
@@ -136,12 +139,12 @@ class Head(nn.Module):
         self.conv1x1 = nn.Conv2d(width, 2 * size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows in the order of row, column, box."""
+        """Compute rows ordered by row, column and box."""
         return cast(Tensor, self.conv1x1(x)).permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.size)
 
 
 class RetinaFace(nn.Module):
-    """The network: prepared pixels -> raw offsets, logits and points of every box."""
+    """The network: prepared pixels -> undecoded offsets, logits and points of every box."""
 
     def __init__(self, mobile: bool) -> None:
         super().__init__()
@@ -154,7 +157,7 @@ class RetinaFace(nn.Module):
         self.LandmarkHead = nn.ModuleList(Head(width, 10) for _ in STEPS)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B,3,512,512] -> offsets [B,10752,4], logits [B,10752,2], points [B,10752,10]."""
+        """Compute offsets [B,10752,4], logits [B,10752,2] and points [B,10752,10] of pixels [B,3,512,512]."""
         stages = cast(list[Tensor], self.body.stages(pixels))  # type: ignore[operator]
         maps = self.fpn(stages[-3:])
         maps = [context(x) for context, x in zip((self.ssh1, self.ssh2, self.ssh3), maps, strict=True)]
@@ -166,7 +169,7 @@ class RetinaFace(nn.Module):
 
 
 def priors() -> Tensor:
-    """Centre x, y and size of the 10,752 reference boxes in canvas pixels: level, row, column, size."""
+    """Return x, y of the centre and size of the 10,752 prior boxes in canvas pixels, by level, row, column, size."""
     rows = [
         ((column + 0.5) * step, (row + 0.5) * step, size)
         for step, sizes in zip(STEPS, MIN_SIZES, strict=True)
@@ -199,7 +202,7 @@ class RetinaFaceDetector(nn.Module):
             recipe: a name in `RECIPES`; None: by the published file name.
 
         Raises:
-            ExportError: the file is damaged or of another network, or the recipe cannot be told from the file name.
+            ExportError: the file is damaged or of another network, or its name implies no recipe.
         """
         content = checkpoint.read(path)
         state = checkpoint.state_dict(content, path)
@@ -210,46 +213,46 @@ class RetinaFaceDetector(nn.Module):
         return cls(network, RECIPES[name]).eval()
 
     def forward(self, canvas: Tensor, geometry: Tensor) -> Tensor:
-        """Find faces; arguments and result as in `detector.cascade.Detector.forward`."""
+        """Detect faces; arguments and result as in `networks.detector.cascade.Detector.forward`."""
         ratio = geometry[:, None, 2:4]
-        offsets, logits, points = self.network(self.prepared(canvas, geometry))
+        offsets, logits, points = self.network(self.prepare(canvas, geometry))
         scores = torch.sigmoid(logits[..., 1] - logits[..., 0])
-        scores, at = torch.topk(scores * (scores > FLOOR).to(scores.dtype), CANDIDATES, dim=1)
-        where = at[..., None]
-        prior = torch.gather(self.priors.expand(canvas.shape[0], -1, -1), 1, where.expand(-1, -1, 3))
+        scores, index = torch.topk(scores * (scores > MIN_SCORE).to(scores.dtype), CANDIDATES, dim=1)
+        rows = index[..., None]
+        prior = torch.gather(self.priors.expand(canvas.shape[0], -1, -1), 1, rows.expand(-1, -1, 3))
         centre, size = prior[..., :2], prior[..., 2:]
-        moves = torch.gather(offsets, 1, where.expand(-1, -1, 4))
-        middle = centre + moves[..., :2] * VARIANCE[0] * size
-        half = size * torch.exp(moves[..., 2:] * VARIANCE[1]) / 2
-        boxes = torch.cat([middle - half, middle + half], 2)
-        marks = torch.gather(points, 1, where.expand(-1, -1, 10)) * VARIANCE[0] * size + centre.repeat(1, 1, 5)
+        box_offsets = torch.gather(offsets, 1, rows.expand(-1, -1, 4))
+        box_centre = centre + box_offsets[..., :2] * VARIANCE[0] * size
+        half = size * torch.exp(box_offsets[..., 2:] * VARIANCE[1]) / 2
+        boxes = torch.cat([box_centre - half, box_centre + half], 2)
+        landmarks = torch.gather(points, 1, rows.expand(-1, -1, 10)) * VARIANCE[0] * size + centre.repeat(1, 1, 5)
         overlap = overlaps(boxes, SUPPRESS, extra=self.recipe.extra)
         scores = scores * suppress(overlap, (scores > 0).to(scores.dtype))
-        scores, at = torch.topk(scores, SLOTS, dim=1)
-        rows = torch.gather(torch.cat([boxes, marks], 2), 1, at[..., None].expand(-1, -1, 14))
+        scores, index = torch.topk(scores, SLOTS, dim=1)
+        faces = torch.gather(torch.cat([boxes, landmarks], 2), 1, index[..., None].expand(-1, -1, 14))
         # The network's coordinates run along pixel edges; the contract's have pixel centres at integers.
-        places = rows * ratio.repeat(1, 1, 7) - 0.5
+        coordinates = faces * ratio.repeat(1, 1, 7) - 0.5
         score = scores[..., None]
-        found = (score > 0).to(score.dtype)
-        return torch.cat([places[..., :4], score, places[..., 4:]], 2) * found
+        is_face = (score > 0).to(score.dtype)
+        return torch.cat([coordinates[..., :4], score, coordinates[..., 4:]], 2) * is_face
 
-    def prepared(self, canvas: Tensor, geometry: Tensor) -> Tensor:
-        """Pixels as the network was trained on; what lies beside the picture is the mean colour, as published."""
+    def prepare(self, canvas: Tensor, geometry: Tensor) -> Tensor:
+        """Prepare pixels by the recipe, float [B,3,512,512]; beside the picture they have the mean colour."""
         pixels = canvas.float()
         if self.recipe.flip:
             pixels = pixels.flip(1)
         content = torch.round(geometry[:, 0:2] / geometry[:, 2:4])
-        places = torch.arange(CANVAS, dtype=geometry.dtype)
-        across = (places[None, :] < content[:, :1]).to(pixels.dtype)
-        down = (places[None, :] < content[:, 1:2]).to(pixels.dtype)
-        return (pixels - self.mean) * self.scale * across[:, None, None, :] * down[:, None, :, None]
+        positions = torch.arange(CANVAS, dtype=geometry.dtype)
+        in_width = (positions[None, :] < content[:, :1]).to(pixels.dtype)
+        in_height = (positions[None, :] < content[:, 1:2]).to(pixels.dtype)
+        return (pixels - self.mean) * self.scale * in_width[:, None, None, :] * in_height[:, None, :, None]
 
 
 def recipe_by_name(path: Path) -> str:
-    """The recipe that goes with a published file name.
+    """Return the recipe for a published file name.
 
     Raises:
-        ExportError: the name says nothing; the two recipes are named.
+        ExportError: the name implies no recipe; the message names the two.
     """
     name = path.name.lower()
     if "2020-07-20" in name or name.startswith("retinaface_resnet50"):

@@ -1,4 +1,4 @@
-"""A UV layout for face models that come without one: the head unrolled on a cylinder about its upright axis."""
+"""A UV layout for face models without one: cylindrical projection about a vertical axis."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from numpy.typing import NDArray
 
 
 def cylindrical(mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """UV of each vertex [N,2] in 0..1, v up: u by the angle about a vertical axis behind the face, v by height.
+    """Compute UV by the angle about a vertical axis behind the face (u) and by height (v).
 
     Args:
-        mean: [N,3], x right, y up, z out of the face.
+        mean: [N,3], x right, y up, z out of the face, in any unit.
+
+    Returns:
+        float32 [N,2] in 0..1, v up.
     """
     x, y, z = mean.T.astype(np.float64)
-    # An axis well behind the face keeps the sides from folding over and the front from being squeezed.
+    # An axis well behind the face avoids overlaps at its sides and compression of its front.
     axis = z.min() - 0.25 * (z.max() - z.min())
     angle = np.arctan2(x - (x.min() + x.max()) / 2, z - axis)
     u = 0.5 + 0.49 * angle / np.abs(angle).max()

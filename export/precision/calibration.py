@@ -1,7 +1,7 @@
-"""Ranges of activations for INT8: three rules over the same histograms, and the file that keeps them.
+"""Ranges of activations for INT8: three calibration methods over the same histograms, and the file of their results.
 
-Calibrating takes photographs and minutes; its result is a few thousand small numbers. So it is kept in a committed
-JSON file, bound to the weights by their digest, and a clean clone quantises without photographs.
+Calibrating takes photographs and minutes; its result is a few thousand numbers. So it is committed as a JSON file with
+the digest of the weights, and a clean clone quantises without photographs.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from export.session import Feed, Session, with_outputs
 BINS = 2048
 METHODS = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99
-"""Part of the values, in percent, that the percentile rule keeps inside the range."""
-STRANGE = 0.02
-"""Part of the samples whose extremes are left out at either end: one crop that is no face can drive an activation to
-ten times what any face does, and all faces would pay for it with their resolution."""
+"""Percentage of the values inside the range of the percentile method."""
+OUTLIER_SHARE = 0.02
+"""Share of the samples whose extremes are excluded at either end: a crop without a face can drive an activation to ten
+times its range on faces, which would cost all faces resolution."""
 FOLDER = Path(__file__).parent / "ranges"
 
 
 @dataclass
 class Ranges:
-    """Ranges of one network's activations by three rules, and where they come from."""
+    """Ranges of one network's activations by three methods, and their origin."""
 
     weights: str
     samples: int
@@ -40,25 +40,25 @@ class Ranges:
     bounds: dict[str, dict[str, Range]] = field(default_factory=dict)
     """method -> tensor -> (smallest, largest)."""
     chosen: str = "minmax"
-    """Until pictures have compared them: clipping helps the faces that calibrated and hurts strangers' more."""
+    """The method in use. Without a comparison min-max: clipping overfits to the faces that calibrated."""
     comparison: dict[str, dict[str, float]] = field(default_factory=dict)
-    """method -> criterion -> value, on pictures that did not calibrate: why `chosen` was chosen."""
+    """method -> criterion -> value, on pictures that did not calibrate; `chosen` is the best of them."""
     keep_float: list[str] = field(default_factory=list)
-    """Nodes left in float32, by the sensitivity report."""
+    """Nodes that stay in float32, chosen by the sensitivity report."""
     shifts: Shifts = field(default_factory=dict)
-    """How channels were scaled before the ranges were taken (`export/precision/equalise.py`)."""
+    """Scaling of the channels that the ranges refer to (`export/precision/equalise.py`)."""
     streams: int = 0
-    """How many of the last residual streams stay in float32 (`export/precision/streams.py`)."""
+    """Number of last residual streams in float32 (`export/precision/streams.py`)."""
     judged: str = ""
-    """Which pictures the methods were compared on."""
+    """Description of the pictures that compared the methods."""
 
     def save(self, path: Path) -> None:
-        """Write JSON with five significant digits: more than 8 bits can use."""
+        """Write JSON with five significant digits, more than 8 bits can represent."""
         rounded = {
             method: {name: [float(f"{value:.5g}") for value in bounds] for name, bounds in tensors.items()}
             for method, tensors in self.bounds.items()
         }
-        # A line a group: as lists they would be as long as everything else together.
+        # One string a group: as lists they would double the length of the file.
         shifts = {name: " ".join(map(str, exponents)) for name, exponents in self.shifts.items()}
         content = {**vars(self), "bounds": rounded, "shifts": shifts}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ class Ranges:
         """Read what `save` wrote.
 
         Raises:
-            ExportError: no such file, or not of this layout.
+            ExportError: the file is missing or not of this layout.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -84,14 +84,20 @@ class Ranges:
 
 
 def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Feed]) -> dict[str, dict[str, Range]]:
-    """Run all feeds twice, for the extremes and for the histograms, and derive ranges by each rule of `METHODS`.
+    """Run all feeds twice, for the extremes and for the histograms, and derive ranges by each of `METHODS`.
 
-    The extremes are those of all samples but the strangest (`STRANGE`); with less than 50 samples none is left out.
+    The extremes exclude a share of outlying samples (`OUTLIER_SHARE`); with less than 50 samples none.
 
     Args:
         model: float32, after surgery.
         tensors: names of float activations.
-        feeds: inputs of the graph; gone through twice.
+        feeds: inputs of the graph.
+
+    Returns:
+        method -> tensor -> (smallest, largest).
+
+    Raises:
+        ExportError: there are no feeds.
     """
     session = Session(with_outputs(model, tensors))
     feeds = list(feeds)
@@ -101,9 +107,9 @@ def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Fe
     for row, feed in zip(extremes, feeds, strict=True):
         results = session(feed)
         row[:] = [(results[name].min(), results[name].max()) for name in tensors]
-    strange = int(len(feeds) * STRANGE)
-    lows = np.sort(extremes[..., 0], axis=0)[strange]
-    highs = np.sort(extremes[..., 1], axis=0)[len(feeds) - 1 - strange]
+    excluded = int(len(feeds) * OUTLIER_SHARE)
+    lows = np.sort(extremes[..., 0], axis=0)[excluded]
+    highs = np.sort(extremes[..., 1], axis=0)[len(feeds) - 1 - excluded]
     low = {name: min(0.0, float(value)) for name, value in zip(tensors, lows, strict=True)}
     high = {name: max(0.0, float(value)) for name, value in zip(tensors, highs, strict=True)}
     counts = {name: np.zeros(BINS, np.int64) for name in tensors}
@@ -111,7 +117,7 @@ def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Fe
         results = session(feed)
         for name in tensors:
             width = (high[name] - low[name]) or 1.0
-            # Every third value: a prime step that meets no row length, and the histogram is the same to a percent.
+            # Every third value: 3 divides no row length, and the histogram is the same to a percent.
             values = results[name].ravel()[::3]
             bins = ((values - low[name]) * (BINS / width)).astype(np.int32).clip(0, BINS - 1)
             counts[name] += np.bincount(bins, minlength=BINS)
@@ -125,7 +131,7 @@ def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Fe
 
 
 def quantised(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.ModelProto:
-    """The INT8 graph that ranges describe.
+    """Build the INT8 graph with these ranges.
 
     Args:
         model: float32, after surgery.
@@ -137,7 +143,7 @@ def quantised(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.Mo
 
 
 def percentile_range(counts: NDArray[np.int64], edges: NDArray[np.float64], percent: float = PERCENTILE) -> Range:
-    """The range that leaves out an equal part of the values at either end."""
+    """Return the range that excludes an equal part of the values at either end."""
     cumulative = np.cumsum(counts) / max(1, counts.sum())
     tail = (1 - percent / 100) / 2
     first = int(np.searchsorted(cumulative, tail, side="right"))
@@ -146,7 +152,7 @@ def percentile_range(counts: NDArray[np.int64], edges: NDArray[np.float64], perc
 
 
 def entropy_range(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: int = 128) -> Range:
-    """The clipping that loses least information, by the Kullback-Leibler divergence (TensorRT's published rule).
+    """Return the clipping with the smallest Kullback-Leibler divergence (the method of TensorRT, Migacz 2017).
 
     Both ends are clipped to the same multiple of the extremes: activations after a ReLU have one end at zero, the
     others are nearly symmetric.
@@ -154,7 +160,7 @@ def entropy_range(counts: NDArray[np.int64], edges: NDArray[np.float64], levels:
     best, best_share = np.inf, 1.0
     total = counts.astype(np.float64)
     centre = int(np.clip(np.searchsorted(edges, 0.0, side="right") - 1, 0, len(counts) - 1))
-    # What a ReLU cut off stands in one bin at zero, which any scale hits exactly; counted, it would hide all else.
+    # A ReLU's zeros are in one bin, which every scale represents exactly; counted, they would dominate the divergence.
     total[centre] = total[max(centre - 1, 0) : centre + 2].min()
     for share in np.linspace(0.1, 1.0, 46):
         first = centre - int(centre * share)
@@ -165,15 +171,15 @@ def entropy_range(counts: NDArray[np.int64], edges: NDArray[np.float64], levels:
         clipped = inside.copy()
         clipped[0] += total[:first].sum()
         clipped[-1] += total[last:].sum()
-        coarse = _coarse(inside, 2 * levels)
-        divergence = _divergence(clipped, coarse)
+        quantised = _requantised(inside, 2 * levels)
+        divergence = _divergence(clipped, quantised)
         if divergence < best:
             best, best_share = divergence, float(share)
     return float(edges[0]) * best_share, float(edges[-1]) * best_share
 
 
-def _coarse(counts: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
-    """The histogram after quantising to `levels`: each group's mass spread over its bins that are not empty."""
+def _requantised(counts: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
+    """Quantise a histogram to `levels`: each group's mass is spread over its bins that are not empty."""
     group = np.minimum(np.arange(len(counts)) * levels // len(counts), levels - 1)
     filled = counts > 0
     mass = np.bincount(group, counts, minlength=levels)
@@ -181,14 +187,14 @@ def _coarse(counts: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     return np.where(filled, mass[group] / np.maximum(members[group], 1), 0.0)
 
 
-def _divergence(wanted: NDArray[np.float64], given: NDArray[np.float64]) -> float:
-    p, q = wanted / wanted.sum(), given / max(given.sum(), 1e-12)
+def _divergence(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
+    p, q = expected / expected.sum(), actual / max(actual.sum(), 1e-12)
     both = p > 0
     return float(np.sum(p[both] * np.log(p[both] / np.maximum(q[both], 1e-12))))
 
 
-def kept_ranges(network: str, weights: str) -> Ranges | None:
-    """The committed ranges of a network, if they were made for these weights."""
+def committed_ranges(network: str, weights: str) -> Ranges | None:
+    """Return the committed ranges of a network; None where they were made for other weights."""
     path = FOLDER / f"{network}.json"
     if not path.is_file():
         return None

@@ -1,7 +1,7 @@
-"""Which convolutions share channels: those that write a tensor, those that read it, and the additions in between.
+"""Groups of convolutions that share channels: those that write a tensor, those that read it, additions in between.
 
-A ReLU, a pooling and an addition treat every channel by itself. So channel c of all tensors that are connected by such
-operators belongs together: it may be scaled as one (`equalise.py`), and it is what a residual stream is (`streams.py`).
+ReLU, pooling and addition treat every channel by itself. So channel c of all tensors that such operators connect can be
+scaled by one factor (`equalise.py`); a residual stream is such a group (`streams.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from export.graphsurgeon import gs
 from export.precision.region import is_variable
 
 CHANNELWISE = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Flatten"}
-"""Operators that keep channels apart and commute with a positive factor."""
+"""Operators that do not mix channels and commute with a positive factor."""
 
 
 @dataclass
@@ -32,43 +32,43 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Name of the first tensor that is written."""
+        """Return the name of the first tensor that is written."""
         return str(self.writers[0].outputs[0].name)
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """Return the number of channels."""
         return int(self.writers[0].inputs[1].shape[0])
 
 
 def channel_groups(graph: gs.Graph) -> list[Group]:
-    """All groups, in the order of the graph, that only convolutions write and only convolutions and products read.
+    """List the groups that only convolutions write and only convolutions and products read, in the order of the graph.
 
-    A group that something else looks into (an output of the graph, a resize, a concatenation) is left out.
+    A group that another operator or an output of the graph reads is left out.
     """
     root = _connected(graph)
     groups: dict[str, Group] = {}
-    strange = {root(tensor.name) for tensor in (*graph.inputs, *graph.outputs)}
+    excluded = {root(tensor.name) for tensor in (*graph.inputs, *graph.outputs)}
     for node in graph.nodes:
-        plain, passes = _plain(node), _channelwise(node)
+        constant_weights, channelwise = _has_constant_weights(node), _channelwise(node)
         for tensor in node.outputs:
             group = groups.setdefault(root(tensor.name), Group())
-            if plain and node.op == "Conv":
+            if constant_weights and node.op == "Conv":
                 group.writers.append(node)
-            elif not passes:
-                strange.add(root(tensor.name))
+            elif not channelwise:
+                excluded.add(root(tensor.name))
             elif node.op == "Add":
                 group.additions.append(node)
-        for position, tensor in enumerate([] if passes else node.inputs):
-            if is_variable(tensor) and plain and position == 0:
+        for position, tensor in enumerate([] if channelwise else node.inputs):
+            if is_variable(tensor) and constant_weights and position == 0:
                 groups.setdefault(root(tensor.name), Group()).readers.append(node)
             elif is_variable(tensor):
-                strange.add(root(tensor.name))
-    return [group for key, group in groups.items() if key not in strange and group.writers and group.readers]
+                excluded.add(root(tensor.name))
+    return [group for key, group in groups.items() if key not in excluded and group.writers and group.readers]
 
 
 def _connected(graph: gs.Graph) -> Callable[[str], str]:
-    """Name of a tensor -> a name that all tensors with the same channels give."""
+    """Return a function from a tensor's name to a name common to all tensors with the same channels (union-find)."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -87,8 +87,8 @@ def _channelwise(node: gs.Node) -> bool:
     return node.op in CHANNELWISE and all(is_variable(tensor) for tensor in node.inputs)
 
 
-def _plain(node: gs.Node) -> bool:
-    """Whether a node is a convolution in one group or a matrix product with its rows transposed, both with bias."""
+def _has_constant_weights(node: gs.Node) -> bool:
+    """Tell whether a node is an ungrouped convolution or a matrix product with transposed rows, both with bias."""
     constant = len(node.inputs) == 3 and all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:])
     if node.op == "Conv":
         return constant and node.attrs.get("group", 1) == 1

@@ -1,7 +1,7 @@
-"""Half precision by conversion of the graph: the network proper in float16, everything around it in float32.
+"""Half precision by conversion of the graph: the convolutional network in float16, all other nodes in float32.
 
-Strongly typed TensorRT builds exactly the types that stand in the file, so the choice is made and checked here.
-Inputs and outputs keep their types.
+Strongly typed TensorRT builds exactly the types of the file, so they are chosen and checked here. Inputs and outputs
+keep their types.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import numpy as np
 import onnx
 
 from export.errors import ExportError
-from export.graph import IR_VERSION
-from export.graphsurgeon import gs
+from export.graphsurgeon import gs, to_model
 from export.precision.region import is_variable, network_nodes
 
-LARGEST = 65504.0
+MAX_FLOAT16 = 65504.0
 """Largest finite float16."""
 
 
 def to_fp16(model: onnx.ModelProto, keep_last: bool = True) -> onnx.ModelProto:
-    """Convert the network proper to float16.
+    """Convert the convolutional network (`network_nodes`) to float16.
 
     Args:
         model: float32, after surgery; not changed.
@@ -33,7 +32,7 @@ def to_fp16(model: onnx.ModelProto, keep_last: bool = True) -> onnx.ModelProto:
     if not nodes:
         raise ExportError("The graph has no convolutions: there is nothing to convert to fp16.")
     inside = {id(node) for node in nodes}
-    narrowed: dict[str, gs.Variable] = {}
+    casts_to_float16: dict[str, gs.Variable] = {}
     constants: dict[str, gs.Constant] = {}
     produced: list[gs.Variable] = []
     for node in nodes:
@@ -44,29 +43,24 @@ def to_fp16(model: onnx.ModelProto, keep_last: bool = True) -> onnx.ModelProto:
                         constants[tensor.name] = _narrow_constant(tensor)
                     node.inputs[index] = constants[tensor.name]
             elif is_variable(tensor) and not any(id(producer) in inside for producer in tensor.inputs):
-                node.inputs[index] = _cast(graph, tensor, np.float16, "narrow", narrowed)
+                node.inputs[index] = _cast(graph, tensor, np.float16, "narrow", casts_to_float16)
         produced += [tensor for tensor in node.outputs if is_variable(tensor)]
-    widened: dict[str, gs.Variable] = {}
+    casts_to_float32: dict[str, gs.Variable] = {}
     for tensor in produced:
         outside = [user for user in tensor.outputs if id(user) not in inside and user.op != "Cast"]
         outside += [user for user in tensor.outputs if user.op == "Cast" and not user.name.startswith("narrow")]
         tensor.dtype = np.float16
         for user in outside:
-            wide = _cast(graph, tensor, np.float32, "widen", widened)
+            wide = _cast(graph, tensor, np.float32, "widen", casts_to_float32)
             user.inputs = [wide if value is tensor else value for value in user.inputs]
         if any(output is tensor for output in graph.outputs):
             raise ExportError(f"The output '{tensor.name}' comes straight out of a convolution; it must stay float32.")
-    graph.cleanup().toposort()
-    converted: onnx.ModelProto = gs.export_onnx(graph)
-    del converted.graph.value_info[:]
-    converted.ir_version = IR_VERSION
-    onnx.checker.check_model(converted)
-    return converted
+    return to_model(graph)
 
 
 def _narrow_constant(tensor: gs.Constant) -> gs.Constant:
     values = tensor.values
-    if np.abs(values).max(initial=0.0) > LARGEST:
+    if np.abs(values).max(initial=0.0) > MAX_FLOAT16:
         raise ExportError(f"The weight '{tensor.name}' holds {np.abs(values).max():.3g}, more than float16 can.")
     return gs.Constant(f"{tensor.name}_fp16", values.astype(np.float16))
 
@@ -74,7 +68,7 @@ def _narrow_constant(tensor: gs.Constant) -> gs.Constant:
 def _cast(
     graph: gs.Graph, tensor: gs.Variable, dtype: type[np.generic], kind: str, done: dict[str, gs.Variable]
 ) -> gs.Variable:
-    """One cast for all users of a tensor."""
+    """Return the cast of a tensor, one for all of its users."""
     if tensor.name not in done:
         result = gs.Variable(f"{tensor.name}_{kind}", dtype=dtype, shape=tensor.shape)
         to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

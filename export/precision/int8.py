@@ -1,12 +1,15 @@
 """INT8 by explicit Q/DQ in the graph, in three schemes.
 
-`U8S8` for CPUs: activations unsigned with a zero point, weights signed per output channel, biases in 32 bits, which
-ONNX Runtime fuses into integer kernels; weights so small that no x86 processor saturates (`saturation.py`).
-`U8S8_VNNI`: the same with weights in all 8 bits, right only on processors with VNNI. `S8S8` for TensorRT: everything
-symmetric and signed, biases in float; its kernels add up in 32 bits.
-In all, the two branches of a residual addition are quantised as well: an addition whose skip branch is float
-would run in float and drag its neighbours along. Residual streams that no fixed scale serves are left out and treated
-as `export/precision/streams.py` says.
+- `U8S8` for CPUs: activations unsigned with a zero point, weights signed per output channel, biases in 32 bits, which
+  ONNX Runtime fuses into integer kernels; weights so small that no x86 processor saturates (`saturation.py`).
+- `U8S8_VNNI`: the same with weights in all 8 bits, correct only on processors with VNNI.
+- `S8S8` for TensorRT: symmetric and signed, biases in float; its kernels accumulate in 32 bits.
+
+In all schemes both branches of a residual addition are quantised: with a float branch the addition and the nodes beside
+it would run in float. Residual streams without a suitable fixed scale stay in float32 (`export/precision/streams.py`).
+
+`onnxruntime.quantization` is not used: it has neither the bound on weights nor float32 streams between integer
+products.
 """
 
 from __future__ import annotations
@@ -19,19 +22,18 @@ import onnx
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.graph import IR_VERSION
-from export.graphsurgeon import gs
+from export.graphsurgeon import gs, to_model
 from export.precision.region import is_variable, network_nodes
-from export.precision.saturation import whole_weights
-from export.precision.streams import Products, Quantised, inner_convolutions, nodes_of, residual_streams
+from export.precision.saturation import integer_weights
+from export.precision.streams import Products, Quantised, inner_convolutions, node_names, residual_streams
 
 Range = tuple[float, float]
 
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
-PASSING = {"MaxPool", "Resize", "Flatten", "Reshape", "Transpose", "Concat"}
-"""Operators that only move or choose values: their result takes part in INT8 when their argument does."""
-LARGE_HEAD = 1 << 21
-"""Numbers in the matrix of a head from which on it is quantised; a head that reads an average has half a million."""
+VALUE_PRESERVING = {"MaxPool", "Resize", "Flatten", "Reshape", "Transpose", "Concat"}
+"""Operators that only move or select values: their result has the scale of their argument."""
+MIN_QUANTISED_HEAD_SIZE = 1 << 21
+"""Weights of a head from which on it is quantised; a head that reads an average has half a million."""
 
 
 class Scheme(Enum):
@@ -43,42 +45,48 @@ class Scheme(Enum):
 
     @property
     def unsigned(self) -> bool:
-        """Whether activations are unsigned, as the kernels of CPUs want them."""
+        """Tell whether activations are unsigned, as CPU kernels need them."""
         return self is not Scheme.S8S8
 
     @property
     def any_x86(self) -> bool:
-        """Whether products must come out the same on every x86 processor."""
+        """Tell whether products must be equal on every x86 processor."""
         return self is Scheme.U8S8
 
 
 def quantised_nodes(graph: gs.Graph, keep_float: Collection[str] = ()) -> list[gs.Node]:
-    """Nodes that run in INT8: the network proper without its heads, less those named.
+    """List the nodes that run in INT8: the convolutional network without its heads and without `keep_float`.
 
-    A head that is a large matrix is among them: reading it in float32 would take longer than everything it says.
+    Heads that are large matrices are included: their time is that of reading their weights.
     """
     body = network_nodes(graph, keep_last=True)
-    heads = [node for node in network_nodes(graph) if node.op == "Gemm" and node.inputs[1].values.size >= LARGE_HEAD]
+    heads = [
+        node
+        for node in network_nodes(graph)
+        if node.op == "Gemm" and node.inputs[1].values.size >= MIN_QUANTISED_HEAD_SIZE
+    ]
     inside = {id(node) for node in (*body, *heads)}
-    wanted = WEIGHTED | PASSING | {"Add"}
+    operators = WEIGHTED | VALUE_PRESERVING | {"Add"}
     chosen: list[gs.Node] = []
-    kept: set[int] = set()
+    selected: set[int] = set()
     for node in reversed(graph.nodes):
-        if id(node) not in inside or node.op not in wanted or node.name in keep_float:
+        if id(node) not in inside or node.op not in operators or node.name in keep_float:
             continue
-        # What only hands values on to float nodes stays float as well: its argument keeps its precision.
-        if node.op in PASSING and not any(id(user) in kept for tensor in node.outputs for user in tensor.outputs):
+        # Nodes that only pass values on to float nodes stay in float, so that the values keep their precision.
+        if node.op in VALUE_PRESERVING and not any(
+            id(user) in selected for tensor in node.outputs for user in tensor.outputs
+        ):
             continue
-        kept.add(id(node))
+        selected.add(id(node))
         chosen.append(node)
     return chosen[::-1]
 
 
 def quantised_tensors(graph: gs.Graph, keep_float: Collection[str] = ()) -> list[str]:
-    """Names of the activations that are quantised: what goes into a node of `quantised_nodes`, and what comes out.
+    """List the quantised activations: inputs and results of `quantised_nodes`.
 
-    A result that only float nodes read (the heads, the mean before them) is quantised as well: a kernel runs in
-    integers only if its result is one.
+    A result that only float nodes read (the heads, the mean before them) is quantised as well, as an integer kernel
+    needs a quantised result.
     """
     nodes = quantised_nodes(graph, keep_float)
     names: dict[str, None] = {}
@@ -93,12 +101,12 @@ def quantised_tensors(graph: gs.Graph, keep_float: Collection[str] = ()) -> list
 
 
 def _activations(node: gs.Node) -> list[gs.Variable]:
-    """The computed inputs of a node, without weights and bias."""
+    """List the computed inputs of a node, without weights and bias."""
     return [tensor for tensor in node.inputs[: 1 if node.op in WEIGHTED else None] if is_variable(tensor)]
 
 
 def _result(node: gs.Node) -> gs.Variable | None:
-    """What a convolution or an addition gives, after the ReLU that is fused into it; None for other nodes."""
+    """Return the result of a convolution or addition, after a fused ReLU; None for other nodes."""
     if node.op not in WEIGHTED | {"Add"}:
         return None
     tensor = node.outputs[0]
@@ -121,7 +129,7 @@ def to_int8(
         ranges: smallest and largest value of every tensor of `quantised_tensors`.
         scheme: for a CPU or for TensorRT.
         keep_float: names of nodes to leave in float32.
-        streams: how many of the last residual streams stay in float32: on a CPU between integer products, for TensorRT
+        streams: number of last residual streams that stay in float32: on a CPU between integer products, for TensorRT
             with their convolutions.
 
     Raises:
@@ -130,7 +138,7 @@ def to_int8(
     graph = gs.import_onnx(model)
     floating = residual_streams(graph)[-streams:] if streams else []
     inner = inner_convolutions(floating)
-    keep_float = {*keep_float, *nodes_of(floating), *(node.name for node in inner)}
+    keep_float = {*keep_float, *node_names(floating), *(node.name for node in inner)}
     nodes = quantised_nodes(graph, keep_float)
     if not nodes:
         raise ExportError("The graph has no convolutions: there is nothing to quantise.")
@@ -139,34 +147,28 @@ def to_int8(
     if missing:
         raise ExportError(f"There is no calibrated range for '{missing[0]}': calibrate the network anew.")
     tensors = {t.name: t for t in graph.tensors().values() if t.name in chosen}
-    bounds = _tightened(nodes, {name: ranges[name] for name in sorted(chosen)})
-    pairs = {name: _Pair(graph, tensors[name], bounds[name], scheme) for name in bounds}
+    bounds = _clip_to_relu(nodes, {name: ranges[name] for name in sorted(chosen)})
+    pairs = {name: _QdqPair(graph, tensors[name], bounds[name], scheme) for name in bounds}
     for node in nodes:
         if node.op in WEIGHTED:
             _quantise_weights(graph, node, pairs[node.inputs[0].name], scheme)
     if scheme.unsigned:
-        products = Products(graph, {name: pair.narrow for name, pair in pairs.items()}, scheme.any_x86)
+        products = Products(graph, {name: pair.quantised for name, pair in pairs.items()}, scheme.any_x86)
         for node in {n.name: n for group in floating for n in (*group.writers, *group.readers, *inner)}.values():
             products.write(node)
     for name, pair in pairs.items():
         for user in list(tensors[name].outputs):
             if user is not pair.quantise:
                 user.inputs = [pair.result if value is tensors[name] else value for value in user.inputs]
-    graph.cleanup().toposort()
-    quantised: onnx.ModelProto = gs.export_onnx(graph)
-    del quantised.graph.value_info[:]
-    quantised.ir_version = IR_VERSION
-    onnx.checker.check_model(quantised)
-    return quantised
+    return to_model(graph)
 
 
-def _tightened(nodes: Sequence[gs.Node], bounds: Mapping[str, Range]) -> dict[str, Range]:
-    """Ranges without what the ReLU behind a residual addition cuts off anyway: exact, and worth up to a bit.
+def _clip_to_relu(nodes: Sequence[gs.Node], bounds: Mapping[str, Range]) -> dict[str, Range]:
+    """Clip the ranges of a residual addition's branches to what its ReLU lets pass: exact, and gains up to a bit.
 
-    Below minus the largest value of the other branch, a convolution's result makes the sum negative whatever the other
-    branch holds.
+    A branch below minus the other branch's largest value makes the sum negative in any case.
     """
-    tight = dict(bounds)
+    clipped = dict(bounds)
     for node in nodes:
         users = node.outputs[0].outputs
         if node.op != "Add" or len(users) != 1 or users[0].op != "Relu":
@@ -174,12 +176,12 @@ def _tightened(nodes: Sequence[gs.Node], bounds: Mapping[str, Range]) -> dict[st
         for branch, other in (node.inputs, node.inputs[::-1]):
             low, high = bounds[branch.name]
             if len(branch.outputs) == 1:
-                tight[branch.name] = (max(low, -bounds[other.name][1]), high)
-    return tight
+                clipped[branch.name] = (max(low, -bounds[other.name][1]), high)
+    return clipped
 
 
-class _Pair:
-    """QuantizeLinear and DequantizeLinear on one activation."""
+class _QdqPair:
+    """QuantizeLinear and DequantizeLinear of one activation."""
 
     def __init__(self, graph: gs.Graph, tensor: gs.Variable, bounds: Range, scheme: Scheme) -> None:
         low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)  # zero must be exact: padding is zero
@@ -193,7 +195,7 @@ class _Pair:
         quantised = gs.Variable(f"{name}_q", dtype=zero.dtype, shape=tensor.shape)
         self.result = gs.Variable(f"{name}_dq", dtype=np.float32, shape=tensor.shape)
         scale, point = gs.Constant(f"{name}_scale", np.array(self.scale, np.float32)), gs.Constant(f"{name}_zero", zero)
-        self.narrow = Quantised(quantised, scale, point)
+        self.quantised = Quantised(quantised, scale, point)
         self.quantise = gs.Node("QuantizeLinear", f"quantise_{name}", {}, [tensor, scale, point], [quantised])
         graph.nodes += [
             self.quantise,
@@ -201,17 +203,17 @@ class _Pair:
         ]
 
 
-def _quantise_weights(graph: gs.Graph, node: gs.Node, activation: _Pair, scheme: Scheme) -> None:
-    """Weights as INT8 per output channel behind a DequantizeLinear; for the CPU the bias as INT32 as well."""
+def _quantise_weights(graph: gs.Graph, node: gs.Node, activation: _QdqPair, scheme: Scheme) -> None:
+    """Quantise a node's weights to INT8 per output channel; for CPUs its bias to INT32 as well."""
     weight = node.inputs[1]
     if not isinstance(weight, gs.Constant):
         raise ExportError(f"The weights of '{node.name}' are computed, not constant: fold the graph first.")
     axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) else 1
     first = np.moveaxis(weight.values.astype(np.float32), axis, 0)
-    whole, scale = whole_weights(first.reshape(len(first), -1), scheme.any_x86)
+    integers, scale = integer_weights(first.reshape(len(first), -1), scheme.any_x86)
     name = f"{node.name}_weight"
-    whole = np.ascontiguousarray(np.moveaxis(whole.reshape(first.shape), 0, axis))
-    node.inputs[1] = _dequantised(graph, name, whole, scale, axis)
+    integers = np.ascontiguousarray(np.moveaxis(integers.reshape(first.shape), 0, axis))
+    node.inputs[1] = _dequantised(graph, name, integers, scale, axis)
     if scheme.unsigned and len(node.inputs) > 2 and isinstance(node.inputs[2], gs.Constant):
         step = scale * np.float32(activation.scale)
         bias = np.clip(np.rint(node.inputs[2].values / step), -(2**31), 2**31 - 1).astype(np.int32)
@@ -219,13 +221,13 @@ def _quantise_weights(graph: gs.Graph, node: gs.Node, activation: _Pair, scheme:
 
 
 def _dequantised(
-    graph: gs.Graph, name: str, whole: NDArray[np.generic], scale: NDArray[np.float32], axis: int
+    graph: gs.Graph, name: str, integers: NDArray[np.generic], scale: NDArray[np.float32], axis: int
 ) -> gs.Variable:
-    result = gs.Variable(f"{name}_dq", dtype=np.float32, shape=whole.shape)
+    result = gs.Variable(f"{name}_dq", dtype=np.float32, shape=integers.shape)
     inputs = [
-        gs.Constant(f"{name}_q", whole),
+        gs.Constant(f"{name}_q", integers),
         gs.Constant(f"{name}_scale", scale),
-        gs.Constant(f"{name}_zero", np.zeros(scale.shape, whole.dtype)),
+        gs.Constant(f"{name}_zero", np.zeros(scale.shape, integers.dtype)),
     ]
     graph.nodes.append(gs.Node("DequantizeLinear", f"dequantise_{name}", {"axis": axis}, inputs, [result]))
     return result

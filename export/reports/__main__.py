@@ -1,9 +1,9 @@
 """`python -m export.reports`: measure every precision of every network and write docs/export-report.md with one plot.
 
 For each network and precision: size, nodes, time in one process as a ratio to float32, errors against float32, and the
-gate's verdict. A variant that its gate refuses is reported like the others: that is what the gate is for. Then the INT8
-chain as it is served, regressor and texture one after the other, against the same chain in float32. A machine with VNNI
-measures all this a second time with VNNI hidden (`export/reports/without_vnni.py`), where it can.
+gate's verdict; refused variants are reported as well. Then the served INT8 chain, regressor and texture one after the
+other, against the same chain in float32. A machine with VNNI measures all this a second time with VNNI hidden
+(`export/reports/without_vnni.py`), where it can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from server.arguments import whole_number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: written; 2: one sentence on stderr says what is wrong."""
+    """Measure and write the report; return 0, or 2 with one sentence on stderr that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m export.reports", description=__doc__.split("\n\n")[0])
     parser.add_argument(
         "--pictures",

@@ -1,4 +1,4 @@
-"""Measures every precision of every model, and the INT8 chain as it is served."""
+"""Measure every precision of every model, and the served INT8 chain."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from export.reports.page import processor, vnni
 from export.reports.results import Chain, Measured, Row
 from export.samples import FaceDetector, Sample, samples_from
 from export.session import Feed, Session, median_seconds, stack
-from export.stages.convert import ranges
+from export.stages.convert import get_ranges
 from export.stages.gate import exactness, judge_itself
 from server.backends.onnxruntime.integer_products import products_are_exact
 
 JUDGED = 24
-"""Faces that judge each variant; the chain is judged on all."""
+"""Faces that each variant is judged on; the chain is judged on all."""
 
 
 def variants_of(name: str, context: ExportContext) -> dict[str, onnx.ModelProto]:
-    """Return all graphs of one network by the name of the variant; the first is float32."""
+    """Return the graphs of a network, variant -> graph; the first is float32."""
     model, float32_graph = get_model(name), context.float32_graph(name, None)
-    made = ranges(model, float32_graph, context)
+    ranges = get_ranges(model, float32_graph, context)
     return {
         "fp32": float32_graph,
         "fp16": to_fp16(float32_graph),
-        "int8 u8s8": quantised(float32_graph, made, Scheme.U8S8),
-        "int8 s8s8": quantised(float32_graph, made, Scheme.S8S8),
+        "int8 u8s8": quantised(float32_graph, ranges, Scheme.U8S8),
+        "int8 s8s8": quantised(float32_graph, ranges, Scheme.S8S8),
     }
 
 
 def rows_of(name: str, samples: Sequence[Sample], context: ExportContext, rounds: int) -> list[Row]:
-    """Measure all variants of one network, taking turns so that other load meets all alike."""
+    """Measure all variants of a network in turns, so that other load affects all alike."""
     model, graphs = get_model(name), variants_of(name, context)
     feeds = context.feeds(name, samples)
-    # What is for TensorRT is judged by what its products are, not by what a CPU may make of them.
+    # Graphs for TensorRT are judged with exact products, which a CPU's kernels may not give.
     sessions = {variant: model.served_session(graph, exact=variant == "int8 s8s8") for variant, graph in graphs.items()}
     seconds = median_seconds(sessions, feeds[0], rounds)
-    together = stack(feeds)
+    batch = stack(feeds)
     expected = stack([sessions["fp32"](feed) for feed in feeds])
     rows = []
     for variant, graph in graphs.items():
@@ -63,8 +63,8 @@ def rows_of(name: str, samples: Sequence[Sample], context: ExportContext, rounds
             verdict = judge_itself(graph, feeds)
         else:
             actual = stack([sessions[variant](feed) for feed in feeds])
-            exact = exactness(graph, any_x86=variant != "int8 s8s8")
-            verdict = Verdict((*model.compare(expected, actual, together), exact))
+            saturation = exactness(graph, any_x86=variant != "int8 s8s8")
+            verdict = Verdict((*model.compare(expected, actual, batch), saturation))
         ratio = seconds[variant] / seconds["fp32"]
         rows.append(Row(name, variant, Size.of(graph), ratio, verdict))
         context.say(f"{name}: {variant}: {ratio:.2f} of the time, {verdict}")
@@ -76,16 +76,16 @@ def chain_of(samples: Sequence[Sample], context: ExportContext) -> Chain:
     chains: dict[str, list[Session]] = {"fp32": [], "int8 u8s8": []}
     for name in ("regressor", "texture"):
         model, float32_graph = get_model(name), context.float32_graph(name, None)
-        made = ranges(model, float32_graph, context)
+        ranges = get_ranges(model, float32_graph, context)
         chains["fp32"].append(Session(float32_graph))
-        chains["int8 u8s8"].append(model.served_session(quantised(float32_graph, made, Scheme.U8S8)))
+        chains["int8 u8s8"].append(model.served_session(quantised(float32_graph, ranges, Scheme.U8S8)))
     numbers: list[tuple[float, float, float, float]] = []
     for index, sample in enumerate(samples, 1):
         (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())
-        moved = np.linalg.norm(shape["shapes"][0] - other_shape["shapes"][0], axis=-1).mean(1) * 100  # dm -> mm
+        differences = np.linalg.norm(shape["shapes"][0] - other_shape["shapes"][0], axis=-1).mean(1) * 100  # dm -> mm
         a, b = texture["texture"][0], other_texture["texture"][0]
         squared = float(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
-        numbers.append((float(moved[1]), float(moved[0]), similarity(a, b), squared))
+        numbers.append((float(differences[1]), float(differences[0]), similarity(a, b), squared))
         if index % 25 == 0:
             context.say(f"chain: {index} of {len(samples)} faces")
     return Chain(*np.array(numbers).T)
@@ -98,10 +98,10 @@ def _through(chain: Sequence[Session], sample: Sample) -> tuple[Feed, Feed]:
 
 
 def faces_in(folders: Sequence[Path], limit: int, detect_faces: FaceDetector) -> list[Sample]:
-    """Return the faces of a fixed random choice of `limit` pictures out of several folders.
+    """Return at most `limit` faces of several folders, a fixed random selection.
 
     Raises:
-        ExportError: there is none.
+        ExportError: there are no faces.
     """
     files = [file for folder in folders for file in pictures_in(folder)]
     random.Random(0).shuffle(files)
@@ -116,7 +116,7 @@ def faces_in(folders: Sequence[Path], limit: int, detect_faces: FaceDetector) ->
 
 
 def measured(samples: Sequence[Sample], context: ExportContext, rounds: int, only_chain: bool) -> Measured:
-    """Measure all rows and the chain, as this processor gives them."""
+    """Measure all rows and the chain on this processor."""
     rows: list[Row] = []
     for name in () if only_chain else MODEL_NAMES:
         rows += rows_of(name, samples[:JUDGED], context, rounds)
@@ -124,7 +124,7 @@ def measured(samples: Sequence[Sample], context: ExportContext, rounds: int, onl
 
 
 def measured_without_vnni(arguments: Sequence[str], context: ExportContext) -> list[Measured]:
-    """Measure the same in a process that sees no VNNI; nothing where there is none anyway, or it cannot be hidden."""
+    """Measure the same in a process without VNNI; empty on a machine without it or where it cannot be hidden."""
     if not products_are_exact():
         return []
     with tempfile.TemporaryDirectory() as folder:

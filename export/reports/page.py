@@ -1,4 +1,4 @@
-"""The page and the picture of `python -m export.reports`."""
+"""The page and the plot of `python -m export.reports`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ COLOURS = ("#7f7f7f", "#4c78a8", "#54a24b", "#e6a13a")
 
 
 def markdown(measured: Sequence[Measured], source: str, judged: int, traced: dict[str, Size]) -> str:
-    """Write the report as a page.
+    """Format the report in Markdown.
 
     Args:
-        measured: on each kind of processor; this machine's own comes first.
-        source: which pictures judged.
-        judged: how many of them judged the variants.
+        measured: on each kind of processor, this machine's first.
+        source: description of the pictures that judged.
+        judged: number of them that judged the variants.
         traced: network -> size before surgery.
     """
     rows = measured[0].rows
@@ -68,7 +68,7 @@ def markdown(measured: Sequence[Measured], source: str, judged: int, traced: dic
 
 
 def _surgery(rows: Sequence[Row], traced: dict[str, Size]) -> list[str]:
-    """Sizes before and after the graph surgery."""
+    """Format the sizes before and after graph surgery."""
     lines = [
         "## Surgery",
         "",
@@ -86,17 +86,17 @@ def _surgery(rows: Sequence[Row], traced: dict[str, Size]) -> list[str]:
 
 
 def calibrated_with() -> list[str]:
-    """What calibrated each network, from the files themselves: a reader must see whether judges were among it."""
+    """List the pictures that calibrated each network, which must not be among those that judge."""
     lines = []
     for name in MODEL_NAMES:
-        made = calibration.kept_ranges(name, sha256(get_model(name).weights))
-        source = made.source if made else "variations of two public-domain portraits, for want of photographs"
+        ranges = calibration.committed_ranges(name, sha256(get_model(name).weights))
+        source = ranges.source if ranges else "variations of two public-domain portraits, for want of photographs"
         lines.append(f"- INT8 ranges of the {name}: {source}.")
     return lines
 
 
 def _variants(measured: Sequence[Measured]) -> list[str]:
-    """Size, time on each kind of processor, and verdict of every variant."""
+    """Format size, time on each kind of processor, and verdict of every variant."""
     times = [{(row.network, row.variant): row.ratio for row in kind.rows} for kind in measured]
     kinds = [kind.vnni for kind in measured]
     lines = [
@@ -121,7 +121,7 @@ def _variants(measured: Sequence[Measured]) -> list[str]:
 
 
 def _hidden(measured: Sequence[Measured]) -> list[str]:
-    """How a second kind of processor was had."""
+    """Describe how a second kind of processor was simulated."""
     return [
         f"- Figures {kind.vnni}: the same processor, with VNNI and AVX-512 hidden from the program, which then runs "
         "ONNX Runtime's AVX2 kernels at full speed (`export/reports/without_vnni.py`)."
@@ -130,7 +130,7 @@ def _hidden(measured: Sequence[Measured]) -> list[str]:
 
 
 def _decision(row: Row, measured: Sequence[Measured]) -> str:
-    """What the exporter does with a variant; where processors disagree, what it does on each."""
+    """Return the exporter's decision on a variant; where processors differ, the one on each."""
     decisions = {
         kind.vnni: other.decision
         for kind in measured
@@ -143,7 +143,7 @@ def _decision(row: Row, measured: Sequence[Measured]) -> str:
 
 
 def _errors(name: str, measured: Sequence[Measured]) -> list[str]:
-    """One table of a network: criteria down, variants across; the one for CPUs on each kind of processor."""
+    """Format the criteria of a network's variants; those of the variant for CPUs on each kind of processor."""
     columns = [
         (row.variant if row.variant != "int8 u8s8" else f"int8 u8s8, {kind.vnni}", row)
         for variant in VARIANTS[1:]
@@ -157,26 +157,26 @@ def _errors(name: str, measured: Sequence[Measured]) -> list[str]:
         "|---" * (len(columns) + 2) + "|",
     ]
     for index, criterion in enumerate(rows[0].verdict.criteria):
-        found = [row.verdict.criteria[index] for row in rows]
-        marks = ["" if c.bound == criterion.bound else " (not judged)" for c in found]
-        values = " | ".join(f"{c.value:.4g}{mark}" for c, mark in zip(found, marks, strict=True))
+        criteria = [row.verdict.criteria[index] for row in rows]
+        marks = ["" if c.bound == criterion.bound else " (not judged)" for c in criteria]
+        values = " | ".join(f"{c.value:.4g}{mark}" for c, mark in zip(criteria, marks, strict=True))
         bound = "" if criterion.bound is None else f"{criterion.sense} {criterion.bound:g}"
         lines.append(f"| {criterion.name} | {values} | {bound} |")
     return lines
 
 
 def chain_table(measured: Measured) -> list[str]:
-    """Means with their bounds and verdicts, and the spread over the faces."""
+    """Format the chain's means with bounds and verdicts, and the spread over the faces."""
     chain = measured.chain
     lines = [f"| {measured.vnni} | mean | bound | median | 95 % of the faces | worst |", "|---|---|---|---|---|---|"]
     spreads = ((chain.head, 95), (chain.camera, 95), (chain.similarity, 5), (chain.squared, 95))
     for criterion, (values, percent) in zip(chain.criteria(), spreads, strict=True):
         bound = "" if criterion.bound is None else f"{criterion.sense} {criterion.bound:g}: "
         bound += "" if criterion.bound is None else ("held" if criterion.passed else "**not held**")
-        worst = values.max() if percent == 95 else values.min()
+        extreme = values.max() if percent == 95 else values.min()
         lines.append(
             f"| {criterion.name} | {criterion.value:.4g} | {bound} | {np.median(values):.4g} "
-            f"| {np.percentile(values, percent):.4g} | {worst:.4g} |"
+            f"| {np.percentile(values, percent):.4g} | {extreme:.4g} |"
         )
     return [*lines, ""]
 
@@ -187,17 +187,17 @@ def _calibration() -> list[str]:
         path = calibration.FOLDER / f"{name}.json"
         if not path.is_file():
             continue
-        made = calibration.Ranges.load(path)
-        lines += [f"{name}: {made.source}; rules compared on {made.judged}; chosen: **{made.chosen}**.", ""]
-        if made.comparison:
-            names = list(next(iter(made.comparison.values())))
+        ranges = calibration.Ranges.load(path)
+        lines += [f"{name}: {ranges.source}; rules compared on {ranges.judged}; chosen: **{ranges.chosen}**.", ""]
+        if ranges.comparison:
+            names = list(next(iter(ranges.comparison.values())))
             lines += [f"| rule | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-            for method, values in made.comparison.items():
+            for method, values in ranges.comparison.items():
                 lines.append(f"| {method} | {' | '.join(f'{values[key]:.4g}' for key in names)} |")
             lines.append("")
-        if made.shifts:
-            lines += [f"Channels inside {len(made.shifts)} bottleneck layers equalised by powers of two.", ""]
-        lines += _sensitivity(name, _kept(made))
+        if ranges.shifts:
+            lines += [f"Channels inside {len(ranges.shifts)} bottleneck layers equalised by powers of two.", ""]
+        lines += _sensitivity(name, _kept(ranges))
     return lines
 
 
@@ -215,16 +215,16 @@ def _sensitivity(name: str, kept: Sequence[str]) -> list[str]:
     return [*lines, "", f"Left in float32: {', '.join(kept)}.", ""]
 
 
-def _kept(made: calibration.Ranges) -> list[str]:
-    """What INT8 leaves in float32."""
-    kept = ["small heads", "all arithmetic outside the network (pixels, decode, projection)", *made.keep_float]
-    if made.streams:
-        kept.append(f"the last {made.streams} residual stream(s), whose convolutions are integer products in U8S8")
+def _kept(ranges: calibration.Ranges) -> list[str]:
+    """List what stays in float32."""
+    kept = ["small heads", "all arithmetic outside the network (pixels, decode, projection)", *ranges.keep_float]
+    if ranges.streams:
+        kept.append(f"the last {ranges.streams} residual stream(s), whose convolutions are integer products in U8S8")
     return kept
 
 
 def plot(measured: Measured, path: Path) -> None:
-    """Time and size relative to float32, and the vertex difference of every face."""
+    """Plot time and size relative to float32, and the vertex differences of all faces."""
     rows, chain = measured.rows, measured.chain
     import matplotlib
 
@@ -238,8 +238,8 @@ def plot(measured: Measured, path: Path) -> None:
         for index, variant in enumerate(VARIANTS):
             chosen = [row for row in rows if row.variant == variant]
             values = [row.ratio if "time" in title else row.size.bytes / largest[row.network] for row in chosen]
-            places = [networks.index(row.network) + (index - 1.5) * 0.2 for row in chosen]
-            bars = axis.bar(places, values, 0.19, color=COLOURS[index], label=variant)
+            positions = [networks.index(row.network) + (index - 1.5) * 0.2 for row in chosen]
+            bars = axis.bar(positions, values, 0.19, color=COLOURS[index], label=variant)
             axis.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=7)
         axis.set_xticks(range(len(networks)), networks)
         axis.set_title(f"{title}, fp32 = 1", fontsize=10)
@@ -259,7 +259,7 @@ def plot(measured: Measured, path: Path) -> None:
 
 
 def processor() -> str:
-    """The processor's name, and whether ONNX Runtime finds VNNI in it, which U8S8 lives on."""
+    """Return the processor's name, and whether ONNX Runtime finds VNNI in it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -269,5 +269,5 @@ def processor() -> str:
 
 
 def vnni() -> str:
-    """Whether integer products are exact in ONNX Runtime's kernels for this processor."""
+    """Tell whether integer products are exact in ONNX Runtime's kernels for this processor."""
     return "with VNNI" if products_are_exact() else "without VNNI"

@@ -1,10 +1,10 @@
-"""Compare the detector graph with the plain cascade on a folder of photographs.
+"""Compare the detector graph with the sequential cascade on a folder of photographs.
 
     python -m export.reports.parity FOLDER [--limit N] [--mosaics N]
 
-For every picture the plain cascade runs on the picture itself and the graph on its 512 px canvas, as the service
-does it. A face counts as found when a face of the graph overlaps it by IoU >= 0.85; its points agree when each of
-the five lies within 3 % of the box's longer side. Mosaics put 4 to 16 of the pictures into one, to test crowds.
+For every picture the sequential cascade runs on the picture itself and the graph on its 512 px canvas, as in the
+service. A face counts as found when a face of the graph overlaps it by IoU >= 0.85; its points agree when each of
+the five lies within 3 % of the box's longer side. Mosaics combine 4 to 16 of the pictures, to test crowds.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Run = Callable[[NDArray[np.uint8], Floats], Floats]
 
-SMALLEST = 0.08
+MIN_FACE_SHARE = 0.08
 """Faces below this part of the picture's short side are not counted."""
-BAR = 0.97
-SUMMARY = "Compare the detector graph with the plain cascade on a folder of photographs."
+MIN_RATE = 0.97
+"""Least part of the faces that the graph has to find."""
+SUMMARY = "Compare the detector graph with the sequential cascade on a folder of photographs."
 
 
 @dataclass
 class Agreement:
-    """What was compared so far."""
+    """Counts and errors of the pictures compared so far."""
 
     pictures: int = 0
     faces: int = 0
@@ -53,11 +54,13 @@ class Agreement:
     point_errors: list[float] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
-    def add(self, name: str, short_side: int, plain: Floats, graph: Floats) -> None:
-        """Compare the plain cascade's faces [n,15] with the graph's [m,15] (score >= 0.7) on one picture."""
+    def add(self, name: str, short_side: int, sequential: Floats, graph: Floats) -> None:
+        """Compare the sequential cascade's faces [n,15] with the graph's [m,15] (score >= 0.7) on one picture."""
         self.pictures += 1
-        large = SMALLEST * short_side
-        for row in plain[np.minimum(plain[:, 2] - plain[:, 0], plain[:, 3] - plain[:, 1]) > large]:
+        min_side = MIN_FACE_SHARE * short_side
+        for row in sequential[
+            np.minimum(sequential[:, 2] - sequential[:, 0], sequential[:, 3] - sequential[:, 1]) > min_side
+        ]:
             self.faces += 1
             overlap = iou(row[:4], graph[:, :4]) if len(graph) else np.zeros(1, np.float32)
             best = int(overlap.argmax())
@@ -66,34 +69,34 @@ class Agreement:
                 self.missed.append(f"{name} (score {row[4]:.2f}, IoU {overlap[best]:.2f})")
                 continue
             self.found += 1
-            away = np.linalg.norm((row[5:] - graph[best, 5:]).reshape(5, 2), axis=1).max()
-            error = float(away / max(row[2] - row[0], row[3] - row[1]))
+            distance = np.linalg.norm((row[5:] - graph[best, 5:]).reshape(5, 2), axis=1).max()
+            error = float(distance / max(row[2] - row[0], row[3] - row[1]))
             self.point_errors.append(error)
             self.points += error <= SAME_POINTS
-        for row in graph[np.minimum(graph[:, 2] - graph[:, 0], graph[:, 3] - graph[:, 1]) > large]:
-            self.extra += not len(plain) or float(iou(row[:4], plain[:, :4]).max()) < 0.5
+        for row in graph[np.minimum(graph[:, 2] - graph[:, 0], graph[:, 3] - graph[:, 1]) > min_side]:
+            self.extra += not len(sequential) or float(iou(row[:4], sequential[:, :4]).max()) < 0.5
 
     @property
     def rate(self) -> float:
-        """Part of the plain cascade's faces that the graph finds, 0..1."""
+        """Return the part of the sequential cascade's faces that the graph finds, 0..1."""
         return self.found / max(1, self.faces)
 
     def lines(self) -> list[str]:
-        """The numbers, one sentence each."""
+        """Format the numbers, one sentence each."""
         errors = self.point_errors or [0.0]
         return [
-            f"{self.pictures} pictures, {self.faces} faces of the plain cascade above {SMALLEST:.0%} of the short side",
+            f"{self.pictures} pictures, {self.faces} faces of the cascade above {MIN_FACE_SHARE:.0%} of the short side",
             f"same face (IoU >= {SAME_IOU}): {self.found} = {self.rate:.1%}; mean IoU {np.mean(self.ious or [0]):.3f}",
             f"all five points within {SAME_POINTS:.0%} of the box: {self.points} of {self.found}",
             f"worst of the five: {np.mean(errors):.2%} of the box, 95th percentile {np.percentile(errors, 95):.2%}",
-            f"faces of the graph that the plain cascade has not: {self.extra}",
+            f"faces of the graph that the sequential cascade has not: {self.extra}",
         ]
 
 
 def compare(
     pictures: Iterator[tuple[str, Picture]], networks: tuple[PNet, RNet, ONet], run: Run, on_canvas: bool = False
 ) -> Agreement:
-    """Run both on every picture. `run` maps canvas [1,3,512,512] and geometry [1,6] to faces [1,16,15]."""
+    """Run both on every picture; `run` maps canvas [1,3,512,512] and geometry [1,6] to faces [1,16,15]."""
     agreement = Agreement()
     for name, picture in pictures:
         canvas, geometry = canvas_of(picture)
@@ -101,17 +104,19 @@ def compare(
         ratio = float(max(geometry[2:4]))
         if on_canvas:
             size = np.round(geometry[:2] / geometry[2:4]).astype(int)
-            plain = reference.detect(canvas.transpose(1, 2, 0)[: size[1], : size[0]], networks, MIN_FACE)
-            spread = np.tile(geometry[2:4], 7)
-            plain[:, [0, 1, 2, 3, *range(5, 15)]] = (plain[:, [0, 1, 2, 3, *range(5, 15)]] + 0.5) * spread - 0.5
+            sequential = reference.detect(canvas.transpose(1, 2, 0)[: size[1], : size[0]], networks, MIN_FACE)
+            scale = np.tile(geometry[2:4], 7)
+            sequential[:, [0, 1, 2, 3, *range(5, 15)]] = (
+                sequential[:, [0, 1, 2, 3, *range(5, 15)]] + 0.5
+            ) * scale - 0.5
         else:
-            plain = reference.detect(picture, networks, MIN_FACE * ratio)
-        agreement.add(name, min(picture.shape[:2]), plain, faces[faces[:, 4] >= 0.7])
+            sequential = reference.detect(picture, networks, MIN_FACE * ratio)
+        agreement.add(name, min(picture.shape[:2]), sequential, faces[faces[:, 4] >= 0.7])
     return agreement
 
 
 def mosaics(files: list[Path], count: int) -> Iterator[tuple[str, Picture]]:
-    """`count` pictures of 1200 px that hold 2x2 to 4x4 of the given ones each."""
+    """Generate `count` pictures of about 1200 px that hold 2x2 to 4x4 of the given ones."""
     chance = random.Random(1)
     for index in range(count):
         across = 2 + index % 3
@@ -125,12 +130,14 @@ def mosaics(files: list[Path], count: int) -> Iterator[tuple[str, Picture]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the agreement; exit code 1 below the bar, 2 when there is nothing to compare."""
+    """Print the agreement; return 0, 1 below `MIN_RATE`, or 2 without pictures."""
     parser = argparse.ArgumentParser(prog="python -m export.reports.parity", description=SUMMARY)
     parser.add_argument("folder", type=Path, help="photographs, in subfolders too")
     parser.add_argument("--limit", type=int, help="take only so many of them")
     parser.add_argument("--mosaics", type=int, default=0, help="add so many pictures of 4 to 16 faces")
-    parser.add_argument("--on-canvas", action="store_true", help="let the plain cascade see the 512 px canvas, too")
+    parser.add_argument(
+        "--on-canvas", action="store_true", help="let the sequential cascade see the 512 px canvas, too"
+    )
     options = parser.parse_args(arguments)
     files = pictures_in(options.folder, options.limit)
     if not files:
@@ -151,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(agreement.lines()))
     for name in agreement.missed[:20]:
         print("  not the same:", name)
-    return 0 if agreement.rate >= BAR else 1
+    return 0 if agreement.rate >= MIN_RATE else 1
 
 
 if __name__ == "__main__":

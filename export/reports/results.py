@@ -1,4 +1,4 @@
-"""What the report shows: one row a variant, and the INT8 chain."""
+"""Results of the report: a row for each variant, and the INT8 chain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from export.stages.gate import MAX_TIME_RATIO
 
 @dataclass(frozen=True)
 class Row:
-    """One variant of one network."""
+    """Measurements of a network's variant; `ratio` is its time relative to float32."""
 
     network: str
     variant: str
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def decision(self) -> str:
-        """What the exporter does with it."""
+        """Return the exporter's decision on the variant."""
         if self.variant == "fp32":
             return "reference"
         if not self.verdict.passed:
@@ -50,7 +50,7 @@ class Chain:
     """Their mean squared error, 0..1."""
 
     def criteria(self) -> list[Criterion]:
-        """Means against the bounds that INT8 is held to."""
+        """Return the means as criteria with the bounds of INT8."""
         return [
             Criterion("vertices in the head frame, mean mm", float(self.head.mean()), 0.3),
             Criterion("vertices in the camera frame, mean mm", float(self.camera.mean())),
@@ -61,18 +61,18 @@ class Chain:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything that one kind of processor says."""
+    """All measurements on one kind of processor."""
 
     processor: str
     """Its name, and whether it has VNNI."""
     vnni: str
     """`with VNNI` or `without VNNI`."""
     rows: list[Row]
-    """Of all networks; empty where only the chain was asked for."""
+    """Rows of all networks; empty where only the chain was requested."""
     chain: Chain
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, for the process that asked for it."""
+        """Write JSON."""
         path.write_text(json.dumps(asdict(self), default=lambda array: array.tolist()), encoding="utf-8")
 
     @classmethod

@@ -1,9 +1,8 @@
 """`python -m export.reports.without_vnni COMMAND...`: run a command as on a processor without VNNI, at full speed.
 
-A machine with VNNI shows nothing of what ONNX Runtime's other kernels make of an INT8 graph. So these instructions are
-hidden from the command (`without_vnni.c`), which takes Linux on an Intel or AMD processor whose CPUID can fault
-(`cpuid_fault` in /proc/cpuinfo) and a C compiler. `qemu-x86_64 -cpu Haswell` shows the same elsewhere, a hundred times
-slower.
+On a machine with VNNI, ONNX Runtime's other kernels never run. So these instructions are hidden from the command
+(`without_vnni.c`), which needs Linux on an Intel or AMD processor whose CPUID can fault (`cpuid_fault` in
+/proc/cpuinfo) and a C compiler. `qemu-x86_64 -cpu Haswell` does the same elsewhere, a hundred times slower.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ ROOT = SOURCE.parents[2]
 
 
 def environment(folder: Path) -> Mapping[str, str]:
-    """The environment in which programs see a processor without VNNI and AVX-512.
+    """Return environment variables that hide VNNI and AVX-512 from programs.
 
     Args:
-        folder: takes the library that is preloaded; it must outlive the programs.
+        folder: for the preloaded library; it must outlive the programs.
 
     Raises:
         ExportError: there is no C compiler, or this machine cannot hide instructions.
@@ -50,7 +49,7 @@ def environment(folder: Path) -> Mapping[str, str]:
 
 
 def main() -> int:
-    """The command's exit code; 2: one sentence on stderr says why it was not run."""
+    """Run the command and return its exit code; 2 with one sentence on stderr when it cannot be run."""
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 2

@@ -26,14 +26,14 @@ from export.stages.write import sha256
 from server.backends.onnxruntime.integer_products import ANY_X86
 
 CALIBRATION_PHOTOGRAPHS = 512
-"""At most so many of a folder: more do not move a percentile."""
+"""Most photographs that are taken from a folder: more hardly change a percentile."""
 CALIBRATION_SAMPLES = 48
-"""Variations of the built-in portraits when ranges have to be made on the spot; about half a minute."""
+"""Variations of the built-in portraits that calibrate without photographs; takes about half a minute."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A graph in one precision, its verdict, and where the ranges of INT8 come from."""
+    """A graph in one precision, its verdict, and for INT8 the origin of its ranges."""
 
     precision: Precision
     graph: onnx.ModelProto
@@ -52,7 +52,7 @@ def best_variant(
     options, refusal = context.options, ""
     steps = model.precisions(options.target, options.precision, options.strict)
     if "int8" in steps[:-1] and not quantised_tensors(gs.import_onnx(float32_graph)):
-        # The texture graph of a face model other than the built-in one: it has no network in it.
+        # The texture graph of a face model other than the built-in one has no U-Net.
         context.say(f"{model.name}: the graph has no convolutions, so that int8 would change nothing")
         steps.remove("int8")
     for precision in steps:
@@ -94,36 +94,36 @@ def convert(
 
 
 def _timed(context: ExportContext) -> bool:
-    """Whether speed is judged here: how fast a graph for TensorRT is, only a GPU can say (see export/tensorrt)."""
+    """Tell whether speed is judged: not for TensorRT, whose speed only a GPU shows (see export/tensorrt)."""
     return context.options.target == "cpu"
 
 
 def _int8(model: ExportedModel, float32_graph: onnx.ModelProto, feeds: list[Feed], context: ExportContext) -> Variant:
     scheme = scheme_of(context.options)
     if _timed(context) and not has_ranges(model, context):
-        # Calibrating takes half a minute, and how fast a graph is does not depend on its ranges: ask that first.
+        # Speed does not depend on the ranges, and calibrating takes half a minute: measure speed first.
         any_ranges = dict.fromkeys(quantised_tensors(gs.import_onnx(float32_graph)), (0.0, 1.0))
         trial = to_int8(float32_graph, any_ranges, scheme, streams=model.float_streams)
         speed = gate.speed(model, float32_graph, trial, feeds[0])
         if not speed.passed:
             return Variant("int8", trial, speed)
-    made = ranges(model, float32_graph, context)
+    ranges = get_ranges(model, float32_graph, context)
     source = {
-        "samples": made.samples,
-        "source": made.source,
-        "method": made.chosen,
+        "samples": ranges.samples,
+        "source": ranges.source,
+        "method": ranges.chosen,
         "scheme": scheme.value,
-        "kept in float32": made.keep_float,
-        "residual streams in float32": made.streams,
-        "equalised": bool(made.shifts),
+        "kept in float32": ranges.keep_float,
+        "residual streams in float32": ranges.streams,
+        "equalised": bool(ranges.shifts),
     }
-    graph = calibration.quantised(float32_graph, made, scheme)
+    graph = calibration.quantised(float32_graph, ranges, scheme)
     verdict = gate.judge(model, float32_graph, graph, feeds, _timed(context), any_x86=scheme.any_x86)
     return Variant("int8", graph, verdict, source)
 
 
 def scheme_of(options: ExportOptions) -> Scheme:
-    """Return how INT8 is written for the target."""
+    """Return the INT8 scheme of the target."""
     if options.target == "tensorrt":
         return Scheme.S8S8
     return Scheme.U8S8 if options.integer_products == ANY_X86 else Scheme.U8S8_VNNI
@@ -132,13 +132,13 @@ def scheme_of(options: ExportOptions) -> Scheme:
 def has_ranges(model: ExportedModel, context: ExportContext) -> bool:
     """Tell whether the committed ranges belong to the weights of this export."""
     weights = context.options.weights or model.weights
-    return context.options.pictures is None and calibration.kept_ranges(model.name, sha256(weights)) is not None
+    return context.options.pictures is None and calibration.committed_ranges(model.name, sha256(weights)) is not None
 
 
-def ranges(model: ExportedModel, float32_graph: onnx.ModelProto, context: ExportContext) -> calibration.Ranges:
-    """Return calibrated ranges: the committed ones if they belong to these weights, else made here and now."""
+def get_ranges(model: ExportedModel, float32_graph: onnx.ModelProto, context: ExportContext) -> calibration.Ranges:
+    """Return calibrated ranges: the committed ones if they belong to these weights, else newly calibrated ones."""
     if context.options.pictures is None:
-        kept = calibration.kept_ranges(model.name, sha256(context.options.weights or model.weights))
+        kept = calibration.committed_ranges(model.name, sha256(context.options.weights or model.weights))
         if kept is not None:
             return kept
         context.say(f"{model.name}: no committed ranges belong to these weights; calibrating")
@@ -147,7 +147,7 @@ def ranges(model: ExportedModel, float32_graph: onnx.ModelProto, context: Export
 
 
 def _calibration_samples(context: ExportContext) -> tuple[list[Sample], str]:
-    """Faces of a folder's photographs, or variations of the built-in portraits; and what they are."""
+    """Return faces of a folder's photographs or variations of the built-in portraits, and their description."""
     folder = context.options.pictures
     if folder is None:
         samples = samples_of(varied_portraits(CALIBRATION_SAMPLES), context.detect_faces)
@@ -167,12 +167,21 @@ def calibrated_ranges(
     context: ExportContext,
     weights: Path | None = None,
 ) -> calibration.Ranges:
-    """Calibrate by all rules with the given faces; a graph with residual streams is equalised first."""
+    """Calibrate by all methods with the given faces; a graph with residual streams is equalised first.
+
+    Args:
+        model: of the graph.
+        float32_graph: after surgery.
+        samples: faces.
+        source: description of the samples, for the file.
+        context: gives the feeds.
+        weights: that the digest is of; None: those of the options.
+    """
     described = f"{len(samples)} {source}"
     context.say(f"{model.name}: calibrating with {described}")
     feeds = context.feeds(model.name, samples)
     shifts = equalise.shifts(float32_graph, feeds) if model.float_streams else {}
-    even = equalise.equalised(float32_graph, shifts)
-    bounds = calibration.calibrate(even, quantised_tensors(gs.import_onnx(even)), feeds)
+    equalised_graph = equalise.equalised(float32_graph, shifts)
+    bounds = calibration.calibrate(equalised_graph, quantised_tensors(gs.import_onnx(equalised_graph)), feeds)
     digest = context.digests[model.name, weights or context.options.weights]
     return calibration.Ranges(digest, len(samples), described, bounds, shifts=shifts, streams=model.float_streams)

@@ -1,4 +1,4 @@
-"""What a dry run says."""
+"""The lines that a dry run prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from export.tensorrt.profile import max_batch_size, profile
 
 
 def described(model: ExportedModel, folder: Path, key: dict[str, Any], context: ExportContext) -> list[str]:
-    """Return everything that would decide what is written, a line each."""
+    """Describe the version that would be written, one property a line."""
     options = context.options
     steps = [
         f"int8 ({scheme_of(options).value})" if step == "int8" else step
@@ -37,7 +37,7 @@ def described(model: ExportedModel, folder: Path, key: dict[str, Any], context: 
 
 
 def _plan(model: ExportedModel, folder: Path, context: ExportContext) -> list[str]:
-    """The plan that would be built, and the bounds of its inputs."""
+    """Describe the TensorRT plan that would be built, and the bounds of its inputs."""
     options, image = context.options, serving()
     face_model = context.face_model if model.needs_face_model else None
     _, example = model.load(options.weights, face_model, options.recipe, fixed=True)

@@ -1,7 +1,7 @@
-"""Stage 4, the quality gate: what a variant must hold against float32 before it may enter the repository.
+"""Stage 4, the quality gate: compare a variant with float32 before it may enter the repository.
 
-Every criterion is a number with a bound; the numbers go into the sidecar and the report, whether they pass or not.
-Speed is judged as a ratio in the same run, never in milliseconds.
+Every criterion is a number with a bound; all numbers go into the sidecar and the report. Speed is judged as a ratio
+within one run, never in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from export.precision.saturation import saturating
 from export.session import Feed, Session, median_seconds, stack
 
 BATCH = 4
-"""Samples run together."""
+"""Samples of a batch."""
 MAX_TIME_RATIO = 0.95
-"""A variant may take this part of float32's time: what gains less is not worth another file."""
+"""Largest time of a variant relative to float32: one that gains less is not worth another file."""
 
 
 def judge(
@@ -40,17 +40,17 @@ def judge(
 ) -> Verdict:
     """Run float32 and the variant on the same samples and judge the variant.
 
-    Integer products that cannot saturate give the same sums on every processor, so that what is measured on this one
-    holds on all.
+    Integer products that cannot saturate give the same sums on every processor, so errors measured on this one hold on
+    all.
 
     Args:
         model: which of the repository's models the graphs are.
         float32_graph, variant: graphs with the same interface.
         feeds: single samples.
-        timed: also ask that the variant is faster, and run both as this machine would serve them (not for graphs that
-            are meant for another one, which run by kernels that do not saturate).
-        rounds: runs that are timed.
-        any_x86: also ask that no integer product can saturate on a processor without VNNI.
+        timed: also require the variant to be faster, and run both as this machine would serve them. False for graphs of
+            another target, which run with kernels that do not saturate.
+        rounds: timed runs.
+        any_x86: also require that no integer product can saturate on a processor without VNNI.
     """
     graphs = {"fp32": float32_graph, "variant": variant}
     sessions = {
@@ -78,7 +78,7 @@ def exactness(graph: onnx.ModelProto, any_x86: bool = True) -> Criterion:
 def speed(
     model: ExportedModel, float32_graph: onnx.ModelProto, variant: onnx.ModelProto, feed: Feed, rounds: int = 7
 ) -> Verdict:
-    """Measure only how fast a variant is, in turns with float32: what is too slow need not be judged further."""
+    """Measure only the speed of a variant, in turns with float32: one that is too slow need not be calibrated."""
     sessions = {"fp32": model.served_session(float32_graph), "variant": model.served_session(variant)}
     return Verdict(tuple(_speed(sessions, feed, rounds)))
 
@@ -92,26 +92,26 @@ def _speed(sessions: Mapping[str, Session], feed: Feed, rounds: int) -> list[Cri
 
 
 def judge_itself(model: onnx.ModelProto, feeds: Sequence[Feed]) -> Verdict:
-    """What float32 itself has to hold: a picture's result does not depend on its neighbours, nothing overflows."""
+    """Judge float32 itself: a result must not depend on other pictures of the batch, and values must be finite."""
     session = Session(model)
     batch = stack(feeds[:BATCH])
-    together = session(batch)
-    worst = 0.0
+    batched = session(batch)
+    largest = 0.0
     for index in range(min(BATCH, len(feeds))):
-        alone = session(feeds[index])
-        worst = max(worst, *(_difference(alone[name][0], together[name][index]) for name in alone))
+        single = session(feeds[index])
+        largest = max(largest, *(_difference(single[name][0], batched[name][index]) for name in single))
     return Verdict(
         (
-            Criterion("batch against single, largest relative difference", worst, 1e-2),
-            Criterion("values that are not finite", float(_not_finite([together])), 0),
+            Criterion("batch against single, largest relative difference", largest, 1e-2),
+            Criterion("values that are not finite", float(_not_finite([batched])), 0),
         )
     )
 
 
 def lint(model: onnx.ModelProto, feed: Feed) -> str | None:
-    """What `polygraphy check lint` finds wrong with a graph; None when it is clean.
+    """Run `polygraphy check lint`; return its errors, or None when there are none.
 
-    `feed` gives the linter the sizes of the inputs: it would make a free axis 1 long.
+    `feed` gives the linter the sizes of the inputs; it would take 1 for a free axis.
     """
     shapes = [f"{name}:[{','.join(str(size) for size in value.shape)}]" for name, value in feed.items()]
     with tempfile.TemporaryDirectory() as folder:

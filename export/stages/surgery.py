@@ -1,7 +1,7 @@
-"""Stage 2: ONNX GraphSurgeon folds, strips and names what the tracer wrote, and frees an axis.
+"""Stage 2: fold, strip and rename the traced graph with ONNX GraphSurgeon, and free an axis.
 
 The tracer leaves thousands of nodes that compute constants and shapes; folding them makes a graph load faster and
-read like the network it is. Vertex counts are constants in a traced graph, but the repository's configurations leave
+easier to read. Vertex counts are constants in a traced graph, but the repository's configurations leave
 that axis open (-1) so that one configuration serves any face model; `free_axis` opens it again.
 """
 
@@ -17,7 +17,7 @@ from export.graphsurgeon import gs
 
 
 def clean(model: onnx.ModelProto, dynamic_axes: Mapping[str, Mapping[int, str]] | None = None) -> onnx.ModelProto:
-    """Fold constants, drop what nothing uses, sort, and strip what the tracer wrote down for debugging.
+    """Fold constants, remove unused nodes, sort, and strip the tracer's debugging information.
 
     Args:
         model: a traced graph; not changed.
@@ -58,7 +58,7 @@ def clean(model: onnx.ModelProto, dynamic_axes: Mapping[str, Mapping[int, str]] 
 
 
 def resolve_rank_tests(graph: gs.Graph) -> None:
-    """Replace the tracer's `if rank(x) == 0` by the branch that is taken: every tensor here has a batch axis.
+    """Replace the tracer's `if rank(x) == 0` by its else branch: every tensor has a batch axis.
 
     The tracer writes such a test around scatter operations. TensorRT would have to compile both branches, and ONNX
     Runtime complains about their differing shapes on every run.
@@ -77,7 +77,7 @@ def resolve_rank_tests(graph: gs.Graph) -> None:
 
 
 def bypass_identities(graph: gs.Graph) -> None:
-    """Let users of an Identity read its input; an Identity that gives an output of the graph stays."""
+    """Connect users of an Identity to its input; an Identity that produces an output of the graph stays."""
     for node in graph.nodes:
         if node.op == "Identity" and node.outputs and not any(value is node.outputs[0] for value in graph.outputs):
             for user in list(node.outputs[0].outputs):
@@ -85,10 +85,9 @@ def bypass_identities(graph: gs.Graph) -> None:
 
 
 def bake_scales(graph: gs.Graph) -> None:
-    """Fold a multiplication or division by one number into the convolutions behind it (the normalisation of pixels).
+    """Fold a scalar multiplication or division into the convolutions that follow (the normalisation of pixels).
 
-    Padding is zero, and zero stays zero, so this is exact. Only where convolutions are the only users, at most behind
-    a mean over neighbours.
+    Exact, as zero padding stays zero. Only where convolutions are the only users, directly or after average pooling.
     """
     for node in [node for node in graph.nodes if node.op in ("Mul", "Div")]:
         value, factor = node.inputs
@@ -106,7 +105,7 @@ def bake_scales(graph: gs.Graph) -> None:
 
 
 def _convolutions_behind(graph: gs.Graph, tensor: gs.Tensor) -> list[gs.Node]:
-    """All users of a tensor if they are convolutions of it, or means whose users are; else none."""
+    """Return the users of a tensor if they are convolutions, or average pools followed by convolutions; else none."""
     if any(output is tensor for output in graph.outputs):
         return []
     found: list[gs.Node] = []
@@ -121,9 +120,9 @@ def _convolutions_behind(graph: gs.Graph, tensor: gs.Tensor) -> list[gs.Node]:
 
 
 def merge_siblings(graph: gs.Graph) -> None:
-    """Make one convolution of those that read one tensor alike and only meet again in a Concat of channels (the heads).
+    """Merge convolutions of one tensor whose only user is a common Concat of channels (the heads).
 
-    The family keeps seven heads apart in its files; here they are rows of one matrix.
+    The family's files have seven heads; merged, they are rows of one matrix.
     """
     for concat in [node for node in graph.nodes if node.op == "Concat" and node.attrs["axis"] == 1]:
         heads = [tensor.inputs[0] for tensor in concat.inputs if len(tensor.inputs) == 1]
@@ -142,7 +141,7 @@ def merge_siblings(graph: gs.Graph) -> None:
 
 
 def _alike(first: gs.Node, other: gs.Node) -> bool:
-    """Whether two nodes are plain convolutions of one tensor with equal settings, each read by one node."""
+    """Tell whether two nodes are convolutions of one tensor with equal settings, each read by one node."""
     return bool(
         other.op == "Conv"
         and other.attrs == first.attrs
@@ -155,16 +154,17 @@ def _alike(first: gs.Node, other: gs.Node) -> bool:
 
 
 def known_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    """Shapes by name of tensor, as far as they can be inferred.
+    """Infer shapes by name of tensor.
 
-    Looked up and not written into the graph: sizes of a traced batch would be folded into it.
+    They are not written into the graph, where the traced batch size would be folded into constants.
     """
     return {value.name: shape_of(value) for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
 
 
 def flatten_heads(graph: gs.Graph, shapes: Mapping[str, Sequence[int | str]]) -> None:
-    """Write a convolution whose window is its whole input, and behind which the result is flattened, as the matrix
-    product that it is: runtimes have a far better kernel for that.
+    """Replace a convolution over its whole input, followed by Flatten, by the equal matrix product.
+
+    Runtimes have much faster kernels for that.
     """
     for node in [node for node in graph.nodes if node.op == "Conv" and len(node.inputs) == 3 and node.outputs]:
         value, weight, bias = node.inputs
@@ -186,7 +186,7 @@ def flatten_heads(graph: gs.Graph, shapes: Mapping[str, Sequence[int | str]]) ->
 
 
 def _is_rank(tensor: gs.Tensor) -> bool:
-    """Whether a tensor is computed as the size of a shape."""
+    """Tell whether a tensor is computed as the size of a shape."""
     size = tensor.inputs[0] if tensor.inputs else None
     return size is not None and size.op == "Size" and bool(size.inputs[0].inputs) and size.i().op == "Shape"
 
@@ -194,10 +194,10 @@ def _is_rank(tensor: gs.Tensor) -> bool:
 def free_axis(graph: gs.Graph, output: str, axis: int, name: str = VERTICES) -> None:
     """Make one axis of an output free, although its size is a constant.
 
-    Triton holds an output's shape against the configuration exactly: -1 there asks for a free axis here. Naming the
-    axis is not enough, since the size is inferred again when the graph is loaded. So the output is reshaped to its
-    own shape with that size multiplied by min(batch, 1), which is 1 and which neither ONNX Runtime nor TensorRT
-    folds: both know the batch only when they run.
+    Triton requires an output's shape to match the configuration exactly: -1 there needs a free axis here. Naming the
+    axis is not enough, since runtimes infer its size when they load the graph. So the output is reshaped to its own
+    shape with that size multiplied by min(batch, 1), which is 1, and which neither ONNX Runtime nor TensorRT can fold,
+    as the batch is known at run time only.
     """
     tensor = next(value for value in graph.outputs if value.name == output)
     shape = list(tensor.shape)
@@ -212,7 +212,7 @@ def free_axis(graph: gs.Graph, output: str, axis: int, name: str = VERTICES) -> 
     def constant(suffix: str, values: list[int]) -> gs.Constant:
         return gs.Constant(f"{output}_{suffix}", np.array(values, np.int64))
 
-    batch, one, size, wanted = variable("batch"), variable("one"), variable("size"), variable("shape")
+    batch, one, size, full_shape = variable("batch"), variable("one"), variable("size"), variable("shape")
     graph.nodes += [
         gs.Node("Shape", f"{output}_shape_of", {"start": 0, "end": 1}, [graph.inputs[0]], [batch]),
         gs.Node("Min", f"{output}_at_most_one", {}, [batch, constant("unit", [1])], [one]),
@@ -227,8 +227,8 @@ def free_axis(graph: gs.Graph, output: str, axis: int, name: str = VERTICES) -> 
                 size,
                 *([constant("after", shape[axis + 1 :])] if axis + 1 < len(shape) else []),
             ],
-            [wanted],
+            [full_shape],
         ),
-        gs.Node("Reshape", f"{output}_opened", {}, [inner, wanted], [tensor]),
+        gs.Node("Reshape", f"{output}_opened", {}, [inner, full_shape], [tensor]),
     ]
     tensor.shape = [BATCH, *shape[1:axis], name, *shape[axis + 1 :]]

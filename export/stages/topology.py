@@ -1,4 +1,4 @@
-"""The face model's topology for the model `postprocess`, which writes meshes."""
+"""Write the face model's topology for the model `postprocess`, which writes meshes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from networks.face_model import FaceModel
 def write_topology(context: ExportContext) -> Path | None:
     """Write `topology.npz` for the model `postprocess`: triangles, UV, landmarks and the fingerprint of the face model.
 
-    The version folder of a Python model is its code. Where the newest one has no topology yet, or the checkout's own
-    face model changed, the file is put there; for another face model a new version is made with a copy of the code.
+    The version folder of a Python model is its code. Where the newest one has no topology, or the checkout's own face
+    model changed, the file is written there; for another face model a new version is made with a copy of the code.
+
+    Returns:
+        the file; None without a version of `postprocess`.
+
+    Raises:
+        ExportError: the version holds the topology of another face model.
     """
     model, options = context.face_model, context.options
     folder = options.repository / "postprocess"
@@ -25,24 +31,24 @@ def write_topology(context: ExportContext) -> Path | None:
     if not versions:
         return None
     newest = folder / str(versions[-1])
-    wanted = folder / str(options.version) if options.version is not None else newest
-    path = wanted / "topology.npz"
+    target = folder / str(options.version) if options.version is not None else newest
+    path = target / "topology.npz"
     if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            if int(kept["fingerprint"][0]) == model.fingerprint:
+        with np.load(path, allow_pickle=False) as existing:
+            if int(existing["fingerprint"][0]) == model.fingerprint:
                 return path
         if options.version is not None or options.face_model is not None:
             raise ExportError(
-                f"Version {wanted.name} of the model 'postprocess' holds the topology of another face model; a version "
+                f"Version {target.name} of the model 'postprocess' holds the topology of another face model; a version "
                 "is never overwritten: choose another number with --version."
             )
     if options.dry_run:
         context.say(f"topology: would write {path}")
         return path
-    if wanted.is_dir():
+    if target.is_dir():
         _save_topology(path, model)
     else:
-        with staged(wanted) as staging:
+        with staged(target) as staging:
             for source in newest.glob("*.py"):
                 shutil.copy2(source, staging / source.name)
             _save_topology(staging / "topology.npz", model)

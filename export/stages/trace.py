@@ -1,4 +1,4 @@
-"""Stage 1: a PyTorch module becomes an ONNX graph with the names and types of the model repository's contract."""
+"""Stage 1: trace a PyTorch module to an ONNX graph with the tensor names and types of the repository's contract."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def onnx_from_module(
 
     Args:
         module: in evaluation mode.
-        example: tensors to trace with, of batch 2 or more (a traced 1 would be taken for a constant).
+        example: tensors to trace with, of batch 2 or more (a batch of 1 would become a constant).
         inputs, outputs: names in the order of the arguments and results.
         dynamic_axes: input -> axis -> name, for inputs with a free axis besides the batch.
-        inner: names of further results as far as there are any, which stay tensors of the graph but are no outputs.
+        inner: names of further results, if there are any; they stay tensors of the graph and are no outputs.
 
     Returns:
         A checked model whose other axes are fixed.
@@ -41,8 +41,8 @@ def onnx_from_module(
     axes |= {name: {0: BATCH} for name in names}
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        # The tracing exporter says on every call that it is the old one; the new one needs two more packages and
-        # unrolls the same graph more slowly.
+        # The tracing exporter warns on every call that it is deprecated. The new one needs two more packages and
+        # is slower.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -59,7 +59,7 @@ def onnx_from_module(
     del model.graph.output[len(outputs) :]
     shapes = [value.shape for value in (*example, *results[: len(outputs)])]
     for value, shape in zip((*model.graph.input, *model.graph.output), shapes, strict=True):
-        # The tracer loses sizes that it meets as computed numbers.
+        # The tracer loses sizes that are computed.
         set_shape(value, [axes[value.name].get(axis, size) for axis, size in enumerate(shape)])
     onnx.checker.check_model(model)
     return model

@@ -1,7 +1,7 @@
-"""Stage 5, version folders of the model repository: written beside, renamed into place, and never half there.
+"""Stage 5: write version folders of the model repository, complete or not at all.
 
-A version that was asked for by number is never overwritten. Without a number the version is the checkout's own (1), a
-build product like an object file: left alone while what it is made of has not changed, and made anew when it has.
+A version that is requested by number is never overwritten. Without a number the version is the checkout's own (1), a
+build product like an object file: rebuilt when its inputs have changed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,23 @@ from export.tensorrt.profile import MAX_VERTICES
 SIDECAR = "export.json"
 MODEL_FILE = "model.onnx"
 TOOLS = ("torch", "onnx", "onnxruntime", "onnx-graphsurgeon", "polygraphy")
-"""Packages whose version decides what is written."""
-GRAPH_SOURCES = ("networks", "export/models", "export/official", "export/precision", "export/stages")
-"""Folders whose files decide what a graph is: a change there makes every version anew."""
+"""Packages whose version can change a graph."""
+GRAPH_SOURCES = (
+    "networks",
+    "export/models",
+    "export/official",
+    "export/precision",
+    "export/stages",
+    "export/graph.py",
+    "export/graphsurgeon.py",
+)
+"""Folders and files that can change a graph: after a change there every version is rebuilt."""
 OWN_VERSION = 1
 """The version that a checkout builds from its own weights."""
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file, or of all files of a folder with their names."""
+    """Return the hexadecimal digest of a file, or of all files of a folder with their names."""
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
@@ -50,8 +58,9 @@ def sha256(path: Path) -> str:
 def graph_sources_digest() -> str:
     """Return the digest of all sources that can change a graph."""
     digest = hashlib.sha256()
-    for folder in GRAPH_SOURCES:
-        for file in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.json")]):
+    for source in GRAPH_SOURCES:
+        path = ROOT / source
+        for file in [path] if path.is_file() else sorted([*path.rglob("*.py"), *path.rglob("*.json")]):
             digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     return digest.hexdigest()
 
@@ -62,7 +71,7 @@ def tool_versions() -> dict[str, str]:
 
 
 def read_sidecar(folder: Path) -> dict[str, Any] | None:
-    """What `export.json` of a version folder says; None where there is none that can be read."""
+    """Read `export.json` of a version folder; None where there is no readable one."""
     try:
         content = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -71,7 +80,7 @@ def read_sidecar(folder: Path) -> dict[str, Any] | None:
 
 
 def up_to_date(folder: Path, main_file: str, key: dict[str, Any]) -> bool:
-    """Whether a version folder holds its main file, made of exactly what `key` says."""
+    """Tell whether a version folder holds its main file and has this `key`."""
     sidecar = read_sidecar(folder)
     return sidecar is not None and (folder / main_file).is_file() and sidecar.get("key") == key
 
@@ -79,7 +88,7 @@ def up_to_date(folder: Path, main_file: str, key: dict[str, Any]) -> bool:
 def free_to_write(folder: Path, main_file: str, own: bool) -> None:
     """Raise ExportError when a version must not be written because it exists.
 
-    A folder without its main file is the remains of `make clean` and no version.
+    A folder without its main file is left by `make clean` and is no version.
     """
     if (folder / main_file).exists() and not own:
         raise ExportError(
@@ -90,10 +99,10 @@ def free_to_write(folder: Path, main_file: str, own: bool) -> None:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes the version folder if the block ends well, and vanishes if it does not.
+    """Provide a temporary folder that becomes the version folder when the block succeeds, and is removed when it fails.
 
-    The name of the temporary folder is no number, so Triton does not take it for a version; a rename within one file
-    system is atomic, so nobody sees half a version. What already stood there goes only after the new one is complete.
+    Its name is no number, so Triton does not take it for a version. A rename within one file system is atomic, so no
+    reader sees an incomplete version. An existing folder is removed only when the new one is complete.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.parent / f".staging-{folder.name}-{os.getpid()}"
@@ -119,11 +128,11 @@ def write_warmup(model: Path, feed: Feed, dynamic_axes: Mapping[str, Mapping[int
     folder = model / "warmup"
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in feed.items():
-        room = [(0, 0)] * value.ndim
+        padding = [(0, 0)] * value.ndim
         for axis, axis_name in dynamic_axes.get(name, {}).items():
-            if axis_name == VERTICES:  # the configuration names one size for any face model: that of the largest
-                room[axis] = (0, MAX_VERTICES - value.shape[axis])
-        value = np.pad(value, room)
+            if axis_name == VERTICES:  # the configuration names the largest face model's size
+                padding[axis] = (0, MAX_VERTICES - value.shape[axis])
+        value = np.pad(value, padding)
         temporary = folder / f".{name}"
         temporary.write_bytes(np.ascontiguousarray(value[0]).tobytes())
         temporary.rename(folder / name)

@@ -1,5 +1,5 @@
-"""ONNX files become TensorRT plans here, inside the serving image: see `python -m export.tensorrt --help`.
+"""Build TensorRT plans of ONNX files inside the serving image: see `python -m export.tensorrt --help`.
 
-Kept apart from the rest of `export/`, and free of PyTorch, because it runs where the server runs: with TensorRT and a
-GPU. Networks are strongly typed: precision was decided, and judged, in the ONNX file.
+Independent of PyTorch, because it runs where the server runs, with TensorRT and a GPU. Networks are strongly typed: the
+ONNX file decides their precision, and the gate has judged it.
 """

@@ -1,4 +1,4 @@
-"""`python -m export.tensorrt`: build plans of the exported ONNX files on this GPU, or check those that are there."""
+"""`python -m export.tensorrt`: build plans of the exported ONNX files on this GPU, or check existing ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ that are there are held against this machine's GPU and TensorRT.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: all built or fit; 2: one sentence on stderr says what is wrong."""
+    """Build or check the plans; return 0, or 2 with one sentence on stderr that says what is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m export.tensorrt", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def onnx_versions(onnx_dir: Path, name: str) -> list[Path]:
-    """Folders with the ONNX files of one network, ascending."""
+    """List the folders with the ONNX files of one network, by version.
+
+    Raises:
+        ExportError: there is none.
+    """
     folder = onnx_dir / name
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
     if not versions:
@@ -64,7 +68,11 @@ def onnx_versions(onnx_dir: Path, name: str) -> list[Path]:
 
 
 def read_source(folder: Path) -> dict[str, Any]:
-    """The sidecar of an exported ONNX file."""
+    """Read the sidecar of an exported ONNX file.
+
+    Raises:
+        ExportError: it is missing or unreadable.
+    """
     try:
         content: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -73,17 +81,20 @@ def read_source(folder: Path) -> dict[str, Any]:
 
 
 def shapes_for(folder: Path, repository: Path) -> dict[str, Shapes]:
-    """The profile of one exported ONNX file."""
+    """Return the profile of an exported ONNX file."""
     source = read_source(folder)
     vertices = int((source.get("face_model") or {}).get("vertices", 1))
     return profile(source["inputs"], max_batch_size(repository / folder.parent.name), vertices)
 
 
 def make_plan(folder: Path, repository: Path, gpu: Gpu) -> str:
-    """Build one plan into its version folder; returns one line that says what was done.
+    """Build a plan into its version folder; return a line for the log.
 
-    A plan stands beside the model.onnx of the same version, and both must come from the same weights. It is written
-    under another name and renamed, the sidecar first: a plan without a sidecar is never seen.
+    The model.onnx of the same version must come from the same weights. The plan is written under a temporary name and
+    renamed after its sidecar, so that no plan is without one.
+
+    Raises:
+        ExportError: the version was made of other weights, or the plan cannot be built or differs from ONNX Runtime.
     """
     name, version = folder.parent.name, folder.name
     source = read_source(folder)
@@ -91,9 +102,9 @@ def make_plan(folder: Path, repository: Path, gpu: Gpu) -> str:
     plan_file = target / gpu.plan
     if plan_file.exists():
         return f"{name}: version {version} already has {gpu.plan}"
-    beside = target / "export.json"
-    if beside.is_file():
-        weights = json.loads(beside.read_text(encoding="utf-8")).get("weights")
+    sidecar = target / "export.json"
+    if sidecar.is_file():
+        weights = json.loads(sidecar.read_text(encoding="utf-8")).get("weights")
         if weights != source.get("weights"):
             raise ExportError(
                 f"Version {version} of the model '{name}' was made of other weights than {folder}: export both with "

@@ -1,6 +1,6 @@
-"""Build one plan with Polygraphy's Python API: parse, one profile, timing cache, strongly typed.
+"""Build a plan with Polygraphy's Python API: one profile, a timing cache, strongly typed.
 
-The same calls are valid on TensorRT 10.12 and later and on 11, which has neither weak typing nor implicit INT8.
+Valid for TensorRT 10.12 and later, including 11, which has neither weak typing nor implicit INT8.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from export.errors import ExportError
 from export.tensorrt.gpu import Gpu
 from export.tensorrt.profile import Shapes
 
-OLDEST = (10, 12)
-"""First TensorRT that these calls are valid on."""
+MIN_TENSORRT = (10, 12)
+"""First TensorRT with these calls."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A built plan and what it was built by."""
+    """A serialised plan, and the TensorRT and GPU it was built with."""
 
     data: bytes
     tensorrt: str
@@ -30,10 +30,10 @@ class Plan:
 
 
 def tensorrt_version() -> str:
-    """Version of the installed TensorRT.
+    """Return the version of the installed TensorRT.
 
     Raises:
-        ExportError: there is none, or it is too old.
+        ExportError: TensorRT is missing or too old.
     """
     try:
         tensorrt = importlib.import_module("tensorrt")
@@ -42,13 +42,13 @@ def tensorrt_version() -> str:
             "There is no TensorRT here: plans are built in the serving image, on the GPU that runs them (`make plans`)."
         ) from None
     version = str(tensorrt.__version__)
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if tuple(int(part) for part in version.split(".")[:2]) < MIN_TENSORRT:
         raise ExportError(f"TensorRT {version} is too old: 10.12 or later is needed for strongly typed networks.")
     return version
 
 
 def timing_cache(folder: Path, gpu: Gpu, version: str) -> Path:
-    """One cache for each GPU and TensorRT: timings of another one would be wrong, and TensorRT refuses them."""
+    """Return the path of the timing cache for a GPU and TensorRT, which refuses the timings of others."""
     return folder / f"timing.{gpu.name.replace(' ', '_')}.cc{gpu.capability}.trt{version}.cache"
 
 
@@ -56,13 +56,13 @@ def build_plan(onnx_file: Path, shapes: Mapping[str, Shapes], gpu: Gpu, cache_fo
     """Build the plan of one ONNX file for the GPU of this machine.
 
     Args:
-        onnx_file: with the precision decided in it.
-        shapes: the one profile, an entry for each input.
-        gpu: what `gpus()` found.
-        cache_folder: where timing caches are kept between builds.
+        onnx_file: its types decide the precision.
+        shapes: the profile, input -> shapes.
+        gpu: of `gpus()`.
+        cache_folder: folder of timing caches.
 
     Raises:
-        ExportError: no TensorRT, or TensorRT refuses the graph; its words are in the message.
+        ExportError: TensorRT is missing or refuses the graph; the message contains its own.
     """
     version = tensorrt_version()
     from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
@@ -83,7 +83,7 @@ def build_plan(onnx_file: Path, shapes: Mapping[str, Shapes], gpu: Gpu, cache_fo
 
 
 def sidecar(plan: Plan, onnx_file: Path, shapes: Mapping[str, Shapes], source: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written beside a plan: enough to refuse it where it does not belong."""
+    """Return the content of a plan's sidecar, by which `preflight` refuses plans of other machines."""
     return {
         "tensorrt": plan.tensorrt,
         "gpu": plan.gpu.name,

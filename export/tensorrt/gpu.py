@@ -1,4 +1,4 @@
-"""Which GPU and which TensorRT this machine has."""
+"""The GPUs of this machine, and the TensorRT of the serving image."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ SERVING = Path(__file__).resolve().parents[2] / "deploy" / "serving.env"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One kind of GPU: its name and its compute capability, for instance ("NVIDIA L4", "8.9")."""
+    """A kind of GPU: name and compute capability, for instance ("NVIDIA L4", "8.9")."""
 
     name: str
     capability: str
 
     @property
     def plan(self) -> str:
-        """File name of a plan for this kind, as the configurations list it under `cc_model_filenames`."""
+        """Return the file name of a plan for this kind, as in `cc_model_filenames` of the configurations."""
         return plan_name(self.capability)
 
 
 def plan_name(capability: str) -> str:
-    """'8.9' -> 'model.cc89.plan'."""
+    """Return the file name of a plan: '8.9' -> 'model.cc89.plan'."""
     return f"model.cc{capability.replace('.', '')}.plan"
 
 
 def gpus() -> list[Gpu]:
-    """The kinds of GPU of this machine, by `nvidia-smi`; empty where there is none."""
+    """List the kinds of GPU of this machine by `nvidia-smi`; empty without a GPU."""
     command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -41,7 +41,11 @@ def gpus() -> list[Gpu]:
 
 
 def serving() -> dict[str, str]:
-    """TRITON_TAG and TENSORRT_VERSION of the serving image, from deploy/serving.env."""
+    """Read TRITON_TAG and TENSORRT_VERSION of the serving image from deploy/serving.env.
+
+    Raises:
+        ExportError: the file is missing.
+    """
     try:
         lines = SERVING.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Refuse a plan that does not belong here before Triton meets it: another GPU, another TensorRT, a damaged file."""
+"""Refuse plans before Triton loads them: of another GPU or TensorRT, or damaged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from export.tensorrt.gpu import Gpu
 
 
 def check_plan(version: Path, gpu: Gpu, tensorrt: str) -> dict[str, Any]:
-    """Hold the plan of a version folder against the GPU and the TensorRT that will run it.
+    """Check the plan of a version folder against the GPU and the TensorRT that will run it.
 
     Returns:
         The plan's sidecar.
 
     Raises:
-        ExportError: no plan for this GPU, no sidecar, or one that does not match; the sentence says what differs.
+        ExportError: there is no plan for this GPU, or its sidecar is missing or does not match; the message says which.
     """
     plan = version / gpu.plan
     where = f"{version.parent.name}/{version.name}/{gpu.plan}"
@@ -44,10 +44,10 @@ def check_plan(version: Path, gpu: Gpu, tensorrt: str) -> dict[str, Any]:
 
 
 def check_repository(repository: Path, gpu: Gpu, tensorrt: str) -> None:
-    """Check the newest version of every network, and that they were made for one face model.
+    """Check the newest version of every network, and that all were made for one face model.
 
     Raises:
-        ExportError: for the first that does not fit.
+        ExportError: a plan is missing or does not match.
     """
     fingerprints: dict[int, str] = {}
     for name in MODEL_NAMES:

@@ -1,4 +1,4 @@
-"""Shapes a plan is built for, read from the GPU flavour of the model's configuration and from the ONNX file."""
+"""Optimisation profiles of plans, from the GPU flavour of a model's configuration and from the ONNX file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from export.errors import ExportError
 
 CONFIG = Path("configs") / "tensorrt.pbtxt"
 MAX_VERTICES = 40_000
-"""Room for the largest known face model (BFM, 35,709); also what the texture network is warmed up with."""
+"""Above the largest known face model (BFM, 35,709); also the size of the texture network's warm-up sample."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Smallest, usual and largest shape of one input, batch first."""
+    """Smallest, usual and largest shape of an input, batch first."""
 
     smallest: tuple[int, ...]
     usual: tuple[int, ...]
@@ -24,12 +24,12 @@ class Shapes:
 
 
 def max_batch_size(model: Path) -> int:
-    """`max_batch_size` of the model's GPU flavour.
+    """Read `max_batch_size` of a model's GPU flavour.
 
     Read with a regular expression: the serving image has no protobuf classes for the configuration.
 
     Raises:
-        ExportError: the model has no GPU flavour, or it does not batch.
+        ExportError: the model has no GPU flavour, or no batch size in it.
     """
     path = model / CONFIG
     try:
@@ -41,18 +41,18 @@ def max_batch_size(model: Path) -> int:
     return int(found[1])
 
 
-def profile(inputs: Mapping[str, Sequence[int | str]], most: int, vertices: int) -> dict[str, Shapes]:
-    """One profile: batch from 1 to `most`, usual half of it; everything else as it is in the graph.
+def profile(inputs: Mapping[str, Sequence[int | str]], max_batch: int, vertices: int) -> dict[str, Shapes]:
+    """Return the profile: batch from 1 to `max_batch`, usually half of it; other sizes as in the graph.
 
     Args:
         inputs: name -> shape of the ONNX graph, batch first; a string is a free axis.
-        most: the largest batch.
-        vertices: of the exported face model, for the one other axis that may be free.
+        max_batch: the largest batch.
+        vertices: of the exported face model, for the only other free axis.
     """
     shapes = {}
     for name, shape in inputs.items():
         rest = list(shape[1:])
         small = [vertices if isinstance(size, str) else size for size in rest]
         large = [MAX_VERTICES if isinstance(size, str) else size for size in rest]
-        shapes[name] = Shapes((1, *small), (max(1, most // 2), *small), (most, *large))
+        shapes[name] = Shapes((1, *small), (max(1, max_batch // 2), *small), (max_batch, *large))
     return shapes

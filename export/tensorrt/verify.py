@@ -1,4 +1,4 @@
-"""Polygraphy's comparison of a plan with ONNX Runtime on the sample that warms the model up."""
+"""Compare a plan with ONNX Runtime by Polygraphy, on the model's warm-up sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPES = {"canvas": np.uint8, "crop": np.uint8, "crop_hd": np.uint8}
 
 
 def warmup_feed(folder: Path, inputs: Mapping[str, Sequence[int | str]]) -> dict[str, NDArray[Any]]:
-    """The raw warm-up files as a batch of one.
+    """Read the raw warm-up files as a batch of one.
 
     Raises:
         ExportError: a file is missing or of another size.
@@ -36,7 +36,7 @@ def warmup_feed(folder: Path, inputs: Mapping[str, Sequence[int | str]]) -> dict
 
 
 def compare(onnx_file: Path, plan: bytes, warmup: Path, inputs: Mapping[str, Sequence[int | str]]) -> dict[str, float]:
-    """Run both on one sample; output -> largest difference relative to the output's largest value.
+    """Run both on one sample; return output -> largest difference relative to the output's largest value.
 
     Raises:
         ExportError: an output differs by more than `TOLERANCE`.
@@ -46,25 +46,29 @@ def compare(onnx_file: Path, plan: bytes, warmup: Path, inputs: Mapping[str, Seq
 
     feed = warmup_feed(warmup, inputs)
     with TrtRunner(EngineFromBytes(plan)) as runner:
-        given = {name: np.array(value) for name, value in runner.infer(feed).items()}
+        actual = {name: np.array(value) for name, value in runner.infer(feed).items()}
     with OnnxrtRunner(SessionFromOnnx(str(onnx_file))) as runner:
-        wanted = {name: np.array(value) for name, value in runner.infer(feed).items()}
-    return differences(wanted, given, onnx_file)
+        expected = {name: np.array(value) for name, value in runner.infer(feed).items()}
+    return differences(expected, actual, onnx_file)
 
 
 def differences(
-    wanted: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]], onnx_file: Path
+    expected: Mapping[str, NDArray[Any]], actual: Mapping[str, NDArray[Any]], onnx_file: Path
 ) -> dict[str, float]:
-    """Relative differences by output; raises ExportError where one is above the tolerance."""
-    found = {}
-    for name, value in wanted.items():
-        a, b = value.astype(np.float64), given[name].astype(np.float64)
-        found[name] = float(np.abs(a - b).max() / max(1.0, np.abs(a).max()))
+    """Return the relative differences by output.
+
+    Raises:
+        ExportError: one is above `TOLERANCE`.
+    """
+    result = {}
+    for name, value in expected.items():
+        a, b = value.astype(np.float64), actual[name].astype(np.float64)
+        result[name] = float(np.abs(a - b).max() / max(1.0, np.abs(a).max()))
         # Pictures are rounded to whole grey levels, where single texels may fall to either side.
-        measured = float(np.abs(a - b).mean() / 255) if value.dtype == np.uint8 else found[name]
+        measured = float(np.abs(a - b).mean() / 255) if value.dtype == np.uint8 else result[name]
         if not measured <= TOLERANCE:
             raise ExportError(
                 f"The plan of {onnx_file} gives another '{name}' than ONNX Runtime: {measured:.3g} of its largest "
                 f"value, at most {TOLERANCE:g}. Nothing was written."
             )
-    return found
+    return result

@@ -20,20 +20,20 @@ GREY = 127.0
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 1.0 / 128.0
 STRIDE = 2
-"""Canvas-level pixels between two neighbouring windows of P-Net."""
-CELL = 12
+"""Pixels of a pyramid level between two neighbouring windows of P-Net."""
+WINDOW = 12
 """Side of P-Net's window in pixels of its pyramid level."""
-PICTURE = 3
-"""Channels of a picture."""
+INPUT_CHANNELS = 3
+"""Channels of the pixels: red, green, blue."""
 CHANNEL_BLOCK = 16
-"""ONNX Runtime computes so many channels at once on a CPU, and pools its own layout only when they are full."""
-HINT = (
+"""Channels that ONNX Runtime computes at once on a CPU; it pools its blocked layout only when all are in use."""
+INSTALL_HINT = (
     "install it with `pip install --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0` (`make setup` does)"
 )
 
 
 class _Network(nn.Module, ABC):
-    """What the three share: strict loading, and the normalisation folded into `conv1`."""
+    """Base of the three networks: strict loading, and the normalisation folded into `conv1`."""
 
     conv1: nn.Conv2d
 
@@ -45,7 +45,7 @@ class _Network(nn.Module, ABC):
             NetworkError: the file is missing, is not a state dict of this network, or is damaged.
         """
         if not path.is_file():
-            raise NetworkError(f"The detector's weights {path} are not there: {HINT}.")
+            raise NetworkError(f"The detector's weights {path} are not there: {INSTALL_HINT}.")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             network = cls()
@@ -62,9 +62,9 @@ class _Network(nn.Module, ABC):
         return network.eval()
 
     def sort_channels(self) -> None:
-        """Bring the channels of every layer that is pooled into the order that `_PooledPReLU` wants."""
-        for conv, bend, following in self.pooled():
-            order = bend.sort()
+        """Sort the channels of every pooled layer by their slopes, as `_PooledPReLU` requires."""
+        for conv, prelu, following in self.pooled():
+            order = prelu.sort()
             assert conv.bias is not None
             conv.weight.copy_(conv.weight[order])
             conv.bias.copy_(conv.bias[order])
@@ -72,11 +72,11 @@ class _Network(nn.Module, ABC):
 
     @abstractmethod
     def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
-        """Convolutions whose bent results are pooled, with the convolution that reads them."""
+        """List the convolutions that a pooled PReLU follows, each with that PReLU and the next convolution."""
 
 
 class _PReLU(nn.Module):
-    """x where positive, slope * x elsewhere, per channel.
+    """Parametric ReLU: x where positive, slope * x elsewhere, per channel.
 
     In elementary operations: ONNX Runtime's PRelu is six times slower on a CPU (4.1 to 0.7 ms on the first layer), and
     TensorRT fuses them. Where no slope is above 1, the larger of x and slope * x is the same, in half the passes.
@@ -97,13 +97,13 @@ class _PReLU(nn.Module):
 class _PooledPReLU(nn.Module):
     """PReLU and the maximum over windows that follows it, computed after the windows, on a quarter of the data.
 
-    A slope s of 0 or more rises with x, so the maximum of the bent values is the bent maximum. A negative slope makes a
-    V: there max(x, s x) over a window is the larger of the two windows' maxima. Slopes above 1 bend the other way,
-    min(x, s x).
+    With a slope s of 0 or more PReLU is monotonic, so the maximum of its values is its value at the maximum. With a
+    negative slope it is max(x, s x), whose maximum over a window is the larger of the maxima of x and of s x. With a
+    slope above 1 it is min(x, s x).
 
-    Where the convolution before reads a picture, it is given one more channel with s x for each negative slope, and
-    channels are sorted by these three kinds. Where it reads many channels, one more is dear: there s x is made of what
-    comes out, for all of them, and pooled as well.
+    Where the convolution before reads pixels, it gets one more channel with s x for each negative slope, and channels
+    are sorted by these three kinds. Where it reads many channels, another one costs too much: there s x is computed
+    from its output for all channels, and pooled as well.
     """
 
     def __init__(self, channels: int, side: int) -> None:
@@ -113,7 +113,7 @@ class _PooledPReLU(nn.Module):
         self.kinds = [channels, 0, 0]
 
     def sort(self) -> Tensor:
-        """Sort the slopes: 0..1, above 1, negative. Returns which channel each one was."""
+        """Sort the slopes: 0..1, above 1, negative; return the former index of each channel."""
         slopes = self.weight.detach()
         kind = torch.where(slopes < 0, 2, torch.where(slopes > 1, 1, 0))
         order = torch.argsort(kind, stable=True)
@@ -122,16 +122,16 @@ class _PooledPReLU(nn.Module):
         return order
 
     def forward(self, x: Tensor, conv: nn.Conv2d) -> Tensor:
-        """[n,c,h,w] before the convolution -> bent and pooled."""
+        """Apply convolution, PReLU and pooling: [n,c,h,w] -> [n,channels,h',w'] with window `side` and stride 2."""
         rising, steep, falling = self.kinds
         slope = self.weight[:, None, None]
-        if conv.in_channels > PICTURE and not steep:
+        if conv.in_channels > INPUT_CHANNELS and not steep:
             straight = conv(x)
             return torch.maximum(self._pooled(straight), self._pooled(straight * slope))
         assert conv.bias is not None
-        turned = self.weight[rising + steep :, None, None, None] * conv.weight[rising + steep :]
+        negated = self.weight[rising + steep :, None, None, None] * conv.weight[rising + steep :]
         idle = -(len(slope) + falling) % CHANNEL_BLOCK
-        weight = torch.cat([conv.weight, turned, conv.weight.new_zeros(idle, *conv.weight.shape[1:])])
+        weight = torch.cat([conv.weight, negated, conv.weight.new_zeros(idle, *conv.weight.shape[1:])])
         bias = torch.cat(
             [conv.bias, self.weight[rising + steep :] * conv.bias[rising + steep :], slope.new_zeros(idle)]
         )
@@ -149,7 +149,7 @@ class _PooledPReLU(nn.Module):
 
 
 class PNet(_Network):
-    """Proposal network: every 12 px window of a picture, at a stride of 2."""
+    """Proposal network: scores every 12 px window of its input, at a stride of 2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,17 +163,22 @@ class PNet(_Network):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     @staticmethod
-    def side_of(pixels: int) -> int:
-        """Windows along a side of a picture of so many pixels."""
+    def output_side(pixels: int) -> int:
+        """Return the number of windows along a side of `pixels` pixels."""
         return -(-(pixels - 2) // 2) - 4
 
     def pooled(self) -> list[tuple[nn.Conv2d, _PooledPReLU, nn.Conv2d]]:
         return [(self.conv1, self.prelu1, self.conv2)]
 
-    def forward(self, pixels: Tensor, more: nn.Conv2d | None = None) -> Tensor:
-        """[B,3,H,W] centred pixels -> [B,5,h,w]: logit of a face, and box offsets in parts of the window.
+    def forward(self, pixels: Tensor, extra_head: nn.Conv2d | None = None) -> Tensor:
+        """Score the windows of centred pixels [B,3,H,W].
 
-        `more`: another 1 x 1 convolution of what the heads read, whose results follow.
+        Args:
+            pixels: RGB less 127.
+            extra_head: another 1 x 1 convolution of the features that the heads read.
+
+        Returns:
+            [B,5,h,w]: logit of a face, and four box offsets in parts of the window; the outputs of `extra_head` follow.
         """
         x = self.prelu1(pixels, self.conv1)
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
@@ -182,16 +187,16 @@ class PNet(_Network):
         assert face.bias is not None
         assert box.bias is not None
         weights, biases = [face.weight[1:] - face.weight[:1], box.weight], [face.bias[1:] - face.bias[:1], box.bias]
-        if more is not None:
-            assert more.bias is not None
-            weights.append(more.weight)
-            biases.append(more.bias)
-        answer: Tensor = nn.functional.conv2d(x, torch.cat(weights), torch.cat(biases))
-        return answer
+        if extra_head is not None:
+            assert extra_head.bias is not None
+            weights.append(extra_head.weight)
+            biases.append(extra_head.bias)
+        output: Tensor = nn.functional.conv2d(x, torch.cat(weights), torch.cat(biases))
+        return output
 
 
 class RNet(_Network):
-    """Refinement network for 24 px crops."""
+    """Refinement network: scores 24 px crops and corrects their boxes."""
 
     SIDE = 24
 
@@ -212,9 +217,9 @@ class RNet(_Network):
         return [(self.conv1, self.prelu1, self.conv2), (self.conv2, self.prelu2, self.conv3)]
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """[n,3,24,24] centred pixels -> face probability [n] and box offsets [n,4] as parts of the box's sides."""
+        """Score centred pixels [n,3,24,24]: face probability [n] and box offsets [n,4] in parts of the box's sides."""
         x = self.prelu2(self.prelu1(crops, self.conv1), self.conv2)
-        x = self.prelu4(self.dense4(_columns_first(self.prelu3(self.conv3(x)))))
+        x = self.prelu4(self.dense4(_flatten_width_first(self.prelu3(self.conv3(x)))))
         return _face_probability(self.dense5_1(x)), self.dense5_2(x)
 
 
@@ -247,28 +252,34 @@ class ONet(_Network):
         ]
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[n,3,48,48] centred pixels -> probability [n], box offsets [n,4], points [n,10].
+        """Score centred pixels [n,3,48,48].
 
-        The points are five x, then five y, in parts of the box.
+        Returns:
+            face probability [n]; box offsets [n,4] in parts of the box's sides; points [n,10], five x and then five y,
+            in parts of the box.
         """
         x = self.prelu2(self.prelu1(crops, self.conv1), self.conv2)
         x = self.prelu4(self.conv4(self.prelu3(x, self.conv3)))
-        x = self.prelu5(self.dense5(_columns_first(x)))
+        x = self.prelu5(self.dense5(_flatten_width_first(x)))
         return _face_probability(self.dense6_1(x)), self.dense6_2(x), self.dense6_3(x)
 
 
-def _columns_first(x: Tensor) -> Tensor:
-    """Flatten [n,C,h,w] as the weights expect it: they come from a framework that stores width, height, channel."""
+def _flatten_width_first(x: Tensor) -> Tensor:
+    """Flatten [n,C,h,w] by width, height, channel: the order of the framework that the weights come from."""
     return x.permute(0, 3, 2, 1).flatten(1)
 
 
 def _face_probability(logits: Tensor) -> Tensor:
-    """Second of two soft-maxed channels; a sigmoid of the difference is the same number in fewer operations."""
+    """Return the second of two soft-maxed channels, as the sigmoid of their difference."""
     return torch.sigmoid(logits[:, 1] - logits[:, 0])
 
 
 def load_networks(folder: Path) -> tuple[PNet, RNet, ONet]:
-    """Load `pnet.pt`, `rnet.pt` and `onet.pt` from a folder."""
+    """Load `pnet.pt`, `rnet.pt` and `onet.pt` from a folder.
+
+    Raises:
+        NetworkError: a file is missing, damaged, or of another network.
+    """
     p_net, r_net, o_net = PNet.load(folder / "pnet.pt"), RNet.load(folder / "rnet.pt"), ONet.load(folder / "onet.pt")
     assert isinstance(p_net, PNet)
     assert isinstance(r_net, RNet)

@@ -1,4 +1,4 @@
-"""The fixed image pyramid of the canvas, and square crops out of it, by exact area interpolation.
+"""The fixed image pyramid of the canvas, and square crops of it, by exact area interpolation.
 
 Both are read from one summed-area table: the mean over any rectangle of pixels is four of its entries. So the graph
 resamples exactly as the sequential cascade does (windows from floor to ceil, as in adaptive mean pooling), at a cost
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from networks.detector.mtcnn import CELL, GREY
+from networks.detector.mtcnn import GREY, WINDOW
 
 CANVAS = 512
 """Side of the canvas in pixels (contract of the model repository)."""
@@ -20,49 +20,58 @@ TABLE = CANVAS + 1
 """Side of the summed-area table: entry (y, x) sums the pixels above and left of it."""
 MIN_FACE = 20
 """Smallest face in canvas pixels: 8 % of the short side of a 2:1 picture, and the usual value for these networks.
-16 was tried: a fifth more time."""
+16 takes a fifth more time."""
 FACTOR = 0.709
-"""Ratio of neighbouring levels, about 1/sqrt(2): the trained networks expect this step."""
+"""Scale of a level over that of the next finer one, about 1/sqrt(2): the step that the networks were trained for."""
 
 
 def level_scales() -> list[float]:
-    """Level pixels per canvas pixel, finest first, until P-Net's 12 px window spans the whole canvas."""
+    """List level pixels per canvas pixel, finest level first, until P-Net's 12 px window spans the whole canvas."""
     scales = []
-    scale = CELL / MIN_FACE
-    while CANVAS * scale >= CELL:
+    scale = WINDOW / MIN_FACE
+    while CANVAS * scale >= WINDOW:
         scales.append(scale)
         scale *= FACTOR
     return scales
 
 
 def summed_area_table(canvas: Tensor) -> Tensor:
-    """uint8 canvas [B,3,512,512] -> float32 [B,513,513,3] of the pixels less 127."""
+    """Sum the pixels less 127 above and left of each position: uint8 [B,3,512,512] -> float32 [B,513,513,3]."""
     pixels = canvas.permute(0, 2, 3, 1).float() - GREY
     return F.pad(pixels, (0, 0, 1, 0, 1, 0)).cumsum(1).cumsum(2)
 
 
 def level_side(scale: float) -> int:
-    """Pixels of a side of the canvas at `scale`."""
+    """Return the side in pixels of the canvas at `scale`."""
     return int(CANVAS * scale + 1)
 
 
-def level(table: Tensor, scale: float, seen: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """The canvas at `scale`: [B,3,h,w], centred pixels; the whole of it, or its first rows and columns, `seen` each."""
+def level(table: Tensor, scale: float, cropped: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Resample the canvas.
+
+    Args:
+        table: [B,513,513,3] of `summed_area_table`.
+        scale: level pixels per canvas pixel.
+        cropped: numbers of rows and columns to compute, from the top left; None: the whole level.
+
+    Returns:
+        [B,3,h,w], centred pixels.
+    """
     side = level_side(scale)
     steps = torch.arange(side)
     first = steps * CANVAS // side
     last = -(-(steps + 1) * CANVAS // side)
     per_pixel = 1.0 / (last - first).float()
-    rows, columns = (slice(None), slice(None)) if seen is None else (slice(seen[0]), slice(seen[1]))
-    # Both lookups take whole rows of memory: pixel by pixel they would cost four times as much. So columns come first
-    # after the rows are chosen, [B,w,3,h], and planes are sorted out at the end, by whole rows again.
+    rows, columns = (slice(None), slice(None)) if cropped is None else (slice(cropped[0]), slice(cropped[1]))
+    # Both lookups copy whole rows of memory; pixel by pixel they would cost four times as much. So columns come first
+    # once the rows are chosen, [B,w,3,h], and the last permutation moves whole rows again.
     band = (table[:, last[rows]] - table[:, first[rows]]).permute(0, 2, 3, 1)
     cells = band[:, last[columns]] - band[:, first[columns]]
     return cells.permute(0, 2, 3, 1) * (per_pixel[rows][:, None] * per_pixel[columns])
 
 
 def crops(table: Tensor, low: Tensor, high: Tensor, side: int) -> Tensor:
-    """Rectangles of the canvas resampled to side x side.
+    """Resample rectangles of the canvas to side x side.
 
     Args:
         table: [B,513,513,3] of `summed_area_table`.

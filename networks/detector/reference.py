@@ -1,9 +1,9 @@
-"""The MTCNN cascade as one would write it plainly: one picture, loops, growing lists, sequential greedy suppression.
+"""A sequential implementation of the MTCNN cascade: one picture, loops, growing lists, greedy suppression.
 
-It exists to be compared with: the graph in `cascade` has to find the same faces. It follows the published cascade
+The graph in `cascade` is tested against it: both have to find the same faces. It follows the published cascade
 with the conventions of facenet-pytorch 2.6.0 (area resampling, clipped crops, thresholds .6 .7 .7, suppression
-at .5 within a level, .7 between levels, .7 by the smaller area at the end), except that what a network says of a crop
-at the picture's border is mapped back with the part of the box that it saw.
+at .5 within a level, .7 between levels, .7 by the smaller area at the end), except that the offsets of a
+crop at the picture's border refer to the visible part of its box.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from networks.detector.mtcnn import CELL, GREY, STRIDE, ONet, PNet, RNet
+from networks.detector.mtcnn import GREY, STRIDE, WINDOW, ONet, PNet, RNet
 
 Floats = NDArray[np.float32]
 Observer = Callable[[str, int], None]
@@ -25,7 +25,7 @@ Observer = Callable[[str, int], None]
 def greedy_suppression(
     boxes: Floats, scores: Floats, threshold: float, mode: Literal["union", "smaller"] = "union", extra: float = 0.0
 ) -> list[int]:
-    """Indices kept by greedy non-maximum suppression, best score first; equal scores keep their order.
+    """Return the indices kept by greedy non-maximum suppression, best score first; equal scores keep their order.
 
     Args:
         boxes: [n,4] x1 y1 x2 y2.
@@ -56,16 +56,24 @@ def detect(
     factor: float = 0.709,
     observe: Observer | None = None,
 ) -> Floats:
-    """Faces of one RGB picture [h,w,3] as rows [n,15]: x1 y1 x2 y2 score and five (x, y), best score first.
+    """Detect the faces of one picture.
 
-    Coordinates are pixels of this picture with pixel centres at integers. `min_face` is the smallest face in pixels.
-    `observe` is told how many candidates there are after each stage (for choosing the graph's fixed sizes).
+    Args:
+        picture: uint8 RGB [h,w,3].
+        networks: P-, R- and O-Net.
+        min_face: smallest face in pixels.
+        thresholds: face probabilities, 0..1, for the three stages.
+        factor: scale of a pyramid level over that of the next finer one.
+        observe: called with a stage's name and its number of candidates, to choose the graph's fixed sizes.
+
+    Returns:
+        float32 [n,15]: x1 y1 x2 y2 score and five (x, y) in pixels with centres at integers, best score first.
     """
-    tell = observe or (lambda _name, _count: None)
+    report = observe or (lambda _name, _count: None)
     p_net, r_net, o_net = networks
     image = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].float() - GREY
     with torch.no_grad():
-        boxes, scores = _propose(image, p_net, min_face, thresholds[0], factor, tell)
+        boxes, scores = _propose(image, p_net, min_face, thresholds[0], factor, report)
         if not len(boxes):
             return np.zeros((0, 15), np.float32)
 
@@ -75,9 +83,9 @@ def detect(
         probability, offsets = (t.numpy() for t in r_net(crops))
         passed = probability > thresholds[1]
         boxes, scores, offsets = boxes[passed], probability[passed], offsets[passed]
-        tell("r_passed", len(boxes))
+        report("r_passed", len(boxes))
         kept = greedy_suppression(boxes, scores, 0.7)
-        tell("r_kept", len(kept))
+        report("r_kept", len(kept))
         boxes = square(refine(boxes[kept], offsets[kept]))
 
         boxes, crops = _crops(image, boxes, ONet.SIDE)
@@ -89,7 +97,7 @@ def detect(
     side = boxes[:, 2:] - boxes[:, :2] + 1
     xy = np.stack([points[:, :5] * side[:, :1] + boxes[:, :1], points[:, 5:] * side[:, 1:] + boxes[:, 1:2]], axis=2)
     boxes = refine(boxes, offsets)
-    tell("o_passed", len(boxes))
+    report("o_passed", len(boxes))
     kept = greedy_suppression(boxes, scores, 0.7, "smaller", extra=1.0)
     # The cascade counts pixels from 1; pixel centres at integers from 0 are one less.
     rows = np.concatenate([boxes - 1, scores[:, None], xy.reshape(len(boxes), 10) - 1], axis=1)
@@ -111,49 +119,47 @@ def square(boxes: Floats) -> Floats:
 
 
 def _propose(
-    image: torch.Tensor, p_net: PNet, min_face: float, threshold: float, factor: float, tell: Observer
+    image: torch.Tensor, p_net: PNet, min_face: float, threshold: float, factor: float, report: Observer
 ) -> tuple[Floats, Floats]:
     height, width = image.shape[2:]
-    scale = CELL / min_face
-    found: list[Floats] = []
-    before = 0
-    while min(height, width) * scale >= CELL:
+    scale = WINDOW / min_face
+    levels: list[Floats] = []
+    while min(height, width) * scale >= WINDOW:
         level = interpolate(image, size=(int(height * scale + 1), int(width * scale + 1)), mode="area")
-        answer = p_net(level)[0]
-        probability, offsets = torch.sigmoid(answer[0]).numpy(), answer[1:].numpy()
+        output = p_net(level)[0]
+        probability, offsets = torch.sigmoid(output[0]).numpy(), output[1:].numpy()
         row, col = np.nonzero(probability >= threshold)
         low = np.floor((STRIDE * np.stack([col, row], axis=1) + 1) / scale)
-        high = np.floor((STRIDE * np.stack([col, row], axis=1) + CELL) / scale)
+        high = np.floor((STRIDE * np.stack([col, row], axis=1) + WINDOW) / scale)
         score = probability[row, col]
         rows = np.concatenate([low, high, score[:, None], offsets[:, row, col].T], axis=1).astype(np.float32)
-        tell(f"p_level_{len(found)}", len(rows))
-        before += len(rows)
-        found.append(rows[greedy_suppression(rows[:, :4], score, 0.5)])
+        report(f"p_level_{len(levels)}", len(rows))
+        levels.append(rows[greedy_suppression(rows[:, :4], score, 0.5)])
         scale *= factor
-    if not found:
+    if not levels:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    rows = np.concatenate(found)
-    tell("p_after_level_nms", len(rows))
+    rows = np.concatenate(levels)
+    report("p_after_level_nms", len(rows))
     rows = rows[greedy_suppression(rows[:, :4], rows[:, 4], 0.7)]
-    tell("p_kept", len(rows))
+    report("p_kept", len(rows))
     size = np.tile(rows[:, 2:4] - rows[:, :2], (1, 2))
     return square(rows[:, :4] + rows[:, 5:9] * size), rows[:, 4]
 
 
 def _crops(image: torch.Tensor, boxes: Floats, side: int) -> tuple[Floats, torch.Tensor]:
-    """The parts of boxes that lie in the picture (those that have any), and these resampled to side x side by area.
+    """Return the visible parts of the boxes that have any, [n,4], and these resampled to side x side by area.
 
-    What a network says of a crop it says of the part that it saw: facenet-pytorch maps it back with the whole box, and
-    is wrong by as much as a face reaches beyond the picture.
+    A network's offsets refer to the part of the box that it saw. facenet-pytorch applies them to the whole box, which
+    is wrong by as much as the face reaches beyond the picture.
     """
     height, width = image.shape[2:]
-    whole = np.trunc(boxes).astype(int)
-    low = np.maximum(whole[:, :2], 1) - 1
-    high = np.minimum(whole[:, 2:], (width, height))
+    integer_boxes = np.trunc(boxes).astype(int)
+    low = np.maximum(integer_boxes[:, :2], 1) - 1
+    high = np.minimum(integer_boxes[:, 2:], (width, height))
     touching = np.flatnonzero((high > low).all(axis=1))
     crops = [
         interpolate(image[:, :, low[i, 1] : high[i, 1], low[i, 0] : high[i, 0]], size=(side, side), mode="area")
         for i in touching
     ]
-    seen = np.concatenate([np.maximum(boxes[:, :2], 1), np.minimum(boxes[:, 2:], (width, height))], axis=1)
-    return np.asarray(seen[touching], np.float32), torch.cat(crops) if crops else torch.zeros(0, 3, side, side)
+    visible_boxes = np.concatenate([np.maximum(boxes[:, :2], 1), np.minimum(boxes[:, 2:], (width, height))], axis=1)
+    return np.asarray(visible_boxes[touching], np.float32), torch.cat(crops) if crops else torch.zeros(0, 3, side, side)

@@ -1,11 +1,11 @@
-"""A small network between P- and R-Net: which of P-Net's candidates would R-Net refuse anyway?
+"""A small network between P- and R-Net that removes the candidates which R-Net would reject.
 
-A photograph gives R-Net 60 to 128 candidates of which it takes ten, and these cost half as much as all of P-Net. P-Net
-has looked at each of them through one window; whether it is a face shows as well in what it saw through the windows
-around. So its last convolution gives some more numbers a window, and from those of 5 x 5 windows a candidate is judged.
-Who passes is none the worse for it: the cascade computes its numbers from the pixels, as before.
+A photograph gives R-Net 60 to 128 candidates of which it accepts ten, and they cost half as much as all of P-Net.
+P-Net's features in the 5 x 5 windows around a candidate tell most of them apart: an extra head of P-Net computes
+`EXTRA_FEATURES` numbers a window, and two dense layers classify the candidate. The boxes and scores of the candidates
+that pass do not change: R- and O-Net compute them from the pixels.
 
-Trained by `training/screen.py` for one P-Net, whose digest stands in the file.
+Trained by `training/screen.py` for one P-Net, whose digest is in the file's metadata.
 """
 
 from __future__ import annotations
@@ -20,38 +20,47 @@ from torch import Tensor, nn
 
 from networks.errors import NetworkError
 
-ANSWERS = 5
-"""What P-Net says of a window: logit of a face and four offsets."""
+PNET_OUTPUTS = 5
+"""P-Net's outputs for a window: logit of a face and four box offsets."""
 FEATURES = 32
-"""What P-Net's last convolutions read."""
-REACH = 2
-"""Windows looked at to each side of a candidate's."""
-CANDIDATES = 192
-"""Candidates that are judged, best first: half as many again as R-Net may get."""
-LOOKED = 11
-"""Numbers a window besides P-Net's answer: 16 are what a convolution computes at once on a CPU."""
-HIDDEN = 64
+"""Channels that P-Net's heads read."""
+NEIGHBOURHOOD_RADIUS = 2
+"""Windows read to each side of a candidate's own."""
+SCREEN_CANDIDATES = 192
+"""Candidates that are classified, best first: 1.5 times what R-Net can get."""
+EXTRA_FEATURES = 11
+"""Outputs of the extra head: with P-Net's five they are 16, which a convolution computes at once on a CPU."""
+HIDDEN_UNITS = 64
 
 
 class Screen(nn.Module):
-    """[B,n,C,25] answers around candidates, and their levels [B,n] -> [B,n], above 0: R-Net has to see it."""
+    """Classify candidates: P-Net's outputs around them and their pyramid levels -> logits, above 0 for R-Net."""
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(FEATURES, LOOKED, 1)
-        self.level = nn.Parameter(torch.zeros(levels, HIDDEN))
-        self.dense1 = nn.Linear((ANSWERS + LOOKED) * (2 * REACH + 1) ** 2, HIDDEN)
-        self.dense2 = nn.Linear(HIDDEN, HIDDEN // 2)
-        self.dense3 = nn.Linear(HIDDEN // 2, 1)
+        self.look = nn.Conv2d(FEATURES, EXTRA_FEATURES, 1)
+        self.level = nn.Parameter(torch.zeros(levels, HIDDEN_UNITS))
+        self.dense1 = nn.Linear((PNET_OUTPUTS + EXTRA_FEATURES) * (2 * NEIGHBOURHOOD_RADIUS + 1) ** 2, HIDDEN_UNITS)
+        self.dense2 = nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS // 2)
+        self.dense3 = nn.Linear(HIDDEN_UNITS // 2, 1)
 
-    def forward(self, around: Tensor, level: Tensor) -> Tensor:
-        x = torch.relu(self.dense1(around.flatten(2)) + self.level[level])
+    def forward(self, neighbourhoods: Tensor, level: Tensor) -> Tensor:
+        """Classify candidates by P-Net's outputs [B,n,C,25] around them and levels [B,n]: logits [B,n]."""
+        x = torch.relu(self.dense1(neighbourhoods.flatten(2)) + self.level[level])
         logit: Tensor = self.dense3(torch.relu(self.dense2(x)))
         return logit[..., 0]
 
     @classmethod
     def load(cls, path: Path, p_net: Path, levels: int) -> Screen | None:
-        """Read a safetensors file strictly; None when it was trained for another P-Net than the file `p_net`.
+        """Read a safetensors file strictly.
+
+        Args:
+            path: of the screen's weights.
+            p_net: of P-Net's weights.
+            levels: of the pyramid.
+
+        Returns:
+            None when the screen was trained for other P-Net weights.
 
         Raises:
             NetworkError: the file is missing, damaged, or holds something else.

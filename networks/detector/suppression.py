@@ -21,7 +21,7 @@ BLOCK = 32
 def overlaps(
     boxes: Tensor, threshold: float, mode: Literal["union", "smaller"] = "union", extra: float = 0.0
 ) -> Tensor:
-    """Which pairs overlap by more than `threshold`: boxes [...,n,4] (x1 y1 x2 y2) -> [...,n,n], 1.0 or 0.0.
+    """Mark the pairs that overlap by more than `threshold`: boxes [...,n,4] (x1 y1 x2 y2) -> [...,n,n], 1.0 or 0.0.
 
     `mode` and `extra` are those of `reference.greedy_suppression`. Written without a division, so that an empty
     box (area 0) overlaps nothing.
@@ -39,7 +39,7 @@ def overlaps(
 
 
 def suppress(overlap: Tensor, valid: Tensor) -> Tensor:
-    """Greedy suppression of boxes sorted best first.
+    """Suppress boxes, sorted best first, that a better one overlaps.
 
     Args:
         overlap: [...,n,n], 1.0 where a pair overlaps too much (only i < j is read).
@@ -71,7 +71,7 @@ class _GreedyUnion(torch.autograd.Function):
 
     @staticmethod
     def forward(_context: Any, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-        """Indices [m,3] of the kept: picture, 0, box; see `suppress_union`."""
+        """Return the indices [m,3] of the boxes kept: picture, 0, box; see `suppress_union`."""
         overlap = overlaps(boxes, threshold)
         valid = (scores[:, 0] > 0).to(boxes.dtype)
         pictures, kept = torch.nonzero(suppress(overlap, valid), as_tuple=True)
@@ -79,7 +79,7 @@ class _GreedyUnion(torch.autograd.Function):
 
     @staticmethod
     def symbolic(graph: Any, boxes: Any, scores: Any, threshold: float) -> Any:
-        """The same as an ONNX operator; a score of 0 is no box."""
+        """Emit the ONNX operator that does the same; a score of 0 is no box."""
         most = graph.op("Constant", value_t=torch.tensor([torch.iinfo(torch.int64).max]))
         limit = graph.op("Constant", value_t=torch.tensor([threshold]))
         least = graph.op("Constant", value_t=torch.tensor([0.0]))
@@ -87,7 +87,7 @@ class _GreedyUnion(torch.autograd.Function):
 
 
 def suppress_union(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Greedy suppression by intersection over union, as one operator with a data-dependent result.
+    """Suppress boxes by intersection over union, as one operator with a data-dependent result.
 
     Args:
         boxes: [B,n,4] x1 y1 x2 y2, best first.

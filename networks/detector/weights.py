@@ -1,4 +1,4 @@
-"""Where the detector's weights are found."""
+"""Paths of the detector's weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ FILES = ("pnet.pt", "rnet.pt", "onet.pt")
 
 
 def default_weights() -> Path:
-    """The folder with the three weight files, unpacked from the facenet-pytorch wheel by `make setup`."""
+    """Return the folder with the three weight files, unpacked from the facenet-pytorch wheel by `make setup`."""
     return ROOT / ".tools" / "facenet-pytorch" / "facenet_pytorch" / "data"
 
 
 SCREEN = ROOT / "weights" / "screen.safetensors"
-"""Of the screen between P- and R-Net, trained here."""
+"""Weights of the screen between P- and R-Net, trained by `training/screen.py`."""

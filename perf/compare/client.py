@@ -1,8 +1,8 @@
-"""The clients of a server, as one process: `python -m perf.compare.client URL KIND CLIENTS SECONDS`.
+"""Clients of a server, in one process: `python -m perf.compare.client URL KIND CLIENTS SECONDS`.
 
-Threads with one kept connection each send the next picture as soon as an answer is there. The same for every server;
-KIND says how a picture is wrapped: ``raw`` (body), ``json`` (base64) or ``triton`` (KServe v2 with binary tensors).
-Prints JSON: for each answer when it came (s), how long it took (s), and which picture it was.
+Threads with a persistent connection each send the next picture as soon as the last response is there, the same for
+every server. KIND is the encoding of a picture: ``raw`` (body), ``json`` (base64) or ``triton`` (KServe v2 with binary
+tensors). Prints JSON: of each response the completion and the latency in seconds, and the index of its picture.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from perf import photos
 OUTPUTS = ("mesh", "coefficients", "landmarks", "face", "camera", "warnings")
 
 
-def wrapped(kind: str, data: bytes) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a request."""
+def encode(kind: str, data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Encode a request of one picture's file bytes: body and headers."""
     if kind == "raw":
         return data, {"Content-Type": "application/octet-stream"}
     if kind == "json":
@@ -29,21 +29,24 @@ def wrapped(kind: str, data: bytes) -> tuple[bytes, dict[str, str]]:
     payload = struct.pack("<I", len(data)) + data
     image = {"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": len(payload)}}
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in OUTPUTS]
-    head = json.dumps({"inputs": [image], "outputs": outputs}).encode()
-    return head + payload, {
-        "Inference-Header-Content-Length": str(len(head)),
+    header = json.dumps({"inputs": [image], "outputs": outputs}).encode()
+    return header + payload, {
+        "Inference-Header-Content-Length": str(len(header)),
         "Content-Type": "application/octet-stream",
     }
 
 
 def drive(url: str, kind: str, clients: int, seconds: float) -> list[tuple[float, float, int]]:
-    """Keep ``clients`` requests in flight for so long, and wait for the last ones.
+    """Keep ``clients`` requests in flight for ``seconds``, and wait for the last ones.
+
+    Returns:
+        of each response the completion and the latency in seconds, and the index of its picture.
 
     Raises:
-        RuntimeError: an answer was not 200; a comparison with errors in it is none.
+        RuntimeError: the server refused a request; a comparison with errors is not valid.
     """
     address, _, path = url.removeprefix("http://").partition("/")
-    requests = [wrapped(kind, data) for data in photos.mix().values()]
+    requests = [encode(kind, data) for data in photos.mix().values()]
     done: list[tuple[float, float, int]] = []
     failures: list[str] = []
     number = iter(range(10**9))
@@ -60,14 +63,14 @@ def drive(url: str, kind: str, clients: int, seconds: float) -> list[tuple[float
         while time.perf_counter() - start < seconds and not failures:
             index = next(number) % len(requests)
             body, headers = requests[index]
-            asked = time.perf_counter()
+            sent = time.perf_counter()
             connection.request("POST", f"/{path}", body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            if answer.status != 200:
-                failures.append(f"{answer.status}: {content[:200]!r}")
+            response = connection.getresponse()
+            content = response.read()
+            if response.status != 200:
+                failures.append(f"{response.status}: {content[:200]!r}")
             now = time.perf_counter()
-            done.append((now - start, now - asked, index))
+            done.append((now - start, now - sent, index))
         connection.close()
 
     threads = [threading.Thread(target=work) for _ in range(clients)]

@@ -1,7 +1,7 @@
-"""A: what a notebook does. facenet-pytorch's MTCNN on the whole picture, then both networks in eager float32.
+"""PyTorch as in a notebook: facenet-pytorch's MTCNN on the whole picture, then both networks in eager float32.
 
-The weights are those that are served. facenet-pytorch 2.6.0 is imported as it is; of torchvision, which it wants and
-which is not installed, it uses one function for this, and that is given here.
+The weights are the served ones. facenet-pytorch 2.6.0 is imported as it is; it requires torchvision, which is not
+installed, and uses one function of it here, which `_mtcnn` replaces.
 """
 
 from __future__ import annotations
@@ -21,53 +21,57 @@ from PIL import Image, ImageOps
 from export.models import get_model
 from networks.detector.reference import greedy_suppression
 from networks.face_model import FaceModel
-from perf.compare.work import Answer, HandWork
+from perf.compare.repository_steps import Reconstruction, RepositorySteps
 from server.repository import ROOT
 
 FACENET = ROOT / ".tools" / "facenet-pytorch" / "facenet_pytorch"
 
 
-class Eager:
-    """One picture after the other."""
+class EagerPyTorch:
+    """Processes one picture after the other."""
 
     def __init__(self) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self._work = HandWork()
+        self._steps = RepositorySteps()
         self._detector = _mtcnn()
         model = FaceModel.load(ROOT / "weights" / "face_model.npz")
         self._regressor = get_model("regressor").load(None, model, None, False)[0].eval()
         self._texture = get_model("texture").load(None, model, None, False)[0].eval()
 
-    def one(self, data: bytes) -> Answer:
-        """A photograph's bytes to its answer."""
+    def run(self, data: bytes) -> Reconstruction:
+        """Reconstruct the best face of a photograph's file bytes.
+
+        Raises:
+            ValueError: no face was found.
+        """
         with Image.open(io.BytesIO(data)) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
         boxes, scores, points = self._detector.detect(picture, landmarks=True)
         if boxes is None:
             raise ValueError("no face was found")
         faces = np.concatenate([boxes, scores[:, None], points.reshape(len(boxes), 10)], axis=1).astype(np.float32)
-        crop, crop_hd, context = self._work.aligned(np.asarray(picture), picture.size, faces)
+        crop, crop_hd, context = self._steps.align(np.asarray(picture), picture.size, faces)
         with torch.inference_mode():
-            place = torch.from_numpy(context)[None]
-            outputs = self._regressor(torch.from_numpy(crop)[None], place)
+            batched_context = torch.from_numpy(context)[None]
+            outputs = self._regressor(torch.from_numpy(crop)[None], batched_context)
             regressed = dict(zip(get_model("regressor").outputs, outputs, strict=True))
-            texture, *_ = self._texture(torch.from_numpy(crop_hd)[None], regressed["shapes"], place)
+            texture, *_ = self._texture(torch.from_numpy(crop_hd)[None], regressed["shapes"], batched_context)
         numbers = {name: value[0].numpy() for name, value in regressed.items()}
-        return self._work.answer(numbers, texture[0].numpy(), crop_hd, context)
+        return self._steps.reconstruction(numbers, texture[0].numpy(), crop_hd, context)
 
-    def many(self, files: list[bytes]) -> list[Answer]:
-        """One after the other: eager PyTorch has no batch of cascades."""
-        return [self.one(data) for data in files]
+    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
+        """Reconstruct photographs one after the other: facenet-pytorch's cascade has no batches."""
+        return [self.run(data) for data in files]
 
 
 def _mtcnn(folder: Path = FACENET) -> Any:
-    """facenet-pytorch's own class, without the package's `__init__` (which imports what is not needed)."""
+    """Load facenet-pytorch's class without the package's `__init__`, which imports more than is installed."""
 
-    def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, limit: float) -> torch.Tensor:
+    def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, threshold: float) -> torch.Tensor:
         if not len(boxes):
             return torch.zeros(0, dtype=torch.long)
-        apart = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]
-        return torch.tensor(greedy_suppression(apart.numpy(), scores.numpy(), limit), dtype=torch.long)
+        separated = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]
+        return torch.tensor(greedy_suppression(separated.numpy(), scores.numpy(), threshold), dtype=torch.long)
 
     for name in ("torchvision", "torchvision.ops", "torchvision.transforms"):
         sys.modules.setdefault(name, types.ModuleType(name))

@@ -1,28 +1,34 @@
-"""The networks without a server around them, in the kinds that are compared."""
+"""The networks without a server, in the kinds that are compared."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from perf.compare.work import Answer
+from perf.compare.repository_steps import Reconstruction
 
 
 class Pipeline(Protocol):
-    """Photographs to answers."""
+    """Reconstructs faces of photographs."""
 
-    def one(self, data: bytes) -> Answer:
-        """A single one."""
+    def run(self, data: bytes) -> Reconstruction:
+        """Reconstruct the best face of one photograph, given as file bytes."""
 
-    def many(self, files: list[bytes]) -> list[Answer]:
-        """A batch."""
+    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
+        """Reconstruct the best face of each photograph of a batch."""
 
 
 def pipeline(kind: str) -> Pipeline:
-    """Load ``eager``; ``onnx``: a batch is one run of each network; ``lanes``: a batch is spread over the cores."""
+    """Load a pipeline.
+
+    Args:
+        kind: ``eager``; ``onnx``, where a batch is one run of each network; or ``onnx_parallel``, where a batch is
+            spread over the cores.
+    """
     if kind == "eager":
-        from perf.compare.eager import Eager
+        from perf.compare.eager import EagerPyTorch
 
-        return Eager()
-    from perf.compare.bare import Bare
+        return EagerPyTorch()
 
-    return Bare()
+    from perf.compare.bare_onnx import BatchedOnnx, ParallelOnnx
+
+    return BatchedOnnx() if kind == "onnx" else ParallelOnnx()

@@ -11,13 +11,13 @@ SIDE = 41  # vertices along each axis; odd, so that one column runs over the bri
 
 
 def height(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Surface z in decimetres at x (-0.8..0.8) and y (-1..1): a flat dome and a steep nose at the middle."""
+    """Return the surface's z in decimetres at x (-0.8..0.8) and y (-1..1): a flat dome with a steep nose."""
     dome = 0.5 - 0.35 * (x / 0.8) ** 2 - 0.25 * y**2
     return np.asarray(dome + 0.4 * np.exp(-((x / 0.1) ** 2) - (y / 0.3) ** 2))
 
 
 def face_model(seed: int = 0) -> FaceModel:
-    """1,681 vertices on a lattice in the UV plane, in decimetres; random small modes, random landmarks off the rim."""
+    """Make a model of 1,681 vertices on a UV lattice, in decimetres, small random modes, landmarks off the rim."""
     rng = np.random.default_rng(seed)
     axis = np.linspace(0.01, 0.99, SIDE)
     u, v = (part.ravel() for part in np.meshgrid(axis, axis))
@@ -44,8 +44,8 @@ def face_model(seed: int = 0) -> FaceModel:
     )
 
 
-def turn(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
-    """Rz Ry Rx for column vectors, radians: written out once more, apart from what is tested."""
+def rotation_matrix(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
+    """Compute Rz Ry Rx for column vectors, angles in radians, independently of the tested code."""
 
     def about(axis: int, angle: float) -> NDArray[np.float64]:
         matrix = np.eye(3)
@@ -59,6 +59,6 @@ def turn(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
 
 
 def pixels(posed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns and rows (N, 2) of the 224 px crop for camera-frame points (N, 3) dm: the family's formula in numpy."""
+    """Project camera-frame points (N, 3) dm to (N, 2) of the 224 px crop, by the family's formula in NumPy."""
     depth = 10 - posed[:, 2]
     return np.stack([1015 * posed[:, 0] / depth + 112, 223 - (1015 * posed[:, 1] / depth + 112)], 1)

@@ -28,7 +28,7 @@ def _files(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with version 3 of the detector."""
+    """Make a repository with version 3 of the detector."""
     repository = tmp_path_factory.mktemp("repository")
     (repository / "detector").mkdir()
     assert main(["detector", "--repository", str(repository), "--version", "3"]) == 0

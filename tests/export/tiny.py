@@ -36,7 +36,7 @@ class Tiny(nn.Module):
         self.eval()
 
     def forward(self, crop: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B,3,32,32], float [B,4] -> [B,5,3], [B,8]."""
+        """Compute [B,5,3] and [B,8] of uint8 [B,3,32,32] and float [B,4]."""
         x = self.stem(crop.float() / 255)
         x = torch.relu(self.conv2(self.conv1(x)) + self.skip(x))
         x = nn.functional.max_pool2d(x, 2).mean((2, 3), keepdim=True)
@@ -57,7 +57,7 @@ def cleaned(seed: int = 0) -> onnx.ModelProto:
 
 
 def feeds(count: int, seed: int = 0, batch: int = 1) -> list[Feed]:
-    """Smooth random pictures: noise alone would average out in the network."""
+    """Make smooth random pictures: noise would average out in the network."""
     chance = np.random.default_rng(seed)
     result: list[Feed] = []
     for _ in range(count):

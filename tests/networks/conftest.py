@@ -18,19 +18,19 @@ from networks.detector.weights import default_weights
 
 
 def pixels(data: bytes) -> NDArray[np.uint8]:
-    """RGB [h,w,3] of a picture file's bytes."""
+    """Decode a picture file's bytes to RGB [h,w,3]."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 @pytest.fixture(scope="session")
 def portraits(portrait_bytes: bytes, portrait_jpeg: bytes) -> dict[str, NDArray[np.uint8]]:
-    """The two public-domain portraits that come with libraries."""
+    """Return the two public-domain portraits that come with libraries."""
     return {"astronaut": pixels(portrait_bytes), "grace_hopper": pixels(portrait_jpeg)}
 
 
 @pytest.fixture(scope="session")
 def photographs(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
-    """The portraits of the evaluation pictures; skips where they are not."""
+    """Return the portraits of the evaluation pictures; skip where they are missing."""
     archive = data_dir / "portraits.zip"
     if not archive.is_file():
         pytest.skip(f"no {archive.name} in {data_dir}")
@@ -41,11 +41,11 @@ def photographs(data_dir: Path) -> dict[str, NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session", params=[False, True], ids=["cpu", "fixed"])
 def detector(request: pytest.FixtureRequest) -> Detector:
-    """The detector as a PyTorch module, with its trained weights: as it is for CPUs, and with fixed sizes."""
+    """Load the detector as a PyTorch module with its trained weights, for CPUs and with fixed sizes."""
     return Detector.load(default_weights(), fixed=request.param)
 
 
 @pytest.fixture(scope="session")
 def detector_session(detector: Detector) -> Session:
-    """The detector as an ONNX graph in ONNX Runtime."""
+    """Load the detector's ONNX graph in ONNX Runtime."""
     return Session(onnx_from_module(detector, example_inputs(), Detector.INPUTS, Detector.OUTPUTS))

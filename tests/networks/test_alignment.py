@@ -18,7 +18,7 @@ GOLDEN = [
 
 
 def points_for(t: tuple[float, float], scale: float, height: int) -> NDArray[np.float64]:
-    """(5, 2) source pixels, y down, where a frontal face of that scale and place shows the template."""
+    """Return (5, 2) source pixels, y down, of a frontal face of that scale and position."""
     seen = TEMPLATE[:, :2] * (RESCALE / scale) + t
     return np.column_stack([seen[:, 0], height - 1 - seen[:, 1]])
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from networks.camera import CENTRE, CROP, DISTANCE, FOCAL, project, rotation
-from tests.export.synthetic import pixels, turn
+from tests.export.synthetic import pixels, rotation_matrix
 
 NOSE = torch.tensor([[[0.0, 0.0, 1.0]]])
 
@@ -23,7 +23,7 @@ def test_a_rotation_is_the_transpose_of_rz_ry_rx() -> None:
     angles = np.random.default_rng(0).uniform(-1.5, 1.5, (20, 3))
     matrices = rotation(torch.from_numpy(angles)).numpy()
     for angle, matrix in zip(angles, matrices, strict=True):
-        np.testing.assert_allclose(matrix, turn(*angle).T, atol=1e-12)
+        np.testing.assert_allclose(matrix, rotation_matrix(*angle).T, atol=1e-12)
 
 
 def test_rotations_keep_lengths_and_do_not_mirror() -> None:

@@ -16,7 +16,7 @@ MODEL = face_model()
 
 
 def written(path: Path, **changes: Any) -> Path:
-    """The model's file with some arrays changed; None leaves an array out."""
+    """Write the model's file with some arrays changed; None leaves an array out."""
     MODEL.save(path)
     with np.load(path) as archive:
         arrays = {**dict(archive), **changes}

@@ -12,7 +12,7 @@ from torch import nn
 
 from networks.face_model import COEFFICIENTS
 from networks.regressor import ReconstructionNet, Regressor, example_inputs, trained_resolution
-from tests.export.synthetic import face_model, pixels, turn
+from tests.export.synthetic import face_model, pixels, rotation_matrix
 
 MODEL = face_model()
 
@@ -25,7 +25,7 @@ class Fixed(nn.Module):
         self.coefficients = coefficients
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        """The coefficients."""
+        """Return the coefficients."""
         return self.coefficients[: len(picture)]
 
 
@@ -53,7 +53,7 @@ def test_shapes_are_decoded_as_the_formula_says() -> None:
     for row, shape in zip(coefficients().double().numpy(), shapes, strict=True):
         neutral = MODEL.mean + np.tensordot(row[COEFFICIENTS["identity"]], MODEL.identity, 1)
         head = neutral + np.tensordot(row[COEFFICIENTS["expression"]], MODEL.expression, 1)
-        posed = head @ turn(*row[COEFFICIENTS["angle"]]).T + row[COEFFICIENTS["translation"]]
+        posed = head @ rotation_matrix(*row[COEFFICIENTS["angle"]]).T + row[COEFFICIENTS["translation"]]
         np.testing.assert_allclose(shape, np.stack([posed, head, neutral]), atol=2e-5)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from networks.face_model import FaceModel
 from networks.texture import SIZE, TextureNet, UNet, UVSampler, complete, example_inputs
-from tests.export.synthetic import face_model, pixels, turn
+from tests.export.synthetic import face_model, pixels, rotation_matrix
 
 RATIO = 224 / 512  # pixels of the small crop per pixel of the large one, when both show the same square
 
@@ -20,28 +20,28 @@ def model() -> FaceModel:
 
 
 @pytest.fixture(scope="module")
-def plain(model: FaceModel) -> TextureNet:
-    """The network without its U-Net."""
+def without_unet(model: FaceModel) -> TextureNet:
+    """Load the network without its U-Net."""
     return TextureNet.load(None, model)
 
 
 @pytest.fixture(scope="module")
-def sampler(plain: TextureNet) -> UVSampler:
-    return plain.sampler
+def sampler(without_unet: TextureNet) -> UVSampler:
+    return without_unet.sampler
 
 
 def camera() -> torch.Tensor:
-    """(1, 8): source pixels are those of the 224 px crop; the 512 px crop shows the same square."""
+    """Return (1, 8): source pixels are those of the 224 px crop; the 512 px crop shows the same square."""
     shift = 0.5 * RATIO - 0.5
     return torch.tensor([[1.0, 1.0, 0.0, 0.0, RATIO, RATIO, shift, shift]])
 
 
 def posed(model: FaceModel, yaw: float = 0.0) -> torch.Tensor:
-    return torch.from_numpy((model.mean @ turn(0, np.radians(yaw), 0).T).astype(np.float32))[None]
+    return torch.from_numpy((model.mean @ rotation_matrix(0, np.radians(yaw), 0).T).astype(np.float32))[None]
 
 
 def seen_at(sampler: UVSampler, shape: torch.Tensor, u: float, v: float) -> float:
-    """Visibility where the model has that UV, on a picture that is grey everywhere."""
+    """Return the visibility at a UV of the model, on a uniformly grey picture."""
     _, seen = sampler(torch.full((1, 3, 512, 512), 90.0), shape, camera())
     return float(seen[0, 0, int((1 - v) * SIZE), int(u * SIZE)])
 
@@ -129,12 +129,12 @@ def test_normals_are_unit_vectors_out_of_the_face(model: FaceModel, sampler: UVS
     assert (normals[:, 2] > 0).all()
 
 
-def test_a_network_answers_bytes_of_the_promised_shapes(model: FaceModel, plain: TextureNet) -> None:
+def test_a_network_answers_bytes_of_the_promised_shapes(model: FaceModel, without_unet: TextureNet) -> None:
     crop, shapes, context = example_inputs(len(model.mean), 1)
     shapes[:, 0] = posed(model)
     context[:, 15:23] = camera()
     with torch.no_grad():
-        texture, visibility = plain(torch.full_like(crop, 200), shapes, context)
+        texture, visibility = without_unet(torch.full_like(crop, 200), shapes, context)
     assert texture.shape == (1, 3, 512, 512)
     assert visibility.shape == (1, 1, 512, 512)
     assert texture.dtype == visibility.dtype == torch.uint8

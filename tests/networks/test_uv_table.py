@@ -13,7 +13,7 @@ HALVES = np.array([[0, 1, 2], [1, 3, 2]])
 
 
 def uneven(side: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A mesh over the unit square: a lattice whose inner vertices are moved at random."""
+    """Make a mesh over the unit square: a lattice whose inner vertices are moved at random."""
     axis = np.linspace(0, 1, side)
     points = np.stack([part.ravel() for part in np.meshgrid(axis, axis)], 1)
     inner = ((points > 0) & (points < 1)).all(1)

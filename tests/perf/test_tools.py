@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from perf import analyzer, breakdown, photos, report, samples, store, tune
-from perf.calls import OUTPUTS, Calls, settled, together
+from perf.calls import OUTPUTS, Calls, run_concurrently, settled_statistics
 from server.embedded import EmbeddedServer
 from server.repository import DEFAULT_REPOSITORY, read_config, read_repository
 
@@ -46,9 +46,9 @@ def test_chained_calls_give_the_mesh_that_the_ensemble_gives(server: EmbeddedSer
 
 def test_statistics_count_every_picture(server: EmbeddedServer) -> None:
     calls = Calls(server.grpc)
-    before = settled(calls.statistics)
-    latencies, failed = together(breakdown.asks(calls), 2, 0.5)
-    after = settled(calls.statistics)
+    before = settled_statistics(calls.statistics)
+    latencies, failed = run_concurrently(breakdown.portrait_requests(calls), 2, 0.5)
+    after = settled_statistics(calls.statistics)
     assert failed == 0
     assert after["regressor"]["count"] - before["regressor"]["count"] == len(latencies)
     assert after["regressor"]["compute_infer"] > before["regressor"]["compute_infer"]
@@ -58,7 +58,7 @@ def test_a_call_that_fails_is_counted_and_is_no_latency() -> None:
     def fails(number: int) -> None:
         raise ValueError(number)
 
-    latencies, failed = together(fails, 2, 0.05)
+    latencies, failed = run_concurrently(fails, 2, 0.05)
     assert latencies == []
     assert failed > 0
 
@@ -78,13 +78,13 @@ def test_a_trace_becomes_the_median_of_each_step_and_what_lies_between() -> None
 
 def test_a_repository_without_batching_keeps_everything_else(tmp_path: Path) -> None:
     copy = breakdown.without_batching(DEFAULT_REPOSITORY, tmp_path / "repository")
-    plain, changed = read_repository(DEFAULT_REPOSITORY), read_repository(copy)
-    assert set(plain) == set(changed)
+    original, changed = read_repository(DEFAULT_REPOSITORY), read_repository(copy)
+    assert set(original) == set(changed)
     for name, model in changed.items():
         assert not model.config.HasField("dynamic_batching")
-        expected = type(plain[name].config)()
-        expected.CopyFrom(plain[name].config)
-        if plain[name].config.HasField("dynamic_batching"):
+        expected = type(original[name].config)()
+        expected.CopyFrom(original[name].config)
+        if original[name].config.HasField("dynamic_batching"):
             expected.ClearField("dynamic_batching")
         assert model.config == expected
 
@@ -205,11 +205,11 @@ def test_what_changes_on_the_machine_meanwhile_is_no_gain() -> None:
 
 
 def test_the_report_says_what_was_missed_and_what_was_not_measured(folder: Path) -> None:
-    ratios = {"16": {"E/A rate": 2.0, "E/D rate": 0.9}}
+    ratios = {"16": {"service/eager_loop rate": 2.0, "E/D rate": 0.9}}
     store.save("compare", ratios=ratios)
     rows = {what: measured for what, _, measured, _ in report.targets()}
-    assert rows["E over A, throughput, 16 clients"] == "2.00, **missed**"
-    assert rows["E over D, throughput, 16 clients"] == "0.90, met"
+    assert rows["service over eager_loop, throughput, 16 clients"] == "2.00, **missed**"
+    assert rows["service over bare_onnx, throughput, 16 clients"] == "0.90, met"
     assert rows["24 MP over 1 MP, end to end"] == "not measured"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tests.export.synthetic import face_model, turn
+from tests.export.synthetic import face_model, rotation_matrix
 from training.evaluate import (
     Measured,
     NarrowFace,
@@ -30,7 +30,7 @@ MEAN = MODEL.mean.astype(np.float64)
 
 
 def test_a_similarity_is_found_again() -> None:
-    moved = 1.7 * MEAN[::7] @ turn(0.2, -0.4, 0.1) + [1.0, 2.0, 3.0]
+    moved = 1.7 * MEAN[::7] @ rotation_matrix(0.2, -0.4, 0.1) + [1.0, 2.0, 3.0]
     scale, rotation, shift = similarity(MEAN[::7], moved)
     assert scale == pytest.approx(1.7)
     np.testing.assert_allclose(scale * MEAN[::7] @ rotation + shift, moved, atol=1e-9)
@@ -47,7 +47,7 @@ def test_the_nearest_place_is_the_nearest_of_all_triangles() -> None:
 
 
 def test_place_turn_and_size_of_a_head_are_no_error_of_its_shape() -> None:
-    moved = 1.3 * MEAN @ turn(0.1, 0.3, -0.2) + [0.5, 0.0, -1.0]
+    moved = 1.3 * MEAN @ rotation_matrix(0.1, 0.3, -0.2) + [0.5, 0.0, -1.0]
     assert shape_error(moved, MODEL, MEAN) == pytest.approx(0, abs=1e-6)
 
 
@@ -61,7 +61,7 @@ def test_the_narrow_face_lies_on_the_face_model_wherever_that_goes(tmp_path: Pat
     first = np.flatnonzero(kept)[::20]
     np.savez(tmp_path / "heads.npz", neutral=MEAN[first] * 10 + ORIGIN_CM, n_narrow_face=len(first) - 1)
     narrow = NarrowFace.find(MODEL, tmp_path / "heads.npz")
-    moved = 1.3 * MEAN @ turn(0.1, 0.3, -0.2) + [0.5, 0.0, -1.0]
+    moved = 1.3 * MEAN @ rotation_matrix(0.1, 0.3, -0.2) + [0.5, 0.0, -1.0]
     np.testing.assert_allclose(narrow.on(moved), moved[first[:-1]], atol=1e-9)
     assert shape_error(moved, MODEL, MEAN, narrow) == pytest.approx(0, abs=1e-6)
     # Judged there only: a bump elsewhere is none of its business.

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from export.samples import built_in_portraits
 from export.stages.write import sha256
 from networks.detector import pyramid
-from networks.detector.screen import ANSWERS, FEATURES, REACH, Screen
+from networks.detector.screen import FEATURES, NEIGHBOURHOOD_RADIUS, PNET_OUTPUTS, Screen
 from networks.detector.weights import default_weights
 from training import screen
 from training.screen import FACE, HELD_OUT, KEPT, OUTLIVED, Cases, Scenes, collect, judged, set_bar, train
@@ -34,9 +34,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def made_up(count: int, seed: int) -> Cases:
     """Candidates that are taken when the first of what P-Net's heads read is high around them."""
     chance = np.random.default_rng(seed)
-    around = chance.normal(size=(count, ANSWERS + FEATURES, (2 * REACH + 1) ** 2)).astype(np.float16)
+    around = chance.normal(size=(count, PNET_OUTPUTS + FEATURES, (2 * NEIGHBOURHOOD_RADIUS + 1) ** 2)).astype(
+        np.float16
+    )
     taken = chance.random(count) < 0.5
-    around[:, ANSWERS] += np.where(taken, 1, -1)[:, None].astype(np.float16)
+    around[:, PNET_OUTPUTS] += np.where(taken, 1, -1)[:, None].astype(np.float16)
     weight = np.where(taken, np.where(chance.random(count) < 0.2, FACE, OUTLIVED), 1.0).astype(np.float32)
     return Cases(around, chance.integers(0, LEVELS, count), taken, weight, np.arange(count) // 10)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.export.synthetic import face_model, turn
+from tests.export.synthetic import face_model, rotation_matrix
 from training.render import MARGIN
 from training.teacher_map import build
 
@@ -24,7 +24,7 @@ def test_points_find_their_vertex_and_points_off_the_face_are_never_steady(tmp_p
     angles = np.radians([[0, 0, 0], [5, 10, 3], [-6, -12, 0], [0, 70, 0], [3, 8, -4]])
     labels = np.zeros((len(angles), POINTS, 3), np.float32)
     for k, angle in enumerate(angles):
-        posed = MODEL.mean @ turn(*angle).T
+        posed = MODEL.mean @ rotation_matrix(*angle).T
         seen = posed[:, :2] / (10 - posed[:, 2:]) * 10 * 101.5 * [1, -1] + [112, 111] + MARGIN
         labels[k, :, :2] = seen[true]
     labels[3, :, :2] = 144  # turned too far: whatever the teacher says there does not count

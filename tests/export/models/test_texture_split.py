@@ -24,7 +24,7 @@ from networks.texture import TextureNet, UNet, example_inputs
 from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
 from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
 from tests.export import tiny
-from tests.export.synthetic import face_model, turn
+from tests.export.synthetic import face_model, rotation_matrix
 
 SIDE = 512
 RATIO = 224 / SIDE
@@ -57,7 +57,7 @@ def model() -> FaceModel:
 
 @pytest.fixture(scope="module", params=["with a U-Net", "without"])
 def whole(request: pytest.FixtureRequest, model: FaceModel) -> onnx.ModelProto:
-    """A texture graph with random weights, or of a face model that the U-Net does not belong to."""
+    """Build a texture graph with random weights, or of a face model that the U-Net does not belong to."""
     if request.param == "without":
         return graph_of(model, None)
     torch.manual_seed(0)
@@ -74,10 +74,10 @@ def cut(whole: onnx.ModelProto) -> SplitGraph:
 
 
 def feed(model: FaceModel, *yaws: float, shift: float = 0.0) -> dict[str, NDArray[Any]]:
-    """A soft picture under the mean face, turned; ``shift`` pixels of the small crop to the side of it."""
+    """Make inputs: a smooth picture under the mean face, rotated; ``shift`` moves it in pixels of the 224 px crop."""
     column, row = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
     picture = np.stack([90 + 80 * np.sin(column / 31), 110 + 60 * np.cos(row / 23), 60 + (column + row) / 9])
-    shapes = [model.mean @ turn(0, np.radians(yaw), 0).T for yaw in yaws]
+    shapes = [model.mean @ rotation_matrix(0, np.radians(yaw), 0).T for yaw in yaws]
     edge = 0.5 * RATIO - 0.5
     context = np.array([0.0] * 15 + [1, 1, 0, 0, RATIO, RATIO, edge + shift, edge], np.float32)
     return {
@@ -95,11 +95,13 @@ class TestCut:
 
     def test_the_interface_is_the_whole_graph_s(self, whole: onnx.ModelProto, cut: SplitGraph) -> None:
         session = PartsSession([ort.InferenceSession(cut.graphs[n].SerializeToString()) for n in GRAPHS], cut.table)
-        plain = ort.InferenceSession(whole.SerializeToString())
-        for mine, wanted in zip(
-            (*session.get_inputs(), *session.get_outputs()), (*plain.get_inputs(), *plain.get_outputs()), strict=True
+        whole_session = ort.InferenceSession(whole.SerializeToString())
+        for value, expected in zip(
+            (*session.get_inputs(), *session.get_outputs()),
+            (*whole_session.get_inputs(), *whole_session.get_outputs()),
+            strict=True,
         ):
-            assert (mine.name, mine.type, mine.shape) == (wanted.name, wanted.type, wanted.shape)
+            assert (value.name, value.type, value.shape) == (expected.name, expected.type, expected.shape)
 
     def test_the_graph_itself_stays_as_it_is(self, whole: onnx.ModelProto) -> None:
         kept = whole.SerializeToString()
@@ -148,7 +150,7 @@ class _Unwilling:
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
 
     def run(self, *_: Any) -> None:
-        raise AssertionError("nobody wanted this part's results")
+        raise AssertionError("no output of this part was requested")
 
 
 class TestSample:
@@ -185,7 +187,7 @@ class TestSplitError:
 class TestOpenParts:
     @pytest.fixture
     def folder(self, tmp_path: Path, whole: onnx.ModelProto, cut: SplitGraph) -> Path:
-        """A version folder with a whole graph and its parts."""
+        """Write a version folder with a whole graph and its parts."""
         onnx.save(whole, tmp_path / "model.onnx")
         write(tmp_path, tmp_path / "model.onnx", cut)
         return tmp_path

@@ -59,7 +59,7 @@ class Maker:
 
 
 def net_recon(seed: int = 0) -> State:
-    """332 entries, 24,087,798 elements."""
+    """Make `net_recon`: 332 entries, 24,087,798 elements."""
     maker = Maker(seed)
     maker.resnet50("backbone.")
     for index, size in enumerate((80, 64, 80, 3, 27, 2, 1)):
@@ -69,12 +69,12 @@ def net_recon(seed: int = 0) -> State:
 
 
 def detail_net(channels: int, out: int) -> State:
-    """`mid_net` or `high_net`: only the keys that are looked at."""
+    """Make `mid_net` or `high_net` with the keys that are read."""
     return {"model.1.weight": torch.zeros(64, channels, 7, 7), "model.26.weight": torch.zeros(out, 64, 7, 7)}
 
 
 def hrn(seed: int = 0) -> dict[str, object]:
-    """`pytorch_model.pt` of ModelScope, epoch_10.pth of HRN."""
+    """Make `pytorch_model.pt` of ModelScope, epoch_10.pth of HRN."""
     return {
         "net_recon": net_recon(seed),
         "mid_net": detail_net(6, 3),
@@ -85,12 +85,12 @@ def hrn(seed: int = 0) -> dict[str, object]:
 
 
 def deep3d(seed: int = 0) -> dict[str, object]:
-    """epoch_20.pth of Deep3DFaceRecon: with optimiser and scheduler."""
+    """Make epoch_20.pth of Deep3DFaceRecon, with optimiser and scheduler."""
     return {"net_recon": net_recon(seed), "opt_00": {"state": {}, "param_groups": []}, "sched_00": {"last_epoch": 20}}
 
 
 def retinaface(mobile: bool, seed: int = 0) -> State:
-    """RetinaFace-ResNet50 (456 entries) or MobileNet 0.25."""
+    """Make RetinaFace-ResNet50 (456 entries) or MobileNet 0.25."""
     maker = Maker(seed)
     if mobile:
         maker.conv("body.stage1.0.0", 8, 3, 3)
@@ -130,7 +130,7 @@ def retinaface(mobile: bool, seed: int = 0) -> State:
 
 
 def bfm_arrays(seed: int = 0) -> dict[str, NDArray[Any]]:
-    """`BFM_model_front.mat`: a bent sheet of the right number of vertices and triangles, random bases."""
+    """Make `BFM_model_front.mat`: a curved sheet with BFM's numbers of vertices and triangles, random bases."""
     chance = np.random.default_rng(seed)
     across = 189
     index = np.arange(BFM_VERTICES)

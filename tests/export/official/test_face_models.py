@@ -88,10 +88,10 @@ def test_the_original_files_give_the_same_face_model_as_the_front_file(tmp_path:
     savemat(tmp_path / "facemodel_info.mat", {"tri": arrays["tri"], "keypoints": arrays["keypoints"]})
 
     made = bfm.load(tmp_path)
-    wanted = bfm.load(layouts.save_bfm(tmp_path / "front.mat"))
+    expected = bfm.load(layouts.save_bfm(tmp_path / "front.mat"))
     for name in ("mean", "identity", "expression", "albedo_mean", "albedo"):
-        np.testing.assert_allclose(getattr(made, name), getattr(wanted, name), rtol=1e-4, atol=2e-5)
-    np.testing.assert_array_equal(made.triangles, wanted.triangles)
+        np.testing.assert_allclose(getattr(made, name), getattr(expected, name), rtol=1e-4, atol=2e-5)
+    np.testing.assert_array_equal(made.triangles, expected.triangles)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def _flame_arrays(seed: int = 0) -> dict[str, NDArray[Any]]:
 
 @pytest.fixture
 def flame_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """generic_model.pkl as published: arrays inside chumpy objects, a sparse matrix beside them."""
+    """Make generic_model.pkl as published: arrays in chumpy objects, and a sparse matrix."""
     for name in ("chumpy", "chumpy.ch"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
 
@@ -158,7 +158,7 @@ def flame_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def embedding(tmp_path: Path) -> Path:
-    """landmark_embedding.npy: a pickled dictionary in an array."""
+    """Make landmark_embedding.npy: a pickled dictionary in an array."""
     chance = np.random.default_rng(1)
     content = {
         "full_lmk_faces_idx": chance.integers(0, flame.TRIANGLES, (1, 68)),

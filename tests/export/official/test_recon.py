@@ -27,7 +27,7 @@ def face_model(tmp_path_factory: pytest.TempPathFactory) -> FaceModel:
 
 
 def coefficients(state: layouts.State, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """ResNet50 v1.5 and seven heads, written straight from the layer names, in double precision."""
+    """Compute ResNet50 v1.5 and seven heads from the layer names, in double precision."""
     w = {key: value.double() for key, value in state.items()}
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -52,7 +52,7 @@ def coefficients(state: layouts.State, picture: NDArray[np.uint8]) -> NDArray[np
 
 
 def decoded(model: FaceModel, c: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Posed vertices (dm) and landmarks (column, row of the 224 crop) by the published formulas."""
+    """Compute posed vertices (dm) and landmarks (column, row of the 224 crop) by the published formulas."""
     shape = model.mean.astype(np.float64) + np.tensordot(c[:80], model.identity.astype(np.float64), 1)
     shape = shape + np.tensordot(c[80:144], model.expression.astype(np.float64), 1)
     (px, py, pz), (sx, sy, sz) = np.cos(c[224:227]), np.sin(c[224:227])
@@ -107,10 +107,10 @@ def test_the_exported_graph_agrees_with_the_published_formulas(tmp_path: Path, f
     context[:, 15:19] = (1.5, 1.25, 100, 50)
     result = session({"crop": picture, "context": context})
 
-    wanted = coefficients(layouts.net_recon(1), picture)
-    np.testing.assert_allclose(result["coefficients"], wanted, rtol=1e-4, atol=1e-4)
+    expected = coefficients(layouts.net_recon(1), picture)
+    np.testing.assert_allclose(result["coefficients"], expected, rtol=1e-4, atol=1e-4)
     for index in range(2):
-        posed, landmarks = decoded(face_model, wanted[index])
+        posed, landmarks = decoded(face_model, expected[index])
         np.testing.assert_allclose(result["shapes"][index, 0], posed, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(result["vertices"][index], posed * 100, rtol=1e-4, atol=1e-2)
         pixels = landmarks * (1.5, 1.25) + (100, 50)

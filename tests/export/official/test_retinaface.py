@@ -23,7 +23,7 @@ from tests.export.official import layouts
 def raw(  # noqa: C901 (one network, written out from its first layer to its last)
     state: layouts.State, pixels: torch.Tensor, mobile: bool
 ) -> list[NDArray[np.float64]]:
-    """Offsets, logits and points [10752, ...] of prepared pixels [1,3,512,512], in double precision."""
+    """Compute offsets, logits and points [10752, ...] of prepared pixels [1,3,512,512], in double precision."""
     w = {key: value.double() for key, value in state.items()}
     leaky = 0.1 if mobile else 0.0
 
@@ -139,11 +139,11 @@ def test_the_graph_agrees_with_the_published_network_decode_and_suppression(
             pixels = (pixels / 255 - mean.reshape(1, 3, 1, 1)) / deviation.reshape(1, 3, 1, 1)
         pixels[..., width:] = 0
         offsets, logits, points = raw(state, pixels, mobile)
-        wanted = faces(offsets, logits, points, extra=1.0 if "Final" in file else 0.0)
-        wanted[:, [0, 1, 2, 3, *range(5, 15)]] = wanted[:, [0, 1, 2, 3, *range(5, 15)]] * 2 - 0.5
-        assert len(wanted) == 16, "random weights should fill every slot"
-        np.testing.assert_allclose(result[index, :, 4], wanted[:, 4], atol=1e-4)
-        np.testing.assert_allclose(result[index], wanted, rtol=1e-4, atol=2e-2)
+        expected = faces(offsets, logits, points, extra=1.0 if "Final" in file else 0.0)
+        expected[:, [0, 1, 2, 3, *range(5, 15)]] = expected[:, [0, 1, 2, 3, *range(5, 15)]] * 2 - 0.5
+        assert len(expected) == 16, "random weights should fill every slot"
+        np.testing.assert_allclose(result[index, :, 4], expected[:, 4], atol=1e-4)
+        np.testing.assert_allclose(result[index], expected, rtol=1e-4, atol=2e-2)
 
 
 def test_a_file_name_that_says_nothing_asks_for_the_recipe(tmp_path: Path) -> None:

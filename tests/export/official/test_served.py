@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository without versions of the networks."""
+    """Copy the repository without versions of the networks."""
     folder = tmp_path_factory.mktemp("official") / "model_repository"
 
     def products(directory: str, names: list[str]) -> list[str]:
@@ -38,7 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(repository: Path) -> Iterator[EmbeddedServer]:
-    """The server on a random checkpoint of HRN's layout and a random BFM."""
+    """Start the server with a random checkpoint of HRN's layout and a random BFM."""
     downloads = repository.parent
     checkpoint = layouts.hrn(seed=2)
     recon = checkpoint["net_recon"]
@@ -63,8 +63,8 @@ def _ask(server: EmbeddedServer, picture: bytes, *outputs: str) -> grpc.InferRes
     client = grpc.InferenceServerClient(server.grpc)
     image = grpc.InferInput("image", [1, 1], "BYTES")
     image.set_data_from_numpy(np.array([[picture]], np.object_))
-    wanted = [grpc.InferRequestedOutput(name) for name in outputs]
-    return client.infer("face3d", [image], outputs=wanted, client_timeout=120)
+    requested = [grpc.InferRequestedOutput(name) for name in outputs]
+    return client.infer("face3d", [image], outputs=requested, client_timeout=120)
 
 
 @pytest.mark.slow

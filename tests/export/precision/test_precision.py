@@ -24,22 +24,22 @@ from tests.export import tiny
 
 
 @pytest.fixture(scope="module")
-def plain() -> onnx.ModelProto:
+def float32_graph() -> onnx.ModelProto:
     return tiny.cleaned()
 
 
 @pytest.fixture(scope="module")
-def bounds(plain: onnx.ModelProto) -> dict[str, dict[str, tuple[float, float]]]:
-    return calibrate(plain, quantised_tensors(gs.import_onnx(plain)), tiny.feeds(12))
+def bounds(float32_graph: onnx.ModelProto) -> dict[str, dict[str, tuple[float, float]]]:
+    return calibrate(float32_graph, quantised_tensors(gs.import_onnx(float32_graph)), tiny.feeds(12))
 
 
 def _error(a: onnx.ModelProto, b: onnx.ModelProto, name: str = "coefficients", exact: bool = False) -> float:
-    """`exact`: for graphs that are not meant for this kind of processor."""
+    """Measure the difference from float32; `exact`: for graphs that are not meant for this kind of processor."""
     one, other = Session(a), Session(b, exact=exact)
     feeds = tiny.feeds(4, seed=9, batch=4)
-    wanted = np.concatenate([one(feed)[name] for feed in feeds])
-    given = np.concatenate([other(feed)[name] for feed in feeds])
-    return float(np.abs(wanted - given).mean() / np.abs(wanted).mean())
+    expected = np.concatenate([one(feed)[name] for feed in feeds])
+    actual = np.concatenate([other(feed)[name] for feed in feeds])
+    return float(np.abs(expected - actual).mean() / np.abs(expected).mean())
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
@@ -47,8 +47,8 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
 
 
-def test_the_network_proper_ends_where_its_last_convolutions_are(plain: onnx.ModelProto) -> None:
-    graph = gs.import_onnx(plain)
+def test_the_network_proper_ends_where_its_last_convolutions_are(float32_graph: onnx.ModelProto) -> None:
+    graph = gs.import_onnx(float32_graph)
     everything = Counter(node.op for node in network_nodes(graph))
     without_heads = Counter(node.op for node in network_nodes(graph, keep_last=True))
     assert (everything["Conv"], everything["Gemm"]) == (4, 2)
@@ -56,32 +56,36 @@ def test_the_network_proper_ends_where_its_last_convolutions_are(plain: onnx.Mod
     assert not {"Sin", "Cast", "Div"} & set(everything)
 
 
-def test_fp16_keeps_inputs_outputs_heads_and_what_follows_in_float32(plain: onnx.ModelProto) -> None:
-    half = to_fp16(plain)
-    types = _types(half)
+def test_fp16_keeps_inputs_outputs_heads_and_what_follows_in_float32(float32_graph: onnx.ModelProto) -> None:
+    fp16_graph = to_fp16(float32_graph)
+    types = _types(fp16_graph)
     kinds = Counter(
         (node.op_type, types.get(node.output[0], TensorProto.FLOAT))
-        for node in half.graph.node
+        for node in fp16_graph.graph.node
         if node.op_type in ("Conv", "Gemm")
     )
     assert kinds == {("Conv", TensorProto.FLOAT16): 4, ("Gemm", TensorProto.FLOAT): 2}
-    for a, b in zip((*plain.graph.input, *plain.graph.output), (*half.graph.input, *half.graph.output), strict=True):
+    for a, b in zip(
+        (*float32_graph.graph.input, *float32_graph.graph.output),
+        (*fp16_graph.graph.input, *fp16_graph.graph.output),
+        strict=True,
+    ):
         assert a.type == b.type
-    assert _error(plain, half) < 2e-3
-    assert lint(half, tiny.feeds(1)[0]) is None
+    assert _error(float32_graph, fp16_graph) < 2e-3
+    assert lint(fp16_graph, tiny.feeds(1)[0]) is None
 
 
-def test_fp16_casts_each_tensor_once_and_shares_narrowed_weights(plain: onnx.ModelProto) -> None:
-    half = to_fp16(plain)
-    casts = [node.input[0] for node in half.graph.node if node.name.startswith("narrow_")]
+def test_fp16_casts_each_tensor_once_and_shares_narrowed_weights(float32_graph: onnx.ModelProto) -> None:
+    fp16_graph = to_fp16(float32_graph)
+    casts = [node.input[0] for node in fp16_graph.graph.node if node.name.startswith("narrow_")]
     assert len(casts) == len(set(casts)) == 1
-    names = [weight.name for weight in half.graph.initializer]
+    names = [weight.name for weight in fp16_graph.graph.initializer]
     assert len(names) == len(set(names))
 
 
-def test_a_weight_too_large_for_fp16_is_refused_by_name(plain: onnx.ModelProto) -> None:
+def test_a_weight_too_large_for_fp16_is_refused_by_name(float32_graph: onnx.ModelProto) -> None:
     model = onnx.ModelProto()
-    model.CopyFrom(plain)
+    model.CopyFrom(float32_graph)
     weight = next(w for w in model.graph.initializer if len(w.dims) == 4)
     values = numpy_helper.to_array(weight)
     weight.CopyFrom(numpy_helper.from_array(values * np.float32(1e6 / np.abs(values).max()), weight.name))
@@ -90,33 +94,33 @@ def test_a_weight_too_large_for_fp16_is_refused_by_name(plain: onnx.ModelProto) 
 
 
 def test_both_branches_of_the_residual_addition_are_quantised(
-    plain: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
+    float32_graph: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
 ) -> None:
     for scheme in Scheme:
-        model = to_int8(plain, bounds["minmax"], scheme)
+        model = to_int8(float32_graph, bounds["minmax"], scheme)
         made_by = {name: node.op_type for node in model.graph.node for name in node.output}
         [add] = [n for n in model.graph.node if n.op_type == "Add" and made_by.get(n.input[0]) == "DequantizeLinear"]
         assert [made_by[name] for name in add.input] == ["DequantizeLinear"] * 2
 
 
 def test_on_a_cpu_every_convolution_but_the_heads_becomes_an_integer_kernel(
-    plain: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]], tmp_path: Path
+    float32_graph: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]], tmp_path: Path
 ) -> None:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
-    model = to_int8(plain, bounds["percentile"], Scheme.U8S8)
+    model = to_int8(float32_graph, bounds["percentile"], Scheme.U8S8)
     ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     ops = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert ops["QLinearConv"] == 4
-    assert _error(plain, model) < 0.05
+    assert _error(float32_graph, model) < 0.05
     assert lint(model, tiny.feeds(1)[0]) is None
 
 
 def test_for_tensorrt_every_zero_point_is_zero_signed_and_weights_are_per_channel(
-    plain: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
+    float32_graph: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
 ) -> None:
-    model = to_int8(plain, bounds["percentile"], Scheme.S8S8)
+    model = to_int8(float32_graph, bounds["percentile"], Scheme.S8S8)
     constants = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -128,26 +132,26 @@ def test_for_tensorrt_every_zero_point_is_zero_signed_and_weights_are_per_channe
     assert all(scale.ndim == 1 and len(scale) >= 16 for scale in scales)
     biases = [node.input[2] for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2]
     assert all(constants[name].dtype == np.float32 for name in biases)
-    assert _error(plain, model, exact=True) < 0.05
+    assert _error(float32_graph, model, exact=True) < 0.05
     assert lint(model, tiny.feeds(1)[0]) is None
 
 
 def test_a_layer_that_is_kept_in_float_has_no_quantised_weights(
-    plain: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
+    float32_graph: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
 ) -> None:
-    convs = [node.name for node in quantised_nodes(gs.import_onnx(plain)) if node.op == "Conv"]
-    model = to_int8(plain, bounds["minmax"], Scheme.U8S8, keep_float=convs[:1])
+    convs = [node.name for node in quantised_nodes(gs.import_onnx(float32_graph)) if node.op == "Conv"]
+    model = to_int8(float32_graph, bounds["minmax"], Scheme.U8S8, keep_float=convs[:1])
     quantised = {w.name for w in model.graph.initializer if w.name.endswith("_weight_q")}
     assert quantised == {f"{name}_weight_q" for name in convs[1:]}
 
 
-def test_a_tensor_without_a_range_is_an_error_that_says_what_to_do(plain: onnx.ModelProto) -> None:
+def test_a_tensor_without_a_range_is_an_error_that_says_what_to_do(float32_graph: onnx.ModelProto) -> None:
     with pytest.raises(ExportError, match=r"no calibrated range for .* calibrate the network anew"):
-        to_int8(plain, {}, Scheme.U8S8)
+        to_int8(float32_graph, {}, Scheme.U8S8)
 
 
 def test_calibration_finds_the_extremes_and_clips_inside_them(
-    plain: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
+    float32_graph: onnx.ModelProto, bounds: dict[str, dict[str, tuple[float, float]]]
 ) -> None:
     assert set(bounds) == {"minmax", "percentile", "entropy"}
     for name, (low, high) in bounds["minmax"].items():
@@ -165,15 +169,17 @@ def test_a_single_outlier_does_not_widen_the_percentile_or_the_entropy_range() -
         assert 3 < high < 12
 
 
-def test_a_sample_unlike_all_others_does_not_widen_any_range(plain: onnx.ModelProto) -> None:
-    tensors = quantised_tensors(gs.import_onnx(plain))
+def test_a_sample_unlike_all_others_does_not_widen_any_range(float32_graph: onnx.ModelProto) -> None:
+    tensors = quantised_tensors(gs.import_onnx(float32_graph))
     faces = [{**feed, "crop": feed["crop"] // 4} for feed in tiny.feeds(49)]  # dim pictures, and then a bright one
-    strange = tiny.feeds(1, seed=1)[0]
-    usual = calibrate(plain, tensors, faces)["minmax"]
-    with_it = calibrate(plain, tensors, [*faces, strange])["minmax"]
-    alone = calibrate(plain, tensors, [strange])["minmax"]
-    assert any(alone[name][1] > usual[name][1] * 1.2 for name in tensors), "the sample is strange to this network"
-    assert all(with_it[name][1] <= usual[name][1] * 1.0001 for name in tensors)
+    excluded = tiny.feeds(1, seed=1)[0]
+    without_outlier = calibrate(float32_graph, tensors, faces)["minmax"]
+    with_outlier = calibrate(float32_graph, tensors, [*faces, excluded])["minmax"]
+    outlier_alone = calibrate(float32_graph, tensors, [excluded])["minmax"]
+    assert any(outlier_alone[name][1] > without_outlier[name][1] * 1.2 for name in tensors), (
+        "the sample is strange to this network"
+    )
+    assert all(with_outlier[name][1] <= without_outlier[name][1] * 1.0001 for name in tensors)
 
 
 def test_an_even_distribution_is_not_clipped() -> None:
@@ -224,10 +230,10 @@ def test_a_head_runs_in_integers_only_where_its_matrix_is_large(monkeypatch: pyt
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     assert gemms(model) == []
-    monkeypatch.setattr(int8, "LARGE_HEAD", 5 * 16 * 64)
+    monkeypatch.setattr(int8, "MIN_QUANTISED_HEAD_SIZE", 5 * 16 * 64)
     assert gemms(model) == ["Gemm"]
     x = chance.normal(size=(2, 3, 8, 8)).astype(np.float32)
     bounds = calibrate(model, quantised_tensors(gs.import_onnx(model)), [{"x": x}])["minmax"]
     for scheme in Scheme:
-        given = Session(to_int8(model, bounds, scheme), exact=not scheme.any_x86)({"x": x})["out"]
-        np.testing.assert_allclose(given, Session(model)({"x": x})["out"], atol=0.1)
+        actual = Session(to_int8(model, bounds, scheme), exact=not scheme.any_x86)({"x": x})["out"]
+        np.testing.assert_allclose(actual, Session(model)({"x": x})["out"], atol=0.1)

@@ -23,14 +23,14 @@ from export.errors import ExportError
 from export.graphsurgeon import gs
 from export.precision.calibration import calibrate
 from export.precision.int8 import Scheme, quantised_tensors, to_int8
-from export.precision.saturation import LARGEST_PAIR, saturating, saturating_product, whole_weights
+from export.precision.saturation import MAX_PAIR_SUM, integer_weights, saturating, saturating_product
 from export.reports import without_vnni
 from export.session import Feed, Session, stack
 from export.stages import gate
 from server.backends.onnxruntime.integer_products import PROBE, products_are_exact
 from tests.export import tiny
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = """
 import sys
 import numpy as np
@@ -44,7 +44,7 @@ np.savez(folder / "result.npz", **Session(folder / "model.onnx")(feed))
 
 @pytest.fixture(scope="module")
 def hidden(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment of programs that see no VNNI."""
+    """Return the environment of programs that see no VNNI."""
     try:
         return without_vnni.environment(tmp_path_factory.mktemp("preloaded"))
     except ExportError as error:
@@ -52,18 +52,18 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 
 
 @pytest.fixture(scope="module")
-def plain() -> onnx.ModelProto:
+def float32_graph() -> onnx.ModelProto:
     return tiny.cleaned()
 
 
 @pytest.fixture(scope="module")
-def graphs(plain: onnx.ModelProto) -> dict[Scheme, onnx.ModelProto]:
-    bounds = calibrate(plain, quantised_tensors(gs.import_onnx(plain)), tiny.feeds(12))["minmax"]
-    return {scheme: to_int8(plain, bounds, scheme) for scheme in Scheme}
+def graphs(float32_graph: onnx.ModelProto) -> dict[Scheme, onnx.ModelProto]:
+    bounds = calibrate(float32_graph, quantised_tensors(gs.import_onnx(float32_graph)), tiny.feeds(12))["minmax"]
+    return {scheme: to_int8(float32_graph, bounds, scheme) for scheme in Scheme}
 
 
 def _product(weights: NDArray[np.int8]) -> onnx.ModelProto:
-    """A graph of one node: x times constant weights."""
+    """Build a graph of one node: x times constant weights."""
     inner, outer = weights.shape
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["x", "w"], ["y"], name="product")],
@@ -76,7 +76,7 @@ def _product(weights: NDArray[np.int8]) -> onnx.ModelProto:
 
 
 def _elsewhere(model: onnx.ModelProto, feed: Feed, environment: Mapping[str, str], folder: Path) -> Feed:
-    """What a graph gives in another environment."""
+    """Run a graph in another environment."""
     onnx.save(model, folder / "model.onnx")
     np.savez(folder / "feed.npz", **feed)
     subprocess.run([sys.executable, "-c", RUN, str(folder)], cwd=ROOT, env=environment, check=True)
@@ -85,7 +85,7 @@ def _elsewhere(model: onnx.ModelProto, feed: Feed, environment: Mapping[str, str
 
 
 def _matrices(seed: int, limit: int = 127) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """Bright rows and large weights, an odd number along each axis."""
+    """Make large activations and large weights, with odd sizes."""
     chance = np.random.default_rng(seed)
     rows = chance.integers(150, 256, (5, 77)).astype(np.uint8)
     return rows, chance.integers(-limit, limit + 1, (77, 33)).astype(np.int8)
@@ -103,19 +103,19 @@ def test_no_two_weights_of_an_output_add_up_to_what_saturates(seed: int, count: 
     elif kind == "nothing":
         rows[:] = 0
     rows = rows.astype(np.float32)
-    whole, scale = whole_weights(rows, any_x86=True)
-    wide = np.sort(np.pad(whole.astype(int), ((0, 0), (0, 2))), axis=1)
-    assert (wide[:, -1] + wide[:, -2]).max() <= LARGEST_PAIR
-    assert (wide[:, 0] + wide[:, 1]).min() >= -LARGEST_PAIR
-    np.testing.assert_allclose(whole * scale[:, None], rows, atol=float(scale.max()) * 0.5001)
+    integers, scale = integer_weights(rows, any_x86=True)
+    wide = np.sort(np.pad(integers.astype(int), ((0, 0), (0, 2))), axis=1)
+    assert (wide[:, -1] + wide[:, -2]).max() <= MAX_PAIR_SUM
+    assert (wide[:, 0] + wide[:, 1]).min() >= -MAX_PAIR_SUM
+    np.testing.assert_allclose(integers * scale[:, None], rows, atol=float(scale.max()) * 0.5001)
     bright = np.full((1, count), 255, np.uint8)
-    exact = bright.astype(np.int32) @ whole.T.astype(np.int32)
-    np.testing.assert_array_equal(saturating_product(bright, np.ascontiguousarray(whole.T)), exact)
+    exact = bright.astype(np.int32) @ integers.T.astype(np.int32)
+    np.testing.assert_array_equal(saturating_product(bright, np.ascontiguousarray(integers.T)), exact)
 
 
 def test_a_weight_far_larger_than_the_others_uses_nearly_all_eight_bits() -> None:
     row = np.array([[10.0, 0.05, -0.05, 0.02]], np.float32)
-    assert whole_weights(row, any_x86=True)[0][0, 0] >= 125
+    assert integer_weights(row, any_x86=True)[0][0, 0] >= 125
 
 
 def test_weights_in_eight_bits_saturate_in_sixteen_and_smaller_ones_do_not() -> None:
@@ -130,24 +130,24 @@ def test_weights_in_eight_bits_saturate_in_sixteen_and_smaller_ones_do_not() -> 
 def test_this_machines_kernels_do_what_the_emulation_says() -> None:
     rows, weights = _matrices(1)
     exact = rows.astype(np.int32) @ weights.astype(np.int32)
-    wanted = exact if products_are_exact() else saturating_product(rows, weights)
-    np.testing.assert_array_equal(Session(_product(weights))({"x": rows})["y"], wanted)
+    expected = exact if products_are_exact() else saturating_product(rows, weights)
+    np.testing.assert_array_equal(Session(_product(weights))({"x": rows})["y"], expected)
 
 
 def test_the_kernels_for_processors_without_vnni_do_what_the_emulation_says(
     hidden: Mapping[str, str], tmp_path: Path
 ) -> None:
     rows, weights = _matrices(2)
-    given = _elsewhere(_product(weights), {"x": rows}, hidden, tmp_path)["y"]
-    np.testing.assert_array_equal(given, saturating_product(rows, weights))
-    assert not np.array_equal(given, rows.astype(np.int32) @ weights.astype(np.int32))
+    actual = _elsewhere(_product(weights), {"x": rows}, hidden, tmp_path)["y"]
+    np.testing.assert_array_equal(actual, saturating_product(rows, weights))
+    assert not np.array_equal(actual, rows.astype(np.int32) @ weights.astype(np.int32))
 
 
 @pytest.mark.parametrize(("window", "groups"), [(1, 1), (3, 1), (3, 16)])
 def test_the_largest_weights_allowed_are_exact_in_a_convolution_without_vnni(
     hidden: Mapping[str, str], tmp_path: Path, window: int, groups: int
 ) -> None:
-    weights = np.full((16, 16 // groups, window, window), LARGEST_PAIR // 2, np.int8)
+    weights = np.full((16, 16 // groups, window, window), MAX_PAIR_SUM // 2, np.int8)
     count = weights[0].size
     constants = {
         "one": np.float32(1),
@@ -155,7 +155,7 @@ def test_the_largest_weights_allowed_are_exact_in_a_convolution_without_vnni(
         "w": weights,
         "wz": np.int8(0),
         # The largest sum there can be is 255 in the result.
-        "ys": np.float32(count * LARGEST_PAIR // 2),
+        "ys": np.float32(count * MAX_PAIR_SUM // 2),
     }
     node = helper.make_node(
         "QLinearConv",
@@ -172,8 +172,8 @@ def test_the_largest_weights_allowed_are_exact_in_a_convolution_without_vnni(
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    given = _elsewhere(model, {"x": np.full((1, 16, 8, 8), 255, np.uint8)}, hidden, tmp_path)["y"]
-    assert (given[:, :, 1:-1, 1:-1] == 255).all()
+    actual = _elsewhere(model, {"x": np.full((1, 16, 8, 8), 255, np.uint8)}, hidden, tmp_path)["y"]
+    assert (actual[:, :, 1:-1, 1:-1] == 255).all()
 
 
 def test_only_the_graph_for_vnni_has_products_that_can_saturate(graphs: dict[Scheme, onnx.ModelProto]) -> None:
@@ -193,25 +193,25 @@ def test_a_graph_gives_the_same_on_a_processor_without_vnni(
 
 
 def test_exact_kernels_give_the_graph_for_vnni_its_right_result_everywhere(
-    graphs: dict[Scheme, onnx.ModelProto], plain: onnx.ModelProto
+    graphs: dict[Scheme, onnx.ModelProto], float32_graph: onnx.ModelProto
 ) -> None:
     feed = stack(tiny.feeds(4, seed=9))
-    wanted = Session(plain)(feed)["coefficients"]
-    given = Session(graphs[Scheme.U8S8_VNNI], exact=True)(feed)["coefficients"]
-    assert np.abs(given - wanted).mean() < 0.05 * np.abs(wanted).mean()
+    expected = Session(float32_graph)(feed)["coefficients"]
+    actual = Session(graphs[Scheme.U8S8_VNNI], exact=True)(feed)["coefficients"]
+    assert np.abs(actual - expected).mean() < 0.05 * np.abs(expected).mean()
 
 
 def test_the_gate_refuses_products_that_can_saturate_unless_they_are_for_vnni(
-    plain: onnx.ModelProto, graphs: dict[Scheme, onnx.ModelProto]
+    float32_graph: onnx.ModelProto, graphs: dict[Scheme, onnx.ModelProto]
 ) -> None:
     model = tiny.TinyModel()
     feeds = tiny.feeds(2)
     variant = graphs[Scheme.U8S8_VNNI]
-    refused = gate.judge(model, plain, variant, feeds, timed=False)
+    refused = gate.judge(model, float32_graph, variant, feeds, timed=False)
     assert not refused.passed
     assert "products that can saturate without VNNI 4 (at most 0: FAILED)" in str(refused)
-    assert gate.judge(model, plain, variant, feeds, timed=False, any_x86=False).passed
-    assert gate.judge(model, plain, graphs[Scheme.U8S8], feeds, timed=False).passed
+    assert gate.judge(model, float32_graph, variant, feeds, timed=False, any_x86=False).passed
+    assert gate.judge(model, float32_graph, graphs[Scheme.U8S8], feeds, timed=False).passed
 
 
 @pytest.mark.parametrize("op", ["MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"])

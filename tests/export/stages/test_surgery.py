@@ -30,9 +30,9 @@ def test_surgery_keeps_the_numbers_and_takes_nodes_and_batch_norms_away() -> Non
     module = tiny.Tiny()
     for feed in tiny.feeds(2, batch=3):
         with torch.no_grad():
-            wanted = module(torch.from_numpy(feed["crop"]), torch.from_numpy(feed["context"]))
+            expected = module(torch.from_numpy(feed["crop"]), torch.from_numpy(feed["context"]))
         result = Session(after)(feed)
-        for name, value in zip(("shapes", "coefficients"), wanted, strict=True):
+        for name, value in zip(("shapes", "coefficients"), expected, strict=True):
             np.testing.assert_allclose(result[name], value.numpy(), rtol=1e-4, atol=1e-4)
 
 
@@ -125,7 +125,7 @@ def test_an_identity_that_gives_an_output_stays() -> None:
 
 
 def _heads(window: int, side: int) -> onnx.ModelProto:
-    """Three convolutions with a window of their own over one feature map, put together and flattened."""
+    """Build three convolutions with different windows over one feature map, concatenated and flattened."""
     chance = np.random.default_rng(1)
     nodes, weights = [], []
     for index, rows in enumerate((4, 2, 1)):

@@ -32,7 +32,7 @@ print(plan.tensorrt, plan.data.decode())
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A graph with the two kinds of free axes."""
+    """Build a graph with both kinds of free axes."""
     inputs = [
         helper.make_tensor_value_info("crop_hd", TensorProto.UINT8, ["batch", 3, 8, 8]),
         helper.make_tensor_value_info("shapes", TensorProto.FLOAT, ["batch", 3, "vertices", 3]),
@@ -127,6 +127,6 @@ def test_no_name_that_tensorrt_11_removed_stands_in_export() -> None:
 
 
 def test_a_profile_frees_the_batch_and_the_vertices_and_nothing_else() -> None:
-    shapes = profile({"x": ["batch", 3, 512, 512], "y": ["batch", 3, "vertices", 3]}, most=1, vertices=10)
+    shapes = profile({"x": ["batch", 3, 512, 512], "y": ["batch", 3, "vertices", 3]}, max_batch=1, vertices=10)
     assert shapes["x"] == Shapes((1, 3, 512, 512), (1, 3, 512, 512), (1, 3, 512, 512))
     assert shapes["y"] == Shapes((1, 3, 10, 3), (1, 3, 10, 3), (1, 3, MAX_VERTICES, 3))

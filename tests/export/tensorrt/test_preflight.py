@@ -120,7 +120,7 @@ def test_the_warmup_sample_is_what_plans_are_compared_on(tmp_path: Path) -> None
 
 @pytest.fixture
 def exported(tmp_path: Path) -> tuple[Path, Path]:
-    """An exported ONNX file for TensorRT and a repository with the model it belongs to."""
+    """Export an ONNX file for TensorRT, with a repository that has its model."""
     onnx_dir, repository = tmp_path / "onnx", tmp_path / "repository"
     (onnx_dir / "detector" / "1").mkdir(parents=True)
     (onnx_dir / "detector" / "1" / "model.onnx").write_bytes(b"onnx")

@@ -1,4 +1,4 @@
-"""The detector graph against the plain cascade, the published code, and real photographs."""
+"""The detector graph against the sequential cascade, the published code, and real photographs."""
 
 import sys
 import types
@@ -36,20 +36,22 @@ def _agreement(detector: Detector, session: Session, pictures: Pictures, on_canv
     return parity.compare(iter(pictures.items()), networks, run, on_canvas)
 
 
-def test_graph_and_plain_cascade_find_the_same_face_in_the_two_portraits(
+def test_graph_and_sequential_cascade_find_the_same_face_in_the_two_portraits(
     detector: Detector, detector_session: Session, portraits: Pictures
 ) -> None:
     agreement = _agreement(detector, detector_session, portraits)
     assert (agreement.faces, agreement.found, agreement.points, agreement.extra) == (2, 2, 2, 0)
 
 
-def test_on_the_same_square_canvas_graph_and_plain_cascade_agree_to_a_hundredth_of_a_pixel(
+def test_on_the_same_square_canvas_graph_and_sequential_cascade_agree_to_a_hundredth_of_a_pixel(
     detector: Detector, detector_session: Session, portraits: Pictures
 ) -> None:
     canvas, _ = canvas_of(portraits["astronaut"])
-    plain = reference.detect(canvas.transpose(1, 2, 0), (detector.p_net, detector.r_net, detector.o_net), min_face=20.0)
+    sequential = reference.detect(
+        canvas.transpose(1, 2, 0), (detector.p_net, detector.r_net, detector.o_net), min_face=20.0
+    )
     graph = _faces(detector_session, portraits["astronaut"])
-    np.testing.assert_allclose(graph[: len(plain)], plain, atol=0.01)
+    np.testing.assert_allclose(graph[: len(sequential)], sequential, atol=0.01)
 
 
 @pytest.mark.slow
@@ -122,10 +124,10 @@ def test_points_are_where_eyes_nose_and_mouth_are(detector_session: Session, por
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
 
 
-def test_the_plain_cascade_is_what_facenet_pytorch_computes(
+def test_the_sequential_cascade_is_what_facenet_pytorch_computes(
     detector: Detector, portraits: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The published implementation itself, with only torchvision's suppression put in its place."""
+    """Compare with the published implementation, in which only torchvision's suppression is replaced."""
     package = default_weights().parents[1]
     if not (package / "facenet_pytorch" / "models" / "mtcnn.py").is_file():
         pytest.skip("facenet-pytorch is not unpacked in .tools: run `make setup`")
@@ -146,10 +148,10 @@ def test_the_plain_cascade_is_what_facenet_pytorch_computes(
     networks = [_normalised(net) for net in (detector.p_net, detector.r_net, detector.o_net)]
     with torch.no_grad():
         boxes, points = published.detect_face(picture, 40, *networks, [0.6, 0.7, 0.7], 0.709, "cpu")
-    plain = reference.detect(picture, (detector.p_net, detector.r_net, detector.o_net), min_face=40.0)
+    sequential = reference.detect(picture, (detector.p_net, detector.r_net, detector.o_net), min_face=40.0)
     # Published boxes count pixels from 1, published points from 0.
-    np.testing.assert_allclose(plain[:, :4], np.asarray(boxes[0], np.float32)[:, :4] - 1, atol=0.01)
-    np.testing.assert_allclose(plain[:, 5:], np.asarray(points[0], np.float32).reshape(-1, 10), atol=0.01)
+    np.testing.assert_allclose(sequential[:, :4], np.asarray(boxes[0], np.float32)[:, :4] - 1, atol=0.01)
+    np.testing.assert_allclose(sequential[:, 5:], np.asarray(points[0], np.float32).reshape(-1, 10), atol=0.01)
 
 
 def _published_cascade(package: Path) -> types.ModuleType:
@@ -168,11 +170,11 @@ def _normalised(network: torch.nn.Module) -> torch.nn.Module:
             self.network = network
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            answer = self.network(x * 128.0 + 0.5)
+            output = self.network(x * 128.0 + 0.5)
             if isinstance(self.network, PNet):
-                probability, rest = torch.sigmoid(answer[:, 0]), (answer[:, 1:],)
+                probability, rest = torch.sigmoid(output[:, 0]), (output[:, 1:],)
             else:
-                probability, *rest = answer
+                probability, *rest = output
             return (*rest, torch.stack([1 - probability, probability], 1))
 
     return Published()

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from export.models.detector import iou
 from export.pictures import canvas_of
 from networks.detector import pyramid
-from networks.detector.cascade import SLOTS, TO_OUTPUT, Detector
-from networks.detector.screen import REACH, Screen
+from networks.detector.cascade import ONET_CANDIDATES, SLOTS, Detector
+from networks.detector.screen import NEIGHBOURHOOD_RADIUS, Screen
 from networks.detector.weights import SCREEN, default_weights
 from networks.errors import NetworkError
 
@@ -22,7 +22,7 @@ P_NET = default_weights() / "pnet.pt"
 
 
 @pytest.fixture(scope="module")
-def plain() -> Detector:
+def unscreened() -> Detector:
     return Detector.load(default_weights(), screened=False)
 
 
@@ -42,19 +42,19 @@ def _inputs(picture: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
 def _candidates(detector: Detector, picture: NDArray[np.uint8]) -> int:
     canvas, geometry = _inputs(picture)
     content = torch.round(geometry[:, None, 0:2] / geometry[:, None, 2:4])
-    _, scores = detector.propose(pyramid.summed_area_table(canvas), content)
+    _, scores = detector.run_pnet(pyramid.summed_area_table(canvas), content)
     return int((scores > 0).sum())
 
 
 @torch.no_grad()
 def test_it_keeps_most_candidates_away_and_the_face_stays_as_it_was(
-    plain: Detector, screened: Detector, portraits: dict[str, NDArray[np.uint8]]
+    unscreened: Detector, screened: Detector, portraits: dict[str, NDArray[np.uint8]]
 ) -> None:
     for picture in portraits.values():
-        assert _candidates(screened, picture) < 0.6 * _candidates(plain, picture)
-        before, after = plain(*_inputs(picture))[0, 0], screened(*_inputs(picture))[0, 0]
-        assert iou(before[:4].numpy(), after[None, :4].numpy())[0] > 0.95
-        assert (before[5:] - after[5:]).abs().max() < 0.02 * (before[2] - before[0])
+        assert _candidates(screened, picture) < 0.6 * _candidates(unscreened, picture)
+        without, with_screen = unscreened(*_inputs(picture))[0, 0], screened(*_inputs(picture))[0, 0]
+        assert iou(without[:4].numpy(), with_screen[None, :4].numpy())[0] > 0.95
+        assert (without[5:] - with_screen[5:]).abs().max() < 0.02 * (without[2] - without[0])
 
 
 def test_only_the_default_weights_have_it_and_only_where_sizes_may_depend_on_the_picture() -> None:
@@ -85,18 +85,18 @@ def test_a_missing_damaged_or_wrong_file_is_named_in_one_sentence(tmp_path: Path
 
 
 def test_it_sees_the_windows_around_and_at_the_border_the_last_ones_again(screened: Detector) -> None:
-    windows = sum(screened.cells)
-    answers = torch.stack([torch.arange(windows), -torch.arange(windows)])[None].float()
+    windows = sum(screened.window_counts)
+    outputs = torch.stack([torch.arange(windows), -torch.arange(windows)])[None].float()
     level = 1
-    start, side = screened.cells[0], int(screened.cells[level] ** 0.5)
+    start, side = screened.window_counts[0], int(screened.window_counts[level] ** 0.5)
     for row, column in ((0, 0), (7, 9), (side - 1, side - 2)):
-        at = torch.tensor([[start + row * side + column]])
-        seen = screened.around(answers, at, torch.tensor([[level]]))[0, 0]
-        steps = np.arange(-REACH, REACH + 1)
+        window = torch.tensor([[start + row * side + column]])
+        gathered = screened.neighbourhoods(outputs, window, torch.tensor([[level]]))[0, 0]
+        steps = np.arange(-NEIGHBOURHOOD_RADIUS, NEIGHBOURHOOD_RADIUS + 1)
         down, across = np.clip(row + steps, 0, side - 1), np.clip(column + steps, 0, side - 1)
-        wanted = start + down[:, None] * side + across
-        np.testing.assert_array_equal(seen[0].numpy(), wanted.ravel())
-        np.testing.assert_array_equal(seen[1].numpy(), -wanted.ravel())
+        expected = start + down[:, None] * side + across
+        np.testing.assert_array_equal(gathered[0].numpy(), expected.ravel())
+        np.testing.assert_array_equal(gathered[1].numpy(), -expected.ravel())
 
 
 def test_a_batch_is_screened_picture_by_picture(screened: Detector, portraits: dict[str, NDArray[np.uint8]]) -> None:
@@ -114,6 +114,6 @@ def test_a_crowd_has_more_candidates_than_two_a_slot_and_all_of_them_reach_the_l
     canvas, geometry = _inputs(np.tile(portraits["astronaut"][:320, 80:400], (3, 3, 1)))
     content = torch.round(geometry[:, None, 0:2] / geometry[:, None, 2:4])
     table = pyramid.summed_area_table(canvas)
-    boxes, scores = screened.propose(table, content)
-    _, scores, _ = screened.refine(boxes, *screened.judge(table, boxes, scores, content), content)
-    assert 2 * SLOTS < int((scores > 0).sum()) < TO_OUTPUT
+    boxes, scores = screened.run_pnet(table, content)
+    _, scores, _ = screened.select_rnet(boxes, *screened.run_rnet(table, boxes, scores, content), content)
+    assert 2 * SLOTS < int((scores > 0).sum()) < ONET_CANDIDATES

@@ -1,4 +1,4 @@
-"""D: the very ONNX files that are served, in one process with the same work around them: the limit of a service."""
+"""The served ONNX files in one process with the service's other steps: the limit that a service can reach."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import onnxruntime as ort
 
 from export.models import MODEL_NAMES
 from perf import folders
-from perf.compare.work import Answer, Array, HandWork
+from perf.compare.repository_steps import Array, Reconstruction, RepositorySteps
 
 
 class Sessions:
-    """The three networks with so many threads each."""
+    """The three networks in ONNX Runtime, with ``threads`` threads each."""
 
     def __init__(self, threads: int) -> None:
         options = ort.SessionOptions()
@@ -33,71 +33,71 @@ class Sessions:
         }
 
     def run(self, name: str, **feed: Array) -> dict[str, Any]:
-        """All outputs of one network for one picture, without the batch axis."""
+        """Run one network for one picture; return all outputs, without the batch axis."""
         return self.batch(name, [feed])[0]
 
     def batch(self, name: str, feeds: Sequence[dict[str, Array]]) -> list[dict[str, Any]]:
-        """All outputs of one run for several pictures, each without the batch axis."""
+        """Run one network once for several pictures; return the outputs of each, without the batch axis."""
         session = self._sessions[name]
         values = session.run(None, {key: np.stack([feed[key] for feed in feeds]) for key in feeds[0]})
         names = [output.name for output in session.get_outputs()]
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-class Bare:
-    """A picture alone gets every core inside the operators; several get one core each, as the service does it."""
+class ParallelOnnx:
+    """Give a single picture every core inside the operators, and several pictures one core each, like the service."""
 
     def __init__(self) -> None:
         cores = len(os.sched_getaffinity(0))
-        self._work = HandWork()
+        self._steps = RepositorySteps()
         self._wide, self._narrow = Sessions(cores), Sessions(1)
         self._pool = ThreadPoolExecutor(cores)
 
-    def one(self, data: bytes, alone: bool = True) -> Answer:
-        """A photograph's bytes to its answer; ``alone``: nothing else runs at the same time."""
+    def run(self, data: bytes, alone: bool = True) -> Reconstruction:
+        """Reconstruct the best face of a photograph's file bytes; ``alone``: nothing else runs at the same time."""
         sessions = self._wide if alone else self._narrow
-        pictures = self._work.pictures
-        picture = pictures.decode(data, self._work.limits)
+        pictures = self._steps.pictures
+        picture = pictures.decode(data, self._steps.limits)
         canvas, ratio = pictures.canvas_of(picture)
         geometry = pictures.geometry_of(picture, ratio)
         faces = sessions.run("detector", canvas=canvas, geometry=geometry)["faces"]
-        crop, crop_hd, context = self._work.aligned(picture.pixels, picture.source, faces)
+        crop, crop_hd, context = self._steps.align(picture.pixels, picture.source, faces)
         regressed = sessions.run("regressor", crop=crop, context=context)
         textured = sessions.run("texture", crop_hd=crop_hd, shapes=regressed["shapes"], context=context)
-        return self._work.answer(regressed, np.asarray(textured["texture"]), crop_hd, context)
+        return self._steps.reconstruction(regressed, np.asarray(textured["texture"]), crop_hd, context)
 
-    def many(self, files: list[bytes]) -> list[Answer]:
-        """Side by side on the cores."""
+    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
+        """Reconstruct photographs in parallel, one a core."""
         if len(files) == 1:
-            return [self.one(files[0])]
-        return list(self._pool.map(lambda data: self.one(data, alone=False), files))
+            return [self.run(files[0])]
+        return list(self._pool.map(lambda data: self.run(data, alone=False), files))
 
 
-class Batched:
-    """The usual way with a batch: each network runs once for all of it, on every core; the rest is a loop."""
+class BatchedOnnx:
+    """Run each network once for a whole batch, on every core; the other steps are a loop."""
 
     def __init__(self) -> None:
-        self._work = HandWork()
+        self._steps = RepositorySteps()
         self._sessions = Sessions(len(os.sched_getaffinity(0)))
 
-    def one(self, data: bytes) -> Answer:
-        """A batch of one."""
-        return self.many([data])[0]
+    def run(self, data: bytes) -> Reconstruction:
+        """Reconstruct a batch of one."""
+        return self.run_batch([data])[0]
 
-    def many(self, files: list[bytes]) -> list[Answer]:
-        """One run of each network."""
-        pictures = self._work.pictures
-        decoded = [pictures.decode(data, self._work.limits) for data in files]
-        seen = [pictures.canvas_of(picture) for picture in decoded]
+    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
+        """Reconstruct photographs with one run of each network."""
+        pictures = self._steps.pictures
+        decoded = [pictures.decode(data, self._steps.limits) for data in files]
+        canvases = [pictures.canvas_of(picture) for picture in decoded]
         found = self._sessions.batch(
             "detector",
             [
                 {"canvas": canvas, "geometry": pictures.geometry_of(picture, ratio)}
-                for picture, (canvas, ratio) in zip(decoded, seen, strict=True)
+                for picture, (canvas, ratio) in zip(decoded, canvases, strict=True)
             ],
         )
         aligned = [
-            self._work.aligned(picture.pixels, picture.source, faces["faces"])
+            self._steps.align(picture.pixels, picture.source, faces["faces"])
             for picture, faces in zip(decoded, found, strict=True)
         ]
         regressed = self._sessions.batch("regressor", [{"crop": a[0], "context": a[2]} for a in aligned])
@@ -109,6 +109,6 @@ class Batched:
             ],
         )
         return [
-            self._work.answer(row, np.asarray(texture["texture"]), crop_hd, context)
+            self._steps.reconstruction(row, np.asarray(texture["texture"]), crop_hd, context)
             for row, texture, (_, crop_hd, context) in zip(regressed, textured, aligned, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""What every variant does apart from its networks: the service's own decode, alignment and files, imported."""
+"""The steps around the networks, the same for every variant: the repository's decoder, alignment and file writer."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a client gets: the mesh file and the numbers beside it."""
+class Reconstruction:
+    """The result of a request: the GLB file, and coefficients, landmarks and context as lists."""
 
     mesh: bytes
     numbers: Mapping[str, list[float]]
 
-    def packed(self) -> bytes:
-        """One body for HTTP: length of the JSON (4 bytes, little endian), the JSON, the GLB."""
-        head = json.dumps(self.numbers).encode()
-        return struct.pack("<I", len(head)) + head + self.mesh
+    def pack(self) -> bytes:
+        """Encode an HTTP body: length of the JSON (4 bytes, little endian), the JSON, the GLB."""
+        header = json.dumps(self.numbers).encode()
+        return struct.pack("<I", len(header)) + header + self.mesh
 
 
-class HandWork:
-    """Alignment and the writing of the mesh, by the modules of `align` and `postprocess`."""
+class RepositorySteps:
+    """Decoding, alignment and writing of the mesh by the modules of `preprocess`, `align` and `postprocess`."""
 
     def __init__(self) -> None:
         self.pictures = folders.load("preprocess", "pictures")
@@ -43,8 +43,17 @@ class HandWork:
         self._surface = surface.from_file(Path(folders.newest("postprocess")) / "topology.npz")
         self.limits = self.pictures.Limits()
 
-    def aligned(self, picture: Array, source: tuple[float, float], faces: Array) -> tuple[Array, Array, Array]:
-        """The best face: crop uint8 [3, 224, 224], crop_hd uint8 [3, 512, 512] and context float32 [23]."""
+    def align(self, picture: Array, source: tuple[float, float], faces: Array) -> tuple[Array, Array, Array]:
+        """Align the best face.
+
+        Args:
+            picture: uint8 RGB [h, w, 3].
+            source: width and height of the photograph in pixels.
+            faces: float32 [n, 15] in source pixels.
+
+        Returns:
+            crop uint8 [3, 224, 224], crop_hd uint8 [3, 512, 512] and context float32 [23].
+        """
         face = self._faces.choose(faces, self._faces.Options(), 0.7)
         self._faces.check(face, source)
         camera = self._alignment.fit(self._faces.points_of(face), source[1])
@@ -54,8 +63,10 @@ class HandWork:
         context = np.array([*face, *small.camera(source), *large.camera(source)], np.float32)
         return _planes(crop), _planes(crop_hd), context
 
-    def answer(self, regressed: Mapping[str, Array], texture: Array, crop_hd: Array, context: Array) -> Answer:
-        """The GLB and the numbers; ``regressed`` and ``texture`` are the networks' outputs without the batch axis."""
+    def reconstruction(
+        self, regressed: Mapping[str, Array], texture: Array, crop_hd: Array, context: Array
+    ) -> Reconstruction:
+        """Write the GLB and collect the numbers; ``regressed`` and ``texture`` are outputs without the batch axis."""
         tensors = {
             "shapes": regressed["shapes"],
             "fingerprint": regressed["fingerprint"],
@@ -65,7 +76,7 @@ class HandWork:
         }
         mesh = self._files.Files(self._surface, tensors, self._options).mesh
         numbers = {"coefficients": regressed["coefficients"], "landmarks": regressed["landmarks"], "context": context}
-        return Answer(mesh, {name: value.ravel().tolist() for name, value in numbers.items()})
+        return Reconstruction(mesh, {name: value.ravel().tolist() for name, value in numbers.items()})
 
 
 def _planes(pixels: Array) -> Array:

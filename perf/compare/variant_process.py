@@ -1,8 +1,8 @@
-"""One variant as a process: `python -m perf.compare.subject NAME [--port P]`.
+"""One variant as a process: `python -m perf.compare.variant_process NAME [--port P]`.
 
-``loop-eager`` (A) and ``loop-onnx`` (D) have no server: they read lines of JSON, ``{"clients": 4, "seconds": 6}``, and
-answer each with a line: that many requests are always waiting, and the loop takes the oldest. ``fastapi`` (B),
-``litserve-eager``, ``litserve-onnx`` and ``litserve-lanes`` (C) serve HTTP on the port.
+``eager_loop`` and ``bare_onnx`` have no server: they read lines of JSON, ``{"clients": 4, "seconds": 6}``, and answer
+each with a line of JSON, a list of completions; that many requests are always waiting, and the loop takes the oldest.
+``fastapi``, ``litserve_eager``, ``litserve_onnx`` and ``litserve_onnx_parallel`` serve HTTP on the port.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from perf import photos
+from perf.compare.names import LOOPS, NAMES, SERVICE
 from perf.compare.pipelines import Pipeline, pipeline
 from server.arguments import whole_number
 
-Completion = tuple[float, float, int]  # when (s after the start), latency (s), which picture
-SUBJECTS = ("loop-eager", "loop-onnx", "fastapi", "litserve-eager", "litserve-onnx", "litserve-lanes")
+Completion = tuple[float, float, int]  # seconds after the start, latency in seconds, index of the picture
 
 
 def loop(kind: str) -> None:
-    """Answer the lines of stdin until it ends."""
-    pipe = pipeline("lanes" if kind == "onnx" else kind)
+    """Answer the lines of stdin until it ends, with the ``eager`` or the ``onnx_parallel`` pipeline."""
+    pipe = pipeline(kind)
     files = list(photos.mix().values())
     for data in files:
-        pipe.one(data)
+        pipe.run(data)
     print("ready", flush=True)
     for line in sys.stdin:
         window = json.loads(line)
@@ -38,8 +38,8 @@ def loop(kind: str) -> None:
 
 
 def _closed_loop(pipe: Pipeline, kind: str, files: list[bytes], clients: int, seconds: float) -> list[Completion]:
-    """``clients`` requests are always waiting; the ONNX networks get a worker a core, the eager ones are one loop."""
-    lanes = min(clients, len(os.sched_getaffinity(0))) if kind == "onnx" else 1
+    """Keep ``clients`` requests waiting for ``seconds``; ONNX gets a worker a core, eager PyTorch is one loop."""
+    workers = min(clients, len(os.sched_getaffinity(0))) if kind == "onnx_parallel" else 1
     start = time.perf_counter()
     waiting = deque((start, index) for index in range(clients))
     done: list[Completion] = []
@@ -53,10 +53,10 @@ def _closed_loop(pipe: Pipeline, kind: str, files: list[bytes], clients: int, se
                     return
                 asked, index = waiting.popleft()
             data = files[index % len(files)]
-            if lanes > 1:
-                pipe.one(data, alone=False)  # type: ignore[call-arg]
+            if workers > 1:
+                pipe.run(data, alone=False)  # type: ignore[call-arg]
             else:
-                pipe.one(data)
+                pipe.run(data)
             now = time.perf_counter()
             with lock:
                 done.append((now - start, now - asked, index % len(files)))
@@ -64,14 +64,14 @@ def _closed_loop(pipe: Pipeline, kind: str, files: list[bytes], clients: int, se
                     waiting.append((now, number))
                     number += 1
 
-    with ThreadPoolExecutor(lanes) as pool:
-        for lane in [pool.submit(work) for _ in range(lanes)]:
-            lane.result()
+    with ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(work) for _ in range(workers)]:
+            future.result()
     return done
 
 
 def fastapi(port: int) -> None:
-    """B: one thread computes, as torch itself takes every core."""
+    """Serve the eager networks; one thread computes, as PyTorch itself uses every core."""
     import uvicorn
     from fastapi import FastAPI, Request, Response
 
@@ -81,8 +81,8 @@ def fastapi(port: int) -> None:
 
     async def reconstruct(request: Request) -> Response:
         data = await request.body()
-        answer = await asyncio.get_running_loop().run_in_executor(pool, pipe.one, data)
-        return Response(answer.packed(), media_type="application/octet-stream")
+        answer = await asyncio.get_running_loop().run_in_executor(pool, pipe.run, data)
+        return Response(answer.pack(), media_type="application/octet-stream")
 
     # Annotations are strings here and their names are local: FastAPI reads them as they are.
     reconstruct.__annotations__ = {"request": Request, "return": Response}
@@ -91,20 +91,19 @@ def fastapi(port: int) -> None:
 
 
 def main() -> None:
-    """Run one variant."""
+    """Run the variant that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=SUBJECTS)
+    parser.add_argument("name", choices=[name for name in NAMES if name != SERVICE])
     parser.add_argument("--port", type=whole_number(0, 65535), default=0)
     options = parser.parse_args()
-    family, _, kind = options.subject.partition("-")
-    if family == "loop":
-        loop(kind)
-    elif family == "fastapi":
+    if options.name in LOOPS:
+        loop(LOOPS[options.name])
+    elif options.name == "fastapi":
         fastapi(options.port)
     else:
         from perf.compare import lit  # LitServe takes a second to import
 
-        lit.serve(kind, options.port)
+        lit.serve(options.name.removeprefix("litserve_"), options.port)
 
 
 if __name__ == "__main__":

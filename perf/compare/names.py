@@ -1,0 +1,53 @@
+"""Names of the compared variants, and their former letters."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+NAMES = {
+    "eager_loop": "PyTorch eager, a loop",
+    "fastapi": "FastAPI, eager",
+    "litserve_eager": "LitServe, eager",
+    "litserve_onnx": "LitServe, ONNX",
+    "litserve_onnx_parallel": "LitServe, ONNX, a picture a core",
+    "bare_onnx": "ONNX bare, no server",
+    "service": "this service",
+}
+"""Variant -> its description in tables."""
+SERVICE = "service"
+LOOPS = {"eager_loop": "eager", "bare_onnx": "onnx_parallel"}
+"""Variants without a server -> their kind of pipeline (`perf.compare.pipelines`)."""
+FORMER_NAMES = {
+    "A": "eager_loop",
+    "B": "fastapi",
+    "C-eager": "litserve_eager",
+    "C-onnx": "litserve_onnx",
+    "C-lanes": "litserve_onnx_parallel",
+    "D": "bare_onnx",
+    "E": "service",
+}
+"""Letter -> name; `--variants` and `compare.json` may carry either."""
+
+
+def current_name(name: str) -> str:
+    """Return a variant's name, given its name or its former letter."""
+    return FORMER_NAMES.get(name, name)
+
+
+def with_current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a `compare.json` with names in its tables and ratios, whichever it was written with."""
+    result = dict(values)
+    if "table" in values:
+        result["table"] = {current_name(name): by_clients for name, by_clients in values["table"].items()}
+    if "ratios" in values:
+        result["ratios"] = {
+            clients: {_current_ratio(ratio): value for ratio, value in ratios.items()}
+            for clients, ratios in values["ratios"].items()
+        }
+    return result
+
+
+def _current_ratio(ratio: str) -> str:
+    """Return the name of a ratio such as `service/eager_loop rate`, given that or `E/A rate`."""
+    return re.sub(r"[^/ ]+(?=[/ ])", lambda match: current_name(match[0]), ratio)
