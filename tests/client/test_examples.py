@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trimesh
 from face3d_client import Reconstruction
-from face3d_client._formats import _UNITS
+from face3d_client._mesh.formats import _UNITS
 
 from server.embedded import EmbeddedServer
 from server.service import Service

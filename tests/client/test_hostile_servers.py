@@ -33,7 +33,7 @@ from face3d_client import (
     ServerUnavailable,
     Timeout,
 )
-from face3d_client._tensors import MAX_ANSWER
+from face3d_client._protocol.tensors import MAX_ANSWER
 
 from tests.client import hostile
 from tests.client.hostile import Answer, Handler, honest, honest_http, http, inference, message, output

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from face3d_client import Reconstruction
-from face3d_client._expressions import Expressions
-from face3d_client._look import Light, draw
-from face3d_client._surface import Surface
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._mesh.renderer import Light, draw
+from face3d_client._mesh.surface import Surface
 from numpy.typing import NDArray
 
 from networks.face_model import FaceModel

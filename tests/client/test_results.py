@@ -16,8 +16,8 @@ from face3d_client import (
     NotRequested,
     Reconstruction,
 )
-from face3d_client._codec import parse_detect, parse_reconstruct
-from face3d_client._overlay import front_edges
+from face3d_client._mesh.overlay import front_edges
+from face3d_client._protocol.codec import parse_detect, parse_reconstruct
 from PIL import Image
 
 from tests.client import synthetic

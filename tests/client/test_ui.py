@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 import trimesh
 from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded, Reconstruction, Timeout
-from face3d_client._expressions import Expressions
-from face3d_client._look import Light
-from face3d_client._studio import MOODS, Studio, in_plain_words
-from face3d_client._ui import _Handlers
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._mesh.renderer import Light
+from face3d_client._ui.page import _Handlers
+from face3d_client._ui.studio import MOODS, Studio, in_plain_words
 from PIL import Image
 
 from server.embedded import EmbeddedServer

@@ -36,11 +36,9 @@ Files that cannot be read raise OSError as everywhere in Python, arguments that 
 TypeError.
 """
 
-from ._async_client import AsyncFace3DClient
-from ._client import Face3DClient
-from ._codec import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
-from ._endpoint import TLS, Protocol
-from ._errors import (
+from face3d_client._async_client import AsyncFace3DClient
+from face3d_client._client import Face3DClient
+from face3d_client._errors import (
     AccessDenied,
     BadEndpoint,
     BadFace,
@@ -60,12 +58,14 @@ from ._errors import (
     ServiceError,
     Timeout,
 )
-from ._images import ImageSource
-from ._outcome import Outcome
-from ._results import Camera, Coefficients, DetectedFace, Reconstruction
-from ._retry import Retry
-from ._transport import ModelStatus, ServerInfo
-from ._version import __version__
+from face3d_client._images import ImageSource
+from face3d_client._outcome import Outcome
+from face3d_client._protocol.codec import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
+from face3d_client._results import Camera, Coefficients, DetectedFace, Reconstruction
+from face3d_client._transports.endpoint import TLS, Protocol
+from face3d_client._transports.factory import ModelStatus, ServerInfo
+from face3d_client._transports.retry import Retry
+from face3d_client._version import __version__
 
 __all__ = [
     "DEFAULT_OUTPUTS",

@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
-from ._codec import (
+from face3d_client._errors import Face3DError, ServerUnavailable, Timeout
+from face3d_client._images import ImageSource, image_bytes
+from face3d_client._ordered import ordered_map
+from face3d_client._outcome import Outcome
+from face3d_client._protocol.codec import (
     ENSEMBLES,
     Call,
     Options,
@@ -20,15 +24,11 @@ from ._codec import (
     parse_reconstruct,
     with_face,
 )
-from ._endpoint import TLS, Endpoint, Protocol
-from ._errors import Face3DError, ServerUnavailable, Timeout
-from ._images import ImageSource, image_bytes
-from ._ordered import ordered_map
-from ._outcome import Outcome
-from ._results import DetectedFace, Reconstruction
-from ._retry import Budget, Deadline, Retry
-from ._shared import Region, Regions, forgotten
-from ._transport import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._results import DetectedFace, Reconstruction
+from face3d_client._transports.endpoint import TLS, Endpoint, Protocol
+from face3d_client._transports.factory import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._transports.retry import Budget, Deadline, Retry
+from face3d_client._transports.shared_memory import Region, Regions, forgotten
 
 __all__ = ["Connection", "Face3DClient"]
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ._text import LONGEST, printable
+from face3d_client._text import LONGEST, printable
 
 __all__ = [
     "AccessDenied",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import BadImage, ImageTooLarge
+from face3d_client._errors import BadImage, ImageTooLarge
 
 __all__ = [
     "FORMATS",

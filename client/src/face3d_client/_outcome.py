@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ._errors import Face3DError
-from ._images import ImageSource
+from face3d_client._errors import Face3DError
+from face3d_client._images import ImageSource
 
 __all__ = ["Outcome"]
 

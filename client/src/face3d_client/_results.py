@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import BadResponse, NotRequested
-from ._glb import check_glb, embedded_image, surface_from_glb
-from ._surface import Surface, check_texture, open_texture
-from ._text import printable
+from face3d_client._errors import BadResponse, NotRequested
+from face3d_client._mesh.glb import check_glb, embedded_image, surface_from_glb
+from face3d_client._mesh.surface import Surface, check_texture, open_texture
+from face3d_client._text import printable
 
 if TYPE_CHECKING:
     import trimesh
 
-    from ._images import ImageSource
+    from face3d_client._images import ImageSource
 
 __all__ = ["Camera", "Coefficients", "DetectedFace", "Reconstruction"]
 
@@ -379,7 +379,7 @@ class Reconstruction:
             ValueError: another suffix.
             NotRequested: something needed was not asked for.
         """
-        from ._formats import save
+        from face3d_client._mesh.formats import save
 
         return save(self, Path(path), pose, units)
 
@@ -402,8 +402,8 @@ class Reconstruction:
                 65 megapixels can. Decoding is not interrupted; a photograph that the service made a face of is none
                 that takes long.
         """
-        from ._images import open_upright
-        from ._overlay import draw_overlay
+        from face3d_client._images import open_upright
+        from face3d_client._mesh.overlay import draw_overlay
 
         return draw_overlay(self, open_upright(image), wireframe=wireframe, landmarks=landmarks, box=box)
 

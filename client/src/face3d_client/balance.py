@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar, Unpack
 
-from ._client import Connection, Face3DClient
-from ._codec import Call, Reply
-from ._endpoint import Endpoint
-from ._errors import Face3DError
-from ._retry import Deadline
-from ._transport import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._client import Connection, Face3DClient
+from face3d_client._errors import Face3DError
+from face3d_client._protocol.codec import Call, Reply
+from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.factory import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._transports.retry import Deadline
 
 __all__ = ["BalancedFace3DClient", "BalancedTransport"]
 

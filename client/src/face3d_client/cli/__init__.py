@@ -4,6 +4,6 @@ argparse, because it is there: a dozen options do not earn another dependency. O
 the commands that draw tables or a progress bar.
 """
 
-from face3d_client.cli._main import main
+from face3d_client.cli.command import main
 
 __all__ = ["main"]

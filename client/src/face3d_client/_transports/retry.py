@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from ._errors import Face3DError, ServerUnavailable, Timeout
+from face3d_client._errors import Face3DError, ServerUnavailable, Timeout
 
 __all__ = ["MORE_TIME", "Budget", "Deadline", "Retry"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import BadResponse
+from face3d_client._errors import BadResponse
 
 __all__ = ["MAX_ANSWER", "Tensor", "read_tensors"]
 

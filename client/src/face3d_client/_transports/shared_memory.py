@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.shared_memory import SharedMemory
 from typing import Final
 
-from ._codec import Call
-from ._endpoint import Endpoint
-from ._errors import Face3DError, ServerUnavailable
+from face3d_client._errors import Face3DError, ServerUnavailable
+from face3d_client._protocol.codec import Call
+from face3d_client._transports.endpoint import Endpoint
 
 __all__ = ["Placed", "Region", "Regions"]
 

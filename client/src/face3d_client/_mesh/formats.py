@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ._surface import Surface
+from face3d_client._mesh.surface import Surface
 
 if TYPE_CHECKING:
-    from ._results import Reconstruction
+    from face3d_client._results import Reconstruction
 
 __all__ = ["SUFFIXES", "glb_bytes", "npz_bytes", "obj_files", "ply_bytes", "save", "stl_bytes", "write_whole"]
 

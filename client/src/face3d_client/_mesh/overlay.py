@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
-    from ._results import Reconstruction
+    from face3d_client._results import Reconstruction
 
 __all__ = ["draw_overlay"]
 

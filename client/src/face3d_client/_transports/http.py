@@ -29,13 +29,13 @@ import aiohttp
 import tritonclient.http as triton
 from tritonclient.utils import np_to_triton_dtype
 
-from ._codec import Call, Reply
-from ._endpoint import TLS, WHAT_TO_CHECK, Endpoint
-from ._errors import BadResponse, Face3DError, ServerUnavailable, error_from_http
-from ._retry import Deadline
-from ._shared import Region
-from ._tensors import MAX_ANSWER, Tensor, read_tensors
-from ._transport import ModelStatus, ServerInfo
+from face3d_client._errors import BadResponse, Face3DError, ServerUnavailable, error_from_http
+from face3d_client._protocol.codec import Call, Reply
+from face3d_client._protocol.tensors import MAX_ANSWER, Tensor, read_tensors
+from face3d_client._transports.endpoint import TLS, WHAT_TO_CHECK, Endpoint
+from face3d_client._transports.factory import ModelStatus, ServerInfo
+from face3d_client._transports.retry import Deadline
+from face3d_client._transports.shared_memory import Region
 
 __all__ = ["AsyncHttpTransport", "HttpTransport"]
 

@@ -18,16 +18,16 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ._client import Face3DClient
-from ._codec import Options, with_face
-from ._errors import BadImage, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
-from ._expressions import Expressions
-from ._formats import glb_bytes, write_whole
-from ._images import decode_upright, read_file
-from ._look import Light, draw
-from ._overlay import draw_overlay
-from ._results import DetectedFace, Reconstruction
-from ._surface import Surface
+from face3d_client._client import Face3DClient
+from face3d_client._errors import BadImage, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
+from face3d_client._images import decode_upright, read_file
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._mesh.formats import glb_bytes, write_whole
+from face3d_client._mesh.overlay import draw_overlay
+from face3d_client._mesh.renderer import Light, draw
+from face3d_client._mesh.surface import Surface
+from face3d_client._protocol.codec import Options, with_face
+from face3d_client._results import DetectedFace, Reconstruction
 
 __all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "as_markdown", "in_plain_words"]
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import BadResponse
-from ._surface import Surface
+from face3d_client._errors import BadResponse
+from face3d_client._mesh.surface import Surface
 
 __all__ = ["check_glb", "embedded_image", "surface_from_glb"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._codec import Call, Reply
-from ._endpoint import Endpoint
-from ._shared import Region
-from ._text import printable
+from face3d_client._protocol.codec import Call, Reply
+from face3d_client._text import printable
+from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.shared_memory import Region
 
 __all__ = [
     "AsyncTransport",
@@ -145,10 +145,10 @@ class AsyncTransport(Protocol):
 def open_transport(endpoint: Endpoint) -> DirectTransport:
     """A blocking transport; connects with the first call."""
     if endpoint.protocol == "grpc":
-        from ._grpc import GrpcTransport
+        from face3d_client._transports.grpc import GrpcTransport
 
         return GrpcTransport(endpoint)
-    from ._http import HttpTransport
+    from face3d_client._transports.http import HttpTransport
 
     return HttpTransport(endpoint)
 
@@ -156,9 +156,9 @@ def open_transport(endpoint: Endpoint) -> DirectTransport:
 def open_async_transport(endpoint: Endpoint) -> AsyncTransport:
     """An asyncio transport; connects with the first call, in the event loop that makes it."""
     if endpoint.protocol == "grpc":
-        from ._grpc import AsyncGrpcTransport
+        from face3d_client._transports.grpc import AsyncGrpcTransport
 
         return AsyncGrpcTransport(endpoint)
-    from ._http import AsyncHttpTransport
+    from face3d_client._transports.http import AsyncHttpTransport
 
     return AsyncHttpTransport(endpoint)

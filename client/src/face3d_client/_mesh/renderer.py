@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._surface import Surface
+from face3d_client._mesh.surface import Surface
 
 __all__ = ["Light", "draw"]
 

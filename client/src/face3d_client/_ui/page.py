@@ -16,15 +16,15 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from ._client import Face3DClient
-from ._codec import SCORE_THRESHOLD, Options
-from ._errors import Face3DError
-from ._expressions import Expressions
-from ._images import MAX_BYTES
-from ._look import Light
-from ._page_guard import PageGuard, is_upload
-from ._results import Reconstruction
-from ._studio import DOWNLOADS, Studio, Visit, as_markdown, in_plain_words
+from face3d_client._client import Face3DClient
+from face3d_client._errors import Face3DError
+from face3d_client._images import MAX_BYTES
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._mesh.renderer import Light
+from face3d_client._protocol.codec import SCORE_THRESHOLD, Options
+from face3d_client._results import Reconstruction
+from face3d_client._ui.guard import PageGuard, is_upload
+from face3d_client._ui.studio import DOWNLOADS, Studio, Visit, as_markdown, in_plain_words
 
 __all__ = ["build_page", "launch_options"]
 

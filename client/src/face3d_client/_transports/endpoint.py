@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from ._errors import BadEndpoint
-from ._text import printable
+from face3d_client._errors import BadEndpoint
+from face3d_client._text import printable
 
 __all__ = ["TLS", "WHAT_TO_CHECK", "Endpoint", "Protocol"]
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from face3d_client._text import printable
-from face3d_client._transport import ModelStatus
-from face3d_client.cli._batch import Record
+from face3d_client._transports.factory import ModelStatus
+from face3d_client.cli.batch import Record
 
 __all__ = ["Progress", "print_models", "print_summary"]
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from ._images import MAX_BYTES
-from ._text import printable
+from face3d_client._images import MAX_BYTES
+from face3d_client._text import printable
 
 __all__ = ["PageGuard", "is_upload"]
 

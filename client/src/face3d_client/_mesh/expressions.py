@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ._images import read_file
+from face3d_client._images import read_file
 
 __all__ = ["Expressions"]
 

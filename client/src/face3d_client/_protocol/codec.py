@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import BadOption
-from ._results import DetectedFace, Reconstruction
+from face3d_client._errors import BadOption
+from face3d_client._results import DetectedFace, Reconstruction
 
 if TYPE_CHECKING:
-    from ._shared import Placed
+    from face3d_client._transports.shared_memory import Placed
 
 __all__ = [
     "DEFAULT_OUTPUTS",

@@ -17,16 +17,16 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from face3d_client._client import Face3DClient
-from face3d_client._codec import ENSEMBLES, Options
-from face3d_client._endpoint import TLS
 from face3d_client._errors import Face3DError, NoFace, ServerUnavailable, Timeout
-from face3d_client._formats import SUFFIXES, write_whole
+from face3d_client._mesh.formats import SUFFIXES, write_whole
+from face3d_client._protocol.codec import ENSEMBLES, Options
 from face3d_client._results import DetectedFace
-from face3d_client._retry import Retry
 from face3d_client._text import printable
+from face3d_client._transports.endpoint import TLS
+from face3d_client._transports.retry import Retry
 from face3d_client._version import __version__
-from face3d_client.cli._batch import Batch, Record, Settings, failures_csv, sentence
-from face3d_client.cli._plan import Job, UsageError, check_out, plan
+from face3d_client.cli.batch import Batch, Record, Settings, failures_csv, sentence
+from face3d_client.cli.jobs import Job, UsageError, check_out, plan
 
 __all__ = ["main"]
 
@@ -291,7 +291,7 @@ def _one(record: Record, as_json: bool) -> int:
 
 
 def _many(batch: Batch, jobs: Sequence[Job], options: argparse.Namespace) -> int:
-    from face3d_client.cli._show import Progress, print_summary
+    from face3d_client.cli.tables import Progress, print_summary
 
     records: list[Record] = []
     interrupted = False
@@ -388,7 +388,7 @@ def _show_faces(job: Job, found: list[DetectedFace] | Face3DError | OSError, as_
 
 
 def _models(options: argparse.Namespace) -> int:
-    from face3d_client.cli._show import print_models
+    from face3d_client.cli.tables import print_models
 
     with _client(options) as client:
         models = client.models()
@@ -408,8 +408,8 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from face3d_client._expressions import Expressions
-    from face3d_client._ui import build_page, launch_options
+    from face3d_client._mesh.expressions import Expressions
+    from face3d_client._ui.page import build_page, launch_options
 
     model = options.face_model or _checkout_face_model()
     expressions = None if model is None else Expressions.load(model)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import BadResponse, FaceModelMismatch
+from face3d_client._errors import BadResponse, FaceModelMismatch
 
 if TYPE_CHECKING:
     import trimesh
