@@ -26,7 +26,7 @@ def pixels(surface: Surface, yaw: float = 0, light: Light = DARK) -> NDArray[np.
 @pytest.fixture
 def patch(result: Reconstruction) -> Surface:
     """160 x 200 mm, its texture redder to the right and greener downward."""
-    return result._posed(None)
+    return result._surface_in(None)
 
 
 def test_right_is_right_and_up_is_up(patch: Surface) -> None:

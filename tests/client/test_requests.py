@@ -26,9 +26,10 @@ from face3d_client import (
     ServerUnavailable,
     Timeout,
 )
-from face3d_client._errors import error_from, error_from_http
 from face3d_client._images import MAX_BYTES, image_bytes
-from face3d_client._protocol.codec import DEFAULT_OUTPUTS, build_detect, build_reconstruct, parse_detect
+from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect
+from face3d_client._protocol.options import DEFAULT_OUTPUTS
+from face3d_client._protocol.status import error_from, error_from_http
 from face3d_client._transports.endpoint import Endpoint
 from face3d_client._transports.retry import Budget, Deadline
 from PIL import Image

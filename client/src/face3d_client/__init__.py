@@ -37,7 +37,10 @@ TypeError.
 """
 
 from face3d_client._async_client import AsyncFace3DClient
+from face3d_client._camera import Camera
 from face3d_client._client import Face3DClient
+from face3d_client._coefficients import Coefficients
+from face3d_client._detection import DetectedFace
 from face3d_client._errors import (
     AccessDenied,
     BadEndpoint,
@@ -60,10 +63,10 @@ from face3d_client._errors import (
 )
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
-from face3d_client._protocol.codec import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
-from face3d_client._results import Camera, Coefficients, DetectedFace, Reconstruction
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._results import Reconstruction
 from face3d_client._transports.endpoint import TLS, Protocol
-from face3d_client._transports.factory import ModelStatus, ServerInfo
 from face3d_client._transports.retry import Retry
 from face3d_client._version import __version__
 

@@ -9,26 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
+from face3d_client._detection import DetectedFace
 from face3d_client._errors import Face3DError, ServerUnavailable, Timeout
 from face3d_client._images import ImageSource, image_bytes
 from face3d_client._ordered import ordered_map
 from face3d_client._outcome import Outcome
-from face3d_client._protocol.codec import (
-    ENSEMBLES,
-    Call,
-    Options,
-    Reply,
-    build_detect,
-    build_reconstruct,
-    parse_detect,
-    parse_reconstruct,
-    with_face,
-)
-from face3d_client._results import DetectedFace, Reconstruction
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.codec import ENSEMBLES, build_detect, build_reconstruct, parse_detect, parse_reconstruct
+from face3d_client._protocol.options import Options, with_face
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._results import Reconstruction
 from face3d_client._transports.endpoint import TLS, Endpoint, Protocol
-from face3d_client._transports.factory import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._transports.factory import open_transport
+from face3d_client._transports.interface import Transport
 from face3d_client._transports.retry import Budget, Deadline, Retry
-from face3d_client._transports.shared_memory import Region, Regions, forgotten
+from face3d_client._transports.shared_memory import Region, Regions, is_unknown_region
 
 __all__ = ["Connection", "Face3DClient"]
 
@@ -315,7 +310,7 @@ class Face3DClient:
             try:
                 return self._transport.infer(call, deadline.left())
             except Face3DError as error:
-                if not forgotten(error):
+                if not is_unknown_region(error):
                     raise
                 region.registered = False
         return self._transport.infer(call, deadline.left())

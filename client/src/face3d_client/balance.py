@@ -20,9 +20,11 @@ from typing import TypeVar, Unpack
 
 from face3d_client._client import Connection, Face3DClient
 from face3d_client._errors import Face3DError
-from face3d_client._protocol.codec import Call, Reply
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._transports.endpoint import Endpoint
-from face3d_client._transports.factory import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._transports.factory import open_transport
+from face3d_client._transports.interface import Transport
 from face3d_client._transports.retry import Deadline
 
 __all__ = ["BalancedFace3DClient", "BalancedTransport"]

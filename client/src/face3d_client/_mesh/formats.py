@@ -1,4 +1,4 @@
-"""Writers of GLB, OBJ, PLY, STL and NPZ: each gives names and contents, and one function puts those on disk whole."""
+"""Encoders of GLB, OBJ, PLY, STL and NPZ, and one function that writes a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,51 +6,64 @@ import io
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from face3d_client._mesh.surface import Surface
 
-if TYPE_CHECKING:
-    from face3d_client._results import Reconstruction
-
-__all__ = ["SUFFIXES", "glb_bytes", "npz_bytes", "obj_files", "ply_bytes", "save", "stl_bytes", "write_whole"]
+__all__ = [
+    "SUFFIXES",
+    "UNITS",
+    "glb_bytes",
+    "npz_bytes",
+    "obj_files",
+    "ply_bytes",
+    "stl_bytes",
+    "surface_files",
+    "write_files",
+    "write_whole",
+]
 
 _MM_TO: Final[dict[str, float]] = {"m": 0.001, "mm": 1.0}
-_UNITS: Final[dict[str, Literal["m", "mm"]]] = {".glb": "m", ".obj": "m", ".ply": "mm", ".stl": "mm", ".npz": "mm"}
-SUFFIXES: Final = tuple(_UNITS)
+UNITS: Final[dict[str, Literal["m", "mm"]]] = {".glb": "m", ".obj": "m", ".ply": "mm", ".stl": "mm", ".npz": "mm"}
+SUFFIXES: Final = tuple(UNITS)
 
 
-def save(
-    result: Reconstruction, path: Path, pose: Literal["camera", "neutral"] | None, units: Literal["m", "mm"] | None
-) -> list[Path]:
-    """What `Reconstruction.save` says."""
-    suffix = path.suffix.lower()
-    if suffix not in _UNITS:
-        raise ValueError(f"{path.name!r}: the suffix is one of {', '.join(_UNITS)}")
-    if suffix == ".npz":
-        files = {path.name: npz_bytes(result)}
-    elif suffix == ".glb" and pose is None and units in (None, "m"):
-        files = {path.name: result.glb}  # as the server made it
-    else:
-        surface = result._posed(pose)
-        scale = _MM_TO[units or _UNITS[suffix]]
-        if suffix == ".obj":
-            files = obj_files(surface, path.stem, path.name, scale)
-        else:
-            writers: dict[str, Callable[[Surface, float], bytes]] = {
-                ".glb": glb_bytes,
-                ".ply": ply_bytes,
-                ".stl": stl_bytes,
-            }
-            files = {path.name: writers[suffix](surface, scale)}
-    return [write_whole(path.with_name(name), content) for name, content in files.items()]
+def surface_files(
+    surface: Callable[[], Surface], name: str, units: Literal["m", "mm"] | None = None
+) -> dict[str, bytes]:
+    """Encode a mesh in the format that a file's suffix names.
+
+    Args:
+        surface: makes the mesh; called once the suffix is known to be one of a mesh.
+        name: of the file: .glb, .obj, .ply or .stl.
+        units: of its coordinates. None: metres in GLB and OBJ, millimetres in PLY and STL.
+
+    Returns:
+        Contents by file name, `name` last.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    stem, suffix = Path(name).stem, Path(name).suffix.lower()
+    if suffix not in UNITS:
+        raise ValueError(f"{name!r}: the suffix is one of {', '.join(UNITS)}")
+    scale = _MM_TO[units or UNITS[suffix]]
+    if suffix == ".obj":
+        return obj_files(surface(), stem, name, scale)
+    encoders: dict[str, Callable[[Surface, float], bytes]] = {".glb": glb_bytes, ".ply": ply_bytes, ".stl": stl_bytes}
+    return {name: encoders[suffix](surface(), scale)}
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files in their order, each whole or not at all; return their paths."""
+    return [write_whole(folder / name, content) for name, content in contents.items()]
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file that appears whole or not at all: to a temporary name beside it, then renamed over it."""
+    """Write a file that appears whole or not at all: under a temporary name first, then renamed. Return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".face3d-{uuid.uuid4().hex}.part")
     try:
@@ -63,14 +76,14 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 
 def glb_bytes(surface: Surface, scale: float = 0.001) -> bytes:
-    """GLB with texture and normals inside. `scale`: file units a millimetre (glTF asks for metres)."""
+    """Encode a GLB with texture and normals inside. `scale`: file units per millimetre (glTF asks for metres)."""
     mesh: Any = surface.to_trimesh(scale)  # its export is typed for every format at once
     glb: bytes = mesh.export(file_type="glb", include_normals=True)
     return glb
 
 
 def stl_bytes(surface: Surface, scale: float = 1.0) -> bytes:
-    """Binary STL, shape only; slicers take its numbers for millimetres."""
+    """Encode a binary STL, shape only; slicers read its numbers as millimetres."""
     corners = surface.vertices[surface.faces] * np.float32(scale)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
@@ -83,7 +96,7 @@ def stl_bytes(surface: Surface, scale: float = 1.0) -> bytes:
 
 
 def ply_bytes(surface: Surface, scale: float = 1.0) -> bytes:
-    """Binary PLY: vertices with normals, texture coordinates (s, t; t up) and the texture's colour at each."""
+    """Encode a binary PLY: vertices with normals, texture coordinates (s, t; t up) and the texture's colour at each."""
     vertex = np.dtype(
         [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")]
         + [(name, "u1") for name in ("red", "green", "blue")]
@@ -117,7 +130,7 @@ def _vertex_colours(surface: Surface) -> NDArray[np.uint8]:
 
 
 def obj_files(surface: Surface, stem: str, name: str, scale: float = 0.001) -> dict[str, bytes]:
-    """OBJ with its material and texture: texture first and OBJ last, so that where the OBJ is, all of it is.
+    """Encode an OBJ with its material and texture: the OBJ last, so that where it is, the others are too.
 
     y up and facing +z, which Blender's importer (forward -Z, up Y) turns upright, facing its front view; v up.
     """
@@ -151,27 +164,9 @@ def _as_png(surface: Surface) -> bytes:
     return buffer.getvalue()
 
 
-def npz_bytes(result: Reconstruction) -> bytes:
-    """Every number of a result, compressed; no pickled objects inside (loads with ``allow_pickle=False``)."""
-    arrays: dict[str, NDArray[Any]] = {
-        name: array for name, array in result.raw.items() if array.dtype != np.object_ and array.dtype.kind in "fiu"
-    }
-    arrays.pop("face", None)
-    if result.has("face"):
-        arrays |= {"box": result.box, "score": np.float32(result.score), "points": result.points}  # type: ignore[dict-item]
-    if result.has("camera"):
-        arrays["camera_matrix"] = result.camera.matrix
-    if result.has("mesh"):
-        arrays |= {"faces": result.faces, "uv": result.uv}
-    if result.has("mesh") or result.has("texture"):
-        arrays["texture"] = np.asarray(result.texture)
-    if result.has("warnings"):
-        arrays["warnings"] = np.array(result.warnings, dtype=np.str_)
+def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Encode arrays of numbers or texts, compressed; without pickled objects (loads with ``allow_pickle=False``)."""
     buffer = io.BytesIO()
-    _savez(buffer, arrays)
-    return buffer.getvalue()
-
-
-def _savez(buffer: io.BytesIO, arrays: Mapping[str, NDArray[Any]]) -> None:
-    keywords: Any = arrays  # any of them could be allow_pickle, think the checkers
+    keywords: Any = arrays  # NumPy's annotations take any of them for its own `allow_pickle`
     np.savez_compressed(buffer, **keywords)
+    return buffer.getvalue()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-if TYPE_CHECKING:
-    from face3d_client._results import Reconstruction
-
-__all__ = ["draw_overlay"]
+__all__ = ["draw_overlay", "front_edges"]
 
 _WIRE: Final = (80, 220, 255)
 _POINT: Final = (255, 80, 60, 255)
@@ -19,44 +16,42 @@ _BOX: Final = (255, 200, 0, 255)
 
 
 def draw_overlay(
-    result: Reconstruction,
     photograph: Image.Image,
-    scale: float = 1.0,
     *,
-    wireframe: bool,
-    landmarks: bool,
-    box: bool,
+    mesh: tuple[NDArray[np.floating[Any]], NDArray[np.int32]] | None = None,
+    landmarks: NDArray[np.floating[Any]] | None = None,
+    box: NDArray[np.floating[Any]] | None = None,
+    scale: float = 1.0,
 ) -> Image.Image:
-    """What `Reconstruction.overlay` says, on a photograph that may have been scaled.
+    """Draw on a copy of an upright photograph, RGB. Coordinates are in source pixels.
 
     Args:
-        result: what was made of it.
-        photograph: upright.
-        scale: its pixels per source pixel.
-        wireframe: draw the triangles that face the camera.
-        landmarks: draw the 68 landmarks.
-        box: draw the face's box.
+        photograph: the source, or a scaled copy of it.
+        mesh: projected vertices (N, 2) and triangles (F, 3): the edges of those that face the camera are drawn.
+        landmarks: (68, 2): a dot for each.
+        box: x1, y1, x2, y2 (4,).
+        scale: pixels of `photograph` per source pixel.
     """
     layer = Image.new("RGBA", photograph.size)
     pen = ImageDraw.Draw(layer)
-    if wireframe:
-        pixels = result.camera.project(result.vertices) * scale
-        edges = front_edges(pixels, result.faces)
-        wire = (*_WIRE, _strength(pixels, edges))
+    if mesh is not None:
+        pixels = mesh[0] * scale
+        edges = front_edges(pixels, mesh[1])
+        wire = (*_WIRE, _opacity(pixels, edges))
         for start, end in edges:
             pen.line([tuple(pixels[start]), tuple(pixels[end])], fill=wire, width=1)
-    # Marks keep their size on the face, not on the paper, so that they show on a phone's picture too.
+    # The marks' size follows the photograph's, so that they show on a small screen too.
     width = max(1, round(max(photograph.size) / 600))
-    if landmarks:
-        for x, y in np.rint(result.landmarks * scale).astype(int).tolist():
+    if landmarks is not None:
+        for x, y in np.rint(landmarks * scale).astype(int).tolist():
             pen.ellipse([x - width, y - width, x + width, y + width], fill=_POINT)
-    if box:
-        pen.rectangle([float(value) * scale for value in result.box], outline=_BOX, width=width)
+    if box is not None:
+        pen.rectangle([float(value) * scale for value in box], outline=_BOX, width=width)
     return Image.alpha_composite(photograph.convert("RGBA"), layer).convert("RGB")
 
 
-def _strength(pixels: NDArray[np.floating[Any]], edges: NDArray[np.int32]) -> int:
-    """Opacity of the lines, 0..255: on a small face, where they lie side by side, the face must still show through."""
+def _opacity(pixels: NDArray[np.floating[Any]], edges: NDArray[np.int32]) -> int:
+    """Choose the opacity of the lines, 0..255: lower on a small face, so that it shows between dense lines."""
     if len(edges) == 0:
         return 0
     length = float(np.median(np.linalg.norm(pixels[edges[:, 0]] - pixels[edges[:, 1]], axis=1)))
@@ -64,7 +59,7 @@ def _strength(pixels: NDArray[np.floating[Any]], edges: NDArray[np.int32]) -> in
 
 
 def front_edges(pixels: NDArray[np.floating[Any]], faces: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The edges, each once, of the triangles that turn toward the camera.
+    """Find the edges, each once, of the triangles that face the camera.
 
     Args:
         pixels: (N, 2) projected vertices, y down.

@@ -1,135 +1,30 @@
-"""The one place that knows the service's contract: model, tensor and parameter names.
+"""Requests built and replies read: the one module that knows the names of models, tensors and parameters.
 
-Requests are built and answers read here, for sync and async, gRPC and HTTP alike; a transport only carries a `Call`
-there and a `Reply` back.
+The blocking and the asyncio client use it alike, over gRPC and HTTP; a transport only carries a `Call` to the server
+and a `Reply` back.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from face3d_client._detection import DetectedFace
 from face3d_client._errors import BadOption
-from face3d_client._results import DetectedFace, Reconstruction
+from face3d_client._protocol.calls import Call, Parameter, Reply
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output
+from face3d_client._results import Reconstruction
 
-if TYPE_CHECKING:
-    from face3d_client._transports.shared_memory import Placed
-
-__all__ = [
-    "DEFAULT_OUTPUTS",
-    "ENSEMBLES",
-    "SCORE_THRESHOLD",
-    "Call",
-    "Options",
-    "Output",
-    "Pose",
-    "Reply",
-    "TextureFormat",
-    "build_detect",
-    "build_reconstruct",
-    "parse_detect",
-    "parse_reconstruct",
-    "with_face",
-]
-
-Output: TypeAlias = Literal[
-    "mesh",
-    "texture",
-    "preview",
-    "vertices",
-    "vertices_neutral",
-    "landmarks",
-    "landmarks_3d",
-    "coefficients",
-    "visibility",
-    "face",
-    "camera",
-    "warnings",
-    "face_model",
-]
-"""What `outputs` may name. The server runs only the steps that these need: coefficients alone cost no texture."""
-
-Pose: TypeAlias = Literal["head", "camera", "neutral"]
-"""Which frame `mesh` is in: upright with the expression, as photographed, or upright without expression."""
-
-TextureFormat: TypeAlias = Literal["png", "jpeg"]
+__all__ = ["ENSEMBLES", "SCORE_THRESHOLD", "build_detect", "build_reconstruct", "parse_detect", "parse_reconstruct"]
 
 ENSEMBLES: Final = ("face3d", "reconstruct", "detect")
 SCORE_THRESHOLD: Final = 0.7
 _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
-
-# `texture` is left out because the mesh carries it; `preview` and `visibility` because few want them.
-DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
-    "mesh",
-    "vertices",
-    "vertices_neutral",
-    "landmarks",
-    "landmarks_3d",
-    "coefficients",
-    "face",
-    "camera",
-    "warnings",
-    "face_model",
-)
-
-
-class Options(TypedDict, total=False):
-    """What may be asked of a reconstruction. Left out or None means: as the server does by default.
-
-    Attributes:
-        outputs: names of what to compute and send. Default: everything but texture (which is inside the mesh), preview
-            and visibility.
-        face: which face: a number in the order of score (0 = best), or one that `detect` returned, which spares the
-            server the detection.
-        box: x1, y1, x2, y2 in source pixels: the face that overlaps this most (at least 0.3 of the union).
-        score_threshold: lowest score of a face, 0..1 (0.7).
-        pose: frame of `mesh` (``"head"``).
-        texture_size: side of the texture in pixels, 64..2048 (512).
-        texture_format: of `texture` and inside `mesh` (PNG for the former, JPEG for the latter, which makes it small).
-        white_balance: grey-world white balance of the texture (False).
-        sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
-    """
-
-    outputs: Iterable[Output] | None
-    face: int | DetectedFace | None
-    box: Sequence[float] | NDArray[np.float32] | None
-    score_threshold: float | None
-    pose: Pose | None
-    texture_size: int | None
-    texture_format: TextureFormat | None
-    white_balance: bool | None
-    sharpen: float | None
-
-
-Parameter: TypeAlias = "str | int | bool"
-Reply: TypeAlias = Mapping[str, NDArray[Any]]
-"""Output name -> array with the batch dimension still in front."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One inference, as every transport understands it.
-
-    Attributes:
-        model: name of an ensemble.
-        inputs: tensor name -> array with batch dimension 1; object arrays hold bytes.
-        outputs: names of the tensors to compute and send.
-        parameters: request parameters. Triton 2.51 takes strings, integers and booleans, so numbers with a fraction go
-            as text.
-        placed: inputs whose bytes are in shared memory instead of in the request.
-    """
-
-    model: str
-    inputs: Mapping[str, NDArray[Any]]
-    outputs: tuple[str, ...]
-    parameters: Mapping[str, Parameter]
-    placed: Mapping[str, Placed] = field(default_factory=dict)
 
 
 def build_detect(image: bytes) -> Call:
@@ -165,13 +60,6 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     for name, value in given.items():
         parameters[name] = _parameter(value)
     return Call(model, inputs, outputs, parameters)
-
-
-def with_face(options: Options, face: DetectedFace) -> Options:
-    """The same options for one of several faces."""
-    chosen = options.copy()
-    chosen["face"] = face
-    return chosen
 
 
 def _outputs(names: Iterable[str]) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from face3d_client._errors import BadResponse, Face3DError, ServerUnavailable, error_from, is_tagged
-from face3d_client._protocol.codec import Call, Reply
+from face3d_client._errors import BadResponse, Face3DError, ServerUnavailable
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._protocol.status import error_from, is_tagged
 from face3d_client._protocol.tensors import MAX_ANSWER, Tensor, read_tensors
 from face3d_client._transports.endpoint import WHAT_TO_CHECK, Endpoint
-from face3d_client._transports.factory import ModelStatus, ServerInfo
 from face3d_client._transports.retry import MORE_TIME
 from face3d_client._transports.shared_memory import Region
 

@@ -29,11 +29,12 @@ import aiohttp
 import tritonclient.http as triton
 from tritonclient.utils import np_to_triton_dtype
 
-from face3d_client._errors import BadResponse, Face3DError, ServerUnavailable, error_from_http
-from face3d_client._protocol.codec import Call, Reply
+from face3d_client._errors import BadResponse, Face3DError, ServerUnavailable
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._protocol.status import error_from_http
 from face3d_client._protocol.tensors import MAX_ANSWER, Tensor, read_tensors
 from face3d_client._transports.endpoint import TLS, WHAT_TO_CHECK, Endpoint
-from face3d_client._transports.factory import ModelStatus, ServerInfo
 from face3d_client._transports.retry import Deadline
 from face3d_client._transports.shared_memory import Region
 

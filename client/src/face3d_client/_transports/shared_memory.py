@@ -16,10 +16,10 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import Final
 
 from face3d_client._errors import Face3DError, ServerUnavailable
-from face3d_client._protocol.codec import Call
+from face3d_client._protocol.calls import Call, Placed
 from face3d_client._transports.endpoint import Endpoint
 
-__all__ = ["Placed", "Region", "Regions"]
+__all__ = ["Region", "Regions", "is_unknown_region"]
 
 _SMALLEST: Final = 1 << 20
 
@@ -47,19 +47,6 @@ class Region:
     def size(self) -> int:
         """Bytes, as asked for when it was made."""
         return self.memory.size
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Where the bytes of an input are.
-
-    Attributes:
-        region: the region's name.
-        byte_size: how much of it, from its beginning.
-    """
-
-    region: str
-    byte_size: int
 
 
 @dataclass
@@ -140,6 +127,6 @@ def _closed() -> ServerUnavailable:
     return ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
 
 
-def forgotten(error: Face3DError) -> bool:
+def is_unknown_region(error: Face3DError) -> bool:
     """Whether the server does not know the region any more: it was started again."""
     return "unable to find shared memory region" in error.message.lower()

@@ -21,7 +21,8 @@ from face3d_client._errors import Face3DError
 from face3d_client._images import MAX_BYTES
 from face3d_client._mesh.expressions import Expressions
 from face3d_client._mesh.renderer import Light
-from face3d_client._protocol.codec import SCORE_THRESHOLD, Options
+from face3d_client._protocol.codec import SCORE_THRESHOLD
+from face3d_client._protocol.options import Options
 from face3d_client._results import Reconstruction
 from face3d_client._ui.guard import PageGuard, is_upload
 from face3d_client._ui.studio import DOWNLOADS, Studio, Visit, as_markdown, in_plain_words

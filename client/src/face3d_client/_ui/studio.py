@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from face3d_client._client import Face3DClient
+from face3d_client._detection import DetectedFace
 from face3d_client._errors import BadImage, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
 from face3d_client._images import decode_upright, read_file
 from face3d_client._mesh.expressions import Expressions
@@ -26,8 +27,8 @@ from face3d_client._mesh.formats import glb_bytes, write_whole
 from face3d_client._mesh.overlay import draw_overlay
 from face3d_client._mesh.renderer import Light, draw
 from face3d_client._mesh.surface import Surface
-from face3d_client._protocol.codec import Options, with_face
-from face3d_client._results import DetectedFace, Reconstruction
+from face3d_client._protocol.options import Options, with_face
+from face3d_client._results import Reconstruction
 
 __all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "as_markdown", "in_plain_words"]
 
@@ -93,7 +94,9 @@ class Visit:
         """The photograph as shown with the mesh of `result` drawn over it."""
         if self.shown is None or self.result is None:
             return None
-        return draw_overlay(self.result, self.shown, self.scale, wireframe=True, landmarks=True, box=False)
+        result = self.result
+        mesh = result.camera.project(result.vertices), result.faces
+        return draw_overlay(self.shown, mesh=mesh, landmarks=result.landmarks, scale=self.scale)
 
     def face_at(self, x: float, y: float) -> int | None:
         """The face whose box holds a pixel of the shown photograph; the smallest box where several do."""
@@ -196,11 +199,11 @@ class Studio:
         """
         model = self._expressions
         if model is None or model.face_model != result.face_model:
-            return result._posed("neutral")
+            return result._surface_in("neutral")
         modes = ((mode, weight) for mood, weight in moods.items() for mode in MOODS[mood])
         named = {mode: weight for mode, weight in modes if mode in model.names}
         weights = result.coefficients.expression * np.float32(own)
-        return result._posed("neutral").with_vertices(model.move(result.vertices_neutral, weights, named))
+        return result._surface_in("neutral").with_vertices(model.move(result.vertices_neutral, weights, named))
 
     def picture(self, surface: Surface, yaw: float, light: Light) -> Image.Image:
         """How it looks turned and lit."""

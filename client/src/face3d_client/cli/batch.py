@@ -14,7 +14,7 @@ from face3d_client._client import Face3DClient
 from face3d_client._errors import Face3DError, NoFace, ServerUnavailable
 from face3d_client._mesh.formats import write_whole
 from face3d_client._ordered import ordered_map
-from face3d_client._protocol.codec import DEFAULT_OUTPUTS, Options, Output
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output
 from face3d_client._results import Reconstruction
 from face3d_client.cli.jobs import Job
 

@@ -17,10 +17,11 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from face3d_client._client import Face3DClient
+from face3d_client._detection import DetectedFace
 from face3d_client._errors import Face3DError, NoFace, ServerUnavailable, Timeout
 from face3d_client._mesh.formats import SUFFIXES, write_whole
-from face3d_client._protocol.codec import ENSEMBLES, Options
-from face3d_client._results import DetectedFace
+from face3d_client._protocol.codec import ENSEMBLES
+from face3d_client._protocol.options import Options
 from face3d_client._text import printable
 from face3d_client._transports.endpoint import TLS
 from face3d_client._transports.retry import Retry

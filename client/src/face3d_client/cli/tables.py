@@ -15,8 +15,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from face3d_client._protocol.server import ModelStatus
 from face3d_client._text import printable
-from face3d_client._transports.factory import ModelStatus
 from face3d_client.cli.batch import Record
 
 __all__ = ["Progress", "print_models", "print_summary"]
