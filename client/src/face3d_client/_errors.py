@@ -4,27 +4,6 @@ from __future__ import annotations
 
 from face3d_client._text import printable
 
-__all__ = [
-    "AccessDenied",
-    "BadEndpoint",
-    "BadFace",
-    "BadImage",
-    "BadOption",
-    "BadRequest",
-    "BadResponse",
-    "Face3DError",
-    "FaceModelMismatch",
-    "ImageTooLarge",
-    "NoFace",
-    "NoSuchFace",
-    "NotRequested",
-    "Overloaded",
-    "RequestError",
-    "ServerUnavailable",
-    "ServiceError",
-    "Timeout",
-]
-
 
 class Face3DError(Exception):
     """Root of everything this package raises on purpose.
@@ -88,7 +67,13 @@ class Timeout(ServiceError):
 
 
 class ServerUnavailable(ServiceError):
-    """The server, a model or one of its processes is down."""
+    """The server, a model or one of its processes is down.
+
+    Attributes:
+        answered: whether a server said so; False where none answered.
+    """
+
+    answered: bool = True
 
 
 class AccessDenied(ServiceError):

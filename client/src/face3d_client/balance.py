@@ -16,15 +16,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar, Unpack
+from typing import TypeVar, Unpack, cast
 
-from face3d_client._client import Connection, Face3DClient
+from face3d_client._base_client import Connection
+from face3d_client._client import Face3DClient
 from face3d_client._errors import Face3DError
 from face3d_client._protocol.calls import Call, Reply
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._transports.endpoint import Endpoint
 from face3d_client._transports.factory import open_transport
-from face3d_client._transports.interface import Transport
+from face3d_client._transports.interface import DirectTransport, Transport
 from face3d_client._transports.retry import Deadline
 
 __all__ = ["BalancedFace3DClient", "BalancedTransport"]
@@ -166,7 +167,9 @@ class BalancedFace3DClient(Face3DClient):
         protocol, tls = connection.get("protocol"), connection.get("tls")
         token, headers, admin_key = connection.get("token"), connection.get("headers"), connection.get("admin_key")
         self._endpoints = [Endpoint.parse(url, protocol, tls, token, headers, admin_key) for url in urls]
-        self._transport = BalancedTransport([self._direct, *map(open_transport, self._endpoints[1:])])
+        transports = [self._transport, *map(open_transport, self._endpoints[1:])]
+        # Without shared memory, no region is ever registered.
+        self._transport = cast(DirectTransport, BalancedTransport(transports))
 
     def __repr__(self) -> str:
         return f"BalancedFace3DClient({[str(endpoint) for endpoint in self._endpoints]!r})"

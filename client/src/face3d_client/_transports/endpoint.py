@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from face3d_client._errors import BadEndpoint
 from face3d_client._text import printable
 
-__all__ = ["TLS", "WHAT_TO_CHECK", "Endpoint", "Protocol"]
+__all__ = ["TLS", "Endpoint", "Protocol"]
 
 Protocol: TypeAlias = Literal["grpc", "http"]
 
@@ -32,12 +32,6 @@ _PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*")  # RFC 3986, 3.
 # Of RFC 9110, 5.1 and 5.5, what gRPC metadata may hold too; a line break here would write headers of its own.
 _HEADER_NAME: Final = re.compile(r"[a-z0-9_.-]{1,200}")
 _HEADER_VALUE: Final = re.compile(r"[ -~]{0,8000}")
-
-WHAT_TO_CHECK: Final = (
-    "Start one (python -m server) or check the address (gRPC: HOST:8001, HTTP: http://HOST:8000; grpcs:// and https:// "
-    "where the server has TLS)."
-)
-"""Ends the sentence of an error about a server that does not answer."""
 
 
 @dataclass(frozen=True)

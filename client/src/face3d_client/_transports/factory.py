@@ -27,6 +27,6 @@ def open_async_transport(endpoint: Endpoint) -> AsyncTransport:
         from face3d_client._transports.grpc import AsyncGrpcTransport
 
         return AsyncGrpcTransport(endpoint)
-    from face3d_client._transports.http import AsyncHttpTransport
+    from face3d_client._transports.async_http import AsyncHttpTransport
 
     return AsyncHttpTransport(endpoint)

@@ -9,14 +9,16 @@ from typing import Any, Final
 
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
-from face3d_client._errors import BadResponse, Face3DError, ServerUnavailable
+from face3d_client._errors import BadResponse, Face3DError
 from face3d_client._protocol.calls import Call, Reply
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._protocol.status import error_from, is_tagged
 from face3d_client._protocol.tensors import MAX_ANSWER, Tensor, read_tensors
-from face3d_client._transports.endpoint import WHAT_TO_CHECK, Endpoint
+from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.failures import client_closed, no_server
+from face3d_client._transports.inputs import microseconds, pack_inputs
 from face3d_client._transports.retry import MORE_TIME
 from face3d_client._transports.shared_memory import Region
 
@@ -58,23 +60,14 @@ def _connection(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _request(call: Call, timeout: float, headers: dict[str, str]) -> dict[str, Any]:
-    inputs = []
-    for name, array in call.inputs.items():
-        tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        if name in call.placed:
-            tensor.set_shared_memory(call.placed[name].region, call.placed[name].byte_size)
-        else:
-            tensor.set_data_from_numpy(array)
-        inputs.append(tensor)
     return {
         "model_name": call.model,
-        "inputs": inputs,
+        "inputs": pack_inputs(call, triton.InferInput),
         "outputs": [triton.InferRequestedOutput(name) for name in call.outputs],
         "parameters": dict(call.parameters) or None,
         "headers": headers,
         "client_timeout": timeout,
-        # The server's queue may drop what nobody waits for any more (where its policy allows overriding).
-        "timeout": max(1, int(timeout * 1e6)),
+        "timeout": microseconds(timeout),
     }
 
 
@@ -92,10 +85,6 @@ def _reply(call: Call, result: Any) -> Reply:
 _NO_MESSAGE: Final = "the answer is larger than any of this service, or no message of its protocol"
 
 
-def _closed() -> ServerUnavailable:
-    return ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
-
-
 def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
     status = str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
     words = str(error.message() or "")
@@ -109,11 +98,7 @@ def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DEr
     # A server that dies amid an answer shows as a cut stream, which gRPC calls by several names.
     cut = status == "CANCELLED" or "RST_STREAM" in words or "Stream removed" in words
     if cut or (status == "UNAVAILABLE" and _is_connection_trouble(words)):
-        return ServerUnavailable(
-            f"no server answers at {endpoint}: {words}. {WHAT_TO_CHECK}",
-            status="UNAVAILABLE",
-            retryable=True,
-        )
+        return no_server(endpoint, words)
     return error_from(status, words)
 
 
@@ -185,12 +170,12 @@ class GrpcTransport:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         if self._closed:
-            raise _closed()
+            raise client_closed()
         try:
             yield
         except (InferenceServerException, ValueError) as error:  # ValueError: the channel was closed just now
             if self._closed:
-                raise _closed() from error
+                raise client_closed() from error
             if isinstance(error, ValueError):
                 raise
             raise _translated(self._endpoint, error) from error
@@ -208,7 +193,7 @@ class AsyncGrpcTransport:
     @property
     def _client(self) -> Any:
         if self._closed:
-            raise _closed()
+            raise client_closed()
         if self._made is None:
             self._made = triton_aio.InferenceServerClient(**_connection(self._endpoint))
         return self._made
@@ -260,7 +245,7 @@ class AsyncGrpcTransport:
             yield
         except InferenceServerException as error:
             if self._closed:
-                raise _closed() from error
+                raise client_closed() from error
             raise _translated(self._endpoint, error) from error
         except AttributeError as error:  # what cannot be read as a message, grpc.aio hands over as None
             raise BadResponse(f"{_NO_MESSAGE}. Check the address.") from error

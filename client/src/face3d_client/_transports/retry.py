@@ -1,4 +1,4 @@
-"""Deadlines and retries, shared by the sync and the async client."""
+"""Deadlines and retries of both clients."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from face3d_client._errors import Face3DError, ServerUnavailable, Timeout
+from face3d_client._errors import Face3DError, Overloaded, RequestError, ServerUnavailable, Timeout
 
 __all__ = ["MORE_TIME", "Budget", "Deadline", "Retry"]
 
 MORE_TIME: Final = "Allow more time (--timeout; in Python: timeout=...) or send fewer pictures at once."
 """Ends the sentence of an error about a deadline."""
+
+# Seconds for which an address is asked again that has never answered: a connection lost by chance, no restart.
+_UNKNOWN_OUTAGE: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Retry:
     that clients that failed together do not come back together. `Retry(attempts=1)` means never.
 
     A server that is down (`ServerUnavailable`) is mostly being started again, and asking costs it nothing meanwhile:
-    such a call is sent again for `outage` seconds, which neither `attempts` nor `budget` counts.
+    such a call is sent again for `outage` seconds, which neither `attempts` nor `budget` counts. Where nothing has ever
+    answered this client, the address is probably wrong, and it is asked again for two seconds at most.
 
     Attributes:
         attempts: calls in all, the first one included.
@@ -33,8 +37,9 @@ class Retry:
         cap: largest bound of a pause in seconds.
         budget: retries that all calls of one client may have in hand together. A retry takes one, two successes give
             one back; with none left, errors are raised at once: a server in trouble is not made worse by retries.
-        outage: seconds for which a server that is down is asked again. The default outlives a restart, which takes up
-            to ten. 0: as any other failure.
+        outage: seconds for which a server that is down is asked again, once it has answered this client or says itself
+            that it is starting or shutting down. The default outlives a restart, which takes up to ten. 0: as any other
+            failure.
     """
 
     attempts: int = 4
@@ -58,23 +63,27 @@ class Deadline:
 
     @staticmethod
     def checked(seconds: float) -> float:
-        """The number itself, if it can be a timeout: positive and finite, since every call has an end."""
+        """Return the number if it can be a timeout: positive and finite.
+
+        Raises:
+            ValueError: it cannot.
+        """
         if not 0 < seconds < float("inf"):
             raise ValueError(f"timeout is a positive number of seconds, not {seconds!r}")
         return seconds
 
     def outage(self) -> float:
-        """Seconds since this was first asked: for how long the call has met a server that is down."""
+        """Return the seconds since this was first asked: for how long the call has met a server that is down."""
         now = time.monotonic()
         self._down_since = self._down_since or now
         return now - self._down_since
 
     def over(self) -> bool:
-        """Whether the moment has passed."""
+        """Tell whether the moment has passed."""
         return time.monotonic() >= self._end
 
     def left(self) -> float:
-        """Seconds left.
+        """Return the seconds left.
 
         Raises:
             Timeout: none are.
@@ -85,11 +94,11 @@ class Deadline:
         return rest
 
     def left_or(self, least: float) -> float:
-        """Seconds left, or `least` where fewer are."""
+        """Return the seconds left, or `least` where fewer are."""
         return max(self._end - time.monotonic(), least)
 
     def error(self) -> Timeout:
-        """The exception that says this deadline has passed."""
+        """Make the exception that says that this deadline has passed."""
         return Timeout(
             f"no answer within {self._seconds:g} s. {MORE_TIME}",
             status="DEADLINE_EXCEEDED",
@@ -97,42 +106,68 @@ class Deadline:
 
 
 class Budget:
-    """One client's count of the retries it may still make; safe between threads."""
+    """One client's count of the retries it may still make, and whether its server is known; safe between threads."""
 
     def __init__(self, policy: Retry) -> None:
         self._policy = policy
         self._left = float(policy.budget)
         self._lock = threading.Lock()
+        self._server_known = False
+
+    def server_answered(self) -> None:
+        """Note that there is a server at the address."""
+        self._server_known = True
 
     def succeeded(self) -> None:
-        """Note a success: half a retry comes back."""
+        """Note a success: the server is known, and half a retry comes back."""
+        self._server_known = True
         if self._left < self._policy.budget:  # read without the lock: a stale value costs half a retry at most
             with self._lock:
                 self._left = min(self._left + 0.5, float(self._policy.budget))
 
     def pause(self, error: Face3DError, attempt: int, deadline: Deadline) -> float | None:
-        """Seconds to wait before sending again, or None if the error is final.
+        """Choose the seconds to wait before sending again, or None if the error is final.
 
         Args:
             error: what the attempt ended with.
             attempt: number of attempts made so far, from 1.
             deadline: a pause that would pass it is not begun.
         """
+        self._server_known = self._server_known or _comes_from_a_server(error)
         if not error.retryable or self._policy.attempts == 1:
             return None
-        waits = isinstance(error, ServerUnavailable) and deadline.outage() < self._policy.outage
-        if not waits and attempt >= self._policy.attempts:
+        outage_left = self._outage_left(error, deadline)
+        if outage_left <= 0 and attempt >= self._policy.attempts:
             return None
         bound = min(self._policy.cap, self._policy.base * 2 ** min(attempt - 1, 30))
         seconds = random.uniform(bound / 2, bound)
+        if outage_left > 0:
+            seconds = min(seconds, outage_left)  # the last attempt is made when the outage has lasted too long
         try:
             if seconds >= deadline.left():
                 return None
         except Timeout:
             return None
-        if not waits:
-            with self._lock:
-                if self._left < 1:
-                    return None
-                self._left -= 1
-        return seconds
+        return seconds if outage_left > 0 or self._take() else None
+
+    def _outage_left(self, error: Face3DError, deadline: Deadline) -> float:
+        """Seconds for which a server that is down is still asked again; 0 or less for other errors."""
+        if not isinstance(error, ServerUnavailable):
+            return 0.0
+        longest = self._policy.outage if self._server_known else min(self._policy.outage, _UNKNOWN_OUTAGE)
+        return longest - deadline.outage()
+
+    def _take(self) -> bool:
+        """Take a retry, if there is one."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+def _comes_from_a_server(error: Face3DError) -> bool:
+    """Tell whether an error shows that a server of this service is at the address."""
+    if isinstance(error, ServerUnavailable):
+        return error.retryable and error.answered
+    return isinstance(error, RequestError | Overloaded)

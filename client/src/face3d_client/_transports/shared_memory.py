@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.shared_memory import SharedMemory
 from typing import Final
 
-from face3d_client._errors import Face3DError, ServerUnavailable
+from face3d_client._errors import Face3DError
 from face3d_client._protocol.calls import Call, Placed
 from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.failures import client_closed
 
 __all__ = ["Region", "Regions", "is_unknown_region"]
 
@@ -81,7 +82,7 @@ class Regions:
         try:
             view = region.memory.buf
             if view is None:  # closed by another thread in this very moment
-                raise _closed()
+                raise client_closed()
             # A BYTES element travels behind its length in four bytes, little-endian.
             view[:4] = struct.pack("<I", len(picture))
             view[4:size] = picture
@@ -94,7 +95,7 @@ class Regions:
     def _take(self, size: int) -> Region:
         with self._lock:
             if self._closed:  # a region made now would never be given back
-                raise _closed()
+                raise client_closed()
             fitting = [region for region in self._free if region.size >= size]
             if fitting:
                 smallest = min(fitting, key=lambda region: region.size)
@@ -121,10 +122,6 @@ class Regions:
                 region.memory.unlink()
             self._all.clear()
             self._free.clear()
-
-
-def _closed() -> ServerUnavailable:
-    return ServerUnavailable("this client is closed. Make a new one.", status="CANCELLED")
 
 
 def is_unknown_region(error: Face3DError) -> bool:
