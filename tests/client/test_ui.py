@@ -23,7 +23,7 @@ import trimesh
 from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded, Reconstruction, Timeout
 from face3d_client._mesh.expressions import Expressions
 from face3d_client._mesh.renderer import Light
-from face3d_client._ui.page import _Handlers
+from face3d_client._ui.handlers import Handlers
 from face3d_client._ui.studio import MOODS, Studio, in_plain_words
 from PIL import Image
 
@@ -148,7 +148,7 @@ def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> Non
 
 def test_every_way_through_the_page_fills_all_of_it(studio: Studio, photograph: str) -> None:
     gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
-    handlers = _Handlers(gradio, studio, [])
+    handlers = Handlers(gradio, studio, [])
     values = (*OPTIONS, *MOVES)
     made = handlers.open(photograph, 0.7, *values)
     visit = made[0]
