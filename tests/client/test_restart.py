@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
@@ -61,9 +62,20 @@ def forward(listener: socket.socket, target: str) -> None:
         listener.listen()
         wire, _ = listener.accept()
     with wire, socket.create_connection((host, int(port))) as behind:
-        behind.sendall(wire.recv(65536))
-        while chunk := behind.recv(65536):
-            wire.sendall(chunk)
+        requests = threading.Thread(target=copy, args=(wire, behind))
+        requests.start()
+        copy(behind, wire)
+        requests.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    """Carry bytes until either side has no more; then both connections end."""
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def reserved(port: int = 0) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The asyncio client: the surface of `Face3DClient`, with ``await`` before it."""
+"""The asyncio client: the methods of `Face3DClient` as coroutines."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Camera:
         )
 
     def project(self, points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Where points in space are in the photograph.
+        """Project points in space into the photograph.
 
         Args:
             points: (..., 3) in mm, in the frame of `Reconstruction.vertices`.
@@ -65,7 +65,7 @@ class Camera:
         return pixels
 
     def crop_to_source(self, pixels: NDArray[np.floating[Any]], crop: Literal[224, 512] = 224) -> NDArray[np.float64]:
-        """Pixels (..., 2) (column, row) of one of the two crops as source pixels (..., 2)."""
+        """Convert pixels (..., 2) (column, row) of one of the two crops to source pixels (..., 2)."""
         numbers = self.numbers[:4] if crop == 224 else self.numbers[4:]
         source: NDArray[np.float64] = np.asarray(pixels, np.float64) * numbers[:2] + numbers[2:]
         return source

@@ -148,7 +148,7 @@ class Face3DClient(BaseClient):
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> Iterator[Outcome[S, Reconstruction]]:
-        """`reconstruct` for many pictures, a bounded number at the same time, outcomes in the order of the pictures.
+        """Call `reconstruct` for many pictures, a bounded number at a time; outcomes come in the order of the pictures.
 
         An error belongs to its picture and stops no other. `images` may be endless: at most twice `concurrency` are
         read ahead. Leaving the loop early drops what has not begun.
@@ -172,7 +172,7 @@ class Face3DClient(BaseClient):
     # --- the server -------------------------------------------------------------------------------------------------
 
     def ready(self, model: str | None = None, *, timeout: float = 5.0) -> bool:
-        """Whether the server answers and all three ensembles are ready; nobody there is False, no error.
+        """Tell whether the server answers and all three ensembles are ready; False, and no error, where none answers.
 
         Args:
             model: ask for this one instead.
@@ -192,7 +192,7 @@ class Face3DClient(BaseClient):
         self._run(self._wait_ready_flow(timeout))
 
     def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
-        """Every model version in the server's repository and whether it is ready.
+        """List every model version in the server's repository and whether it is ready.
 
         Raises:
             AccessDenied: the server keeps its repository closed, and `admin_key` is not the key.
@@ -200,7 +200,7 @@ class Face3DClient(BaseClient):
         return self._run(self._retry_flow(lambda left: request(lambda to: to.models(left)), timeout))
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
-        """The server's name, version and extensions."""
+        """Ask for the server's name, version and extensions."""
         return self._run(self._retry_flow(lambda left: request(lambda to: to.info(left)), timeout))
 
     # --- life -------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Reconstruction:
         return value if isinstance(value, bytes) else str(value).encode()
 
     def has(self, name: str) -> bool:
-        """Whether this output was asked for and is here."""
+        """Tell whether this output was asked for and is here."""
         return name in self.raw
 
     # --- the surface ------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Reconstruction:
     def overlay(
         self, image: ImageSource, *, wireframe: bool = True, landmarks: bool = True, box: bool = False
     ) -> Image.Image:
-        """The photograph with the mesh drawn over it.
+        """Draw the mesh over the photograph.
 
         Args:
             image: the photograph that was sent.

@@ -1,4 +1,4 @@
-"""One client over several servers: each call goes to the one with the least to do, and to another if that fails.
+"""A client of several servers: each call goes to the least busy one, and to another if that one fails.
 
 ::
 
@@ -66,7 +66,7 @@ class BalancedTransport:
         return self._on_any(lambda transport, left: transport.infer(call, left), timeout)
 
     def model_ready(self, model: str, timeout: float) -> bool:
-        """Whether this model answers on one of the servers."""
+        """Tell whether this model is ready on one of the servers."""
         deadline = Deadline(timeout)
         last: Face3DError | None = None
         for server in self._servers:
@@ -81,11 +81,11 @@ class BalancedTransport:
         return False
 
     def models(self, timeout: float) -> list[ModelStatus]:
-        """The models of one of the servers."""
+        """List the models of one of the servers."""
         return self._on_any(lambda transport, left: transport.models(left), timeout)
 
     def info(self, timeout: float) -> ServerInfo:
-        """Which server one of them is."""
+        """Ask one of the servers for its name, version and extensions."""
         return self._on_any(lambda transport, left: transport.info(left), timeout)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class BalancedTransport:
                 return answer
 
     def _take(self, tried: set[int]) -> int:
-        """The server with the fewest calls in flight among those that do not rest; among equals, any."""
+        """Choose the server with the fewest calls in flight among those that do not rest; among equals, any."""
         with self._lock:
             now = self._clock()
             rest = [index for index in range(len(self._servers)) if index not in tried]

@@ -1,4 +1,4 @@
-"""The expressions of a face model, for moving a face after it was made.
+"""Expression modes of a face model, which change a face's expression after its reconstruction.
 
 The service sends shapes, not the basis they are made of; whoever wants to open a mouth needs the face model's file
 (``weights/face_model.npz`` of the repository, or what `export` made of BFM or FLAME).
@@ -30,7 +30,7 @@ _MM_PER_DM: Final = 100.0
 _MAX_FILE: Final = 256 << 20
 _MAX_UNFOLDED: Final = 512 << 20
 # What a file that is not as it says raises while NumPy reads it.
-_WRONG: Final = (
+_MALFORMED: Final = (
     KeyError, ValueError, TypeError, EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError,
     SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -52,7 +52,7 @@ class Expressions:
 
     @classmethod
     def load(cls, path: Path) -> Expressions:
-        """Read them from a face model's ``.npz``.
+        """Read the modes of a face model's ``.npz``.
 
         Raises:
             OSError: the file cannot be read.
@@ -68,7 +68,7 @@ class Expressions:
                 modes = np.asarray(arrays["expression"], np.float32) * np.float32(_MM_PER_DM)
                 names = tuple(str(name) for name in arrays["expression_names"])
                 shape = arrays["mean"].shape
-        except _WRONG as error:
+        except _MALFORMED as error:
             raise ValueError(f"{path} is no face model ({error}). Give a face_model.npz.") from error
         if modes.ndim != 3 or modes.shape[1:] != shape or len(names) != len(modes) or not np.isfinite(modes).all():
             raise ValueError(f"{path} is no face model: its expressions do not fit its shape. Give a face_model.npz.")
@@ -80,7 +80,7 @@ class Expressions:
         weights: NDArray[np.float32] | None = None,
         named: Mapping[str, float] | None = None,
     ) -> NDArray[np.float32]:
-        """A face with an expression.
+        """Give a face an expression.
 
         Args:
             neutral: float32 (N, 3) mm: `Reconstruction.vertices_neutral`.
@@ -102,7 +102,7 @@ class Expressions:
 
 
 def _checked(path: Path) -> bytes:
-    """A face model's file, of which no more unfolds than a face model has.
+    """Read a face model's file, of which no more may unfold than a face model has.
 
     Raises:
         ValueError, BadZipFile: it does, or an array in it says that it has more than there is.

@@ -144,7 +144,7 @@ def obj_files(surface: Surface, stem: str, name: str, scale: float = 0.001) -> d
     lines.append("usemtl face")
     lines += ["f {0}/{0}/{0} {1}/{1}/{1} {2}/{2}/{2}".format(*corners) for corners in (surface.faces + 1).tolist()]
     obj = "\n".join(lines) + "\n"
-    return {texture: _as_png(surface), material: mtl.encode(), name: obj.encode()}
+    return {texture: _png_texture(surface), material: mtl.encode(), name: obj.encode()}
 
 
 def _unit(scale: float) -> str:
@@ -156,7 +156,7 @@ def _rows(key: str, values: NDArray[Any], digits: int) -> list[str]:
     return [layout % tuple(row) for row in values.tolist()]
 
 
-def _as_png(surface: Surface) -> bytes:
+def _png_texture(surface: Surface) -> bytes:
     if surface.texture.startswith(b"\x89PNG"):
         return surface.texture
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Reads the one mesh out of a GLB that the service wrote (glTF 2.0), and out of nothing else.
+"""Strict reader of the GLB files (glTF 2.0) that the service writes.
 
 General readers take memory for whatever a file says; here every size is compared with the bytes that are there.
 """
@@ -32,21 +32,21 @@ class _File:
     buffer: memoryview
 
     def view(self, number: Any) -> tuple[memoryview, int | None]:
-        """The bytes of a buffer view, and how many lie between two elements (None: no gaps)."""
-        view = self.tree["bufferViews"][_count(number)]
-        begin, length = _count(view.get("byteOffset", 0)), _count(view["byteLength"])
-        if _count(view["buffer"]) != 0 or begin + length > len(self.buffer):
+        """Return the bytes of a buffer view and its stride (None: no gaps)."""
+        view = self.tree["bufferViews"][_checked_size(number)]
+        begin, length = _checked_size(view.get("byteOffset", 0)), _checked_size(view["byteLength"])
+        if _checked_size(view["buffer"]) != 0 or begin + length > len(self.buffer):
             raise ValueError("a view reaches beyond the file")
         stride = view.get("byteStride")
-        return self.buffer[begin : begin + length], None if stride is None else _count(stride)
+        return self.buffer[begin : begin + length], None if stride is None else _checked_size(stride)
 
     def array(self, number: Any, width: int) -> NDArray[Any]:
-        """The elements (N, width) of an accessor."""
-        accessor = self.tree["accessors"][_count(number)]
+        """Read the elements (N, width) of an accessor."""
+        accessor = self.tree["accessors"][_checked_size(number)]
         if "sparse" in accessor or _WIDTHS[accessor["type"]] != width:
             raise ValueError("an accessor is of another kind")
         dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
-        count, offset = _count(accessor["count"]), _count(accessor.get("byteOffset", 0))
+        count, offset = _checked_size(accessor["count"]), _checked_size(accessor.get("byteOffset", 0))
         content, stride = self.view(accessor["bufferView"])
         step = stride or width * dtype.itemsize
         if (
@@ -59,7 +59,7 @@ class _File:
 
 
 def check_glb(glb: bytes) -> bytes:
-    """The file, if it begins as a GLB of version 2 and is as long as it says.
+    """Return the file if it begins as a GLB of version 2 and has the length that it says.
 
     Raises:
         BadResponse: it is not so.
@@ -80,7 +80,7 @@ def surface_from_glb(glb: bytes, texture: bytes) -> Surface:
         BadResponse: not such a GLB.
     """
     try:
-        file = _open(glb)
+        file = _read_chunks(glb)
         (mesh,) = file.tree["meshes"]
         (primitive,) = mesh["primitives"]
         attributes = primitive["attributes"]
@@ -93,8 +93,8 @@ def surface_from_glb(glb: bytes, texture: bytes) -> Surface:
             raise ValueError("a triangle names a vertex that is not there")
         if not (np.isfinite(vertices).all() and np.isfinite(uv).all()):
             raise ValueError("its numbers are not finite")
-    except _WRONG as error:
-        raise _strange(error) from error
+    except _MALFORMED as error:
+        raise _malformed(error) from error
     return Surface(
         vertices=(vertices * _MM_PER_M).astype(np.float32),
         faces=faces.astype(np.int32),
@@ -104,26 +104,26 @@ def surface_from_glb(glb: bytes, texture: bytes) -> Surface:
 
 
 def embedded_image(glb: bytes) -> bytes:
-    """The first picture file inside a GLB, untouched.
+    """Extract the first picture file inside a GLB, unchanged.
 
     Raises:
         BadResponse: not a GLB, or one without a picture inside.
     """
     try:
-        file = _open(glb)
+        file = _read_chunks(glb)
         content, _ = file.view(file.tree["images"][0]["bufferView"])
-    except _WRONG as error:
-        raise _strange(error) from error
+    except _MALFORMED as error:
+        raise _malformed(error) from error
     # Some writers count the padding in; neither PNG nor JPEG ends in a zero.
     return bytes(content).rstrip(b"\0")
 
 
 # What a file that is not as it says raises on its way through here; all of these are about its contents.
-_WRONG: Final = (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError)
+_MALFORMED: Final = (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError)
 
 
-def _open(glb: bytes) -> _File:
-    """The chunks (glTF 2.0, 4.4): a JSON one, then a binary one, each behind its length and type."""
+def _read_chunks(glb: bytes) -> _File:
+    """Find the chunks (glTF 2.0, 4.4): a JSON one, then a binary one, each after its length and type."""
     check_glb(glb)
     json_size, json_type = struct.unpack_from("<I4s", glb, 12)
     if json_type != b"JSON" or json_size > min(_MAX_JSON, len(glb) - 28):
@@ -140,12 +140,12 @@ def _open(glb: bytes) -> _File:
     return _File(tree, memoryview(glb)[begin : begin + size])
 
 
-def _count(number: Any) -> int:
-    """A number of bytes or elements, or an index: a whole one, not negative."""
+def _checked_size(number: Any) -> int:
+    """Check a number of bytes or elements, or an index: a whole number, not negative."""
     if type(number) is not int or number < 0:
         raise ValueError(f"{str(number)[:20]} is no size")
     return number
 
 
-def _strange(error: Exception) -> BadResponse:
+def _malformed(error: Exception) -> BadResponse:
     return BadResponse(f"the server sent a GLB that is not as this service writes it ({error}).")

@@ -1,4 +1,4 @@
-"""The mesh and landmarks drawn over the photograph they came from."""
+"""Drawing of mesh, landmarks and box over the photograph."""
 
 from __future__ import annotations
 

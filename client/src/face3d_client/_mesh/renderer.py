@@ -1,6 +1,6 @@
-"""A picture of a face under a light of one's choice, drawn by NumPy: no GPU and no window is needed.
+"""Renderer of a textured, lit face in NumPy; it needs no GPU and no window.
 
-Every step is one operation on all triangles or all pixels, so that a slider can be followed.
+Every step is one operation on all triangles or all pixels, fast enough for a slider.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from PIL import Image
 
 from face3d_client._mesh.surface import Surface
 
-__all__ = ["Light", "draw"]
+__all__ = ["Light", "render"]
 
 _OVERSAMPLING: Final = 1.25
 _DISTANCE: Final = 900.0  # mm between camera and face: a portrait's perspective
 _FILL: Final = 0.9  # how much of the picture's side the head's longest extent takes
-_WALL: Final = ((0.95, 0.95, 0.96), (0.82, 0.83, 0.85))  # behind the face, top and bottom, sRGB
+_BACKGROUND: Final = ((0.95, 0.95, 0.96), (0.82, 0.83, 0.85))  # behind the face, top and bottom, sRGB
 _AMBIENT: Final = 0.45
 _GAMMA: Final = 2.2
 
@@ -39,13 +39,13 @@ class Light:
     strength: float = 1.0
 
     def toward(self) -> NDArray[np.float64]:
-        """float64 (3,): unit vector from the face to the lamp."""
+        """Return the unit vector float64 (3,) from the face to the lamp."""
         side, height = np.radians([self.side, self.height])
         return np.array([np.sin(side) * np.cos(height), np.sin(height), np.cos(side) * np.cos(height)])
 
 
-def draw(surface: Surface, *, yaw: float = 0.0, light: Light | None = None, side: int = 420) -> Image.Image:
-    """The face turned by `yaw` and lit.
+def render(surface: Surface, *, yaw: float = 0.0, light: Light | None = None, side: int = 420) -> Image.Image:
+    """Render the face turned by `yaw` and lit.
 
     Args:
         surface: vertices in the head frame: mm, y up, facing +z.
@@ -64,7 +64,7 @@ def draw(surface: Surface, *, yaw: float = 0.0, light: Light | None = None, side
     pixels = np.stack([fine / 2 + focal * placed[:, 0] / depth, fine / 2 - focal * placed[:, 1] / depth], 1) - 0.5
     seen, triangles, corners = _rasterise(pixels, depth, surface.faces, fine)
 
-    top, bottom = (np.array(colour) for colour in _WALL)
+    top, bottom = (np.array(colour) for colour in _BACKGROUND)
     wall = np.linspace(top, bottom, fine)[:, np.newaxis].repeat(fine, 1).reshape(-1, 3)
     faces = surface.faces[triangles]
     normals = np.einsum("nc,nck->nk", corners, (surface.normals @ rotation.T)[faces])
@@ -80,7 +80,7 @@ def draw(surface: Surface, *, yaw: float = 0.0, light: Light | None = None, side
 def _rasterise(
     pixels: NDArray[np.float64], depth: NDArray[np.float64], faces: NDArray[np.int32], side: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """What each pixel shows.
+    """Find the nearest triangle at each pixel.
 
     Args:
         pixels: (N, 2) column and row of the vertices, pixel centres at integers.
@@ -124,7 +124,7 @@ def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _sample(texture: NDArray[np.uint8], uv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours 0..1 (M, 3) of a texture whose row 0 is at v = 1, between its pixels by bilinear weights."""
+    """Sample colours 0..1 (M, 3) of a texture whose row 0 is at v = 1, bilinearly."""
     height, width = texture.shape[:2]
     x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
     y = np.clip((1 - uv[:, 1]) * height - 0.5, 0, height - 1)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Surface", "check_texture", "open_texture"]
 
-_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
-_MOST_TEXELS: Final = 4096 * 4096  # the largest texture has 2048 x 2048, a preview less
+_SIGNATURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
+_MAX_TEXELS: Final = 4096 * 4096  # the largest texture has 2048 x 2048, a preview less
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Surface:
     texture: bytes
 
     def with_vertices(self, vertices: NDArray[np.float32]) -> Surface:
-        """The same triangles and texture on other vertices (N, 3) mm.
+        """Put the same triangles and texture on other vertices (N, 3) mm.
 
         Raises:
             FaceModelMismatch: another number of vertices.
@@ -52,7 +52,7 @@ class Surface:
         return replace(self, vertices=np.asarray(vertices, np.float32))
 
     def texture_image(self) -> Image.Image:
-        """The texture decoded, RGB."""
+        """Decode the texture to RGB."""
         return open_texture(self.texture)
 
     @cached_property
@@ -68,7 +68,7 @@ class Surface:
         return np.where(lengths > 0, sums / np.maximum(lengths, 1e-300), (0.0, 0.0, 1.0)).astype(np.float32)
 
     def to_trimesh(self, scale: float = 1.0) -> trimesh.Trimesh:
-        """A trimesh with texture and normals, vertices in the same order; `scale` times millimetres."""
+        """Make a trimesh with texture and normals, vertices in the same order, in millimetres times `scale`."""
         import trimesh
         from trimesh.visual import material as materials
         from trimesh.visual import texture as textures
@@ -94,25 +94,25 @@ class Surface:
 
 
 def check_texture(data: bytes) -> bytes:
-    """A texture's or preview's file, if it begins as one.
+    """Return a texture's or preview's file if it begins as a PNG or JPEG.
 
     Raises:
         BadResponse: neither PNG nor JPEG.
     """
-    if not data.startswith(_PICTURES):
+    if not data.startswith(_SIGNATURES):
         raise BadResponse("the server sent a picture that is neither PNG nor JPEG. Is it a Face3D server?")
     return data
 
 
 def open_texture(data: bytes) -> Image.Image:
-    """A texture's or preview's file as RGB pixels.
+    """Decode a texture's or preview's file to RGB pixels.
 
     Raises:
         BadResponse: neither PNG nor JPEG, larger than any that the service makes, or damaged.
     """
     try:
         with Image.open(io.BytesIO(check_texture(data)), formats=("PNG", "JPEG")) as opened:
-            if opened.width * opened.height <= _MOST_TEXELS:
+            if opened.width * opened.height <= _MAX_TEXELS:
                 return opened.convert("RGB")
             raise BadResponse(f"the server sent a picture of {opened.width} x {opened.height} pixels.")
     except BadResponse:

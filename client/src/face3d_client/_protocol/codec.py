@@ -28,12 +28,12 @@ _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
 
 
 def build_detect(image: bytes) -> Call:
-    """The call that finds faces in the bytes of a picture file."""
+    """Build the call that detects faces in the bytes of a picture file."""
     return Call("detect", {"image": _bytes_tensor(image)}, ("faces",), {})
 
 
 def build_reconstruct(image: bytes, options: Options) -> Call:
-    """The call that makes a face of the bytes of a picture file.
+    """Build the call that reconstructs a face from the bytes of a picture file.
 
     Raises:
         BadOption: an option contradicts another, or cannot be written down. Ranges are the server's business.
@@ -78,7 +78,7 @@ def _box(box: Sequence[float] | NDArray[np.float32]) -> str:
 
 
 def _parameter(value: Any) -> Parameter:
-    """A Python number or word of whatever was given: NumPy's numbers are neither plain nor print as plain ones."""
+    """Convert an option to a plain Python value: NumPy's numbers print in another way."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, numbers.Integral):
@@ -93,7 +93,7 @@ def _bytes_tensor(data: bytes) -> NDArray[np.object_]:
 
 
 def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[DetectedFace]:
-    """Faces in the order of score; empty slots and faces below the threshold (None: 0.7) left out.
+    """Read the faces in the order of score, without empty slots and faces below the threshold (None: 0.7).
 
     Raises:
         BadOption: a threshold outside of 0..1.
@@ -108,5 +108,5 @@ def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[Det
 
 
 def parse_reconstruct(reply: Reply) -> Reconstruction:
-    """The result behind an answer of `face3d` or `reconstruct`; its fields are decoded when first read."""
+    """Wrap an answer of `face3d` or `reconstruct`; its fields are decoded when first read."""
     return Reconstruction({name: array[0] for name, array in reply.items()})

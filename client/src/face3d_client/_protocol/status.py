@@ -26,7 +26,7 @@ from face3d_client._errors import (
     ServiceError,
     Timeout,
 )
-from face3d_client._text import LONGEST
+from face3d_client._text import MAX_MESSAGE
 
 __all__ = ["error_from", "error_from_http", "is_tagged"]
 
@@ -83,18 +83,18 @@ _FROM_HTTP: Final[dict[int, str]] = {
 
 
 def is_tagged(message: str) -> bool:
-    """Whether the service or its gateway wrote this message: they say by a ``[Tag]`` what it means."""
-    return _TAG.search(message[: 4 * LONGEST]) is not None
+    """Tell whether the service or its gateway wrote this message: theirs carry a ``[Tag]``."""
+    return _TAG.search(message[: 4 * MAX_MESSAGE]) is not None
 
 
 def error_from(status: str, message: str) -> Face3DError:
-    """The exception for what a server answered.
+    """Make the exception for what a server answered.
 
     Args:
         status: name of a gRPC status code, such as ``"INVALID_ARGUMENT"``.
         message: the server's words, with or without a ``[Tag]`` in them.
     """
-    message = message[: 4 * LONGEST]  # what follows looks through it more than once
+    message = message[: 4 * MAX_MESSAGE]  # what follows looks through it more than once
     retryable = status in _RETRYABLE
     tagged = _TAG.search(message)
     if tagged is not None:
@@ -107,7 +107,7 @@ def error_from(status: str, message: str) -> Face3DError:
     words = words or f"the server answered {status} without a word"
     # Over gRPC it comes as UNAVAILABLE, but waiting does not help.
     if (restricted := _RESTRICTED.search(words)) is not None:
-        return AccessDenied(_closed_by(restricted[1]), status="PERMISSION_DENIED")
+        return AccessDenied(_restricted_message(restricted[1]), status="PERMISSION_DENIED")
     if "message larger than max" in words:  # gRPC says RESOURCE_EXHAUSTED, but waiting does not help
         return ImageTooLarge(f"{words}. Send a smaller file.", status=status)
     cls = _BY_STATUS.get(status, ServerUnavailable)
@@ -119,8 +119,8 @@ def error_from(status: str, message: str) -> Face3DError:
     return cls(words, status=status, retryable=retryable)
 
 
-def _closed_by(header: str) -> str:
-    """What to do about an API that Triton opens only with this header."""
+def _restricted_message(header: str) -> str:
+    """Say what to do about an API that Triton opens only with this header."""
     name = header.removeprefix("triton-grpc-protocol-")
     if name == "admin-key":
         return (
@@ -133,7 +133,7 @@ def _closed_by(header: str) -> str:
 
 
 def error_from_http(code: int, message: str) -> Face3DError:
-    """The exception for an HTTP status code and the text of its body.
+    """Make the exception for an HTTP status code and the text of its body.
 
     Triton maps its own codes to HTTP ones (INVALID_ARG 400, NOT_FOUND 404, INTERNAL 500, UNAVAILABLE 503); the others
     come from the proxies in front of it.

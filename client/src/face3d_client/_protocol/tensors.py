@@ -1,4 +1,4 @@
-"""Answers of the inference protocol, read as those of a stranger: by gRPC or HTTP, nothing in them is trusted.
+"""Strict reader of the tensors in an answer; nothing in them is trusted, by gRPC or HTTP.
 
 A server that lies, or something else that answers at its address, must cost a typed error and no more: every size is
 compared with what is there before memory is taken for it.
@@ -66,7 +66,7 @@ class Tensor:
 
 
 def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    """The outputs that were asked for, as arrays.
+    """Check the outputs that were asked for and read them as arrays.
 
     Args:
         wanted: their names.
@@ -80,16 +80,16 @@ def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, 
     asked = tuple(wanted)
     for tensor in tensors:
         if tensor.name not in asked:
-            raise BadResponse(f"the server sent {tensor.name!r}, which was not asked for. {_WHO}")
+            raise BadResponse(f"the server sent {tensor.name!r}, which was not asked for. {_CHECK}")
         if tensor.name in named:
-            raise BadResponse(f"the server sent {tensor.name!r} twice. {_WHO}")
+            raise BadResponse(f"the server sent {tensor.name!r} twice. {_CHECK}")
         named[tensor.name] = tensor
     if missing := [name for name in asked if name not in named]:
-        raise BadResponse(f"the server did not send {', '.join(missing)}. {_WHO}")
+        raise BadResponse(f"the server did not send {', '.join(missing)}. {_CHECK}")
     return {name: _array(named[name]) for name in asked}
 
 
-_WHO: Final = "Is it a Face3D server, of the same version as this client?"
+_CHECK: Final = "Is it a Face3D server, of the same version as this client?"
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -101,39 +101,40 @@ def _array(tensor: Tensor) -> NDArray[Any]:
     )
     if tensor.datatype != datatype or not fits:
         raise BadResponse(
-            f"{tensor.name} came as {tensor.datatype!r} {list(given)[:8]!r}, not as {datatype} {_words(shape)}. {_WHO}"
+            f"{tensor.name} came as {tensor.datatype!r} {list(given)[:8]!r}, "
+            f"not as {datatype} {_shape_text(shape)}. {_CHECK}"
         )
     count = math.prod(given)
     if datatype == "BYTES":
-        return _texts(tensor, count).reshape(given)
+        return _byte_elements(tensor, count).reshape(given)
     dtype = np.dtype(_NUMBERS[datatype])
     if count * dtype.itemsize != len(tensor.raw):
-        raise BadResponse(f"{tensor.name} has {len(tensor.raw)} bytes and not {count * dtype.itemsize}. {_WHO}")
+        raise BadResponse(f"{tensor.name} has {len(tensor.raw)} bytes and not {count * dtype.itemsize}. {_CHECK}")
     array: NDArray[Any] = np.frombuffer(tensor.raw, dtype).reshape(given)
     if dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadResponse(f"{tensor.name} holds numbers that are not finite. {_WHO}")
+        raise BadResponse(f"{tensor.name} holds numbers that are not finite. {_CHECK}")
     return array
 
 
-def _texts(tensor: Tensor, count: int) -> NDArray[np.object_]:
-    """Elements of type BYTES (KServe v2, binary tensor extension): a length in four bytes, then so many bytes."""
+def _byte_elements(tensor: Tensor, count: int) -> NDArray[np.object_]:
+    """Split elements of type BYTES (KServe v2, binary tensor extension): a length in four bytes, then the bytes."""
     raw, place = tensor.raw, 0
     if 4 * count > len(raw):
-        raise BadResponse(f"{tensor.name} has {len(raw)} bytes for {count} elements. {_WHO}")
+        raise BadResponse(f"{tensor.name} has {len(raw)} bytes for {count} elements. {_CHECK}")
     texts = np.empty(count, np.object_)
     for index in range(count):
         if place + 4 > len(raw):
-            raise BadResponse(f"{tensor.name} ends amid an element. {_WHO}")
+            raise BadResponse(f"{tensor.name} ends amid an element. {_CHECK}")
         (length,) = struct.unpack_from("<I", raw, place)
         place += 4
         if place + length > len(raw):
-            raise BadResponse(f"{tensor.name} ends amid an element. {_WHO}")
+            raise BadResponse(f"{tensor.name} ends amid an element. {_CHECK}")
         texts[index] = bytes(raw[place : place + length])
         place += length
     if place != len(raw):
-        raise BadResponse(f"{tensor.name} has {len(raw) - place} bytes too many. {_WHO}")
+        raise BadResponse(f"{tensor.name} has {len(raw) - place} bytes too many. {_CHECK}")
     return texts
 
 
-def _words(shape: _Shape) -> str:
+def _shape_text(shape: _Shape) -> str:
     return "[" + ", ".join("n" if length is None else str(length) for length in shape) + "]"

@@ -1,4 +1,4 @@
-"""Where the server is and how to get there: URL, TLS, headers."""
+"""A server's address: URL, TLS files, headers."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Endpoint:
 def _headers(
     kind: Protocol, token: str | None, headers: Mapping[str, str] | None, admin_key: str | None
 ) -> dict[str, str]:
-    """What is sent with every call, checked."""
+    """Collect and check the headers of every call."""
     # gRPC takes lower-case metadata keys only; HTTP does not care.
     every: dict[str, Any] = {str(name).lower(): value for name, value in (headers or {}).items()}
     if token is not None:
@@ -148,7 +148,7 @@ def _headers(
 
 
 def _without_secrets(full: str) -> str:
-    """The address as messages show it: what may be a user's name, a password or a key in it is left out."""
+    """Write the address as messages show it, without what may be a user's name, a password or a key."""
     start = full[:_LONGEST_ADDRESS]
     scheme, separator, rest = start.partition("://")
     if not separator:
@@ -160,7 +160,7 @@ def _without_secrets(full: str) -> str:
 
 
 def _split(rest: str, text: str, kind: Protocol) -> tuple[str, int, str]:
-    """Host, port and path of what follows the scheme; `text` is the whole for messages."""
+    """Split what follows the scheme into host, port and path; `text` is the whole address for messages."""
     if len(rest) > _LONGEST_ADDRESS:
         raise BadEndpoint(f"{text!r}: an address has at most {_LONGEST_ADDRESS} characters")
     if "@" in rest:
@@ -185,7 +185,7 @@ def _split(rest: str, text: str, kind: Protocol) -> tuple[str, int, str]:
 
 
 def _ascii(host: str) -> str:
-    """A name with letters beyond ASCII as resolvers want it; as it is where that cannot be."""
+    """Encode a name with letters beyond ASCII by IDNA; return it as it is where that cannot be."""
     try:
         return host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:

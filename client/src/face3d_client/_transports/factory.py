@@ -11,7 +11,7 @@ __all__ = ["open_async_transport", "open_transport"]
 
 
 def open_transport(endpoint: Endpoint) -> DirectTransport:
-    """A blocking transport; connects with the first call."""
+    """Make a blocking transport; it connects with the first call."""
     if endpoint.protocol == "grpc":
         from face3d_client._transports.grpc import GrpcTransport
 
@@ -22,7 +22,7 @@ def open_transport(endpoint: Endpoint) -> DirectTransport:
 
 
 def open_async_transport(endpoint: Endpoint) -> AsyncTransport:
-    """An asyncio transport; connects with the first call, in the event loop that makes it."""
+    """Make an asyncio transport; it connects with the first call, in the event loop that makes it."""
     if endpoint.protocol == "grpc":
         from face3d_client._transports.grpc import AsyncGrpcTransport
 

@@ -1,4 +1,4 @@
-"""gRPC, by tritonclient: one channel a client, shared by all threads (or by all tasks of one event loop)."""
+"""gRPC on tritonclient: one channel per client, shared by all threads (or by all tasks of one event loop)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _CHANNEL: Final[list[tuple[str, Any]]] = [
 ]
 
 
-def _connection(endpoint: Endpoint) -> dict[str, Any]:
+def _client_options(endpoint: Endpoint) -> dict[str, Any]:
     options: dict[str, Any] = {"url": endpoint.address, "channel_args": _CHANNEL}
     if endpoint.tls is not None:
         options["ssl"] = True
@@ -85,7 +85,7 @@ def _reply(call: Call, result: Any) -> Reply:
 _NO_MESSAGE: Final = "the answer is larger than any of this service, or no message of its protocol"
 
 
-def _translated(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
+def _exception_of(endpoint: Endpoint, error: InferenceServerException) -> Face3DError:
     status = str(error.status() or "UNKNOWN").removeprefix("StatusCode.")
     words = str(error.message() or "")
     if "CLIENT: Received message larger than max" in words or "deserializing" in words:
@@ -126,7 +126,7 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._headers = dict(endpoint.headers)
-        self._client = triton.InferenceServerClient(**_connection(endpoint))
+        self._client = triton.InferenceServerClient(**_client_options(endpoint))
         self._closed = False
 
     def infer(self, call: Call, timeout: float) -> Reply:
@@ -178,7 +178,7 @@ class GrpcTransport:
                 raise client_closed() from error
             if isinstance(error, ValueError):
                 raise
-            raise _translated(self._endpoint, error) from error
+            raise _exception_of(self._endpoint, error) from error
 
 
 class AsyncGrpcTransport:
@@ -195,7 +195,7 @@ class AsyncGrpcTransport:
         if self._closed:
             raise client_closed()
         if self._made is None:
-            self._made = triton_aio.InferenceServerClient(**_connection(self._endpoint))
+            self._made = triton_aio.InferenceServerClient(**_client_options(self._endpoint))
         return self._made
 
     async def infer(self, call: Call, timeout: float) -> Reply:
@@ -246,6 +246,6 @@ class AsyncGrpcTransport:
         except InferenceServerException as error:
             if self._closed:
                 raise client_closed() from error
-            raise _translated(self._endpoint, error) from error
+            raise _exception_of(self._endpoint, error) from error
         except AttributeError as error:  # what cannot be read as a message, grpc.aio hands over as None
             raise BadResponse(f"{_NO_MESSAGE}. Check the address.") from error

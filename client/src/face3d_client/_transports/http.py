@@ -88,7 +88,7 @@ class HttpTransport:
             connection, kept = self._take()
             complete = False
             try:
-                answer = _talk(connection, request, self._endpoint.path + request.path, headers, deadline)
+                answer = _exchange_on(connection, request, self._endpoint.path + request.path, headers, deadline)
                 complete = True
                 break
             except TimeoutError as error:
@@ -108,7 +108,7 @@ class HttpTransport:
         with self._lock:
             if self._closed:
                 raise client_closed()
-            idle = _still_open(self._idle)
+            idle = _pop_idle(self._idle)
             kept = idle is not None
             connection = idle or self._new()
             self._busy.add(connection)
@@ -129,7 +129,7 @@ class HttpTransport:
         connection.close()
 
 
-def _still_open(idle: list[http.client.HTTPConnection]) -> http.client.HTTPConnection | None:
+def _pop_idle(idle: list[http.client.HTTPConnection]) -> http.client.HTTPConnection | None:
     """Take a kept connection that has nothing to read: another one was closed, or says what nobody asked for."""
     while idle:
         connection = idle.pop()
@@ -140,7 +140,7 @@ def _still_open(idle: list[http.client.HTTPConnection]) -> http.client.HTTPConne
     return None
 
 
-class _Wire(io.RawIOBase):
+class _DeadlineReader(io.RawIOBase):
     """The reading end of a socket; every read ends at the deadline, so that a slow drip of bytes ends there too."""
 
     def __init__(self, wire: socket.socket, deadline: Deadline) -> None:
@@ -168,10 +168,10 @@ class _Response(http.client.HTTPResponse):
     """An answer that is read until a deadline."""
 
     def __init__(self, deadline: Deadline, wire: socket.socket, *words: Any, **more: Any) -> None:
-        super().__init__(_Wire(wire, deadline), *words, **more)  # type: ignore[arg-type]  # it only calls makefile
+        super().__init__(_DeadlineReader(wire, deadline), *words, **more)  # type: ignore[arg-type]  # it only calls makefile
 
 
-def _talk(
+def _exchange_on(
     connection: http.client.HTTPConnection,
     request: messages.Request[Any],
     path: str,

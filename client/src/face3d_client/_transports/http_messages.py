@@ -151,7 +151,7 @@ def _read_reply(call: Call, answer: Answer) -> Reply:
         raise BadResponse(
             f"the answer's head is said to have {str(length)[:20]} bytes of {len(body)}. Check the address."
         )
-    outputs = _member(_tree(body[:size]), "outputs", list)
+    outputs = _member(_parse_json(body[:size]), "outputs", list)
     place, tensors = size, []
     for output in outputs:
         count = _member(_member(output, "parameters", dict), "binary_data_size", int)
@@ -170,7 +170,7 @@ def _decimal(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
-def _tree(body: bytes) -> Any:
+def _parse_json(body: bytes) -> Any:
     """Parse a JSON body.
 
     Raises:
@@ -224,7 +224,7 @@ def _read_ready(answer: Answer) -> bool:
 
 def _read_statuses(answer: Answer) -> list[ModelStatus]:
     _raise_for_status(answer)
-    tree = _tree(answer[2])
+    tree = _parse_json(answer[2])
     if not isinstance(tree, list):
         raise BadResponse("the server's list of models is no list. Check the address.")
     return [
@@ -238,7 +238,7 @@ def _read_statuses(answer: Answer) -> list[ModelStatus]:
 
 def _read_info(answer: Answer) -> ServerInfo:
     _raise_for_status(answer)
-    tree = _tree(answer[2])
+    tree = _parse_json(answer[2])
     extensions = _member(tree, "extensions", list)
     if not all(isinstance(extension, str) for extension in extensions):
         raise BadResponse("the server's answer has no 'extensions' of the right type. Check the address.")

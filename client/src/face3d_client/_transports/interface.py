@@ -19,15 +19,15 @@ class Transport(Protocol):
         ...
 
     def model_ready(self, model: str, timeout: float) -> bool:
-        """Whether this model answers."""
+        """Tell whether this model is ready."""
         ...
 
     def models(self, timeout: float) -> list[ModelStatus]:
-        """Every model in the server's repository."""
+        """List every model in the server's repository."""
         ...
 
     def info(self, timeout: float) -> ServerInfo:
-        """Who answers."""
+        """Ask for the server's name, version and extensions."""
         ...
 
     def close(self) -> None:
@@ -55,15 +55,15 @@ class AsyncTransport(Protocol):
         ...
 
     async def model_ready(self, model: str, timeout: float) -> bool:
-        """Whether this model answers."""
+        """Tell whether this model is ready."""
         ...
 
     async def models(self, timeout: float) -> list[ModelStatus]:
-        """Every model in the server's repository."""
+        """List every model in the server's repository."""
         ...
 
     async def info(self, timeout: float) -> ServerInfo:
-        """Who answers."""
+        """Ask for the server's name, version and extensions."""
         ...
 
     async def register(self, region: Region, timeout: float) -> None:

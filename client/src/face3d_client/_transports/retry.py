@@ -151,7 +151,7 @@ class Budget:
         return seconds if outage_left > 0 or self._take() else None
 
     def _outage_left(self, error: Face3DError, deadline: Deadline) -> float:
-        """Seconds for which a server that is down is still asked again; 0 or less for other errors."""
+        """Return the seconds for which a server that is down is still asked again; 0 or less for other errors."""
         if not isinstance(error, ServerUnavailable):
             return 0.0
         longest = self._policy.outage if self._server_known else min(self._policy.outage, _UNKNOWN_OUTAGE)

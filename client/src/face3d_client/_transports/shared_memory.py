@@ -22,7 +22,7 @@ from face3d_client._transports.failures import client_closed
 
 __all__ = ["Region", "Regions", "is_unknown_region"]
 
-_SMALLEST: Final = 1 << 20
+_MIN_REGION: Final = 1 << 20
 
 
 @dataclass(eq=False)
@@ -102,14 +102,14 @@ class Regions:
                 self._free.remove(smallest)
                 return smallest
             # Powers of two, so that a few regions serve pictures of every size.
-            room = max(_SMALLEST, 1 << (size - 1).bit_length())
+            room = max(_MIN_REGION, 1 << (size - 1).bit_length())
             name = f"face3d_{uuid.uuid4().hex[:16]}"
             region = Region(name, SharedMemory(name=name, create=True, size=room))
             self._all.append(region)
             return region
 
     def registered(self) -> list[str]:
-        """Names that the server knows."""
+        """List the names that the server knows."""
         with self._lock:
             return [region.name for region in self._all if region.registered]
 
@@ -125,5 +125,5 @@ class Regions:
 
 
 def is_unknown_region(error: Face3DError) -> bool:
-    """Whether the server does not know the region any more: it was started again."""
+    """Tell whether the server does not know the region any more: it was restarted."""
     return "unable to find shared memory region" in error.message.lower()

@@ -1,4 +1,4 @@
-"""Keeps strangers out of the page's inside: what reaches Gradio is no more than its own page asks for.
+"""ASGI guard before Gradio: it passes on only the requests that the page itself makes.
 
 Gradio's server has some fifty routes, of which the page needs twenty. The others start encoders (recordings), fetch
 addresses (``/proxy=``) or call an event without the page (``/run``, ``/call``): here they are not there. Of what is
@@ -30,11 +30,11 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_READ: Final = re.compile(
+_READ_PATHS: Final = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?|/(assets|static|svelte)/.+"
     r"|/gradio_api/(app_id/?|info/?|theme\.css|startup-events|upload_progress|queue/(data|status)|heartbeat/\w+|file=/.+)"
 )
-_WRITE: Final = re.compile(r"/gradio_api/(queue/join/?|upload/?|cancel|reset/?)")
+_WRITE_PATHS: Final = re.compile(r"/gradio_api/(queue/join/?|upload/?|cancel|reset/?)")
 _MAX_EVENT: Final = 64 << 10  # bytes: the values of some twenty sliders and the name of a file
 _MAX_UPLOAD: Final = MAX_BYTES + (16 << 10)  # one photograph, and what a form puts around it
 # Bytes that all files of visitors may have together. They are deleted after an hour or two; until then, whoever comes
@@ -84,13 +84,13 @@ class PageGuard:
             await self._app(scope, receive, _with_headers(send) if "file=" in scope["path"] else send)
 
     def _refusal(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """Status and sentence for what is not let in; None for what is."""
+        """Choose the status and sentence for a request that is refused; None for others."""
         host = headers.get("host", "")
-        if not self._is_ours(_name_of(host)):
+        if not self._is_known_host(_host_name(host)):
             return 421, "this page is not known by that name; start it with --allow-host NAME if it should be"
         if method in ("GET", "HEAD"):
-            return None if _READ.fullmatch(path) else (404, "there is nothing here")
-        if method != "POST" or not _WRITE.fullmatch(path):
+            return None if _READ_PATHS.fullmatch(path) else (404, "there is nothing here")
+        if method != "POST" or not _WRITE_PATHS.fullmatch(path):
             return 404, "there is nothing here"
         origin = headers.get("origin")
         if (origin is not None and urlsplit(origin).netloc.lower() != host.lower()) or headers.get(
@@ -104,7 +104,7 @@ class PageGuard:
             return 413, f"that is too large: a photograph may have {MAX_BYTES >> 20} MiB"
         return None
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_known_host(self, name: str) -> bool:
         if name in self._hosts:
             return True
         try:
@@ -114,7 +114,7 @@ class PageGuard:
         return True
 
     async def _event(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let an event in whose files were all uploaded."""
+        """Pass an event on if its files were all uploaded."""
         body = b""
         more = True
         while more and len(body) <= _MAX_EVENT:
@@ -124,7 +124,7 @@ class PageGuard:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         try:
-            strange = _strange_file(json.loads(body), self._uploads)
+            strange = _foreign_file(json.loads(body), self._uploads)
         except (ValueError, RecursionError):
             strange = "a body that is no JSON"
         if more or strange is not None:
@@ -142,7 +142,7 @@ class PageGuard:
         await self._app(scope, again, send)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a file in while there is room for it."""
+        """Pass an upload on while there is room for it."""
         try:
             async with asyncio.timeout(_UPLOAD_SECONDS), self._uploading:
                 if await asyncio.to_thread(_stored, self._uploads) < self._max_stored:
@@ -155,7 +155,7 @@ class PageGuard:
 
 
 def is_upload(path: object, uploads: str) -> bool:
-    """Whether this is the full path of a regular file in the folder of uploads, by no link that leads out of it."""
+    """Tell whether this is the full path of a regular file in the folder of uploads, its links resolved."""
     if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
         return False
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(uploads))
@@ -165,20 +165,20 @@ def is_upload(path: object, uploads: str) -> bool:
         return False
 
 
-def _strange_file(tree: Any, uploads: str) -> str | None:
-    """A file named anywhere in an event that was not uploaded, for a message; None where there is none."""
+def _foreign_file(tree: Any, uploads: str) -> str | None:
+    """Find a file named anywhere in an event that was not uploaded, for a message; None where there is none."""
     if isinstance(tree, dict):
         # Gradio would fetch a path that is an address, and skips its own check for a file without "meta".
         if tree.get("path") is not None and not is_upload(tree["path"], uploads):
             return printable(Path(str(tree["path"])[:200]).name, 60) or "a file"
         tree = list(tree.values())
     if isinstance(tree, list):
-        return next((found for part in tree if (found := _strange_file(part, uploads)) is not None), None)
+        return next((found for part in tree if (found := _foreign_file(part, uploads)) is not None), None)
     return None
 
 
 def _stored(folder: str) -> int:
-    """Bytes of all files below a folder, after the abandoned ones were deleted."""
+    """Delete abandoned files below a folder; return the bytes of the others."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:
@@ -196,8 +196,8 @@ def _stored(folder: str) -> int:
     return total
 
 
-def _name_of(host: str) -> str:
-    """The name or address in a Host header, without its port."""
+def _host_name(host: str) -> str:
+    """Take the name or address out of a Host header, without its port."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.lower().rstrip(".")
 
@@ -210,7 +210,7 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
 
 
 def _with_headers(send: Send) -> Send:
-    """A visitor's file is shown as what it is called and runs nothing, whatever is in it."""
+    """Add headers to a visitor's file: it is shown as what its name says, and runs nothing."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Event handlers of the page: from values of its components to values of its components."""
+"""Event handlers of the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from face3d_client._errors import Face3DError
 from face3d_client._mesh.renderer import Light
 from face3d_client._protocol.options import Options
 from face3d_client._results import Reconstruction
-from face3d_client._ui.studio import DOWNLOADS, Studio, Visit, as_markdown, in_plain_words
+from face3d_client._ui.studio import DOWNLOADS, Studio, Visit, as_markdown, visitor_message
 
 __all__ = ["Handlers"]
 
@@ -104,7 +104,7 @@ class Handlers:
         try:
             return self._filled(visit, words, self._studio.make(visit, number, options), values)
         except (Face3DError, OSError) as error:
-            return self._nothing(in_plain_words(error), visit)
+            return self._nothing(visitor_message(error), visit)
 
     def _filled(self, visit: Visit, words: str, result: Reconstruction, values: tuple[Any, ...]) -> list[Any]:
         """Fill the page for this face.

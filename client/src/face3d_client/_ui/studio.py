@@ -1,4 +1,4 @@
-"""What the page of ``face3d ui`` does, without the page: photographs in, faces, files and plain words out."""
+"""The work behind the page of ``face3d ui``: photographs in; faces, files and messages out."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from face3d_client._images import decode_upright, read_file
 from face3d_client._mesh.expressions import Expressions
 from face3d_client._mesh.formats import glb_bytes, write_whole
 from face3d_client._mesh.overlay import draw_overlay
-from face3d_client._mesh.renderer import Light, draw
+from face3d_client._mesh.renderer import Light, render
 from face3d_client._mesh.surface import Surface
 from face3d_client._protocol.options import Options, with_face
 from face3d_client._results import Reconstruction
 
-__all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "as_markdown", "in_plain_words"]
+__all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "as_markdown", "visitor_message"]
 
 DOWNLOADS: Final = ("GLB", "OBJ (zip)", "PLY", "NPZ")
 _SHOWN: Final = 1280  # longer side of the photograph on the page, px
-_KEPT_SECONDS: Final = 3600.0
-_LOOK_SECONDS: Final = 60.0  # between two looks for files that are old
+_KEPT: Final = 3600.0  # seconds for which a visitor's files are kept
+_CLEANUP_INTERVAL: Final = 60.0  # seconds between two searches for old files
 # Photographs decoded at the same time: one of 65 megapixels takes 400 MB meanwhile.
 _DECODING: Final = threading.BoundedSemaphore(2)
 _CHOSEN, _OTHER = (255, 140, 0), (60, 190, 255)
@@ -73,7 +73,7 @@ class Visit:
     result: Reconstruction | None = None
 
     def annotated(self) -> Image.Image | None:
-        """The photograph with a numbered box around every face; the chosen one stands out."""
+        """Draw a numbered box around every face; the chosen one stands out."""
         if self.shown is None:
             return None
         picture = self.shown.copy()
@@ -91,7 +91,7 @@ class Visit:
         return picture
 
     def overlaid(self) -> Image.Image | None:
-        """The photograph as shown with the mesh of `result` drawn over it."""
+        """Draw the mesh of `result` over the photograph as shown."""
         if self.shown is None or self.result is None:
             return None
         result = self.result
@@ -99,7 +99,7 @@ class Visit:
         return draw_overlay(self.shown, mesh=mesh, landmarks=result.landmarks, scale=self.scale)
 
     def face_at(self, x: float, y: float) -> int | None:
-        """The face whose box holds a pixel of the shown photograph; the smallest box where several do."""
+        """Find the face whose box holds a pixel of the shown photograph; the smallest box where several do."""
         point = np.array([x, y]) / self.scale
         holding = [face for face in self.faces if (face.box[:2] <= point).all() and (point <= face.box[2:]).all()]
         return min(holding, key=lambda face: face.size).index if holding else None
@@ -125,27 +125,27 @@ class Studio:
         if parent is not None:
             Path(parent).mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="face3d-ui-", dir=parent))
-        self._looked = time.monotonic()
+        self._last_cleanup = time.monotonic()
 
     def close(self) -> None:
         """Remove what was made for visitors."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def open(self, photograph: str, threshold: float) -> tuple[Visit, str]:
-        """Look for faces in a new photograph; the visit and what to say."""
+        """Detect faces in a new photograph; return the visit and a message for the visitor."""
         visit = Visit(photograph)
         return visit, self.look_again(visit, threshold)
 
     def look_again(self, visit: Visit, threshold: float) -> str:
-        """Look for faces once more, with another threshold; what to say."""
+        """Detect again with another threshold; return a message for the visitor."""
         visit.faces, visit.chosen, visit.result = [], 0, None
         try:
             data = read_file(visit.photograph)
             visit.faces = self._client.detect(data, score_threshold=threshold)
         except (Face3DError, OSError) as error:
-            return in_plain_words(error)
+            return visitor_message(error)
         if not visit.faces:
-            return in_plain_words(NoFace(""))
+            return visitor_message(NoFace(""))
         if visit.shown is None:
             # Not before the service has decoded it within its limits: a picture that would take this process minutes or
             # gigabytes is refused there. Pillow and the service may differ in what they read: then none is shown.
@@ -155,7 +155,7 @@ class Studio:
         return "One face found." if count == 1 else f"{count} faces found: click another one in the photograph."
 
     def make(self, visit: Visit, number: int, options: Options) -> Reconstruction:
-        """The chosen face; it stays in the visit.
+        """Reconstruct the chosen face; it stays in the visit.
 
         Raises:
             Face3DError, OSError: what `Face3DClient.reconstruct` raises.
@@ -165,7 +165,7 @@ class Studio:
         return visit.result
 
     def files(self, result: Reconstruction) -> dict[str, str]:
-        """The result as files to look at and to download."""
+        """Write the result as files to show and to download."""
         folder = self._new_folder()
         for suffix in (".glb", ".ply", ".npz"):
             result.save(folder / f"face{suffix}")
@@ -182,12 +182,12 @@ class Studio:
     # --- moving it --------------------------------------------------------------------------------------------------
 
     def moods(self) -> list[str]:
-        """The names of `MOODS` that the face model knows."""
+        """List the names of `MOODS` that the face model has."""
         known = set(self._expressions.names) if self._expressions else set()
         return [mood for mood, modes in MOODS.items() if known.intersection(modes)]
 
     def moved(self, result: Reconstruction, own: float, moods: Mapping[str, float]) -> Surface:
-        """The face upright with another expression.
+        """Change the expression of the upright face.
 
         Args:
             result: has mesh, vertices_neutral, coefficients and face_model.
@@ -206,39 +206,39 @@ class Studio:
         return result._surface_in("neutral").with_vertices(model.move(result.vertices_neutral, weights, named))
 
     def picture(self, surface: Surface, yaw: float, light: Light) -> Image.Image:
-        """How it looks turned and lit."""
-        return draw(surface, yaw=yaw, light=light)
+        """Render it turned and lit."""
+        return render(surface, yaw=yaw, light=light)
 
     def moved_file(self, surface: Surface) -> str:
-        """A GLB of it."""
+        """Write a GLB of it."""
         return str(write_whole(self._new_folder() / "face-moved.glb", glb_bytes(surface)))
 
     def picture_file(self, picture: Image.Image, name: str) -> str:
-        """A picture as a file; the name's suffix is its format."""
+        """Write a picture as a file; the name's suffix is its format."""
         path = self._new_folder() / name
         picture.save(path, quality=90)
         return str(path)
 
-    def forget_old(self) -> None:
+    def delete_old_files(self) -> None:
         """Delete what was made more than an hour ago."""
         for old in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another thread was faster
-                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                if time.time() - old.stat().st_mtime > _KEPT:
                     shutil.rmtree(old, ignore_errors=True)
 
     def _new_folder(self) -> Path:
         now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS:
-            self._looked = now
-            self.forget_old()
+        if now - self._last_cleanup > _CLEANUP_INTERVAL:
+            self._last_cleanup = now
+            self.delete_old_files()
         # Whoever knows a file's name can have it, so no name can be guessed.
         folder = self._folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         return folder
 
 
-def in_plain_words(error: Face3DError | OSError) -> str:
-    """What to tell a visitor, who has never heard of Triton."""
+def visitor_message(error: Face3DError | OSError) -> str:
+    """Write what to tell a visitor, in words that need no knowledge of Triton."""
     if isinstance(error, NoFace):
         return (
             "**No face was found.** Try a photograph that shows a face from the front and large enough, or lower the "
@@ -254,5 +254,5 @@ def in_plain_words(error: Face3DError | OSError) -> str:
 
 
 def as_markdown(text: str) -> str:
-    """A text from elsewhere as Markdown that shows just that: no links, pictures or tags."""
+    """Escape a text of other origin for Markdown: no links, pictures or tags."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", text)

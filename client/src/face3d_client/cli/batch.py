@@ -1,4 +1,4 @@
-"""Works through the jobs: asks, writes, waits for a server that went away, and says what became of each picture."""
+"""Processing of many pictures: requests, files, waiting for a server that is away, a record of each picture."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Settings:
     options: Options = field(default_factory=lambda: Options())
 
     def outputs(self) -> list[Output]:
-        """No more than the files need."""
+        """List the outputs that the files need."""
         names: list[Output] = list(DEFAULT_OUTPUTS) if ".npz" in self.formats else ["mesh", "face", "warnings"]
         names.append("texture")  # the one inside the mesh is a JPEG
         if self.overlay:
@@ -85,7 +85,7 @@ class Record:
         return any(reason == ServerUnavailable.__name__ for reason, _ in self.failures)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Make the record of ``--json``."""
         return {
             "source": str(self.job.source),
             "status": self.status,
@@ -96,7 +96,7 @@ class Record:
 
 
 def face_as_json(index: int, result: Reconstruction) -> dict[str, Any]:
-    """The numbers of a face that a script would ask for first."""
+    """Collect the numbers of a face that a script needs most."""
     return {
         "index": index,
         "box": [round(float(value), 2) for value in result.box],
@@ -121,11 +121,11 @@ class Batch:
         return self._gone.is_set()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
-        """Do them, a bounded number at the same time; records come in the order of the jobs."""
+        """Process jobs, a bounded number at the same time; records come in the order of the jobs."""
         return ordered_map(self.do, jobs, min(self._settings.concurrency, max(1, len(jobs))))
 
     def do(self, job: Job) -> Record:
-        """Do one picture; never raises for what is wrong with it."""
+        """Process one picture; what is wrong with it is in the record and not raised."""
         record = Record(job)
         if self._settings.skip_existing and all(path.exists() for path in self._expected(job)):
             record.status = "skipped"
@@ -204,14 +204,14 @@ class Batch:
 
 
 def sentence(error: Face3DError | OSError) -> str:
-    """What went wrong, for a person."""
+    """Write what went wrong, for a person."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     return error.message
 
 
 def failures_csv(records: Sequence[Record]) -> bytes:
-    """file, reason, message of everything that failed; UTF-8 with the mark by which spreadsheets know it."""
+    """List file, reason and message of all failures, as CSV in UTF-8 with a byte order mark for spreadsheets."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["file", "reason", "message"])

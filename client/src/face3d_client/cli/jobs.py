@@ -1,4 +1,4 @@
-"""Which pictures there are and where the results of each go: decided before the first request, the same every time."""
+"""Pictures and the files of their results, planned before the first request and the same every time."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Job:
     alone: bool = False
 
     def mesh(self, suffix: str, face: int | None) -> Path:
-        """Where the mesh goes; `face` numbers it where all faces of a picture are made."""
+        """Name the file of the mesh; `face` numbers it where all faces of a picture are made."""
         return self._named("" if face is None else f"-{face}", suffix)
 
     def extra(self, what: str, face: int | None) -> Path:
-        """Where a picture that goes with the mesh goes: ``preview`` or ``overlay``."""
+        """Name the file of a picture beside the mesh: ``preview`` or ``overlay``."""
         if self.alone and face is None:
             return self.stem.with_name(f"{what}.png")
         return self._named(f"-{what}" if face is None else f"-{face}-{what}", ".png")
@@ -47,7 +47,7 @@ class Job:
 
 
 def plan(arguments: Sequence[str], out: Path) -> list[Job]:
-    """The jobs behind the words of a command line.
+    """Make the jobs that the arguments of a command line mean.
 
     A folder stands for every file below it that is not hidden, mirrored below `out`; a pattern for what it matches
     (``**`` for any depth); a file for itself. The results of ``a/b.jpg`` are called ``a/b.*``; where two pictures would
@@ -61,8 +61,8 @@ def plan(arguments: Sequence[str], out: Path) -> list[Job]:
         source = Path(arguments[0])
         jobs = [Job(source, str(source), out / "face", alone=True)]
     else:
-        jobs = _named(list(_once(_expand(arguments, out))), out)
-    _spare_the_pictures(jobs)
+        jobs = _named(list(_without_duplicates(_expand(arguments, out))), out)
+    _refuse_overwriting_sources(jobs)
     return jobs
 
 
@@ -80,7 +80,7 @@ def check_out(out: Path) -> None:
 
 
 def _expand(arguments: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
-    """Pairs of a file and its place below the output folder."""
+    """Find the pairs of a file and its place below the output folder."""
     for word in arguments:
         path = Path(word)
         if path.is_dir():
@@ -113,7 +113,7 @@ def _walk(folder: Path, out: Path) -> Iterator[Path]:
     yield from (Path(error.filename) for error in unreadable if Path(error.filename) != folder)
 
 
-def _once(pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
+def _without_duplicates(pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
     seen: set[Path] = set()
     for file, place in pairs:
         real = file.resolve()
@@ -137,7 +137,7 @@ def _named(pairs: list[tuple[Path, Path]], out: Path) -> list[Job]:
     return jobs
 
 
-def _spare_the_pictures(jobs: Sequence[Job]) -> None:
+def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
     sources = {job.source.resolve() for job in jobs}
     for job in jobs:
         if (texture := job.mesh(".png", None).resolve()) in sources:

@@ -63,7 +63,7 @@ class Progress:
 
 
 def print_summary(records: Sequence[Record], planned: int, seconds: float, listing: Path, interrupted: bool) -> None:
-    """What became of all pictures, and why some failed; `listing` empty where no file lists the failures."""
+    """Print what became of all pictures and why some failed; `listing` is empty where no file lists the failures."""
     console = Console(stderr=True, highlight=False)
     statuses = Counter(record.status for record in records)
     faces = sum(len(record.faces) for record in records)
@@ -97,7 +97,7 @@ def print_summary(records: Sequence[Record], planned: int, seconds: float, listi
 
 
 def print_models(models: Sequence[ModelStatus]) -> None:
-    """A table of what the server has."""
+    """Print a table of the server's models."""
     table = Table(box=None, pad_edge=False)
     for column in ("model", "version", "state", "reason"):
         table.add_column(column)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from face3d_client import Reconstruction
 from face3d_client._mesh.expressions import Expressions
-from face3d_client._mesh.renderer import Light, draw
+from face3d_client._mesh.renderer import Light, render
 from face3d_client._mesh.surface import Surface
 from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ DARK = Light(strength=0)
 
 
 def pixels(surface: Surface, yaw: float = 0, light: Light = DARK) -> NDArray[np.float64]:
-    return np.asarray(draw(surface, yaw=yaw, light=light, side=200), np.float64)
+    return np.asarray(render(surface, yaw=yaw, light=light, side=200), np.float64)
 
 
 @pytest.fixture
