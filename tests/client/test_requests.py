@@ -206,7 +206,7 @@ def test_http_statuses_mean_the_same() -> None:
     assert error_from_http(502, "proxy").retryable
 
 
-def test_every_exception_is_in_the_trees_of_the_docstrings() -> None:
+def test_every_exception_is_in_the_tree_of_the_docstring() -> None:
     for name in face3d_client.__all__:
         thing = getattr(face3d_client, name)
         if isinstance(thing, type) and issubclass(thing, Exception):

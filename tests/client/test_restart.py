@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from face3d_client import AsyncFace3DClient, Face3DClient, Retry, ServerUnavailable, Timeout
+from face3d_client import AsyncFace3DClient, Face3DClient, Protocol, Retry, ServerUnavailable, Timeout
 
 from tests.client import hostile
 from tests.client.hostile import honest, honest_http, http, message
@@ -128,3 +128,23 @@ def test_no_retry_means_none() -> None:
         pytest.raises(ServerUnavailable, match="starting"),
     ):
         client.detect(b"picture")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_error_says_whether_a_server_answered(protocol: Protocol) -> None:
+    async def ask(url: str) -> ServerUnavailable:
+        async with AsyncFace3DClient(url, protocol=protocol, retry=Retry(attempts=1)) as client:
+            with pytest.raises(ServerUnavailable) as caught:
+                await client.detect(b"picture")
+            return caught.value
+
+    def ask_blocking(url: str) -> ServerUnavailable:
+        with Face3DClient(url, protocol=protocol, retry=Retry(attempts=1)) as client:
+            with pytest.raises(ServerUnavailable) as caught:
+                client.detect(b"picture")
+            return caught.value
+
+    nobody = "127.0.0.1:9"  # the discard port, where nobody listens
+    assert (ask_blocking(nobody).answered, asyncio.run(ask(nobody)).answered) == (False, False)
+    with {"grpc": grpc_starting, "http": http_starting}[protocol]() as url:
+        assert (ask_blocking(url).answered, asyncio.run(ask(url)).answered) == (True, True)

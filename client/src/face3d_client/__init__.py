@@ -26,7 +26,7 @@ Everything raised on purpose is one of these:
     │   ├── Overloaded          the queue is full                                   (retried)
     │   ├── Timeout             the deadline passed
     │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
-    │   ├── AccessDenied        the token or certificate was refused
+    │   ├── AccessDenied        the token, key or certificate was refused
     │   ├── BadResponse         what came back is not an answer of this service
     │   └── FaceModelMismatch   regressor and face model on the server do not belong together
     ├── BadEndpoint             an address, token or header that cannot be used     (also a ValueError)
