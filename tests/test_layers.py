@@ -31,34 +31,44 @@ def name_of(path: Path) -> str:
 
 
 @cache
+def files() -> dict[str, Path]:
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "typings" not in path.parts)
+    return {name_of(path): path for path in found}
+
+
+@cache
 def modules() -> dict[str, ast.Module]:
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "typings" not in path.parts]
-    return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files().items()}
+
+
+def is_package(name: str) -> bool:
+    return files()[name].name == "__init__.py"
 
 
 def imported(name: str, tree: ast.Module) -> set[str]:
-    """Modules of this project that a module imports when it is loaded (not inside functions or for types alone)."""
-    known, found = modules(), set()
-    for node in _statements(tree.body):
+    """Modules of this project that a module imports: anywhere in it, relatively too, and for type checkers alone."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            inside = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (inside & set(known)) or {node.module}
-    return {target for target in found if target in known and target != name}
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(name, node)
+            found |= {submodule if submodule in modules() else source for submodule in submodules(source, node)}
+    return {target for target in found if target in modules() and target != name}
 
 
-def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements that run at import, those under `if` and `try` among them, but not those for type checkers."""
-    found: list[ast.stmt] = []
-    for node in body:
-        if isinstance(node, ast.If) and not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
-            found += _statements([*node.body, *node.orelse])
-        elif isinstance(node, ast.Try):
-            found += _statements(node.body)
-        else:
-            found.append(node)
-    return found
+def absolute(name: str, node: ast.ImportFrom) -> str:
+    """The full name of what a module imports from, its leading dots resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = name.split(".") if is_package(name) else name.split(".")[:-1]
+    parts = parts[: len(parts) + 1 - node.level]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def submodules(source: str, node: ast.ImportFrom) -> list[str]:
+    """Names that are modules where what is imported is one."""
+    return [f"{source}.{alias.name}" for alias in node.names]
 
 
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))
@@ -77,6 +87,21 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = networkx.DiGraph([(name, target) for name, tree in modules().items() for target in imported(name, tree)])
     assert [sorted(circle) for circle in networkx.strongly_connected_components(graph) if len(circle) > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "target"),
+    [
+        ("from face3d_client._protocol import calls", "face3d_client._protocol.calls"),
+        ("from .calls import Call", "face3d_client._protocol.calls"),
+        ("from . import calls", "face3d_client._protocol.calls"),
+        ("from .._errors import NoFace", "face3d_client._errors"),
+        ("if TYPE_CHECKING:\n    from face3d_client._results import Reconstruction", "face3d_client._results"),
+        ("def later():\n    import face3d_client._results", "face3d_client._results"),
+    ],
+)
+def test_an_import_counts_wherever_and_however_it_is_written(statement: str, target: str) -> None:
+    assert imported("face3d_client._protocol.options", ast.parse(statement)) == {target}
 
 
 def test_functions_fit_on_a_page() -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from face3d_client import AsyncFace3DClient, Face3DClient, Protocol, Reconstruction
-from face3d_client._codec import parse_reconstruct
+from face3d_client._protocol.codec import parse_reconstruct
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.service import Service

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 from face3d_client import Face3DClient
-from face3d_client._expressions import Expressions
-from face3d_client._ui import build_page, launch_options
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._ui.page import build_page, launch_options
 
 
 @contextmanager

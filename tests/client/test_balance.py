@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from face3d_client import BadImage, Retry, ServerUnavailable
-from face3d_client.balance import BalancedFace3DClient
+from face3d_client._protocol.codec import build_reconstruct
+from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.factory import open_transport
+from face3d_client.balance import BalancedFace3DClient, BalancedTransport
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in
@@ -71,7 +78,41 @@ def test_work_is_shared_between_servers(pair: list[EmbeddedServer], portrait_jpe
         assert min(shares.values()) >= 1
 
 
+@contextmanager
+def broken_server() -> Iterator[tuple[str, list[int]]]:
+    """The address of a server that drops every connection, and a list that grows by one for each."""
+    dropped: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drop() -> None:
+            with contextlib.suppress(OSError):  # closed at the end of the block
+                while True:
+                    listener.accept()[0].close()
+                    dropped.append(1)
+
+        thread = threading.Thread(target=drop)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", dropped
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 def test_a_server_that_is_not_there_costs_one_failed_try_and_is_then_left_alone(
+    stand_in_server: EmbeddedServer, portrait_jpeg: bytes
+) -> None:
+    call = build_reconstruct(portrait_jpeg, {"outputs": ["coefficients"]})
+    with broken_server() as (broken, dropped):
+        endpoints = (Endpoint.parse(broken, None), Endpoint.parse(stand_in_server.grpc, None))
+        transport = BalancedTransport([open_transport(endpoint) for endpoint in endpoints], clock=lambda: 0.0)
+        for _ in range(40):  # each of them would choose the broken one half of the time
+            assert transport.infer(call, 30)["coefficients"].size == 257
+        transport.close()
+    assert dropped == [1]
+
+
+def test_no_call_fails_because_one_of_the_servers_is_not_there(
     stand_in_server: EmbeddedServer, portrait_jpeg: bytes
 ) -> None:
     with BalancedFace3DClient([NOBODY, stand_in_server.grpc], retry=Retry(attempts=1)) as client:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from face3d_client import Face3DClient
-from face3d_client._expressions import Expressions
+from face3d_client._mesh.expressions import Expressions
 from PIL import Image
 
 from server.service import Service

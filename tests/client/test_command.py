@@ -18,7 +18,7 @@ import pytest
 import trimesh
 from face3d_client.balance import BalancedFace3DClient
 from face3d_client.cli import main
-from face3d_client.cli._plan import UsageError, check_out, plan
+from face3d_client.cli.jobs import UsageError, check_out, plan
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in, synthetic

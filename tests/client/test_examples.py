@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trimesh
 from face3d_client import Reconstruction
-from face3d_client._formats import _UNITS
+from face3d_client._mesh.formats import UNITS
 
 from server.embedded import EmbeddedServer
 from server.service import Service
@@ -152,7 +152,7 @@ def test_the_blender_script_compiles_and_knows_every_format_of_the_client() -> N
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SCALE"
     )
     # Blender's unit is the metre.
-    assert scale == {suffix: {"m": 1.0, "mm": 0.001}[unit] for suffix, unit in _UNITS.items() if suffix != ".npz"}
+    assert scale == {suffix: {"m": 1.0, "mm": 0.001}[unit] for suffix, unit in UNITS.items() if suffix != ".npz"}
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import trimesh
 from face3d_client import Reconstruction
-from face3d_client._codec import parse_reconstruct
-from face3d_client._formats import write_whole
+from face3d_client._mesh.formats import write_whole
+from face3d_client._protocol.codec import parse_reconstruct
 from PIL import Image
 
 from tests.client import synthetic
@@ -80,8 +80,8 @@ def test_obj_of_a_jpeg_texture_still_has_a_png_beside_it(tmp_path: Path) -> None
     buffer = io.BytesIO()
     synthetic.texture().save(buffer, "JPEG", quality=95)
     vertices, faces, uv = synthetic.grid()
-    from face3d_client._formats import obj_files
-    from face3d_client._surface import Surface
+    from face3d_client._mesh.formats import obj_files
+    from face3d_client._mesh.surface import Surface
 
     files = obj_files(Surface(vertices, faces, uv, buffer.getvalue()), "face", "face.obj")
     with Image.open(io.BytesIO(files["face.png"])) as image:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from face3d_client import BadImage, Face3DError, ImageTooLarge
-from face3d_client._expressions import Expressions
 from face3d_client._images import FORMATS, MAX_BYTES, decode_upright, image_bytes, open_upright, read_file
+from face3d_client._mesh.expressions import Expressions
 from face3d_client._text import printable
 from PIL import Image
 

@@ -33,7 +33,7 @@ from face3d_client import (
     ServerUnavailable,
     Timeout,
 )
-from face3d_client._tensors import MAX_ANSWER
+from face3d_client._protocol.tensors import MAX_ANSWER
 
 from tests.client import hostile
 from tests.client.hostile import Answer, Handler, honest, honest_http, http, inference, message, output
@@ -272,8 +272,8 @@ FILES: dict[str, dict[str, Any]] = {
     "a texture of nothing": {"texture": b""},
     "a texture cut short": {"texture": honest()["texture"][0, 0][:60]},
     "a preview that is a page": {"preview": b"<svg/>"},
-    "warnings that are no list": {"warnings": b"[1, 2"},
-    "warnings that are deep": {"warnings": b"[" * 100_000},
+    "warnings that are numbers": {"warnings": np.zeros((1, 2), np.float32)},
+    "warnings in two dimensions": {"warnings": np.array([[[b"dark"]]], np.object_)},
     "visibility of another size": {"visibility": np.zeros((1, 1, 9, 9), np.uint8)},
     "vertices in two dimensions": {"vertices": np.zeros((1, 99, 2), np.float32)},
     "a face with an infinite box": {"face": np.full((1, 15), np.inf, np.float32)},

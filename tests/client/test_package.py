@@ -71,7 +71,7 @@ def test_the_wheel_installs_alone_into_a_clean_environment_and_is_typed_there(wh
     program = (
         "import face3d_client, sys; from face3d_client import AsyncFace3DClient, Face3DClient\n"
         "clients = Face3DClient('localhost:1'), Face3DClient('http://localhost:1'), AsyncFace3DClient('localhost:1')\n"
-        "import face3d_client._formats, face3d_client._surface, face3d_client._studio, trimesh, rich\n"
+        "import face3d_client._mesh.formats, face3d_client._mesh.surface, face3d_client._ui.studio, trimesh, rich\n"
         "print(face3d_client.__file__)"
     )
     told = subprocess.run([python, "-I", "-c", program], check=True, capture_output=True, text=True, timeout=60).stdout

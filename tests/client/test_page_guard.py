@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from face3d_client import Face3DClient
-from face3d_client._page_guard import PageGuard
-from face3d_client._studio import as_markdown
+from face3d_client._ui.guard import PageGuard
+from face3d_client._ui.studio import as_markdown
 from PIL import Image
 
 from server.embedded import EmbeddedServer

@@ -26,11 +26,12 @@ from face3d_client import (
     ServerUnavailable,
     Timeout,
 )
-from face3d_client._codec import DEFAULT_OUTPUTS, build_detect, build_reconstruct, parse_detect
-from face3d_client._endpoint import Endpoint
-from face3d_client._errors import error_from, error_from_http
 from face3d_client._images import MAX_BYTES, image_bytes
-from face3d_client._retry import Budget, Deadline
+from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect
+from face3d_client._protocol.options import DEFAULT_OUTPUTS
+from face3d_client._protocol.status import error_from, error_from_http
+from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.retry import Budget, Deadline
 from PIL import Image
 
 from tests.client import synthetic
@@ -205,7 +206,7 @@ def test_http_statuses_mean_the_same() -> None:
     assert error_from_http(502, "proxy").retryable
 
 
-def test_every_exception_is_in_the_trees_of_the_docstrings() -> None:
+def test_every_exception_is_in_the_tree_of_the_docstring() -> None:
     for name in face3d_client.__all__:
         thing = getattr(face3d_client, name)
         if isinstance(thing, type) and issubclass(thing, Exception):
@@ -284,6 +285,56 @@ def test_a_server_that_is_down_is_asked_again_whatever_attempts_and_budget_say()
     assert Budget(Retry(attempts=1)).pause(down, 1, deadline) is None
     waiting = [min(2.0, 0.1 * 2 ** (attempt - 1)) / 2 for attempt in range(1, 20)]
     assert sum(waiting) > 12  # with the shortest pauses too, attempts reach beyond a restart
+
+
+def _nobody() -> ServerUnavailable:
+    error = ServerUnavailable("no server answers", status="UNAVAILABLE", retryable=True)
+    error.answered = False
+    return error
+
+
+def _waited(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds of a call's pauses, until the error is final, by a clock that only pauses move."""
+    now = 1000.0
+    monkeypatch.setattr("face3d_client._transports.retry.time.monotonic", lambda: now)
+    deadline = Deadline(60)
+    attempt = 1
+    while (pause := budget.pause(_nobody(), attempt, deadline)) is not None:
+        now += pause
+        attempt += 1
+    return now - 1000.0
+
+
+def test_an_address_that_never_answered_is_asked_again_for_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _waited(Budget(Retry()), monkeypatch) == pytest.approx(2.0)
+    assert _waited(Budget(Retry(outage=0.5)), monkeypatch) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ServerUnavailable("the server is starting", status="UNAVAILABLE", retryable=True),
+        Overloaded("full", status="UNAVAILABLE", retryable=True),
+        NoFace("none"),
+        None,
+    ],
+    ids=["starting", "busy", "no face", "success"],
+)
+def test_a_server_that_has_answered_before_is_waited_for_as_long_as_a_restart_takes(
+    answer: Face3DError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(Retry())
+    if answer is None:
+        budget.succeeded()
+    else:
+        budget.pause(answer, 1, Deadline(60))
+    assert _waited(budget, monkeypatch) == pytest.approx(12.0)
+
+
+def test_what_answers_without_being_the_service_makes_no_address_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(Retry())
+    budget.pause(ServerUnavailable("takes no inference requests", status="HTTP 404"), 1, Deadline(60))
+    assert _waited(budget, monkeypatch) == pytest.approx(2.0)
 
 
 def test_what_cannot_pass_is_not_retried() -> None:

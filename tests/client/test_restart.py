@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
@@ -11,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from face3d_client import AsyncFace3DClient, Face3DClient, Retry, ServerUnavailable, Timeout
+from face3d_client import AsyncFace3DClient, Face3DClient, Protocol, Retry, ServerUnavailable, Timeout
 
 from tests.client import hostile
 from tests.client.hostile import honest, honest_http, http, message
@@ -54,25 +55,61 @@ def test_a_restart_is_not_seen_by_a_call_with_the_defaults(starting: Any) -> Non
         assert asyncio.run(wait(url)) == 5
 
 
+def forward(listener: socket.socket, target: str) -> None:
+    """Carry one connection to a server, and listen no more."""
+    host, port = target.removeprefix("http://").split(":")
+    with listener:
+        listener.listen()
+        wire, _ = listener.accept()
+    with wire, socket.create_connection((host, int(port))) as behind:
+        requests = threading.Thread(target=copy, args=(wire, behind))
+        requests.start()
+        copy(behind, wire)
+        requests.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    """Carry bytes until either side has no more; then both connections end."""
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def reserved(port: int = 0) -> socket.socket:
+    """A socket that has a port and refuses connections until it listens."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
+
+
 def test_nobody_listens_for_a_while_and_then_somebody_does() -> None:
-    with http_starting(0) as answering, socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
-        target = answering.removeprefix("http://").split(":")
-
-        def forward() -> None:
-            reserved.listen()
-            wire, _ = reserved.accept()
-            with wire, socket.create_connection((target[0], int(target[1]))) as behind:
-                behind.sendall(wire.recv(65536))
-                while chunk := behind.recv(65536):
-                    wire.sendall(chunk)
-
-        timer = threading.Timer(1.5, forward)
+    with http_starting(0) as answering:
+        listener = reserved()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        timer = threading.Timer(0.5, forward, (listener, answering))
         timer.start()
-        with Face3DClient(f"http://127.0.0.1:{port}") as client:
+        with Face3DClient(url) as client:
             assert client.reconstruct(b"picture", outputs=NAMES).coefficients.values[5] == 5  # type: ignore[arg-type]
         timer.join()
+
+
+def test_a_server_that_answered_before_may_be_away_for_longer() -> None:
+    with http_starting(0) as answering:
+        listener = reserved()
+        port = listener.getsockname()[1]
+        first = threading.Thread(target=forward, args=(listener, answering))
+        first.start()
+        with Face3DClient(f"http://127.0.0.1:{port}") as client:
+            client.reconstruct(b"picture", outputs=NAMES)  # type: ignore[arg-type]
+            first.join()
+            timer = threading.Timer(4, forward, (reserved(port), answering))  # two seconds are for unknown addresses
+            timer.start()
+            assert client.reconstruct(b"picture", outputs=NAMES).coefficients.values[5] == 5  # type: ignore[arg-type]
+            timer.join()
 
 
 @pytest.mark.parametrize("starting", [http_starting, grpc_starting])
@@ -91,3 +128,23 @@ def test_no_retry_means_none() -> None:
         pytest.raises(ServerUnavailable, match="starting"),
     ):
         client.detect(b"picture")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_error_says_whether_a_server_answered(protocol: Protocol) -> None:
+    async def ask(url: str) -> ServerUnavailable:
+        async with AsyncFace3DClient(url, protocol=protocol, retry=Retry(attempts=1)) as client:
+            with pytest.raises(ServerUnavailable) as caught:
+                await client.detect(b"picture")
+            return caught.value
+
+    def ask_blocking(url: str) -> ServerUnavailable:
+        with Face3DClient(url, protocol=protocol, retry=Retry(attempts=1)) as client:
+            with pytest.raises(ServerUnavailable) as caught:
+                client.detect(b"picture")
+            return caught.value
+
+    nobody = "127.0.0.1:9"  # the discard port, where nobody listens
+    assert (ask_blocking(nobody).answered, asyncio.run(ask(nobody)).answered) == (False, False)
+    with {"grpc": grpc_starting, "http": http_starting}[protocol]() as url:
+        assert (ask_blocking(url).answered, asyncio.run(ask(url)).answered) == (True, True)

@@ -26,8 +26,8 @@ from face3d_client import (
     Output,
     Reconstruction,
 )
-from face3d_client._expressions import Expressions
-from face3d_client._studio import Studio
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._ui.studio import Studio
 from PIL import Image
 
 from server.service import Service

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 import trimesh
 from face3d_client import BadImage, Face3DClient, NoFace, Options, Overloaded, Reconstruction, Timeout
-from face3d_client._expressions import Expressions
-from face3d_client._look import Light
-from face3d_client._studio import MOODS, Studio, in_plain_words
-from face3d_client._ui import _Handlers
+from face3d_client._mesh.expressions import Expressions
+from face3d_client._mesh.renderer import Light
+from face3d_client._ui.handlers import Handlers
+from face3d_client._ui.studio import MOODS, Studio, visitor_message
 from PIL import Image
 
 from server.embedded import EmbeddedServer
@@ -104,7 +104,7 @@ def test_files_of_visitors_are_deleted_when_they_are_old(studio: Studio, result:
     old, new = (Path(studio.files(result)["GLB"]) for _ in range(2))
     hours_ago = time.time() - 7200
     os.utime(old.parent, (hours_ago, hours_ago))
-    studio.forget_old()
+    studio.delete_old_files()
     assert not old.exists()
     assert new.exists()
 
@@ -134,11 +134,11 @@ def test_the_built_in_face_model_knows_every_slider(stand_in_server: EmbeddedSer
 
 
 def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> None:
-    assert "No face was found" in in_plain_words(NoFace("score 0.3"))
-    assert "busy or away" in in_plain_words(Overloaded("Exceeds maximum queue size"))
-    assert "took too long" in in_plain_words(Timeout("no answer within 60 s"))
-    assert "Send a JPEG" in in_plain_words(BadImage("this is no picture. Send a JPEG."))
-    assert "could not be read" in in_plain_words(FileNotFoundError(2, "No such file", "x"))
+    assert "No face was found" in visitor_message(NoFace("score 0.3"))
+    assert "busy or away" in visitor_message(Overloaded("Exceeds maximum queue size"))
+    assert "took too long" in visitor_message(Timeout("no answer within 60 s"))
+    assert "Send a JPEG" in visitor_message(BadImage("this is no picture. Send a JPEG."))
+    assert "could not be read" in visitor_message(FileNotFoundError(2, "No such file", "x"))
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"this cannot be opened here")
     visit, words = studio.open(str(broken), 0.7)  # the stand-in finds faces in anything
@@ -148,7 +148,7 @@ def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> Non
 
 def test_every_way_through_the_page_fills_all_of_it(studio: Studio, photograph: str) -> None:
     gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
-    handlers = _Handlers(gradio, studio, [])
+    handlers = Handlers(gradio, studio, [])
     values = (*OPTIONS, *MOVES)
     made = handlers.open(photograph, 0.7, *values)
     visit = made[0]

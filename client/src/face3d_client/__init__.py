@@ -26,7 +26,7 @@ Everything raised on purpose is one of these:
     │   ├── Overloaded          the queue is full                                   (retried)
     │   ├── Timeout             the deadline passed
     │   ├── ServerUnavailable   server, model or one of its processes is down       (retried unless INTERNAL)
-    │   ├── AccessDenied        the token or certificate was refused
+    │   ├── AccessDenied        the token, key or certificate was refused
     │   ├── BadResponse         what came back is not an answer of this service
     │   └── FaceModelMismatch   regressor and face model on the server do not belong together
     ├── BadEndpoint             an address, token or header that cannot be used     (also a ValueError)
@@ -36,11 +36,12 @@ Files that cannot be read raise OSError as everywhere in Python, arguments that 
 TypeError.
 """
 
-from ._async_client import AsyncFace3DClient
-from ._client import Face3DClient
-from ._codec import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
-from ._endpoint import TLS, Protocol
-from ._errors import (
+from face3d_client._async_client import AsyncFace3DClient
+from face3d_client._camera import Camera
+from face3d_client._client import Face3DClient
+from face3d_client._coefficients import Coefficients
+from face3d_client._detection import DetectedFace
+from face3d_client._errors import (
     AccessDenied,
     BadEndpoint,
     BadFace,
@@ -60,12 +61,14 @@ from ._errors import (
     ServiceError,
     Timeout,
 )
-from ._images import ImageSource
-from ._outcome import Outcome
-from ._results import Camera, Coefficients, DetectedFace, Reconstruction
-from ._retry import Retry
-from ._transport import ModelStatus, ServerInfo
-from ._version import __version__
+from face3d_client._images import ImageSource
+from face3d_client._outcome import Outcome
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._results import Reconstruction
+from face3d_client._transports.endpoint import TLS, Protocol
+from face3d_client._transports.retry import Retry
+from face3d_client._version import __version__
 
 __all__ = [
     "DEFAULT_OUTPUTS",

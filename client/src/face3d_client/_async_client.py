@@ -1,35 +1,27 @@
-"""The asyncio client: the surface of `Face3DClient`, with ``await`` before it."""
+"""The asyncio client: the methods of `Face3DClient` as coroutines."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
-from typing import Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
-from ._client import not_ready, whole
-from ._codec import (
-    ENSEMBLES,
-    Call,
-    Options,
-    Reply,
-    build_detect,
-    build_reconstruct,
-    parse_detect,
-    parse_reconstruct,
-    with_face,
-)
-from ._endpoint import TLS, Endpoint, Protocol
-from ._errors import Face3DError, ServerUnavailable, Timeout
-from ._images import ImageSource, image_bytes
-from ._ordered import ordered_map_async
-from ._outcome import Outcome
-from ._results import DetectedFace, Reconstruction
-from ._retry import Budget, Deadline, Retry
-from ._shared import Region, Regions, forgotten
-from ._transport import ModelStatus, ServerInfo, open_async_transport
+from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
+from face3d_client._detection import DetectedFace
+from face3d_client._errors import Face3DError
+from face3d_client._flows import Done, Flow, Pause, Step, advance, request
+from face3d_client._images import ImageSource, image_bytes
+from face3d_client._ordered import ordered_map_async
+from face3d_client._outcome import Outcome
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect, parse_reconstruct
+from face3d_client._protocol.options import Options, with_face
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._results import Reconstruction
+from face3d_client._transports.factory import open_async_transport
+from face3d_client._transports.interface import DirectTransport
 
 __all__ = ["AsyncFace3DClient"]
 
@@ -37,7 +29,7 @@ S = TypeVar("S", bound=ImageSource)
 T = TypeVar("T")
 
 
-class AsyncFace3DClient:
+class AsyncFace3DClient(BaseClient):
     """`Face3DClient` for asyncio: same arguments, same methods, same results and errors.
 
     ::
@@ -49,25 +41,7 @@ class AsyncFace3DClient:
     Files are read and arrays encoded in a thread, so that neither holds up the loop.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        protocol: Protocol | None = None,
-        timeout: float = 60.0,
-        retry: Retry | None = None,
-        tls: TLS | bool | None = None,
-        token: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        admin_key: str | None = None,
-        shared_memory: bool = False,
-    ) -> None:
-        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers, admin_key)
-        self._timeout = Deadline.checked(timeout)
-        self._budget = Budget(retry or Retry())
-        if shared_memory:
-            Regions.check(self.endpoint)
-        self._regions = Regions() if shared_memory else None
+    def _open(self) -> None:
         self._transport = open_async_transport(self.endpoint)
 
     # --- faces ------------------------------------------------------------------------------------------------------
@@ -86,52 +60,33 @@ class AsyncFace3DClient:
 
     @overload
     async def reconstruct_all(
-        self,
-        image: ImageSource,
-        *,
-        min_size: float = 0,
-        concurrency: int = 8,
-        return_exceptions: Literal[False] = False,
-        timeout: float | None = None,
-        **options: Unpack[Options],
+        self, image: ImageSource, *, return_exceptions: Literal[False] = False, **options: Unpack[AllFacesOptions]
     ) -> list[Reconstruction]: ...
 
     @overload
     async def reconstruct_all(
-        self,
-        image: ImageSource,
-        *,
-        min_size: float = 0,
-        concurrency: int = 8,
-        return_exceptions: Literal[True],
-        timeout: float | None = None,
-        **options: Unpack[Options],
+        self, image: ImageSource, *, return_exceptions: Literal[True], **options: Unpack[AllFacesOptions]
     ) -> list[Reconstruction | Face3DError]: ...
 
     async def reconstruct_all(
-        self,
-        image: ImageSource,
-        *,
-        min_size: float = 0,
-        concurrency: int = 8,
-        return_exceptions: bool = False,
-        timeout: float | None = None,
-        **options: Unpack[Options],
+        self, image: ImageSource, *, return_exceptions: bool = False, **options: Unpack[AllFacesOptions]
     ) -> list[Reconstruction] | list[Reconstruction | Face3DError]:
         """See `Face3DClient.reconstruct_all`."""
-        data, deadline = await self._bytes(image), Deadline(self._timeout if timeout is None else timeout)
-        threshold = options.get("score_threshold")
-        found = await self.detect(data, score_threshold=threshold, timeout=deadline.left())
+        data, selection = await self._bytes(image), self._all_faces(options)
+        threshold = selection.options.get("score_threshold")
+        found = await self.detect(data, score_threshold=threshold, timeout=selection.deadline.left())
 
-        async def one(face: DetectedFace) -> Reconstruction | Face3DError:
+        async def reconstruct(face: DetectedFace) -> Reconstruction | Face3DError:
             try:
-                return await self.reconstruct(data, timeout=deadline.left(), **with_face(options, face))
+                return await self.reconstruct(
+                    data, timeout=selection.deadline.left(), **with_face(selection.options, face)
+                )
             except Face3DError as error:
                 return error
 
-        chosen = [face for face in found if face.size >= min_size]
-        results = [result async for result in ordered_map_async(one, chosen, concurrency)]
-        return results if return_exceptions else whole(results)
+        faces = ordered_map_async(reconstruct, selection.select(found), selection.concurrency)
+        results = [result async for result in faces]
+        return results if return_exceptions else raise_first_error(results)
 
     def map(
         self,
@@ -156,40 +111,25 @@ class AsyncFace3DClient:
 
     async def ready(self, model: str | None = None, *, timeout: float = 5.0) -> bool:
         """See `Face3DClient.ready`."""
-        try:
-            deadline = Deadline(timeout)
-            models = ENSEMBLES if model is None else (model,)
-            return all([await self._transport.model_ready(name, deadline.left()) for name in models])
-        except Face3DError as error:
-            if isinstance(error, (ServerUnavailable, Timeout)) and error.status != "CANCELLED":
-                return False
-            raise
+        return await self._run(self._ready_flow(model, timeout))
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """See `Face3DClient.wait_ready`."""
-        deadline = Deadline(timeout)
-        while not await self.ready(timeout=min(5.0, deadline.left_or(0.1))):
-            if deadline.over():
-                raise not_ready(self.endpoint, timeout)
-            await asyncio.sleep(min(0.2, deadline.left_or(0.0)))
+        await self._run(self._wait_ready_flow(timeout))
 
     async def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
         """See `Face3DClient.models`."""
-        return await self._retrying(self._transport.models, timeout)
+        return await self._run(self._retry_flow(lambda left: request(lambda to: to.models(left)), timeout))
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """See `Face3DClient.info`."""
-        return await self._retrying(self._transport.info, timeout)
+        return await self._run(self._retry_flow(lambda left: request(lambda to: to.info(left)), timeout))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
-        if self._regions is not None:
-            for name in self._regions.registered():
-                with contextlib.suppress(Face3DError):  # a server that is gone has forgotten it anyway
-                    await self._transport.unregister(name, 2.0)
-            self._regions.close()
+        await self._run(self._close_flow())
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -200,48 +140,32 @@ class AsyncFace3DClient:
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"AsyncFace3DClient({str(self.endpoint)!r})"
-
     async def _bytes(self, image: ImageSource) -> bytes:
         if isinstance(image, bytes):  # needs only be looked at; files and arrays cost time
             return image_bytes(image)
         return await asyncio.to_thread(image_bytes, image, compress=self._regions is None)
 
     async def _infer(self, call: Call, timeout: float | None) -> Reply:
-        if self._regions is None:
-            return await self._retrying(lambda left: self._transport.infer(call, left), timeout)
-        with self._regions.place(call) as (placed, region):
-            return await self._retrying(lambda left: self._infer_placed(placed, region, left), timeout)
+        return await self._run(self._infer_flow(call, timeout))
 
-    async def _infer_placed(self, call: Call, region: Region, timeout: float) -> Reply:
-        deadline = Deadline(timeout)
-        for _ in range(2):
-            if not region.registered:
-                await self._transport.register(region, deadline.left())
-                region.registered = True
-            try:
-                return await self._transport.infer(call, deadline.left())
-            except Face3DError as error:
-                if not forgotten(error):
-                    raise
-                region.registered = False
-        return await self._transport.infer(call, deadline.left())
+    async def _run(self, flow: Flow[T]) -> T:
+        """Await the steps of a flow; return what it returns."""
+        with contextlib.closing(flow):
+            step = advance(flow)
+            while not isinstance(step, Done):
+                try:
+                    answer = await self._perform(step)
+                except Face3DError as error:
+                    step = advance(flow, error=error)
+                else:
+                    step = advance(flow, answer)
+            return step.value
 
-    async def _retrying(self, send: Callable[[float], Awaitable[T]], timeout: float | None) -> T:
-        deadline = Deadline(self._timeout if timeout is None else timeout)
-        for attempt in itertools.count(1):
-            try:
-                answer = await send(deadline.left())
-            except Face3DError as error:
-                pause = self._budget.pause(error, attempt, deadline)
-                if pause is None:
-                    raise
-            else:
-                self._budget.succeeded()
-                return answer
-            await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+    async def _perform(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        # The asyncio transports have the methods of the blocking ones, as coroutines.
+        return await step(cast(DirectTransport, self._transport))
 
 
 async def _enumerate(images: Iterable[S] | AsyncIterable[S]) -> AsyncIterator[tuple[int, S]]:

@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-from ._codec import (
-    ENSEMBLES,
-    Call,
-    Options,
-    Reply,
-    build_detect,
-    build_reconstruct,
-    parse_detect,
-    parse_reconstruct,
-    with_face,
-)
-from ._endpoint import TLS, Endpoint, Protocol
-from ._errors import Face3DError, ServerUnavailable, Timeout
-from ._images import ImageSource, image_bytes
-from ._ordered import ordered_map
-from ._outcome import Outcome
-from ._results import DetectedFace, Reconstruction
-from ._retry import Budget, Deadline, Retry
-from ._shared import Region, Regions, forgotten
-from ._transport import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
+from face3d_client._detection import DetectedFace
+from face3d_client._errors import Face3DError
+from face3d_client._flows import Done, Flow, Pause, Step, advance, request
+from face3d_client._images import ImageSource, image_bytes
+from face3d_client._ordered import ordered_map
+from face3d_client._outcome import Outcome
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect, parse_reconstruct
+from face3d_client._protocol.options import Options, with_face
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._results import Reconstruction
+from face3d_client._transports.factory import open_transport
 
-__all__ = ["Connection", "Face3DClient"]
+__all__ = ["Face3DClient"]
 
 S = TypeVar("S", bound=ImageSource)
 T = TypeVar("T")
 
 
-class Connection(TypedDict, total=False):
-    """How to reach a server; each is described at `Face3DClient`."""
-
-    protocol: Protocol | None
-    timeout: float
-    retry: Retry | None
-    tls: TLS | bool | None
-    token: str | None
-    headers: Mapping[str, str] | None
-    admin_key: str | None
-
-
-class Face3DClient:
+class Face3DClient(BaseClient):
     """A connection to a Face3D server.
 
     ::
@@ -82,27 +62,8 @@ class Face3DClient:
             only in the first call.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        protocol: Protocol | None = None,
-        timeout: float = 60.0,
-        retry: Retry | None = None,
-        tls: TLS | bool | None = None,
-        token: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        admin_key: str | None = None,
-        shared_memory: bool = False,
-    ) -> None:
-        self.endpoint = Endpoint.parse(url, protocol, tls, token, headers, admin_key)
-        self._timeout = Deadline.checked(timeout)
-        self._budget = Budget(retry or Retry())
-        if shared_memory:
-            Regions.check(self.endpoint)
-        self._regions = Regions() if shared_memory else None
-        self._direct = open_transport(self.endpoint)
-        self._transport: Transport = self._direct
+    def _open(self) -> None:
+        self._transport = open_transport(self.endpoint)
 
     # --- faces ------------------------------------------------------------------------------------------------------
 
@@ -143,63 +104,41 @@ class Face3DClient:
 
     @overload
     def reconstruct_all(
-        self,
-        image: ImageSource,
-        *,
-        min_size: float = 0,
-        concurrency: int = 8,
-        return_exceptions: Literal[False] = False,
-        timeout: float | None = None,
-        **options: Unpack[Options],
+        self, image: ImageSource, *, return_exceptions: Literal[False] = False, **options: Unpack[AllFacesOptions]
     ) -> list[Reconstruction]: ...
 
     @overload
     def reconstruct_all(
-        self,
-        image: ImageSource,
-        *,
-        min_size: float = 0,
-        concurrency: int = 8,
-        return_exceptions: Literal[True],
-        timeout: float | None = None,
-        **options: Unpack[Options],
+        self, image: ImageSource, *, return_exceptions: Literal[True], **options: Unpack[AllFacesOptions]
     ) -> list[Reconstruction | Face3DError]: ...
 
     def reconstruct_all(
-        self,
-        image: ImageSource,
-        *,
-        min_size: float = 0,
-        concurrency: int = 8,
-        return_exceptions: bool = False,
-        timeout: float | None = None,
-        **options: Unpack[Options],
+        self, image: ImageSource, *, return_exceptions: bool = False, **options: Unpack[AllFacesOptions]
     ) -> list[Reconstruction] | list[Reconstruction | Face3DError]:
         """Make every face of a picture: `detect` once, then `reconstruct` for all of them at the same time.
 
         Args:
             image: as for `reconstruct`.
-            min_size: leave out faces whose box's longer side has fewer source pixels.
-            concurrency: faces in flight at the same time.
             return_exceptions: put the error in a face's place instead of raising the first one.
-            timeout: seconds for all of it.
-            **options: see `Options`; `face` and `box` make no sense here.
+            **options: see `AllFacesOptions`: those of `Options` (but `face` and `box`), and `min_size` (source pixels:
+                leave out faces whose box's longer side has fewer), `concurrency` (faces in flight at the same time,
+                8), `timeout` (seconds for all of it).
 
         Returns:
             In the order of score; empty where there is no face.
         """
-        data, deadline = self._bytes(image), Deadline(self._timeout if timeout is None else timeout)
-        threshold = options.get("score_threshold")
-        found = self.detect(data, score_threshold=threshold, timeout=deadline.left())
+        data, selection = self._bytes(image), self._all_faces(options)
+        threshold = selection.options.get("score_threshold")
+        found = self.detect(data, score_threshold=threshold, timeout=selection.deadline.left())
 
-        def one(face: DetectedFace) -> Reconstruction | Face3DError:
+        def reconstruct(face: DetectedFace) -> Reconstruction | Face3DError:
             try:
-                return self.reconstruct(data, timeout=deadline.left(), **with_face(options, face))
+                return self.reconstruct(data, timeout=selection.deadline.left(), **with_face(selection.options, face))
             except Face3DError as error:
                 return error
 
-        results = list(ordered_map(one, (face for face in found if face.size >= min_size), concurrency))
-        return results if return_exceptions else whole(results)
+        results = list(ordered_map(reconstruct, selection.select(found), selection.concurrency))
+        return results if return_exceptions else raise_first_error(results)
 
     def map(
         self,
@@ -209,7 +148,7 @@ class Face3DClient:
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> Iterator[Outcome[S, Reconstruction]]:
-        """`reconstruct` for many pictures, a bounded number at the same time, outcomes in the order of the pictures.
+        """Call `reconstruct` for many pictures, a bounded number at a time; outcomes come in the order of the pictures.
 
         An error belongs to its picture and stops no other. `images` may be endless: at most twice `concurrency` are
         read ahead. Leaving the loop early drops what has not begun.
@@ -233,7 +172,7 @@ class Face3DClient:
     # --- the server -------------------------------------------------------------------------------------------------
 
     def ready(self, model: str | None = None, *, timeout: float = 5.0) -> bool:
-        """Whether the server answers and all three ensembles are ready; nobody there is False, no error.
+        """Tell whether the server answers and all three ensembles are ready; False, and no error, where none answers.
 
         Args:
             model: ask for this one instead.
@@ -242,14 +181,7 @@ class Face3DClient:
         Raises:
             AccessDenied, or ServerUnavailable because this client is closed.
         """
-        try:
-            deadline = Deadline(timeout)
-            models = ENSEMBLES if model is None else (model,)
-            return all(self._transport.model_ready(name, deadline.left()) for name in models)
-        except Face3DError as error:
-            if isinstance(error, (ServerUnavailable, Timeout)) and error.status != "CANCELLED":
-                return False
-            raise
+        return self._run(self._ready_flow(model, timeout))
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until `ready`.
@@ -257,33 +189,25 @@ class Face3DClient:
         Raises:
             ServerUnavailable: it did not become so in time.
         """
-        deadline = Deadline(timeout)
-        while not self.ready(timeout=min(5.0, deadline.left_or(0.1))):
-            if deadline.over():
-                raise not_ready(self.endpoint, timeout)
-            time.sleep(min(0.2, deadline.left_or(0.0)))
+        self._run(self._wait_ready_flow(timeout))
 
     def models(self, *, timeout: float | None = None) -> list[ModelStatus]:
-        """Every model version in the server's repository and whether it is ready.
+        """List every model version in the server's repository and whether it is ready.
 
         Raises:
             AccessDenied: the server keeps its repository closed, and `admin_key` is not the key.
         """
-        return self._retrying(self._transport.models, timeout)
+        return self._run(self._retry_flow(lambda left: request(lambda to: to.models(left)), timeout))
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
-        """The server's name, version and extensions."""
-        return self._retrying(self._transport.info, timeout)
+        """Ask for the server's name, version and extensions."""
+        return self._run(self._retry_flow(lambda left: request(lambda to: to.info(left)), timeout))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the connections; may be called twice."""
-        if self._regions is not None:
-            for name in self._regions.registered():
-                with contextlib.suppress(Face3DError):  # a server that is gone has forgotten it anyway
-                    self._direct.unregister(name, 2.0)
-            self._regions.close()
+        self._run(self._close_flow())
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -294,60 +218,26 @@ class Face3DClient:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"Face3DClient({str(self.endpoint)!r})"
-
     def _bytes(self, image: ImageSource) -> bytes:
         return image_bytes(image, compress=self._regions is None)
 
     def _infer(self, call: Call, timeout: float | None) -> Reply:
-        if self._regions is None:
-            return self._retrying(lambda left: self._transport.infer(call, left), timeout)
-        with self._regions.place(call) as (placed, region):
-            return self._retrying(lambda left: self._infer_placed(placed, region, left), timeout)
+        return self._run(self._infer_flow(call, timeout))
 
-    def _infer_placed(self, call: Call, region: Region, timeout: float) -> Reply:
-        deadline = Deadline(timeout)
-        for _ in range(2):
-            if not region.registered:
-                self._direct.register(region, deadline.left())
-                region.registered = True
-            try:
-                return self._transport.infer(call, deadline.left())
-            except Face3DError as error:
-                if not forgotten(error):
-                    raise
-                region.registered = False
-        return self._transport.infer(call, deadline.left())
+    def _run(self, flow: Flow[T]) -> T:
+        """Perform the steps of a flow; return what it returns."""
+        with contextlib.closing(flow):
+            step = advance(flow)
+            while not isinstance(step, Done):
+                try:
+                    answer = self._perform(step)
+                except Face3DError as error:
+                    step = advance(flow, error=error)
+                else:
+                    step = advance(flow, answer)
+            return step.value
 
-    def _retrying(self, send: Callable[[float], T], timeout: float | None) -> T:
-        deadline = Deadline(self._timeout if timeout is None else timeout)
-        for attempt in itertools.count(1):
-            try:
-                answer = send(deadline.left())
-            except Face3DError as error:
-                pause = self._budget.pause(error, attempt, deadline)
-                if pause is None:
-                    raise
-            else:
-                self._budget.succeeded()
-                return answer
-            time.sleep(pause)
-        raise AssertionError("unreachable")
-
-
-def whole(results: list[Reconstruction | Face3DError]) -> list[Reconstruction]:
-    """The results, if all of them are; else raises the first error."""
-    for result in results:
-        if isinstance(result, Face3DError):
-            raise result
-    return cast(list[Reconstruction], results)
-
-
-def not_ready(endpoint: Endpoint, seconds: float) -> ServerUnavailable:
-    """What `wait_ready` raises."""
-    return ServerUnavailable(
-        f"the server at {endpoint} was not ready within {seconds:g} s. Is it started, and are its models loaded "
-        "(face3d models)?",
-        status="UNAVAILABLE",
-    )
+    def _perform(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        return step(self._transport)

@@ -1,4 +1,4 @@
-"""What a caller may hand over as a picture, turned into the bytes of a picture file."""
+"""Pictures as callers give them: read, bounded, encoded and decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import BadImage, ImageTooLarge
+from face3d_client._errors import BadImage, ImageTooLarge
 
 __all__ = [
     "FORMATS",
@@ -36,11 +36,11 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # As the service, by the picture's header: 195 MB of RGB.
 MAX_PIXELS: Final = 65_000_000
 # What a shell connects to a command: these names may be pipes. Any other pipe might never end or never begin.
-_OWN_PIPES: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+_STANDARD_PIPES: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
-    """The picture as the bytes of a file, which is how it travels: a tenth of what its pixels would weigh.
+    """Turn a picture into the bytes of a file, a tenth of the bytes of its pixels.
 
     Files and bytes pass as they are: the server decodes and turns them by their EXIF tag. Arrays become PNG, without
     loss, or BMP where not even that time should be spent (`compress` False).
@@ -70,7 +70,7 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
 
 
 def read_file(name: str, most: int = MAX_BYTES) -> bytes:
-    """The bytes of a file, or what is piped into this program as /dev/stdin or /dev/fd/N.
+    """Read a file, or what is piped into this program as /dev/stdin or /dev/fd/N.
 
     Raises:
         BadImage: a device, a socket or another pipe.
@@ -84,16 +84,16 @@ def read_file(name: str, most: int = MAX_BYTES) -> bytes:
         raise BadImage(f"{name} cannot be the name of a file. Give a path without NUL characters.") from error
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise _no_file(name) from error
+            raise _not_a_file(name) from error
         raise
     with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)
         if stat.S_ISDIR(about.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        if stat.S_ISFIFO(about.st_mode) and name.startswith(_OWN_PIPES):
+        if stat.S_ISFIFO(about.st_mode) and name.startswith(_STANDARD_PIPES):
             os.set_blocking(handle, True)
         elif not stat.S_ISREG(about.st_mode):
-            raise _no_file(name)
+            raise _not_a_file(name)
         elif about.st_size > most:
             raise _too_large(name, most)
         data = file.read(most + 1)
@@ -102,7 +102,7 @@ def read_file(name: str, most: int = MAX_BYTES) -> bytes:
     return data
 
 
-def _no_file(name: str) -> BadImage:
+def _not_a_file(name: str) -> BadImage:
     return BadImage(f"{name} is a device, a pipe or a socket. Send a file, or pipe it in as /dev/stdin.")
 
 
@@ -129,7 +129,7 @@ def _encode(array: NDArray[np.uint8], compress: bool) -> bytes:
 
 
 def open_upright(image: ImageSource) -> Image.Image:
-    """The picture as RGB, turned by its EXIF tag: the raster whose pixels the service's "source pixels" are.
+    """Decode a picture to RGB, turned by its EXIF tag: the raster whose pixels the service's "source pixels" are.
 
     Raises:
         BadImage: Pillow cannot read it as one of `FORMATS`.
@@ -140,7 +140,7 @@ def open_upright(image: ImageSource) -> Image.Image:
 
 
 def decode_upright(data: bytes, largest: int | None = None) -> tuple[Image.Image, float]:
-    """A picture file as RGB pixels, turned by its EXIF tag.
+    """Decode a picture file to RGB pixels, turned by its EXIF tag.
 
     Only the formats that the service reads, and only as many pixels, counted by the header before anything is decoded.
     Decoding is not interrupted: ask the service first about a stranger's picture, since it refuses what takes long.

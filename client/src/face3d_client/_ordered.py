@@ -1,4 +1,4 @@
-"""Many calls at the same time, few enough in flight, answers in the order of the questions."""
+"""Concurrent maps with a bounded number of calls in flight and answers in the order of the items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ A = TypeVar("A")
 
 
 def ordered_map(function: Callable[[Q], A], items: Iterable[Q], concurrency: int) -> Iterator[A]:
-    """`map` by threads. Reads at most twice `concurrency` items ahead of the answer it gives next.
+    """Map by threads; read at most twice `concurrency` items ahead of the next answer.
 
     When the caller stops early, what has not begun is dropped; what has begun ends by itself.
     """
@@ -36,7 +36,7 @@ def ordered_map(function: Callable[[Q], A], items: Iterable[Q], concurrency: int
 async def ordered_map_async(
     function: Callable[[Q], Awaitable[A]], items: Iterable[Q] | AsyncIterable[Q], concurrency: int
 ) -> AsyncIterator[A]:
-    """`map` by tasks, else as `ordered_map`. When the caller stops early, what has begun is cancelled."""
+    """Map by tasks, otherwise as `ordered_map`; when the caller stops early, what has begun is cancelled."""
     _check(concurrency)
     gate = asyncio.Semaphore(concurrency)
 

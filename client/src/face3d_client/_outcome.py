@@ -1,12 +1,12 @@
-"""What `map` gives for each picture: a result or an error."""
+"""The outcome of `map` for one picture: a result or an error."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ._errors import Face3DError
-from ._images import ImageSource
+from face3d_client._errors import Face3DError
+from face3d_client._images import ImageSource
 
 __all__ = ["Outcome"]
 
@@ -36,7 +36,7 @@ class Outcome(Generic[S, R]):
         return self.error is None
 
     def unwrap(self) -> R:
-        """The result; raises the error if there is none."""
+        """Return the result; raise the error if there is none."""
         if self.error is not None:
             raise self.error
         assert self.result is not None

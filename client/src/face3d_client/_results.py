@@ -1,181 +1,33 @@
-"""What the service gives back, as typed objects."""
+"""Reconstructions: what the service returns for a face, as typed fields, files and drawings."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._errors import BadResponse, NotRequested
-from ._glb import check_glb, embedded_image, surface_from_glb
-from ._surface import Surface, check_texture, open_texture
-from ._text import printable
+from face3d_client._camera import Camera
+from face3d_client._coefficients import Coefficients
+from face3d_client._detection import DetectedFace
+from face3d_client._errors import NotRequested
+from face3d_client._images import ImageSource, open_upright
+from face3d_client._mesh.formats import npz_bytes, surface_files, write_files
+from face3d_client._mesh.glb import check_glb, embedded_image, surface_from_glb
+from face3d_client._mesh.overlay import draw_overlay
+from face3d_client._mesh.surface import Surface, check_texture, open_texture
+from face3d_client._text import printable
 
 if TYPE_CHECKING:
     import trimesh
 
-    from ._images import ImageSource
-
-__all__ = ["Camera", "Coefficients", "DetectedFace", "Reconstruction"]
-
-_FOCAL: Final = 1015.0  # pixels of the 224 crop
-_CENTRE: Final = 112.0
-_CROP: Final = 224
-_DISTANCE: Final = 1000.0  # mm from the camera to the origin
-
-
-@dataclass(frozen=True, eq=False)
-class DetectedFace:
-    """A face that `detect` found.
-
-    Attributes:
-        row: float32 (15,): x1 y1 x2 y2 score, then five points (x, y), all in source pixels.
-        index: place in the order of score, 0 = best; what ``reconstruct(face=...)`` counts in.
-    """
-
-    row: NDArray[np.float32]
-    index: int = 0
-
-    def __post_init__(self) -> None:
-        row = np.array(self.row, np.float32)
-        if row.shape != (15,):
-            raise ValueError(f"a face is a row of 15 numbers, not an array of shape {row.shape}")
-        row.setflags(write=False)
-        object.__setattr__(self, "row", row)
-
-    @property
-    def box(self) -> NDArray[np.float32]:
-        """float32 (4,): x1, y1, x2, y2 in source pixels."""
-        return self.row[:4]
-
-    @property
-    def score(self) -> float:
-        """How sure the detector is, 0..1."""
-        return float(self.row[4])
-
-    @property
-    def points(self) -> NDArray[np.float32]:
-        """float32 (5, 2), source pixels: eye left in the picture, eye right, nose tip, mouth corner left, right."""
-        return self.row[5:].reshape(5, 2)
-
-    @property
-    def size(self) -> float:
-        """The longer side of the box in source pixels."""
-        return float(max(self.row[2] - self.row[0], self.row[3] - self.row[1]))
-
-    def __repr__(self) -> str:
-        corners = ", ".join(f"{value:.0f}" for value in self.box)
-        return f"DetectedFace(index={self.index}, score={self.score:.3f}, box=({corners}))"
-
-
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """The 257 numbers of the face model, in the layout of Deep3DFaceRecon and HRN.
-
-    Attributes:
-        values: float32 (257,), all of them in the order of the properties below.
-    """
-
-    values: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        if self.values.shape != (257,):
-            raise ValueError(f"257 coefficients are needed, not an array of shape {self.values.shape}")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self.values, dtype=dtype, copy=bool(copy) or dtype not in (None, self.values.dtype))
-
-    @property
-    def identity(self) -> NDArray[np.float32]:
-        """float32 (80,): shape of this person's face, standard deviations."""
-        return self.values[0:80]
-
-    @property
-    def expression(self) -> NDArray[np.float32]:
-        """float32 (64,): weights of the expression modes."""
-        return self.values[80:144]
-
-    @property
-    def texture(self) -> NDArray[np.float32]:
-        """float32 (80,): colour of the skin (albedo modes)."""
-        return self.values[144:224]
-
-    @property
-    def angles(self) -> NDArray[np.float32]:
-        """float32 (3,): rotation of the head in radians: pitch about x, yaw about y, roll about z."""
-        return self.values[224:227]
-
-    @property
-    def light(self) -> NDArray[np.float32]:
-        """float32 (27,): spherical harmonics of the light, nine for red, nine for green, nine for blue."""
-        return self.values[227:254]
-
-    @property
-    def translation(self) -> NDArray[np.float32]:
-        """float32 (3,): place of the head in the camera's frame, decimetres."""
-        return self.values[254:257]
-
-
-@dataclass(frozen=True, eq=False)
-class Camera:
-    """From posed millimetres to pixels of the photograph.
-
-    The camera looks along -z from 1000 mm: with x, y, z in mm, ``u = 1015 x / (1000 - z) + 112`` and
-    ``v = 1015 y / (1000 - z) + 112`` in a crop of 224 pixels, whose column is u and row 223 - v; a scale and an
-    offset take the crop to the source. Pixel centres are at integers; the source is the EXIF-rotated photograph at
-    its full size.
-
-    Attributes:
-        numbers: float32 (8,): sx, sy, ox, oy of the 224 crop, then of the 512 crop: source x = column * sx + ox,
-            source y = row * sy + oy.
-    """
-
-    numbers: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        if self.numbers.shape != (8,):
-            raise ValueError(f"a camera has 8 numbers, not an array of shape {self.numbers.shape}")
-
-    @cached_property
-    def matrix(self) -> NDArray[np.float64]:
-        """float64 (3, 4): ``[x w, y w, w] = matrix @ [X, Y, Z, 1]``, posed mm to source pixels."""
-        sx, sy, ox, oy = (float(value) for value in self.numbers[:4])
-        centre_x = _CENTRE * sx + ox
-        centre_y = (_CROP - 1 - _CENTRE) * sy + oy
-        return np.array(
-            [
-                [_FOCAL * sx, 0, -centre_x, centre_x * _DISTANCE],
-                [0, -_FOCAL * sy, -centre_y, centre_y * _DISTANCE],
-                [0, 0, -1, _DISTANCE],
-            ]
-        )
-
-    def project(self, points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Where points in space are in the photograph.
-
-        Args:
-            points: (..., 3) in mm, in the frame of `Reconstruction.vertices`.
-
-        Returns:
-            float64 (..., 2): x, y in source pixels.
-        """
-        homogeneous = np.asarray(points, np.float64) @ self.matrix[:, :3].T + self.matrix[:, 3]
-        pixels: NDArray[np.float64] = homogeneous[..., :2] / homogeneous[..., 2:]
-        return pixels
-
-    def crop_to_source(self, pixels: NDArray[np.floating[Any]], crop: Literal[224, 512] = 224) -> NDArray[np.float64]:
-        """Pixels (..., 2) (column, row) of one of the two crops as source pixels (..., 2)."""
-        numbers = self.numbers[:4] if crop == 224 else self.numbers[4:]
-        source: NDArray[np.float64] = np.asarray(pixels, np.float64) * numbers[:2] + numbers[2:]
-        return source
+__all__ = ["Reconstruction"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -202,7 +54,7 @@ class Reconstruction:
         return value if isinstance(value, bytes) else str(value).encode()
 
     def has(self, name: str) -> bool:
-        """Whether this output was asked for and is here."""
+        """Tell whether this output was asked for and is here."""
         return name in self.raw
 
     # --- the surface ------------------------------------------------------------------------------------------------
@@ -244,14 +96,14 @@ class Reconstruction:
     @cached_property
     def posed_mesh(self) -> trimesh.Trimesh:
         """The textured mesh as photographed: on `vertices`, so that `camera` projects it. Needs `mesh`, `vertices`."""
-        return self._posed("camera").to_trimesh()
+        return self._surface_in("camera").to_trimesh()
 
     @cached_property
     def neutral_mesh(self) -> trimesh.Trimesh:
         """The textured mesh, upright and without expression. Needs `mesh`, `vertices_neutral`."""
-        return self._posed("neutral").to_trimesh()
+        return self._surface_in("neutral").to_trimesh()
 
-    def _posed(self, pose: Literal["camera", "neutral"] | None) -> Surface:
+    def _surface_in(self, pose: Literal["camera", "neutral"] | None) -> Surface:
         if pose is None:
             return self._surface
         return self._surface.with_vertices(self.vertices if pose == "camera" else self.vertices_neutral)
@@ -333,15 +185,10 @@ class Reconstruction:
     def warnings(self) -> tuple[str, ...]:
         """What makes this result doubtful (turned far, small, dark, blurred): a sentence each; mostly none."""
         values = self._get("warnings").ravel()
-        texts = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values]
-        if len(texts) == 1 and texts[0].startswith("["):
-            try:
-                texts = [str(text) for text in json.loads(texts[0])]
-            except (ValueError, RecursionError) as error:
-                raise BadResponse("the server's warnings are no list of texts. Is it a Face3D server?") from error
+        texts = (text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values)
         return tuple(printable(text) for text in texts if text)
 
-    # --- out of here ------------------------------------------------------------------------------------------------
+    # --- files and drawings -----------------------------------------------------------------------------------------
 
     def save(
         self,
@@ -379,14 +226,34 @@ class Reconstruction:
             ValueError: another suffix.
             NotRequested: something needed was not asked for.
         """
-        from ._formats import save
+        target = Path(path)
+        suffix = target.suffix.lower()
+        if suffix == ".npz":
+            return write_files(target.parent, {target.name: npz_bytes(self._arrays())})
+        if suffix == ".glb" and pose is None and units in (None, "m"):
+            return write_files(target.parent, {target.name: self.glb})  # as the server made it
+        return write_files(target.parent, surface_files(lambda: self._surface_in(pose), target.name, units))
 
-        return save(self, Path(path), pose, units)
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Collect every number that was asked for, by the names of `save`."""
+        arrays = {name: array for name, array in self.raw.items() if array.dtype.kind in "fiu"}
+        arrays.pop("face", None)
+        if self.has("face"):
+            arrays |= {"box": self.box, "score": np.array(self.score, np.float32), "points": self.points}
+        if self.has("camera"):
+            arrays["camera_matrix"] = self.camera.matrix
+        if self.has("mesh"):
+            arrays |= {"faces": self.faces, "uv": self.uv}
+        if self.has("mesh") or self.has("texture"):
+            arrays["texture"] = np.asarray(self.texture)
+        if self.has("warnings"):
+            arrays["warnings"] = np.array(self.warnings, dtype=np.str_)
+        return arrays
 
     def overlay(
         self, image: ImageSource, *, wireframe: bool = True, landmarks: bool = True, box: bool = False
     ) -> Image.Image:
-        """The photograph with the mesh drawn over it.
+        """Draw the mesh over the photograph.
 
         Args:
             image: the photograph that was sent.
@@ -402,10 +269,12 @@ class Reconstruction:
                 65 megapixels can. Decoding is not interrupted; a photograph that the service made a face of is none
                 that takes long.
         """
-        from ._images import open_upright
-        from ._overlay import draw_overlay
-
-        return draw_overlay(self, open_upright(image), wireframe=wireframe, landmarks=landmarks, box=box)
+        return draw_overlay(
+            open_upright(image),
+            mesh=(self.camera.project(self.vertices), self.faces) if wireframe else None,
+            landmarks=self.landmarks if landmarks else None,
+            box=self.box if box else None,
+        )
 
     def __repr__(self) -> str:
         parts = [repr(self.detection)] if self.has("face") else []

@@ -1,4 +1,4 @@
-"""One client over several servers: each call goes to the one with the least to do, and to another if that fails.
+"""A client of several servers: each call goes to the least busy one, and to another if that one fails.
 
 ::
 
@@ -16,14 +16,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar, Unpack
+from typing import TypeVar, Unpack, cast
 
-from ._client import Connection, Face3DClient
-from ._codec import Call, Reply
-from ._endpoint import Endpoint
-from ._errors import Face3DError
-from ._retry import Deadline
-from ._transport import ModelStatus, ServerInfo, Transport, open_transport
+from face3d_client._base_client import Connection
+from face3d_client._client import Face3DClient
+from face3d_client._errors import Face3DError
+from face3d_client._protocol.calls import Call, Reply
+from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._transports.endpoint import Endpoint
+from face3d_client._transports.factory import open_transport
+from face3d_client._transports.interface import DirectTransport, Transport
+from face3d_client._transports.retry import Deadline
 
 __all__ = ["BalancedFace3DClient", "BalancedTransport"]
 
@@ -63,7 +66,7 @@ class BalancedTransport:
         return self._on_any(lambda transport, left: transport.infer(call, left), timeout)
 
     def model_ready(self, model: str, timeout: float) -> bool:
-        """Whether this model answers on one of the servers."""
+        """Tell whether this model is ready on one of the servers."""
         deadline = Deadline(timeout)
         last: Face3DError | None = None
         for server in self._servers:
@@ -78,11 +81,11 @@ class BalancedTransport:
         return False
 
     def models(self, timeout: float) -> list[ModelStatus]:
-        """The models of one of the servers."""
+        """List the models of one of the servers."""
         return self._on_any(lambda transport, left: transport.models(left), timeout)
 
     def info(self, timeout: float) -> ServerInfo:
-        """Which server one of them is."""
+        """Ask one of the servers for its name, version and extensions."""
         return self._on_any(lambda transport, left: transport.info(left), timeout)
 
     def close(self) -> None:
@@ -112,7 +115,7 @@ class BalancedTransport:
                 return answer
 
     def _take(self, tried: set[int]) -> int:
-        """The server with the fewest calls in flight among those that do not rest; among equals, any."""
+        """Choose the server with the fewest calls in flight among those that do not rest; among equals, any."""
         with self._lock:
             now = self._clock()
             rest = [index for index in range(len(self._servers)) if index not in tried]
@@ -164,7 +167,9 @@ class BalancedFace3DClient(Face3DClient):
         protocol, tls = connection.get("protocol"), connection.get("tls")
         token, headers, admin_key = connection.get("token"), connection.get("headers"), connection.get("admin_key")
         self._endpoints = [Endpoint.parse(url, protocol, tls, token, headers, admin_key) for url in urls]
-        self._transport = BalancedTransport([self._direct, *map(open_transport, self._endpoints[1:])])
+        transports = [self._transport, *map(open_transport, self._endpoints[1:])]
+        # Without shared memory, no region is ever registered.
+        self._transport = cast(DirectTransport, BalancedTransport(transports))
 
     def __repr__(self) -> str:
         return f"BalancedFace3DClient({[str(endpoint) for endpoint in self._endpoints]!r})"

@@ -1,0 +1,1 @@
+"""Meshes and textures: reading, writing, drawing."""

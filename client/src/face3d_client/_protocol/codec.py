@@ -1,0 +1,112 @@
+"""Requests built and replies read: the one module that knows the names of models, tensors and parameters.
+
+The blocking and the asyncio client use it alike, over gRPC and HTTP; a transport only carries a `Call` to the server
+and a `Reply` back.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face3d_client._detection import DetectedFace
+from face3d_client._errors import BadOption
+from face3d_client._protocol.calls import Call, Parameter, Reply
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output
+from face3d_client._results import Reconstruction
+
+__all__ = ["ENSEMBLES", "SCORE_THRESHOLD", "build_detect", "build_reconstruct", "parse_detect", "parse_reconstruct"]
+
+ENSEMBLES: Final = ("face3d", "reconstruct", "detect")
+SCORE_THRESHOLD: Final = 0.7
+_OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
+
+
+def build_detect(image: bytes) -> Call:
+    """Build the call that detects faces in the bytes of a picture file."""
+    return Call("detect", {"image": _bytes_tensor(image)}, ("faces",), {})
+
+
+def build_reconstruct(image: bytes, options: Options) -> Call:
+    """Build the call that reconstructs a face from the bytes of a picture file.
+
+    Raises:
+        BadOption: an option contradicts another, or cannot be written down. Ranges are the server's business.
+        TypeError: an option that does not exist.
+    """
+    existing = Options.__annotations__
+    if unknown := set(options) - set(existing):
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}. There are: {', '.join(existing)}")
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
+    inputs: dict[str, NDArray[Any]] = {"image": _bytes_tensor(image)}
+    face, box = given.pop("face", None), given.pop("box", None)
+    if face is not None and box is not None:
+        raise BadOption("face and box both choose a face. Give one of them.")
+    parameters: dict[str, Parameter] = {}
+    model = "face3d"
+    if isinstance(face, DetectedFace):
+        model = "reconstruct"
+        inputs["choice"] = face.row[np.newaxis]
+    elif face is not None:
+        parameters["face"] = int(face)
+    if box is not None:
+        parameters["box"] = _box(box)
+    for name, value in given.items():
+        parameters[name] = _parameter(value)
+    return Call(model, inputs, outputs, parameters)
+
+
+def _outputs(names: Iterable[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+    wrong = [name for name in chosen if name not in _OUTPUTS]
+    if wrong or not chosen:
+        raise BadOption(f"outputs={list(chosen)!r}: choose one or more of {', '.join(sorted(_OUTPUTS))}.")
+    return chosen
+
+
+def _box(box: Sequence[float] | NDArray[np.float32]) -> str:
+    corners = [float(value) for value in box]
+    if len(corners) != 4 or not all(map(math.isfinite, corners)):
+        raise BadOption(f"box={box!r}: four finite numbers are needed: x1, y1, x2, y2 in source pixels.")
+    return ",".join(f"{value:.2f}" for value in corners)
+
+
+def _parameter(value: Any) -> Parameter:
+    """Convert an option to a plain Python value: NumPy's numbers print in another way."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return repr(float(value))
+    return str(value)
+
+
+def _bytes_tensor(data: bytes) -> NDArray[np.object_]:
+    return np.array([[data]], dtype=np.object_)
+
+
+def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[DetectedFace]:
+    """Read the faces in the order of score, without empty slots and faces below the threshold (None: 0.7).
+
+    Raises:
+        BadOption: a threshold outside of 0..1.
+    """
+    lowest = SCORE_THRESHOLD if score_threshold is None else score_threshold
+    if not 0 <= lowest <= 1:  # what the server says to `reconstruct`; nothing of it reaches the server here
+        raise BadOption(f"score_threshold={score_threshold!r}: a number from 0 to 1 is needed.")
+    rows = np.asarray(reply["faces"], np.float32)[0]
+    # A row that fell below the threshold is 0; so is an empty slot, which must stay out even at threshold 0.
+    kept = [row for row in rows if row[4] > 0 and row[4] >= lowest]
+    return [DetectedFace(row, index) for index, row in enumerate(kept)]
+
+
+def parse_reconstruct(reply: Reply) -> Reconstruction:
+    """Wrap an answer of `face3d` or `reconstruct`; its fields are decoded when first read."""
+    return Reconstruction({name: array[0] for name, array in reply.items()})

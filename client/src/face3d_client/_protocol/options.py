@@ -1,0 +1,84 @@
+"""Options of a reconstruction: what may be asked for, and by which values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face3d_client._detection import DetectedFace
+
+__all__ = ["DEFAULT_OUTPUTS", "Options", "Output", "Pose", "TextureFormat", "with_face"]
+
+Output: TypeAlias = Literal[
+    "mesh",
+    "texture",
+    "preview",
+    "vertices",
+    "vertices_neutral",
+    "landmarks",
+    "landmarks_3d",
+    "coefficients",
+    "visibility",
+    "face",
+    "camera",
+    "warnings",
+    "face_model",
+]
+"""What `outputs` may name. The server runs only the steps that these need: coefficients alone cost no texture."""
+
+Pose: TypeAlias = Literal["head", "camera", "neutral"]
+"""Which frame `mesh` is in: upright with the expression, as photographed, or upright without expression."""
+
+TextureFormat: TypeAlias = Literal["png", "jpeg"]
+
+# `texture` is left out because the mesh carries it; `preview` and `visibility` because few want them.
+DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
+    "mesh",
+    "vertices",
+    "vertices_neutral",
+    "landmarks",
+    "landmarks_3d",
+    "coefficients",
+    "face",
+    "camera",
+    "warnings",
+    "face_model",
+)
+
+
+class Options(TypedDict, total=False):
+    """What may be asked of a reconstruction. Left out or None means: as the server does by default.
+
+    Attributes:
+        outputs: names of what to compute and send. Default: everything but texture (which is inside the mesh), preview
+            and visibility.
+        face: which face: a number in the order of score (0 = best), or one that `detect` returned, which spares the
+            server the detection.
+        box: x1, y1, x2, y2 in source pixels: the face that overlaps this most (at least 0.3 of the union).
+        score_threshold: lowest score of a face, 0..1 (0.7).
+        pose: frame of `mesh` (``"head"``).
+        texture_size: side of the texture in pixels, 64..2048 (512).
+        texture_format: of `texture` and inside `mesh` (PNG for the former, JPEG for the latter, which makes it small).
+        white_balance: grey-world white balance of the texture (False).
+        sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
+    """
+
+    outputs: Iterable[Output] | None
+    face: int | DetectedFace | None
+    box: Sequence[float] | NDArray[np.float32] | None
+    score_threshold: float | None
+    pose: Pose | None
+    texture_size: int | None
+    texture_format: TextureFormat | None
+    white_balance: bool | None
+    sharpen: float | None
+
+
+def with_face(options: Options, face: DetectedFace) -> Options:
+    """Copy the options, with `face` as the face to reconstruct."""
+    chosen = options.copy()
+    chosen["face"] = face
+    return chosen

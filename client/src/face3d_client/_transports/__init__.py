@@ -1,0 +1,1 @@
+"""Connections to a server: gRPC and HTTP, blocking and asyncio."""
