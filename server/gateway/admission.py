@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 from server.gateway import limits
@@ -58,7 +59,8 @@ class Admission:
             if place.done() and not place.cancelled():
                 self._give(size)  # room came at the same moment
             else:
-                self._waiting.remove((size, place))
+                with contextlib.suppress(ValueError):  # `_next` may have met it first
+                    self._waiting.remove((size, place))
                 self._next()
             if isinstance(error, TimeoutError):
                 raise overloaded("the server holds as many bytes of requests as it can") from None
@@ -71,6 +73,8 @@ class Admission:
     def _next(self) -> None:
         while self._waiting and self.held + self._waiting[0][0] <= self._bytes:
             size, place = self._waiting.popleft()
+            if place.done():  # its request was cancelled, and has not run since
+                continue
             self.held += size
             place.set_result(None)
 

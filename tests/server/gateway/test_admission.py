@@ -1,0 +1,62 @@
+"""Places and bytes are given back whatever becomes of a request."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.gateway.admission import Admission
+from server.gateway.refusal import Refused
+
+
+async def _request(admission: Admission, size: int, ended: asyncio.Event) -> None:
+    ticket = admission.ticket()
+    try:
+        await ticket.hold(size)
+        await ended.wait()
+    finally:
+        ticket.close()
+
+
+def test_requests_that_are_cancelled_together_give_everything_back() -> None:
+    async def run() -> tuple[int, int]:
+        admission = Admission(requests=20, held=100)
+        tasks = [asyncio.create_task(_request(admission, 40, asyncio.Event())) for _ in range(12)]
+        await asyncio.sleep(0.01)
+        assert (admission.in_flight, admission.held) == (12, 80)
+        for task in tasks:  # as when their connection ends: none of them runs in between
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait_for(admission.idle(), 1)
+        return admission.in_flight, admission.held
+
+    assert asyncio.run(run()) == (0, 0)
+
+
+def test_who_waits_behind_cancelled_requests_gets_the_room_that_they_leave() -> None:
+    async def run() -> None:
+        admission, ended = Admission(requests=20, held=100), asyncio.Event()
+        before = [asyncio.create_task(_request(admission, 60, asyncio.Event())) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(_request(admission, 60, ended))
+        await asyncio.sleep(0.01)
+        for task in before:
+            task.cancel()
+        await asyncio.gather(*before, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        assert admission.held == 60
+        ended.set()
+        await waiting
+        assert admission.held == 0
+
+    asyncio.run(run())
+
+
+def test_a_place_beyond_the_bound_is_refused_and_one_given_back_is_free() -> None:
+    admission = Admission(requests=1)
+    ticket = admission.ticket()
+    with pytest.raises(Refused, match="the server is full"):
+        admission.ticket()
+    ticket.close()
+    admission.ticket().close()
