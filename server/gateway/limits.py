@@ -23,6 +23,11 @@ MAX_PARAMETERS: Final = 64
 """Parameters of one request, tensor or output; the ensembles know eight."""
 MAX_RANK: Final = 8
 """Dimensions of one shape; the ensembles' inputs have two."""
+MAX_FIELDS: Final = 4096
+"""Protobuf fields of one message, with those inside of others: 64 parameters of the request and of each of 80 tensors
+and outputs are never meant. Each takes a microsecond to count and some 100 bytes once it is parsed."""
+MAX_FIELD: Final = 64 << 10
+"""Bytes of one protobuf field that is no tensor; the same as of the JSON header, for the same contents."""
 
 # --- headers --------------------------------------------------------------------------------------------------------
 MAX_HEADERS: Final = 64
