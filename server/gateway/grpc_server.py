@@ -15,6 +15,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
 from server.gateway import limits
+from server.gateway.admission import Ticket
 from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.grpc_message import description, parse, to_triton
 from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, TOO_SLOW, Refused, bad_request, shown
@@ -89,9 +90,9 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _infer(self, _: Any, context: Any) -> None:
         try:
             with self._gateway.request("grpc") as ticket:
-                await ticket.hold(limits.MAX_MESSAGE)  # how large it is, is known when it is here
-                data = await _read(context)
+                data = await _read(context, ticket)
                 await ticket.hold(len(data))
+                ticket.begin()
                 check_size(data)
                 message = parse(pb.ModelInferRequest, data)
                 self._gateway.check(description(message))
@@ -180,19 +181,28 @@ def _stream(handler: Handler) -> Any:
     return grpc.stream_stream_rpc_method_handler(handler)
 
 
-async def _read(context: Any) -> bytes:
+async def _read(context: Any, ticket: Ticket | None = None) -> bytes:
     """The message of a call.
 
+    Args:
+        ticket: holds room for the largest message where this one takes long to arrive.
+
     Raises:
-        Refused: none came, or not in time.
+        Refused: none came, or not in time, or there is no room to wait for it.
     """
+    reading = asyncio.ensure_future(context.read())
     try:
         async with asyncio.timeout(limits.BODY_TIME):
-            data = await context.read()
+            await asyncio.wait((reading,), timeout=limits.PROMPT_TIME)
+            if ticket is not None and not reading.done():
+                await ticket.hold(limits.MAX_MESSAGE)
+            data = await reading
     except TimeoutError:
         raise Refused(
             TOO_SLOW, "Timeout", f"the request was not whole within {limits.BODY_TIME:.0f} s: send a smaller file."
         ) from None
+    finally:
+        reading.cancel()
     if not isinstance(data, bytes):
         raise bad_request("the call has no message: send one.")
     return data

@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from server.gateway import limits
+from server.gateway.admission import Ticket
 from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.http_body import parse_body
 from server.gateway.http_connection import ConnectionServer, passed, plain, respond
@@ -108,9 +109,8 @@ class HttpServer:
             size = request.content_length
             if size is not None and size > limits.MAX_MESSAGE:
                 raise _too_large()
-            await ticket.hold(limits.MAX_MESSAGE if size is None else size)
-            body = await _body(request)
-            await ticket.hold(len(body))
+            body = await _body(request, ticket)
+            ticket.begin()
             length, media = request.headers.get(_LENGTH), request.headers.get("Content-Type", "")
             parsed = parse_body(name, version, body, length, media)
             self._gateway.check(parsed.request)
@@ -165,24 +165,28 @@ def _check_headers(request: web.BaseRequest) -> None:
         )
 
 
-async def _body(request: web.BaseRequest) -> bytes:
-    """The whole body.
+async def _body(request: web.BaseRequest, ticket: Ticket) -> bytes:
+    """The whole body; the ticket holds room for what has arrived.
 
     Raises:
-        Refused: it is too large, or too slow.
+        Refused: it is too large, or too slow, or there is no room for it.
     """
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
     try:
         async with asyncio.timeout(limits.BODY_TIME):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
+            while part := await request.content.readany():
+                body += part
+                if len(body) > limits.MAX_MESSAGE:
+                    raise _too_large()
+                await ticket.hold(len(body))
     except TimeoutError:
         words = f"the body was not whole within {limits.BODY_TIME:.0f} s: send a smaller file."
         raise Refused(TOO_SLOW, "Timeout", words) from None
     except web.RequestPayloadError:
         raise bad_request("the body broke off, or its chunks cannot be read.") from None
+    return bytes(body)
 
 
 async def _write(request: web.BaseRequest, response: web.Response) -> web.Response:

@@ -39,11 +39,12 @@ MAX_METADATA: Final = 16 << 10
 
 # --- how much at the same time --------------------------------------------------------------------------------------
 MAX_IN_FLIGHT: Final = 128
-"""Inference requests inside at the same time. Triton holds 64 behind the decoder and about as many in its other steps;
-further ones could only wait here, so they are refused at once."""
+"""Inference requests that are worked on at the same time. Triton holds 64 behind the decoder and about as many in its
+other steps; further ones could only wait here, so they are refused at once."""
 MAX_HELD: Final = 1024 * MIB
 """Bytes of all request bodies held at the same time: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at
-most about 8 MiB, and one copy) the process stays below 3 GiB."""
+most about 8 MiB, and one copy) the process stays below 3 GiB. A body over HTTP counts as its bytes arrive. How much of
+a gRPC message has arrived cannot be seen: one that is not whole within PROMPT_TIME counts as the largest."""
 MAX_CALLS: Final = 512
 """gRPC calls at the same time, health checks too; beyond MAX_IN_FLIGHT they get a sentence, beyond this a status."""
 MAX_STREAMS: Final = 128
@@ -56,6 +57,8 @@ HEADER_TIME: Final = 10.0
 """Until the header of an HTTP request is whole, and until a gRPC connection is set up: nginx.conf says the same."""
 BODY_TIME: Final = 60.0
 """Until a body is whole: 36 MiB over 5 Mbit/s."""
+PROMPT_TIME: Final = 2.0
+"""Until a gRPC message is whole, if it is not to count as a large one: 2 MiB over 10 Mbit/s."""
 ROOM_TIME: Final = 5.0
 """How long a request waits for room in MAX_HELD before it is refused."""
 ANSWER_TIME: Final = 60.0

@@ -55,8 +55,36 @@ def test_who_waits_behind_cancelled_requests_gets_the_room_that_they_leave() -> 
 
 def test_a_place_beyond_the_bound_is_refused_and_one_given_back_is_free() -> None:
     admission = Admission(requests=1)
-    ticket = admission.ticket()
-    with pytest.raises(Refused, match="the server is full"):
-        admission.ticket()
+    ticket, late = admission.ticket(), admission.ticket()
+    ticket.begin()
+    for take in (admission.ticket, late.begin):
+        with pytest.raises(Refused, match="the server is full"):
+            take()
     ticket.close()
-    admission.ticket().close()
+    late.begin()
+    late.close()
+    assert (admission.in_flight, admission.working) == (0, 0)
+
+
+def test_requests_whose_bodies_are_on_their_way_take_no_place() -> None:
+    admission = Admission(requests=1)
+    waiting = [admission.ticket() for _ in range(50)]
+    admission.ticket().begin()
+    assert (admission.in_flight, admission.working) == (51, 1)
+    for ticket in waiting:
+        ticket.close()
+    assert (admission.in_flight, admission.working) == (1, 1)
+
+
+def test_what_fits_passes_what_does_not() -> None:
+    async def run() -> None:
+        admission, ended = Admission(requests=20, held=100), asyncio.Event()
+        large = [asyncio.create_task(_request(admission, 90, ended)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(admission.ticket().hold(10), 1)
+        assert admission.held == 100
+        ended.set()
+        await asyncio.gather(*large)
+        assert admission.held == 10
+
+    asyncio.run(run())
