@@ -29,6 +29,30 @@ def stubs(server_pid: int) -> dict[tuple[str, int], set[int]]:
     return dict(found)
 
 
+def stub_of(server_pid: int, instance: str) -> int | None:
+    """Process id of the stub of one instance, ``regressor_0_0``; None if it has none."""
+    for process in _children(server_pid):
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue  # it has ended meanwhile
+        if words and Path(words[0]).name == _STUB and instance in words[2:]:
+            return int(process.pid)
+    return None
+
+
+def stopped_stubs(server_pid: int) -> set[int]:
+    """Process ids of stubs that a signal has stopped; debuggers stop processes otherwise."""
+    found = set()
+    for process in _children(server_pid):
+        try:
+            if process.status() == psutil.STATUS_STOPPED and process.name().startswith(_STUB[:15]):
+                found.add(process.pid)
+        except psutil.Error:
+            continue  # it has ended meanwhile
+    return found
+
+
 def dead_stubs(server_pid: int) -> set[int]:
     """Process ids of stubs that have died without the server's doing: it does not even collect their status."""
     found = set()

@@ -42,6 +42,8 @@ _LOOK = 0.5
 # probe after it. A process that was killed while it held a lock in shared memory sometimes leaves a server behind that
 # answers none of them; a start of all models takes some four seconds.
 _STATE_WITHIN, _LOAD_WITHIN, _ANSWER_WITHIN = 3.0, 6.0, 4.0
+# Seconds that a stub without a sign of life gets before its model is loaded again.
+_SECOND_CHANCE = 1.0
 # So many steps in a row without any answer, and the server counts as hung. A step waits 3 s for the state of models and
 # 30 s for the probe, which a full queue of the default models takes 5 s to reach.
 _SILENT_STEPS = 3
@@ -151,9 +153,14 @@ class Supervisor:
             self.restarts += 1
 
     def new_deaths(self) -> bool:
-        """Whether a stub is dead that was not at the last call: reads /proc and asks nobody."""
+        """Whether a stub is dead that was not at the last call: reads /proc and asks nobody.
+
+        One that is stopped is ended first. Triton gives it up within a second, and aborts when it goes on after that.
+        """
         if self._pid is None:
             return False
+        for pid in census.stopped_stubs(self._pid):
+            _end(pid)
         dead = census.dead_stubs(self._pid)
         new = dead - self._noticed
         self._noticed = dead
@@ -185,8 +192,13 @@ class Supervisor:
         return short
 
     def _probe(self, timeout: float) -> None:
-        """Ask every target; where a stub is dead, revive the model and ask again, once for each model."""
+        """Ask every target; where a stub is dead, revive the model and ask again, once for each model.
+
+        Triton also says so of one that lives and gave no sign of it for a second, starved or stopped: that one is given
+        another second, and then ended.
+        """
         revived: set[str] = set()
+        waited = False
         while True:
             began = time.monotonic()
             try:
@@ -194,9 +206,15 @@ class Supervisor:
                 for name in self._targets:
                     probe.check(self._control, name, timeout)
             except ControlError as error:
-                model = self._dead_model(str(error))
+                model, stub = self._dead_model(str(error)), self._living_stub(str(error))
                 if model is None or model in revived or self._is_loading(model):
                     raise
+                if stub is not None and not waited:
+                    time.sleep(_SECOND_CHANCE)
+                    waited = True
+                    continue
+                if stub is not None:  # a load beside one that comes back to life can abort Triton 2.51
+                    _end(stub)
                 self._revive(model, str(error))
                 revived.add(model)
                 timeout = _ANSWER_WITHIN
@@ -207,6 +225,11 @@ class Supervisor:
                     self._say("supervisor: every model answers")
                 self.healthy, self.reason = True, ""
                 return
+
+    def _living_stub(self, message: str) -> int | None:
+        """The process of the instance that a message calls dead, if there still is one."""
+        match = _DEAD_STUB.search(message)
+        return None if self._pid is None or match is None else census.stub_of(self._pid, match["instance"])
 
     def _dead_model(self, message: str) -> str | None:
         if not (match := _DEAD_STUB.search(message)):
@@ -241,8 +264,7 @@ class Supervisor:
             if pid not in living:
                 del self._pending_kills[pid]
             elif early or time.monotonic() > when:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                _end(pid)
 
     def _failed(self, reason: str) -> None:
         self.probes["failed"] += 1
@@ -312,6 +334,11 @@ class Supervisor:
                 threads[0].join(timeout=5)
                 # A server that is told to end would wait for them until its exit timeout.
                 self._end_outdated_stubs(early=True)
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:

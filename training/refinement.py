@@ -76,7 +76,7 @@ class Answers:
         """
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
-        n, resolution = len(crops), 224 // regressor.shrink
+        n, resolution = len(crops), 224 // regressor.downscale
         out = np.zeros((n, variants, 257), np.float32)
         flips, warps = np.zeros((n, variants), bool), np.zeros((n, variants, 4), np.float32)
         for v in range(variants):
@@ -372,7 +372,7 @@ class Refiner(Task):
     def prepare_held(self) -> None:
         """First answers for what only monitors."""
         still = Warp.random(len(self.held), False)
-        side = 224 // self.regressor.shrink
+        side = 224 // self.regressor.downscale
         self.held_warp = still
         self.held_first = torch.cat(
             [self.regressor.net(part) for part in still.picture(self.crops[self.held], side).split(32)]

@@ -8,6 +8,7 @@
     parameters    the typed table of the parameters that each ensemble takes
     checks        pure functions on a description: what is refused, and in which words
     http_body     HTTP bodies <-> descriptions;  grpc_message: the same for gRPC
+    wire          a look at gRPC's messages before they are parsed
     http_server, grpc_server    the two public endpoints
     upstream      the connections to Triton, and whether it serves
     admission     how many requests and bytes are inside at the same time

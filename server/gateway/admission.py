@@ -35,6 +35,9 @@ class _Reader:
 class Admission:
     """Counts requests that are read and that are inside, and the bytes of both; used from one event loop.
 
+    A request whose body is still on its way takes no place of those that are inside: else whoever sends bodies that
+    never end would keep everybody out.
+
     Attributes:
         in_flight: requests inside.
         held: bytes of all requests that are read or inside.
@@ -54,7 +57,7 @@ class Admission:
         """See that one more request can be inside.
 
         Raises:
-            Refused: ``Overloaded``.
+            Refused: ``Overloaded``: there would be no place for it.
         """
         if self.in_flight >= self._requests:
             raise overloaded(f"the server is full ({self._requests} requests are inside)")
@@ -114,7 +117,8 @@ class Admission:
             await _wait(self._for_place, limits.HURRIED_BODY_TIME + 1)
 
     async def _take(self, size: int) -> None:
-        if not self._for_bytes and self.held + size <= self._bytes:
+        # What is small passes what is large and waits: else a few large bodies that never end would keep all waiting.
+        if self.held + size <= self._bytes:
             self.held += size
             return
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -126,7 +130,8 @@ class Admission:
             if room.done() and not room.cancelled():
                 self._give(size)  # it came at the same moment
             else:
-                self._for_bytes.remove((size, room))
+                with contextlib.suppress(ValueError):  # `_next` may have met it first
+                    self._for_bytes.remove((size, room))
                 self._next()
             if isinstance(error, TimeoutError):
                 raise overloaded("the server holds as many bytes of requests as it can") from None

@@ -26,6 +26,7 @@ from server.gateway.refusal import (
     shown,
 )
 from server.gateway.trace import TRACEPARENT
+from server.gateway.upstream import check_process
 
 _LENGTH: Final = "Inference-Header-Content-Length"
 # Headers that must not stand twice: two readers could take another one each.
@@ -135,6 +136,8 @@ class HttpServer:
             ) from None
         except (OSError, aiohttp.ClientError):
             raise self._gateway.upstream.broken() from None
+        if answer.status >= 500:
+            check_process(data.decode(errors="replace"))
         back = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
         return passed(answer.status, data, back)
 

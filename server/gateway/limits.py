@@ -23,6 +23,11 @@ MAX_PARAMETERS: Final = 64
 """Parameters of one request, tensor or output; the ensembles know eight."""
 MAX_RANK: Final = 8
 """Dimensions of one shape; the ensembles' inputs have two."""
+MAX_FIELDS: Final = 4096
+"""Protobuf fields of one message, with those inside of others: 64 parameters of the request and of each of 80 tensors
+and outputs are never meant. Each takes a microsecond to count and some 100 bytes once it is parsed."""
+MAX_FIELD: Final = 64 << 10
+"""Bytes of one protobuf field that is no tensor; the same as of the JSON header, for the same contents."""
 
 # --- headers --------------------------------------------------------------------------------------------------------
 MAX_HEADERS: Final = 64
@@ -34,8 +39,8 @@ MAX_METADATA: Final = 16 << 10
 
 # --- how much at the same time --------------------------------------------------------------------------------------
 MAX_IN_FLIGHT: Final = 128
-"""Inference requests inside at the same time. Triton holds 64 behind the decoder and about as many in its other steps;
-further ones could only wait here, so they are refused at once."""
+"""Inference requests that are worked on at the same time. Triton holds 64 behind the decoder and about as many in its
+other steps; further ones could only wait here, so they are refused at once."""
 MAX_HELD: Final = 1024 * MIB
 """Bytes of all requests that are read or inside: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at most
 about 8 MiB, and one copy) the process stays below 4 GiB."""

@@ -111,6 +111,8 @@ class GatewayProcess:
             stdout=subprocess.PIPE,
             stderr=self.options.stderr,
             cwd=ROOT,
+            # gRPC's core writes a line for each call that it refuses: a stranger could fill a disk with them.
+            env={"GRPC_VERBOSITY": "NONE", **os.environ},
             start_new_session=True,
         )
         self._told = False

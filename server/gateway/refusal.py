@@ -69,6 +69,15 @@ def lost() -> Refused:
     )
 
 
+def revived() -> Refused:
+    """The refusal when a model's process has died: its supervisor starts another."""
+    return Refused(
+        UNAVAILABLE,
+        "ServerUnavailable",
+        "a process of the model has died, and another is being started: try again in a few seconds.",
+    )
+
+
 def overloaded(what: str) -> Refused:
     """The refusal when the gateway is full; ``what`` says of what."""
     return Refused(UNAVAILABLE, "Overloaded", f"{what}: send fewer requests at once, or later.")

@@ -16,7 +16,7 @@ import grpc.aio
 
 from server.gateway import limits
 from server.gateway.description import PublicModel, public_model
-from server.gateway.refusal import Refused, lost
+from server.gateway.refusal import Refused, lost, revived
 
 SERVICE: Final = "inference.GRPCInferenceService"
 
@@ -40,6 +40,8 @@ _BROKEN: Final = re.compile(
     r"failed to connect|connection|socket closed|broken pipe|recvmsg|goaway|stream removed|rst_stream|endpoint closing",
     re.IGNORECASE,
 )
+# What Triton says, as an INTERNAL error of the request, while a model lacks its process.
+_NO_PROCESS: Final = re.compile(r"Stub process '[^']*' is not healthy")
 # Looks at the readiness between two readings of the configurations (10 s): they change by a reload only.
 _CONFIG_EVERY: Final = 20
 _LOOK_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
@@ -62,6 +64,16 @@ class Seen:
     models: dict[str, PublicModel] = field(default_factory=dict)
     configs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     version: str = ""
+
+
+def check_process(words: str) -> None:
+    """See that what Triton says does not mean that a model's process has died.
+
+    Raises:
+        Refused: ``ServerUnavailable``: the request is right, and may be sent again.
+    """
+    if _NO_PROCESS.search(words):
+        raise revived()
 
 
 class Upstream:
@@ -109,7 +121,7 @@ class Upstream:
         """One unary gRPC call; message and answer are serialised.
 
         Raises:
-            Refused: ``ServerUnavailable`` where the connection broke.
+            Refused: ``ServerUnavailable`` where the connection broke, or a model's process died.
             grpc.aio.AioRpcError: what Triton answered otherwise.
         """
         multicallable = self._calls.get(method)
@@ -121,6 +133,7 @@ class Upstream:
             if self._is_broken(error):
                 self._wake.set()
                 raise lost() from None
+            check_process(error.details() or "")
             raise
         return answer
 

@@ -130,7 +130,7 @@ def odd_request(wellformed: Request, random: Random, kinds: Sequence[str] = tupl
     for name in chosen:
         try:
             wellformed = KINDS[name](wellformed, random)
-        except (KeyError, ValueError, struct.error):
+        except (KeyError, ValueError, IndexError, struct.error):
             continue  # what another kind has spoilt before cannot be read any more
     return replace(wellformed, kinds=tuple(chosen))
 

@@ -29,7 +29,7 @@ class Command:
             env={**os.environ, **environment},
         )
         self.errors: list[str] = []
-        self.grpc = self.metrics = self.triton_http = self.triton_grpc = ""
+        self.http = self.grpc = self.metrics = self.triton_http = self.triton_grpc = ""
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,))
         self._reader.start()
@@ -40,14 +40,14 @@ class Command:
     def ready(self) -> str:
         """The HTTP endpoint for clients, once the command says that it is ready.
 
-        ``grpc``, ``metrics`` and Triton's own ``triton_http`` and ``triton_grpc`` are known then too.
+        ``http``, ``grpc``, ``metrics`` and Triton's own ``triton_http`` and ``triton_grpc`` are known then too.
         """
         assert self.process.stdout is not None
         match = re.match(
             r"ready: http (\S+), grpc (\S+), metrics http://(\S+)/metrics$", self.process.stdout.readline()
         )
         assert match, self.errors
-        self.grpc, self.metrics = match[2], match[3]
+        self.http, self.grpc, self.metrics = match[1], match[2], match[3]
         bare = re.match(r"triton: http (\S+), grpc (\S+)$", self.process.stdout.readline())
         assert bare, self.errors
         self.triton_http, self.triton_grpc = bare[1], bare[2]

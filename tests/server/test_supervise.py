@@ -76,6 +76,22 @@ def test_counts_the_processes_of_each_version(server: EmbeddedServer) -> None:
     }
 
 
+def test_a_stopped_process_is_ended_before_it_goes_on(server: EmbeddedServer) -> None:
+    watching = supervisor(server)
+    assert watching.step()
+    (stopped,) = stubs(server, "single")
+    os.kill(stopped, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while not watching.new_deaths():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(stopped, signal.SIGCONT)  # too late: it is dead, and its server does not abort
+    assert watching.step()
+    assert watching.revivals["single"] == 1
+    assert server.poll() is None
+    assert infer(server, "chain", x=rows(2))["y"].shape == (1, 4)
+
+
 def test_probes_no_more_than_it_has_to(server: EmbeddedServer) -> None:
     assert supervise.what_to_probe(Control(server.http)) == ("chain", "echo", "moody")
 

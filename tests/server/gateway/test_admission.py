@@ -37,19 +37,62 @@ def test_a_place_is_refused_when_all_are_taken_and_free_again_afterwards() -> No
     asyncio.run(main())
 
 
-def test_bytes_wait_for_room_in_turn() -> None:
+async def _request(admission: Admission, size: int, ended: asyncio.Event) -> None:
+    ticket = admission.ticket()
+    try:
+        await ticket.hold(size)
+        await ended.wait()
+    finally:
+        ticket.close()
+
+
+def test_bytes_wait_for_room_and_what_fits_passes_what_does_not() -> None:
     async def main() -> None:
         admission = Admission(held=100)
         first, second, third = admission.ticket(), admission.ticket(), admission.ticket()
         await first.hold(60)
-        waiting = [asyncio.create_task(second.hold(50)), asyncio.create_task(third.hold(10))]
+        waiting = asyncio.create_task(second.hold(50))
         await asyncio.sleep(0.02)
-        assert not any(task.done() for task in waiting)  # the smaller one does not overtake
+        await third.hold(10)
+        assert not waiting.done()
         await first.hold(40)
-        await asyncio.gather(*waiting)
+        await waiting
         assert admission.held == 100
         for ticket in (first, second, third):
             ticket.close()
+        assert admission.held == 0
+
+    asyncio.run(main())
+
+
+def test_requests_that_are_cancelled_together_give_everything_back() -> None:
+    async def main() -> None:
+        admission = Admission(held=100)
+        tasks = [asyncio.create_task(_request(admission, 40, asyncio.Event())) for _ in range(12)]
+        await asyncio.sleep(0.01)
+        assert admission.held == 80
+        for task in tasks:  # as when their connection ends: none of them runs in between
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert admission.held == 0
+
+    asyncio.run(main())
+
+
+def test_who_waits_behind_cancelled_requests_gets_the_room_that_they_leave() -> None:
+    async def main() -> None:
+        admission, ended = Admission(held=100), asyncio.Event()
+        before = [asyncio.create_task(_request(admission, 60, asyncio.Event())) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(_request(admission, 60, ended))
+        await asyncio.sleep(0.01)
+        for task in before:
+            task.cancel()
+        await asyncio.gather(*before, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        assert admission.held == 60
+        ended.set()
+        await waiting
         assert admission.held == 0
 
     asyncio.run(main())

@@ -38,15 +38,15 @@ class Retry:
         budget: retries that all calls of one client may have in hand together. A retry takes one, two successes give
             one back; with none left, errors are raised at once: a server in trouble is not made worse by retries.
         outage: seconds for which a server that is down is asked again, once it has answered this client or says itself
-            that it is starting or shutting down. The default outlives a restart, which takes up to ten. 0: as any other
-            failure.
+            that it is starting or shutting down. The default outlives a restart, which takes up to ten, and the revival
+            of a model's process that came before it and did not help. 0: as any other failure.
     """
 
     attempts: int = 4
     base: float = 0.1
     cap: float = 2.0
     budget: int = 20
-    outage: float = 12.0
+    outage: float = 20.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or not 0 < self.base <= self.cap or self.budget < 0 or not 0 <= self.outage < float("inf"):

@@ -1,0 +1,100 @@
+"""`python -m perf.attack`: what well-behaved clients notice of one hostile picture that is sent again and again.
+
+Four clients ask for landmarks without a break; beside them one more sends the same hostile picture, over and over. Each
+kind (tests/attack/pictures.py) is measured beside the same clients with an ordinary picture in its place, taken in turn
+so that whatever else the machine does meets both. Prints one line a kind: the slowest percent with the one and the
+other, and their ratio; ends with status 1 when a request was lost or a ratio is above 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+
+from face3d_client import Face3DClient, Face3DError, Retry
+
+from server.embedded import ServerOptions, on_free_ports
+from server.probe import PORTRAIT
+from server.service import Service
+from tests.attack import neighbours, pictures
+
+_MOST = 2.0  # times the slowest percent without the hostile picture
+_WITHIN = 60.0  # seconds until a hostile picture must have its answer
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was measured beside one picture.
+
+    Attributes:
+        percentile: the 99th of the neighbours' requests, in seconds; median: the 50th.
+        count, lost: of their requests.
+        sent: how often the picture was sent; seconds: how long its answer took, the median.
+        answer: the class of its error, or "taken".
+    """
+
+    percentile: float
+    median: float
+    count: int
+    lost: int
+    sent: int
+    seconds: float
+    answer: str
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure and print a table; the exit status."""
+    photo = PORTRAIT.read_bytes()
+    names = arguments.kinds or list(pictures.KINDS)
+    failed = False
+    print(f"{'kind':45} {'answer':14} {'its s':>6} {'sent':>5} {'p99 s':>7} {'alone':>7} {'ratio':>6} {'lost':>5}")
+    with Service(on_free_ports(ServerOptions())) as service:
+        _beside(service, photo, photo, arguments.seconds)  # warm-up
+        for name in names:
+            pairs = []
+            for _ in range(arguments.turns):
+                alone = _beside(service, photo, photo, arguments.seconds)
+                pairs.append((alone, _beside(service, photo, pictures.KINDS[name](), arguments.seconds)))
+            ratio = statistics.median(attacked.percentile / alone.percentile for alone, attacked in pairs)
+            alone, attacked = pairs[-1]
+            lost = sum(load.lost for pair in pairs for load in pair)
+            failed = failed or lost > 0 or ratio > _MOST
+            print(
+                f"{name:45} {attacked.answer:14} {attacked.seconds:6.2f} {attacked.sent:5} "
+                f"{attacked.percentile:7.2f} {alone.percentile:7.2f} {ratio:6.2f} {lost:5}",
+                flush=True,
+            )
+    return int(failed)
+
+
+def _beside(service: Service, photo: bytes, picture: bytes, seconds: float) -> Load:
+    """Four clients at work for some seconds, and one that sends ``picture`` again and again."""
+    took: list[float] = []
+    answer = "taken"
+    with (
+        neighbours.at_work(service.http, service.grpc, photo) as found,
+        Face3DClient(f"grpc://{service.grpc}", timeout=_WITHIN, retry=Retry(attempts=1)) as client,
+    ):
+        end = time.monotonic() + seconds
+        while not took or time.monotonic() < end:
+            began = time.monotonic()
+            try:
+                client.reconstruct(picture, outputs=["landmarks"])
+            except Face3DError as error:
+                answer = type(error).__name__
+            took.append(time.monotonic() - began)
+    return Load(
+        found.percentile(0.99), found.percentile(0.5), len(found.seconds), len(found.lost), len(took),
+        statistics.median(took), answer,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5, help="seconds of one turn (5)")
+    parser.add_argument("--turns", type=int, default=2, help="pairs of turns a kind, the median counts (2)")
+    parser.add_argument("--kinds", nargs="+", choices=sorted(pictures.KINDS), metavar="KIND", help="only these (all)")
+    sys.exit(main(parser.parse_args()))
