@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from export import arkit
 from export.face_model import FaceModelError
 from export.head_eyes import aim, settle
 from export.head_model import SHAPE_STEP_DM, HeadModel, split_quads
+from export.head_mouth import OVERLAP_DM, close_lips, lip_gap
 from tests.export.synthetic import face_model
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "head_model.npz"
@@ -182,3 +184,33 @@ def test_settling_moves_only_eyeballs_and_those_as_a_whole(head: HeadModel) -> N
     assert np.ptp(moved[eye], axis=0).max() < 1e-6
     assert moved[eye[0], 2] < -0.01
     assert not np.abs(np.delete(moved, eye, axis=0)).max()
+
+
+def with_jaw_open(head: HeadModel, millimetres: float) -> NDArray[np.float32]:
+    """Coefficients of an expression whose lips are that much further apart than the neutral ones."""
+    expression = np.zeros(64, np.float32)
+    jaw = head.expression_names.index("jawOpen")
+    expression[jaw] = millimetres / 100 / lip_gap(head, head.expression[jaw])
+    return expression
+
+
+def test_lips_that_are_hardly_open_are_closed_for_everybody(head: HeadModel) -> None:
+    rng = np.random.default_rng(0)
+    for opened in (0.0, 2.0, 4.5):
+        identity, expression = rng.standard_normal(80).astype(np.float32), with_jaw_open(head, opened)
+        result = close_lips(head, identity, expression)
+        assert lip_gap(head, head.shape(identity, result)) == pytest.approx(-OVERLAP_DM, abs=1e-4)
+        changed = np.flatnonzero(result != expression)
+        assert [head.expression_names[k] for k in changed] == ["mouthClose"]
+
+
+def test_an_open_mouth_stays_as_it_is(head: HeadModel) -> None:
+    expression = with_jaw_open(head, 6.0)
+    assert close_lips(head, np.zeros(80, np.float32), expression) is expression
+
+
+def test_lips_that_overlap_already_are_not_opened(head: HeadModel) -> None:
+    expression = np.zeros(64, np.float32)
+    expression[head.expression_names.index("mouthClose")] = 0.2
+    result = close_lips(head, np.zeros(80, np.float32), expression)
+    np.testing.assert_array_equal(result, expression)
