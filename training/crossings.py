@@ -15,47 +15,71 @@ IntArray = npt.NDArray[np.integer[Any]]
 @numba.njit(cache=True)
 def _pierces(p: FloatArray, q: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray) -> bool:
     """Whether the segment from p to q passes through triangle a, b, c (T. Moeller and B. Trumbore, 1997)."""
-    d, e, f, s = q - p, b - a, c - a, p - a
-    h = np.array([d[1] * f[2] - d[2] * f[1], d[2] * f[0] - d[0] * f[2], d[0] * f[1] - d[1] * f[0]])
-    determinant = e[0] * h[0] + e[1] * h[1] + e[2] * h[2]
+    # Number by number: a small array for each vector would take ten times as long.
+    dx, dy, dz = q[0] - p[0], q[1] - p[1], q[2] - p[2]
+    ex, ey, ez = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    fx, fy, fz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    sx, sy, sz = p[0] - a[0], p[1] - a[1], p[2] - a[2]
+    hx, hy, hz = dy * fz - dz * fy, dz * fx - dx * fz, dx * fy - dy * fx
+    determinant = ex * hx + ey * hy + ez * hz
     if abs(determinant) < 1e-14:
         return False
-    u = (s[0] * h[0] + s[1] * h[1] + s[2] * h[2]) / determinant
+    u = (sx * hx + sy * hy + sz * hz) / determinant
     if u < 0.0 or u > 1.0:
         return False
-    g = np.array([s[1] * e[2] - s[2] * e[1], s[2] * e[0] - s[0] * e[2], s[0] * e[1] - s[1] * e[0]])
-    v = (d[0] * g[0] + d[1] * g[1] + d[2] * g[2]) / determinant
+    gx, gy, gz = sy * ez - sz * ey, sz * ex - sx * ez, sx * ey - sy * ex
+    v = (dx * gx + dy * gy + dz * gz) / determinant
     if v < 0.0 or u + v > 1.0:
         return False
-    t = (f[0] * g[0] + f[1] * g[1] + f[2] * g[2]) / determinant
+    t = (fx * gx + fy * gy + fz * gz) / determinant
     return bool(0.0 <= t <= 1.0)
+
+
+@numba.njit(cache=True)
+def _apart(low: FloatArray, high: FloatArray, t: int, o: int) -> bool:
+    """Whether the boxes of two triangles have nothing in common."""
+    return bool(
+        low[t, 0] > high[o, 0]
+        or low[o, 0] > high[t, 0]
+        or low[t, 1] > high[o, 1]
+        or low[o, 1] > high[t, 1]
+        or low[t, 2] > high[o, 2]
+        or low[o, 2] > high[t, 2]
+    )
+
+
+@numba.njit(cache=True)
+def _joined(triangles: IntArray, t: int, o: int) -> bool:
+    """Whether two triangles share a vertex."""
+    for i in range(3):
+        for j in range(3):
+            if triangles[t, i] == triangles[o, j]:
+                return True
+    return False
 
 
 @numba.njit(cache=True)
 def _search(
     points: FloatArray,
     triangles: IntArray,
-    low: IntArray,
-    high: IntArray,
+    boxes: tuple[FloatArray, FloatArray],
+    cells: tuple[IntArray, IntArray],
     start: IntArray,
     owner: IntArray,
     shape: IntArray,
 ) -> npt.NDArray[np.bool_]:
     crosses = np.zeros(len(triangles), np.bool_)
+    first, last = cells
     for t in range(len(triangles)):
-        for x in range(low[t, 0], high[t, 0] + 1):
-            for y in range(low[t, 1], high[t, 1] + 1):
-                for z in range(low[t, 2], high[t, 2] + 1):
+        for x in range(first[t, 0], last[t, 0] + 1):
+            for y in range(first[t, 1], last[t, 1] + 1):
+                for z in range(first[t, 2], last[t, 2] + 1):
                     cell = (x * shape[1] + y) * shape[2] + z
                     for k in range(start[cell], start[cell + 1]):
                         o = owner[k]
                         if o == t or (crosses[t] and crosses[o]):
                             continue
-                        joined = False
-                        for i in range(3):
-                            for j in range(3):
-                                joined |= triangles[t, i] == triangles[o, j]
-                        if joined:
+                        if _apart(boxes[0], boxes[1], t, o) or _joined(triangles, t, o):
                             continue
                         a, b, c = points[triangles[o, 0]], points[triangles[o, 1]], points[triangles[o, 2]]
                         for i in range(3):
@@ -90,6 +114,6 @@ def crossing(points: FloatArray, triangles: IntArray) -> npt.NDArray[np.bool_]:
     order = np.argsort(flat, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=int(shape.prod())))])
     found: npt.NDArray[np.bool_] = _search(
-        points.astype(np.float64), triangles.astype(np.int64), first, last, start, owner[order], shape
+        points.astype(np.float64), triangles.astype(np.int64), (low, high), (first, last), start, owner[order], shape
     )
     return found
