@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from export.face_model import FaceModel
+from networks.face_model import FaceModel
 from training.head_source import Source
 
 Float = npt.NDArray[np.float64]

@@ -206,7 +206,7 @@ def follow_lids(eye: Eye, neutral: Float, identity: F32) -> None:
 
 
 def radius_table(eye: Eye, neutral: Float) -> Float:
-    """(A, T) radius of the left eyeball in distances of its poles; see `export.head_eyes`."""
+    """(A, T) radius of the left eyeball in distances of its poles; see `networks.head_eyes`."""
     front, back = neutral[eye.poles]
     size = np.linalg.norm(front - back)
     axis = (front - back) / size

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from export.face_model import EXPRESSION, IDENTITY, FaceModel
-from export.head_model import HeadModel, split_quads
+from networks.face_model import EXPRESSION, IDENTITY, FaceModel
+from networks.head_model import HeadModel, split_quads
 from training import topology
 from training.face_model import ORIGIN_CM, SOURCE
 from training.head_albedo import carry
@@ -163,7 +163,7 @@ def build(whole: Path, faces: Path, shipped: FaceModel, teacher_map: Path) -> He
 
 
 def _eye_fields(source: Source, eyes: tuple[Eye, Eye]) -> dict[str, Any]:
-    """The head model's fields that `export.head_eyes` works with."""
+    """The head model's fields that `networks.head_eyes` works with."""
     lids = outer_lids(eyes[0], source.neutral)
     return {
         "eye_poles": np.stack([eye.poles for eye in eyes]).astype(np.int32),

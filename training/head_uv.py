@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
-from export.head_model import split_quads
+from networks.head_model import split_quads
 from training.flattening import Superellipse, relax
 from training.head_source import Source
 from training.topology import boundary_loops

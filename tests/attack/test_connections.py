@@ -102,7 +102,7 @@ def test_bodies_that_do_not_arrive_take_no_neighbours_place(attacked: Service, p
                 sock = socket.create_connection((host, int(port)), timeout=5)
                 sock.sendall(slow)
                 opened.append(sock)
-            time.sleep(limits.PROMPT_TIME + 2)
+            time.sleep(limits.HURRIED_BODY_TIME + 2)
         finally:
             for sock in opened:
                 sock.close()

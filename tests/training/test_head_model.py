@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from export import arkit
-from export.face_model import COEFFICIENTS, FaceModel
-from export.head_eyes import settle
-from export.head_model import HeadModel
-from export.regressor import Regressor
+from networks import arkit
+from networks.face_model import COEFFICIENTS, FaceModel
+from networks.head_eyes import settle
+from networks.head_model import HeadModel
+from networks.regressor import Regressor
 from training.crossings import crossing
 from training.head_eyes import LOOK_DEGREES, WEIGHTS, Eye, find
 from training.head_model import CM_PER_DM, identity_rotation

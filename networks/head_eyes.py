@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.head_model import F32, HeadModel
+from networks.head_model import F32, HeadModel
 
 # How far an eyeball may come through a lid's vertices (decimetres): a lid's own thickness is not modelled.
 ALLOWED_DM = 0.0015

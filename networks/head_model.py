@@ -1,8 +1,8 @@
 """Face model 2: the whole head in one documented, versioned ``.npz`` file.
 
-Coefficients, units and frame are those of face model 1 (`export.face_model`): decimetres, x to the viewer's right (the
-model's left), y up, z out of the face; a shape is ``mean + identity . a + expression . b``. Its size is that of the
-statistics it came from: one photograph does not measure how large a head is.
+Coefficients, units and frame are those of face model 1 (`networks.face_model`): decimetres, x to the viewer's right
+(the model's left), y up, z out of the face; a shape is ``mean + identity . a + expression . b``. Its size is that of
+the statistics it came from: one photograph does not measure how large a head is.
 
 The surface is kept as quads, for formats that have them, over *places*: a place is a vertex with one texture
 coordinate, as OBJ and glTF want it. Vertices on a seam have several places and stay one vertex, so that shapes and
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModelError
+from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModelError
 
 FORMAT, VERSION = "face3d head model", 2
 TEACHER_POINTS = 478  # of MediaPipe Face Mesh with irises
@@ -61,7 +61,7 @@ class HeadModel:
         eye_poles: (2, 2) int32 vertices: front and back pole of the left (+x) and the right eyeball.
         eye_centre: share of the way from the back pole to the front pole at which an eyeball turns.
         eye_radius: (A, T) float32, the left eyeball's radius in distances of its poles, by azimuth and tilt
-            (`export.head_eyes`); the right one is its mirror image.
+            (`networks.head_eyes`); the right one is its mirror image.
         iris_radius: in ``uv``, of the iris around the middle of its square.
         lids: (2, L) int32, vertices of the outer skin of the lids over the left and the right eye.
         teacher_vertices: (478, 3) int32 and teacher_weights (478, 3) float32: where MediaPipe's points lie.
@@ -149,7 +149,7 @@ class HeadModel:
 
     @property
     def fingerprint(self) -> int:
-        """Signed 64-bit number that identifies topology and mean shape, as of `export.face_model.FaceModel`."""
+        """Signed 64-bit number that identifies topology and mean shape, as of `networks.face_model.FaceModel`."""
         digest = hashlib.sha256()
         for array in (self.mean, self.faces, self.uv):
             digest.update(np.ascontiguousarray(array).tobytes())

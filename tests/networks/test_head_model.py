@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export import arkit
-from export.face_model import FaceModelError
-from export.head_eyes import aim, settle
-from export.head_model import SHAPE_STEP_DM, HeadModel, split_quads
-from export.head_mouth import OVERLAP_DM, close_lips, lip_gap
+from networks import arkit
+from networks.face_model import FaceModelError
+from networks.head_eyes import aim, settle
+from networks.head_model import SHAPE_STEP_DM, HeadModel, split_quads
+from networks.head_mouth import OVERLAP_DM, close_lips, lip_gap
 from tests.export.synthetic import face_model
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "head_model.npz"

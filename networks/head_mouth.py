@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.head_model import F32, HeadModel
+from networks.head_model import F32, HeadModel
 
 # Inner lips in iBUG-68: three above and the three below them.
 _UPPER, _LOWER = [61, 62, 63], [67, 66, 65]

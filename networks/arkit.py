@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.head_model import F32, HeadModel
+from networks.head_model import F32, HeadModel
 
 _SIDED = (
     "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp",
