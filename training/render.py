@@ -363,13 +363,7 @@ class Renderer:
         field = interpolate(tri, bary, triangles, attributes)
         use_mirror = (field[..., 4] < 0.15) & (field[..., 5] > field[..., 4] + 0.2)
         where = np.where(use_mirror[..., None], field[..., 2:4], field[..., 0:2])
-        picture: npt.NDArray[Any] = source.picture
-        shrink = scale * 10 / fitted.scale
-        if shrink < 0.6:  # the crop is coarser than the picture: blur before sampling
-            picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / shrink)
-        colour = cv2.remap(
-            picture, where[..., 0].copy(), where[..., 1].copy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        ).astype(np.float32)
+        colour = _sampled(source.picture, where, scale * 10 / fitted.scale)
         relit = self.extra.random() < self.mixture.relit
         if relit:
             before = np.where(use_mirror, field[..., 10], field[..., 9])
@@ -405,6 +399,14 @@ class Renderer:
         crop = np.where(hit[..., None], colour, background)
         pasted = np.clip(crop * mask + background * (1 - mask), 0, 255).astype(np.uint8)
         return np.asarray(pasted[..., ::-1])
+
+
+def _sampled(picture: npt.NDArray[Any], where: npt.NDArray[Any], shrink: float) -> npt.NDArray[np.float32]:
+    """Colours (H, W, 3) of a picture at places (H, W, 2) x, y; ``shrink``: pixels of the result for one of the picture."""
+    if shrink < 0.6:  # the result is coarser than the picture: blur before sampling
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / shrink)
+    columns, rows = where[..., 0].copy(), where[..., 1].copy()
+    return cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
 
 
 # identity (80,), expression (64,), angle (3,) radians, camera (4,): distance in dm, pixels per decimetre at the origin,
