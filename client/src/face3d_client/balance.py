@@ -98,23 +98,23 @@ class BalancedTransport:
         deadline = Deadline(timeout)
         tried: set[int] = set()
         while True:
-            index = self._take(tried)
+            index = self._acquire(tried)
             server = self._servers[index]
             try:
                 answer = send(server.transport, deadline.left())
             except Face3DError as error:
-                self._give_back(server, failed=error.retryable)
+                self._release(server, failed=error.retryable)
                 tried.add(index)
                 if not error.retryable or len(tried) == len(self._servers) or deadline.over():
                     raise
             except BaseException:
-                self._give_back(server, failed=False)
+                self._release(server, failed=False)
                 raise
             else:
-                self._give_back(server, failed=False, answered=True)
+                self._release(server, failed=False, answered=True)
                 return answer
 
-    def _take(self, tried: set[int]) -> int:
+    def _acquire(self, tried: set[int]) -> int:
         """Choose the server with the fewest calls in flight among those that do not rest; among equals, any."""
         with self._lock:
             now = self._clock()
@@ -132,7 +132,7 @@ class BalancedTransport:
             self._servers[chosen].in_flight += 1
             return chosen
 
-    def _give_back(self, server: _Server, failed: bool, answered: bool = False) -> None:
+    def _release(self, server: _Server, failed: bool, answered: bool = False) -> None:
         with self._lock:
             server.in_flight -= 1
             if failed:

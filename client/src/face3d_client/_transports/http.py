@@ -85,7 +85,7 @@ class HttpTransport:
         deadline = Deadline(timeout)
         headers = {**messages.PLAIN, **self._endpoint.headers, **request.headers}
         while True:
-            connection, kept = self._take()
+            connection, kept = self._acquire()
             complete = False
             try:
                 answer = _exchange_on(connection, request, self._endpoint.path + request.path, headers, deadline)
@@ -101,10 +101,10 @@ class HttpTransport:
                     raise client_closed() from error
                 raise _unreachable(self._endpoint, error) from error
             finally:
-                self._give_back(connection, complete)
+                self._release(connection, complete)
         return request.read(answer)
 
-    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
+    def _acquire(self) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
             if self._closed:
                 raise client_closed()
@@ -120,7 +120,7 @@ class HttpTransport:
             return http.client.HTTPConnection(host, port)
         return http.client.HTTPSConnection(host, port, context=self._context)
 
-    def _give_back(self, connection: http.client.HTTPConnection, complete: bool) -> None:
+    def _release(self, connection: http.client.HTTPConnection, complete: bool) -> None:
         with self._lock:
             self._busy.discard(connection)
             if complete and not self._closed and connection.sock is not None:

@@ -133,7 +133,8 @@ class Budget:
             attempt: number of attempts made so far, from 1.
             deadline: a pause that would pass it is not begun.
         """
-        self._server_known = self._server_known or _comes_from_a_server(error)
+        if _comes_from_a_server(error):
+            self._server_known = True
         if not error.retryable or self._policy.attempts == 1:
             return None
         outage_left = self._outage_left(error, deadline)

@@ -78,7 +78,7 @@ class Regions:
         """
         picture: bytes = call.inputs["image"][0, 0]
         size = 4 + len(picture)
-        region = self._take(size)
+        region = self._acquire(size)
         try:
             view = region.memory.buf
             if view is None:  # closed by another thread in this very moment
@@ -92,7 +92,7 @@ class Regions:
                 if not self._closed:
                     self._free.append(region)
 
-    def _take(self, size: int) -> Region:
+    def _acquire(self, size: int) -> Region:
         with self._lock:
             if self._closed:  # a region made now would never be given back
                 raise client_closed()

@@ -18,7 +18,7 @@ from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output
 from face3d_client._results import Reconstruction
 from face3d_client.cli.jobs import Job
 
-__all__ = ["Batch", "Record", "Settings", "face_as_json", "failures_csv", "sentence"]
+__all__ = ["Batch", "Record", "Settings", "error_sentence", "face_as_json", "failures_csv"]
 
 # A picture during whose turn the server goes away this often may well be why: it is given up, the rest goes on.
 _OUTAGES_PER_PICTURE = 3
@@ -122,16 +122,16 @@ class Batch:
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
         """Process jobs, a bounded number at the same time; records come in the order of the jobs."""
-        return ordered_map(self.do, jobs, min(self._settings.concurrency, max(1, len(jobs))))
+        return ordered_map(self.process, jobs, min(self._settings.concurrency, max(1, len(jobs))))
 
-    def do(self, job: Job) -> Record:
+    def process(self, job: Job) -> Record:
         """Process one picture; what is wrong with it is in the record and not raised."""
         record = Record(job)
         if self._settings.skip_existing and all(path.exists() for path in self._expected(job)):
             record.status = "skipped"
             return record
         try:
-            numbered = self._ask(job)
+            numbered = self._reconstruct_despite_outages(job)
             # Last face first: where number 0 is on disk, all of the picture is.
             for index, result in reversed(numbered):
                 if isinstance(result, Face3DError):
@@ -140,23 +140,23 @@ class Batch:
                     record.files += self._write(job, index if self._settings.all_faces else None, result)
                     record.faces.insert(0, face_as_json(index, result))
         except (Face3DError, OSError) as error:
-            record.failures.append((type(error).__name__, sentence(error)))
+            record.failures.append((type(error).__name__, error_sentence(error)))
         record.status = "written" if record.faces else "failed"
         return record
 
-    def _ask(self, job: Job) -> list[tuple[int, Reconstruction | Face3DError]]:
+    def _reconstruct_despite_outages(self, job: Job) -> list[tuple[int, Reconstruction | Face3DError]]:
         for outage in range(1, _OUTAGES_PER_PICTURE + 1):
             if self._gone.is_set():
                 raise ServerUnavailable("not tried: the server went away.")
             try:
-                return self._ask_once(job)
+                return self._reconstruct(job)
             except ServerUnavailable as error:
                 if not error.retryable or outage == _OUTAGES_PER_PICTURE or self._settings.outage <= 0:
                     raise
             self._wait_for_server()
         raise AssertionError("unreachable")
 
-    def _ask_once(self, job: Job) -> list[tuple[int, Reconstruction | Face3DError]]:
+    def _reconstruct(self, job: Job) -> list[tuple[int, Reconstruction | Face3DError]]:
         if not self._settings.all_faces:
             return [(self._index, self._client.reconstruct(job.source, **self._options))]
         results = self._client.reconstruct_all(
@@ -203,7 +203,7 @@ class Batch:
         return files
 
 
-def sentence(error: Face3DError | OSError) -> str:
+def error_sentence(error: Face3DError | OSError) -> str:
     """Write what went wrong, for a person."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)

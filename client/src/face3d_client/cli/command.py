@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from face3d_client._errors import Face3DError
 from face3d_client.cli.arguments import build_parser
-from face3d_client.cli.batch import sentence
+from face3d_client.cli.batch import error_sentence
 from face3d_client.cli.detect import detect
 from face3d_client.cli.jobs import UsageError
 from face3d_client.cli.output import ALL_DONE, INTERRUPTED, NOTHING_DONE, say, status_of
@@ -52,7 +52,7 @@ def _guarded(run: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ALL_DONE
     except OSError as error:
-        say(sentence(error))
+        say(error_sentence(error))
         return NOTHING_DONE
     except (UsageError, ValueError) as error:
         say(str(error))

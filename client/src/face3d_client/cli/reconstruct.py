@@ -49,7 +49,7 @@ def reconstruct(options: argparse.Namespace) -> int:
     )
     if jobs[0].alone:
         with open_client(options) as client:
-            return _one(Batch(client, settings).do(jobs[0]), options.json)
+            return _one(Batch(client, settings).process(jobs[0]), options.json)
     with open_client(options) as client:
         client.info(timeout=min(10.0, options.timeout))  # nobody there: one sentence instead of one a picture
     # Nobody waits for a batch's next answer: rather late than listed as a failure.
