@@ -402,7 +402,7 @@ class Renderer:
 
 
 def _sampled(picture: npt.NDArray[Any], where: npt.NDArray[Any], shrink: float) -> npt.NDArray[np.float32]:
-    """Colours (H, W, 3) of a picture at places (H, W, 2) x, y; ``shrink``: pixels of the result for one of the picture."""
+    """Return colours (H, W, 3) at places (H, W, 2) x, y; ``shrink``: pixels of the result for one of the picture."""
     if shrink < 0.6:  # the result is coarser than the picture: blur before sampling
         picture = cv2.GaussianBlur(picture, (0, 0), 0.4 / shrink)
     columns, rows = where[..., 0].copy(), where[..., 1].copy()
