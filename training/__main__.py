@@ -108,6 +108,19 @@ def plan(options: argparse.Namespace) -> list[Step]:
             shutil.copy(path, weights / path.name)
 
     ready_teacher = None if options.teacher else install_teacher
+    refined = work / "refinement.safetensors"
+    refine = [
+        Step(
+            "refinement",
+            "a second look that corrects the regressor (a trial; nothing serves it yet)",
+            module(
+                "refinement", "--face-model", model, "--teacher-map", mapping, "--regressor", trained, "--renders",
+                work / "shards" / "r", "--pictures", pictures, "--labels", labels[TRAINING], "--checkpoint",
+                work / "refinement.pt", "--weights", refined, "--samples", options.refinement_samples,
+            ),
+            [refined],
+        )
+    ] if options.refinement_samples else []  # fmt: skip
     steps = [
         Step("label", f"points for {folder.name}", [*label, str(folder), str(labels[folder.name])],
              [labels[folder.name]], ready_teacher)
@@ -185,6 +198,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
             [trained],
             lambda: None if frozen.exists() else shutil.copy(whole, frozen),
         ),
+        *refine,
         Step(
             "texture",
             "the texture network",
@@ -298,6 +312,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--renders", type=int, default=25_000, help="exact heads, rounded up to whole files of 500")
     parser.add_argument("--samples", type=int, default=400_000, help="pictures the regressor sees")
     parser.add_argument("--resolution", type=int, default=112, help="pixels at which it sees the 224 px crop")
+    parser.add_argument(
+        "--refinement-samples", type=int, default=0, help="pictures the refinement sees; 0: no refinement"
+    )
     parser.add_argument("--texture-steps", type=int, default=2000)
     parser.add_argument("--scenes", type=int, default=8000, help="canvases that the detector's screen learns from")
     parser.add_argument("--limit", type=int, default=300, help="pictures and heads that measure, of each set")
