@@ -17,7 +17,6 @@ from torch import nn
 
 from networks.camera import CROP, project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
-from networks.refinement import Refinement, RefinementNet
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
@@ -202,20 +201,17 @@ class Regressor(nn.Module):
     landmark_index: torch.Tensor
     fingerprint: torch.Tensor
 
-    def __init__(
-        self, net: nn.Module, model: FaceModel, resolution: int = CROP, refinement: RefinementNet | None = None
-    ) -> None:
+    def __init__(self, net: nn.Module, model: FaceModel, resolution: int = CROP) -> None:
         super().__init__()
         self.net = net
-        self.refinement = None if refinement is None else Refinement(model, refinement)
         self.downscale = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
         self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
 
     @classmethod
-    def load(cls, weights: Path, model: FaceModel, refinement: Path | None = None) -> Regressor:
-        """Read ``net_recon`` weights (safetensors, any float type) strictly, and those of a refinement if there is one.
+    def load(cls, weights: Path, model: FaceModel) -> Regressor:
+        """Read ``net_recon`` weights (safetensors, any float type) strictly.
 
         The module halves the crop for weights that were trained so (`trained_resolution`).
 
@@ -225,8 +221,7 @@ class Regressor(nn.Module):
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        correction = None if refinement is None else RefinementNet.load(refinement)
-        return cls(net, model, trained_resolution(weights), correction).eval()
+        return cls(net, model, trained_resolution(weights)).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
@@ -237,10 +232,6 @@ class Regressor(nn.Module):
         """Compute the outputs in the order of ``OUTPUTS``; see the class for shapes, types and units."""
         coefficients = self.net(self.picture(crop))
         decoded = self.decoder(coefficients)
-        if self.refinement is not None:
-            turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
-            coefficients = self.refinement(crop.float() / 255.0, coefficients, decoded.posed, turn)
-            decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # context[15:19] = scale x, scale y, origin x, origin y of the 224 px crop in source pixels
         landmarks = project(posed_landmarks) * context[:, None, 15:17] + context[:, None, 17:19]

@@ -96,6 +96,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--renders", type=int, default=25_000, help="exact heads, rounded up to whole files of 500")
     parser.add_argument("--samples", type=int, default=400_000, help="pictures the regressor sees")
     parser.add_argument("--resolution", type=int, default=112, help="pixels at which it sees the 224 px crop")
+    parser.add_argument(
+        "--refinement-samples", type=int, default=0, help="pictures the refinement sees; 0: no refinement"
+    )
     parser.add_argument("--texture-steps", type=int, default=2000)
     parser.add_argument("--scenes", type=int, default=8000, help="canvases that the detector's screen learns from")
     parser.add_argument("--limit", type=int, default=300, help="pictures and heads that measure, of each set")

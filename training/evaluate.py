@@ -31,13 +31,14 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from export.samples import Sample, sample_of
-from networks.camera import CROP_HD, project
+from networks.camera import CROP_HD, project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
 from networks.regressor import Regressor
 from networks.texture import TextureNet
 from training.crops import Finder, faces_of
 from training.face_model import ORIGIN_CM
 from training.raster import interpolate, rasterise
+from training.refinement_net import Refinement, RefinementNet
 from training.render import MARGIN, MEDIAPIPE_OF_IBUG, euler
 from training.teacher_map import MAX_SCATTER_MM
 
@@ -234,12 +235,12 @@ def named(files: npt.NDArray[np.str_], parts: Sequence[str]) -> npt.NDArray[np.b
 class Evaluator:
     """Networks and correspondences, loaded once."""
 
-    def __init__(self, weights: Path, teacher_map: Path) -> None:
+    def __init__(self, weights: Path, teacher_map: Path, refinement: Path | None = None) -> None:
         self.model = FaceModel.load(weights / "face_model.npz")
-        refinement = weights / "refinement.safetensors"
-        self.regressor = Regressor.load(
-            weights / "regressor.safetensors", self.model, refinement if refinement.exists() else None
-        )
+        self.regressor = Regressor.load(weights / "regressor.safetensors", self.model)
+        self.refinement = None
+        if refinement is not None:
+            self.refinement = Refinement(self.model, RefinementNet.load(refinement)).eval()
         self.texture = TextureNet.load(weights / "texture.safetensors", self.model)
         found = np.load(teacher_map)
         self.vertex, self.scatter = found["vertex"], found["scatter_mm"]
@@ -249,8 +250,14 @@ class Evaluator:
     @torch.no_grad()
     def shapes(self, sample: Sample) -> tuple[torch.Tensor, npt.NDArray[np.float32]]:
         """Shapes (1, 3, N, 3) dm and coefficients (257,)."""
-        out = self.regressor(torch.from_numpy(sample.crop), torch.from_numpy(sample.context))
-        return out[0], out[2][0].numpy()
+        crop = torch.from_numpy(sample.crop)
+        out = self.regressor(crop, torch.from_numpy(sample.context))
+        shapes, coefficients = out[0], out[2]
+        if self.refinement is not None:
+            turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
+            coefficients = self.refinement(crop.float() / 255, coefficients, shapes[:, 0], turn)
+            shapes = torch.stack(list(self.regressor.decoder(coefficients)), 1)
+        return shapes, coefficients[0].numpy()
 
     def in_source(self, shapes: torch.Tensor, sample: Sample) -> Float:
         """Projected vertices (N, 2) in source pixels."""
@@ -419,6 +426,7 @@ if __name__ == "__main__":
     parser.add_argument("paths", type=Path, nargs="+")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--teacher-map", type=Path, default=Path("weights/teacher_map.npz"))
+    parser.add_argument("--refinement", type=Path, help="weights of `training.refinement`: judge what they correct")
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument(
         "--heads", type=Path, help="ict_facekit.npz: judge shapes at the vertices of its narrow face as well"
@@ -427,7 +435,7 @@ if __name__ == "__main__":
         "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
     )
     options = parser.parse_args()
-    evaluator = Evaluator(options.weights, options.teacher_map)
+    evaluator = Evaluator(options.weights, options.teacher_map, options.refinement)
     if options.what == "heads":
         face = NarrowFace.find(evaluator.model, options.heads) if options.heads else None
         for path in options.paths:

@@ -1,4 +1,4 @@
-"""Step 5, refinement: a small network learns to correct the regressor's answers (`networks.refinement`).
+"""Step 5, refinement: a small network learns to correct the regressor's answers (`training.refinement_net`).
 
 The regressor answers once for every picture and render, under random warps and colours; these answers are kept beside
 the renders (``SHARD.first.npz``). Training then needs the small network alone: some 60 samples a second on one core.
@@ -24,9 +24,9 @@ from torch import nn
 
 from networks.camera import project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
-from networks.refinement import BOTTOM, CELL, COARSE, COLUMNS, DISPLACEMENT, LEFT, ROWS, Grid, RefinementNet
 from networks.regressor import ReconstructionNet, Regressor
 from training.fold import fold
+from training.refinement_net import BOTTOM, CELL, COARSE, COLUMNS, DISPLACEMENT, LEFT, ROWS, Grid, RefinementNet
 from training.regressor import (
     EYES,
     PAUSE_SECONDS,
@@ -41,12 +41,14 @@ from training.regressor import (
 )
 from training.render import MARGIN
 
-RENDERS_A_BATCH, PICTURES_A_BATCH = 20, 12
+RENDERS_A_BATCH, PICTURES_A_BATCH = 11, 5
 RENDER_VARIANTS, PICTURE_VARIANTS = 2, 8  # first answers for each
 WEIGHTS = {"render2d": 4.0, "real2d": 6.0, "moved": 8.0}  # of the regressor's loss terms; 1 where nothing is said
 Picture = npt.NDArray[np.uint8]
-NOISE_SHARE = 0.5  # of the batch whose first answers are disturbed: they are worse on pictures never seen
-NOISE = {"identity": 0.3, "expression": 0.06, "angle": 0.03, "translation": 0.03}
+NOISE_SHARE = (
+    0.8  # of the batch whose first answers are disturbed: a large error teaches to align, a small one to be exact
+)
+NOISE = {"identity": 0.6, "expression": 0.1, "angle": 0.06, "translation": 0.08}
 
 
 @dataclass
@@ -168,7 +170,7 @@ def spoilt(flat: torch.Tensor) -> torch.Tensor:
 
 
 class GridDecoder(nn.Module):
-    """Place the grid's points in the crop straight from coefficients: `networks.refinement.Grid` without a mesh."""
+    """Where the points of a `Grid` are in the crop, straight from coefficients and without a mesh."""
 
     mean: torch.Tensor
     basis: torch.Tensor
@@ -437,7 +439,7 @@ class Refiner(Task):
                 print(
                     f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders: {parts}", flush=True
                 )
-            if step % 400 == 0:
+            if step % 600 == 0:
                 print(self.monitor(), flush=True)
                 self.save()
         self.save()

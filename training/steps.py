@@ -93,6 +93,7 @@ class Plan:
             *self._face_model(),
             *self._render(),
             *self._regressor(),
+            *self._refinement(),
             *self._texture_and_screen(),
             *self._albedo(),
             *self._evaluate(),
@@ -192,6 +193,25 @@ class Plan:
                 [self.trained],
                 lambda: None if frozen.exists() else shutil.copy(whole, frozen),
             ),
+        ]  # fmt: skip
+
+    def _refinement(self) -> list[Step]:
+        options, work = self.options, self.work
+        if not options.refinement_samples:
+            return []
+        refined = work / "refinement.safetensors"
+        return [
+            Step(
+                "refinement",
+                "a second look that corrects the regressor (a trial; nothing serves it)",
+                module(
+                    "refinement", "--face-model", self.model, "--teacher-map", self.mapping, "--regressor",
+                    self.trained, "--renders", work / "shards" / "r", "--pictures", self.pictures, "--labels",
+                    self.labels[TRAINING], "--checkpoint", work / "refinement.pt", "--weights", refined, "--samples",
+                    options.refinement_samples,
+                ),
+                [refined],
+            )
         ]  # fmt: skip
 
     def _texture_and_screen(self) -> list[Step]:

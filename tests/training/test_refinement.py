@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from networks.camera import project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
-from networks.refinement import COLUMNS, ROWS, Refinement, RefinementNet
 from networks.regressor import ReconstructionNet, Regressor
 from tests.export.synthetic import face_model
 from tests.training.made import run_arguments, shard
 from training import refinement, regressor
 from training.refinement import Answers, GridDecoder, Refiner, flattened
+from training.refinement_net import COLUMNS, ROWS, Refinement, RefinementNet
 from training.regressor import Warp
 from training.render import MARGIN
 
@@ -128,17 +128,19 @@ def test_first_answers_belong_to_the_warps_beside_them(run: argparse.Namespace) 
     np.testing.assert_array_equal(warp.shift, found.warp[[2, 0], [1, 0], 2:])
 
 
-def test_written_weights_are_read_by_the_service_s_network(run: argparse.Namespace, tmp_path: Path) -> None:
+def test_written_weights_are_read_and_correct_an_answer(run: argparse.Namespace, tmp_path: Path) -> None:
     trained = Refiner(run)
     trained.run()
     regressor.write_weights(trained.average, trained.samples, tmp_path / "refinement.safetensors", 224)
     with safe_open(tmp_path / "refinement.safetensors", "pt") as file:
         assert file.metadata()["samples"] == "8"
     model = FaceModel.load(run.face_model)
-    served = Regressor.load(run.regressor, model, tmp_path / "refinement.safetensors")
+    net = Regressor.load(run.regressor, model)
     crop = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
-        found = served(crop, torch.zeros(1, 23))[2]
-        plain = Regressor.load(run.regressor, model)(crop, torch.zeros(1, 23))[2]
+        shapes, _, plain, *_ = net(crop, torch.zeros(1, 23))
+        turn = rotation(plain[:, COEFFICIENTS["angle"]])
+        read = Refinement(model, RefinementNet.load(tmp_path / "refinement.safetensors"))
+        found = read(crop.float() / 255, plain, shapes[:, 0], turn)
     assert not torch.equal(found[:, COEFFICIENTS["identity"]], plain[:, COEFFICIENTS["identity"]])
     np.testing.assert_array_equal(found[:, COEFFICIENTS["light"]], plain[:, COEFFICIENTS["light"]])
