@@ -151,6 +151,7 @@ def test_the_mean_head_cuts_itself_only_where_its_lips_touch(head: HeadModel, sk
 
 
 def test_no_ear_neck_or_scalp_cuts_itself_in_random_faces(head: HeadModel, skin: Int) -> None:
+    """Of 200 other faces 7 did, as in the source: ear canals in four, the back of an ear against the scalp in three."""
     outer = (np.abs(head.mean[:, 0]) > 0.65) | (head.mean[:, 1] > 0.45) | (head.mean[:, 1] < -1.1)
     for identity, expression in random_faces(12, seed=4):
         shape = head.shape(identity, expression)
