@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from random import Random
 from typing import Final
 
@@ -253,10 +254,11 @@ def noise_in_frames(random: Random) -> bytes:
     return start() + b"".join(frames)
 
 
-def odd_connections(count: int, seed: int) -> list[tuple[str, bytes]]:
+def odd_connections(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """The same ``count`` names of kinds and bytes for the same seed, every kind in turn."""
     random, names = Random(seed), list(KINDS)
-    return [(names[i % len(names)], KINDS[names[i % len(names)]](random)) for i in range(count)]
+    for name in islice(cycle(names), count):
+        yield name, KINDS[name](random)
 
 
 def converse(address: str, data: bytes, seconds: float = 2) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from random import Random
 from typing import Final
 
@@ -147,10 +149,16 @@ def pipelined(picture: bytes, random: Random) -> bytes:
     )
 
 
+@functools.cache
+def _bomb() -> bytes:
+    """20 MiB of zeros in 20 KiB."""
+    return gzip.compress(bytes(20 << 20))
+
+
 @_kind
 def compressed(picture: bytes, random: Random) -> bytes:
     """Megabytes in kilobytes, by every header that may name it."""
-    bomb = gzip.compress(bytes(20 << 20))
+    bomb = _bomb()
     length = b"Content-Length: %d" % len(bomb)
     names = [
         b"gzip",
@@ -192,10 +200,11 @@ def bodies_that_stay_away(picture: bytes, random: Random) -> bytes:
     )
 
 
-def odd_connections(picture: bytes, count: int, seed: int) -> list[tuple[str, bytes]]:
+def odd_connections(picture: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """The same ``count`` names of kinds and bytes for the same seed, every kind in turn."""
     random, names = Random(seed), list(KINDS)
-    return [(names[i % len(names)], KINDS[names[i % len(names)]](picture, random)) for i in range(count)]
+    for name in islice(cycle(names), count):
+        yield name, KINDS[name](picture, random)
 
 
 def converse(address: str, data: bytes, patience: float = 1.0, seconds: float = 60) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from random import Random
 from typing import Any
 
@@ -202,17 +205,21 @@ def picture_as_json(picture: bytes, random: Random) -> Body:
     return json.dumps(tree(picture, inputs=[image])).encode(), {"Content-Type": "application/json"}
 
 
+@functools.cache
+def _bomb() -> bytes:
+    """10 MiB of zeros in 10 KiB."""
+    return gzip.compress(bytes(10 << 20))
+
+
 @_kind
 def no_json_at_all(picture: bytes, random: Random) -> Body:
     """A bare picture, forms, compressed bodies, nothing, noise."""
-    import gzip
-
     form = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + picture + b"\r\n--x--\r\n"
     choices: list[Body] = [
         (picture, {}),
         (form, {"Content-Type": "multipart/form-data; boundary=x"}),
         (b"image=AAAA", {"Content-Type": "application/x-www-form-urlencoded"}),
-        (gzip.compress(bytes(10 << 20)), {"Content-Encoding": random.choice(["gzip", "GZIP", "identity, gzip", "br"])}),
+        (_bomb(), {"Content-Encoding": random.choice(["gzip", "GZIP", "identity, gzip", "br"])}),
         (b"", {}),
         (random.randbytes(300), {LENGTH: "0"}),
         (random.randbytes(300), {}),
@@ -222,7 +229,8 @@ def no_json_at_all(picture: bytes, random: Random) -> Body:
     return random.choice(choices)
 
 
-def odd_bodies(picture: bytes, count: int, seed: int) -> list[tuple[str, Body]]:
+def odd_bodies(picture: bytes, count: int, seed: int) -> Iterator[tuple[str, Body]]:
     """The same ``count`` names of kinds and bodies for the same seed, every kind in turn."""
     random, names = Random(seed), list(KINDS)
-    return [(names[i % len(names)], KINDS[names[i % len(names)]](picture, random)) for i in range(count)]
+    for name in islice(cycle(names), count):
+        yield name, KINDS[name](picture, random)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from random import Random
 
 Mutator = Callable[[bytes, Random], bytes]
@@ -281,7 +282,8 @@ def unknown_groups(size: int) -> bytes:
     return text(1, b"detect") + _fill(field(9, _GROUP, b"") + field(9, _END_GROUP, b""), size)
 
 
-def odd_bytes(good: bytes, count: int, seed: int) -> list[tuple[str, bytes]]:
+def odd_bytes(good: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """The same ``count`` names of kinds and messages for the same seed, every kind in turn."""
     random, names = Random(seed), list(KINDS)
-    return [(names[i % len(names)], KINDS[names[i % len(names)]](good, random)) for i in range(count)]
+    for name in islice(cycle(names), count):
+        yield name, KINDS[name](good, random)
