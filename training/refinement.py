@@ -2,7 +2,7 @@
 
 The regressor answers once for every picture and render, under random warps and colours; these answers are kept beside
 the renders (``SHARD.first.npz``). Training then needs the small network alone: some 60 samples a second on one core.
-Resumes from its checkpoint and picks up render shards that appear while it runs.
+Resumes from its checkpoint and picks up render shards that appear while it runs. For a CPU: OpenCV cuts the pictures.
 """
 
 from __future__ import annotations
@@ -324,8 +324,8 @@ class Refiner(Task):
             known = (self.gather.sum(1) > 0).float().expand(len(before) - n, -1)
             weight = torch.cat([visible, known])
         error = (moved.flatten(2).transpose(1, 2) * DISPLACEMENT - wanted).norm(dim=2)
-        loss: torch.Tensor = (error * weight).sum() / weight.sum() / EYES
-        return loss
+        mean: torch.Tensor = (error * weight).sum() / weight.sum() / EYES
+        return mean
 
     @torch.no_grad()
     def refined(self, pictures: Sequence[Picture], first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:

@@ -345,13 +345,16 @@ class Task:
     def __init__(self, arguments: argparse.Namespace, more: npt.NDArray[np.integer[Any]] | None = None) -> None:
         self.arguments = arguments
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.type == "cuda":
+            torch.set_default_device(self.device)  # warps and colours are drawn where the pictures are
         torch.manual_seed(arguments.seed)
         self.rng = np.random.default_rng(arguments.seed)
         model = FaceModel.load(arguments.face_model)
         self.probes = Probes(model, arguments.teacher_map, more=more).to(self.device)
         self.mirrored = Probes(model, arguments.teacher_map, mirrored=True, more=more).to(self.device)
         self.renders = Renders(arguments.renders)
-        self.crops, self.points, self.eyes = cut_pictures(arguments.pictures, arguments.labels)
+        cut = cut_pictures(arguments.pictures, arguments.labels)
+        self.crops, self.points, self.eyes = (part.to(self.device) for part in cut)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
         held = max(1, min(HELD_OUT, len(order) // 10))
         self.held, self.real = order[:held], order[held:]
@@ -366,9 +369,9 @@ class Task:
 
     def render_truth(self, labels: Mapping[str, torch.Tensor], flip: torch.Tensor, warp: Warp) -> RenderTruth:
         """What is known of renders that were mirrored where ``flip`` says so, then warped."""
-        angle, camera = mirror(flip, labels["angle"], labels["camera"])
         truth = {key: value.to(self.device) for key, value in labels.items()}
-        angle, sides = angle.to(self.device), flip.view(-1, 1, 1).to(self.device)
+        angle, camera = mirror(flip, truth["angle"], truth["camera"])
+        sides = flip.view(-1, 1, 1)
         neutral = torch.where(sides, self.mirrored.neutral(truth["identity"]), self.probes.neutral(truth["identity"]))
         change = torch.where(
             sides,
@@ -376,19 +379,19 @@ class Task:
             self.probes.expressed(torch.zeros_like(neutral), truth["expression"]),
         )
         head = neutral + change
-        seen = seen_by_render_camera((head @ rotation(angle)).cpu(), camera)
+        seen = seen_by_render_camera(head @ rotation(angle), camera)
         scale, centre, mean_centre = self.probes.observable(neutral)
         neutral, head = ((x - centre) * scale + mean_centre for x in (neutral, head))
-        angle = angle + torch.stack([torch.zeros(len(flip)), torch.zeros(len(flip)), warp.angle], 1).to(self.device)
-        return RenderTruth(neutral, head, angle, warp.points(seen).to(self.device))
+        angle = angle + torch.stack([torch.zeros(len(flip)), torch.zeros(len(flip)), warp.angle], 1)
+        return RenderTruth(neutral, head, angle, warp.points(seen))
 
     def picture_truth(self, chosen: torch.Tensor, flip: torch.Tensor, warp: Warp) -> PictureTruth:
         """What the teacher says of the pictures ``chosen``, mirrored where ``flip`` says so, then warped."""
         points = self.points[chosen][:, self.probes.teacher]
-        across = points[:, self.probes.teacher_mirror.cpu()] * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0])
-        points = warp.points(torch.where(flip.view(-1, 1, 1), across, points)).to(self.device)
-        trusted = (~flip[:, None].to(self.device) | self.probes.has_mirror).float()
-        return PictureTruth(points, trusted, self.eyes[chosen].clamp(min=30).to(self.device))
+        across = points[:, self.probes.teacher_mirror] * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0])
+        points = warp.points(torch.where(flip.view(-1, 1, 1), across, points))
+        trusted = (~flip[:, None] | self.probes.has_mirror).float()
+        return PictureTruth(points, trusted, self.eyes[chosen].clamp(min=30))
 
     def terms(self, out: torch.Tensor, renders: RenderTruth, pictures: PictureTruth) -> dict[str, torch.Tensor]:
         """Terms of the loss on coefficients (B, 257) of renders, then pictures."""
@@ -477,13 +480,13 @@ class Trainer(Task):
 
     def losses(self, resolution: int) -> dict[str, torch.Tensor]:
         """Terms of the loss on one batch, each already weighted; their sum is minimised."""
-        crops, labels = self.renders.sample(self.rng, RENDERS_A_BATCH)
-        flip = torch.rand(RENDERS_A_BATCH) < 0.5
-        warp = Warp.random(RENDERS_A_BATCH, True)
+        rendered, real = (count * self.arguments.larger for count in (RENDERS_A_BATCH, PICTURES_A_BATCH))
+        crops, labels = self.renders.sample(self.rng, rendered)
+        crops = crops.to(self.device)
+        flip, warp = torch.rand(rendered) < 0.5, Warp.random(rendered, True)
         renders = self.render_truth(labels, flip, warp)
-        chosen = torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))
-        flip_real, warp_real = torch.rand(PICTURES_A_BATCH) < 0.5, Warp.random(PICTURES_A_BATCH, True)
-        chosen = self.real[chosen]
+        chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=real))]
+        flip_real, warp_real = torch.rand(real) < 0.5, Warp.random(real, True)
         pictures = self.picture_truth(chosen, flip_real, warp_real)
         seen = torch.cat(
             [
@@ -491,7 +494,7 @@ class Trainer(Task):
                 warp_real.picture(mirrored(self.crops[chosen], flip_real), resolution),
             ]
         )
-        seen = photometric(seen, self.rng).to(self.device, memory_format=torch.channels_last)
+        seen = photometric(seen, self.rng).contiguous(memory_format=torch.channels_last)
         with self.precision():
             out = self.net(seen)
         return self.terms(out.float(), renders, pictures)
@@ -507,10 +510,10 @@ class Trainer(Task):
         self.net.load_state_dict(self.average)
         self.net.eval()
         warp = Warp.random(len(self.held), False)
-        pictures = warp.picture(self.crops[self.held], resolution).to(self.device, memory_format=torch.channels_last)
+        pictures = warp.picture(self.crops[self.held], resolution).contiguous(memory_format=torch.channels_last)
         with self.precision():
             out = torch.cat([self.net(part).float() for part in pictures.split(32)])
-        placed = project(self.decode(out)[2])[:, self.probes.teacher_probes].cpu()
+        placed = project(self.decode(out)[2])[:, self.probes.teacher_probes]
         error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
         self.net.load_state_dict(live)
         self.net.train()
@@ -537,7 +540,7 @@ class Trainer(Task):
         began, step, spent, last = self.samples, 0, 0.0, time.monotonic()
         first = began if a.restart else 0
         smooth: dict[str, float] = {}
-        batch = RENDERS_A_BATCH + PICTURES_A_BATCH
+        batch = (RENDERS_A_BATCH + PICTURES_A_BATCH) * a.larger
         while True:
             now = time.monotonic()
             spent, last = spent + min(now - last, PAUSE_SECONDS), now
@@ -608,6 +611,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--freeze", action="store_true", help="normalise by the running statistics, as the served network does"
     )
+    parser.add_argument("--larger", type=int, default=1, help="batches so many times as large, for a GPU")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     trained = Trainer(options)
