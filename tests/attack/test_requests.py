@@ -106,7 +106,9 @@ def _grpc(channel: Any, request: requests.Request) -> Request:
             data = grpc_message(request).SerializeToString()
         except ValueError:
             return "NOT SENT"  # protobuf takes no such text
-        return over_grpc(channel, data)
+        return over_grpc(
+            channel, data, timeout=300
+        )  # a bare `postprocess` draws vertices without structure for seconds
 
     return "grpc " + " ".join(request.kinds), send
 

@@ -18,7 +18,6 @@ _TAGGED = re.compile(r"\[[A-Z][A-Za-z]+\] \S")
 _TYPED = frozenset(
     {
         "OK", "NOT SENT", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "UNAVAILABLE",
-        "DEADLINE_EXCEEDED",
     }
 )  # fmt: skip
 
