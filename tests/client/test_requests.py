@@ -328,7 +328,7 @@ def test_a_server_that_has_answered_before_is_waited_for_as_long_as_a_restart_ta
         budget.succeeded()
     else:
         budget.pause(answer, 1, Deadline(60))
-    assert _waited(budget, monkeypatch) == pytest.approx(12.0)
+    assert _waited(budget, monkeypatch) == pytest.approx(Retry().outage)
 
 
 def test_what_answers_without_being_the_service_makes_no_address_right(monkeypatch: pytest.MonkeyPatch) -> None:
