@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,46 @@ ROOT = Path(__file__).resolve().parent.parent
 # A shell starts what runs in its background with Ctrl-C ignored, and so would every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What stands in the source of a test or fixture that starts a server, a gateway or a browser.
+_STARTS = (
+    "EmbeddedServer(",
+    "Service(",
+    "GatewayProcess(",
+    "Command(",
+    "tritonserver",
+    "Popen(",
+    "subprocess.",
+    "launch(",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that start a server, by themselves or by a fixture, for `make test-fast` to leave them out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and any(
+            starter in source for source in _sources(item) for starter in _STARTS
+        ):
+            item.add_marker(pytest.mark.server)
+
+
+def _sources(item: pytest.Function) -> Iterator[str]:
+    """The source of a test and of all fixtures that it uses, those of fixtures among them."""
+    yield _source(item.function)
+    definitions = item._fixtureinfo.name2fixturedefs  # pytest has no public way to a test's fixtures
+    for name in item.fixturenames:
+        for definition in definitions.get(name, ()):
+            yield _source(definition.func)
+
+
+@cache
+def _source(function: Callable[..., object]) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return ""
 
 
 @pytest.fixture(scope="session")
