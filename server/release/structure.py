@@ -78,7 +78,8 @@ def _check_code(path: Path) -> None:
 
 def _check_arrays(path: Path) -> None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: where a file is damaged, np.load leaves one that it opened itself to the garbage collector.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name in arrays.files:
                 arrays[name]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
