@@ -34,11 +34,20 @@ _STARTS = (
     "launch(",
 )
 
+# Folders and files whose tests together take minutes: they train, export, decode hostile pictures or wait for slow peers.
+_SLOW = (
+    *("attack", "training", "export", "perf", "networks/detector", "server/release", "server/test_demo.py"),
+    *("server/gateway/test_life.py", "client/test_hostile_servers.py", "client/test_restart.py"),
+    "model_repository/test_decoding_cage.py",
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start a server, by themselves or by a fixture, for `make test-fast` to leave them out."""
+    """Mark what `make test-fast` leaves out: tests that start a server, by themselves or by a fixture, and slow ones."""
     for item in items:
+        if any(item.path.is_relative_to(ROOT / "tests" / slow) for slow in _SLOW):
+            item.add_marker(pytest.mark.slow)
         if isinstance(item, pytest.Function) and any(
             starter in source for source in _sources(item) for starter in _STARTS
         ):
