@@ -34,7 +34,7 @@ _STARTS = (
     "launch(",
 )
 
-# Folders and files whose tests together take minutes: they train, export, decode hostile pictures or wait for slow peers.
+# Folders and files whose tests take minutes together: they train, export, decode hostile pictures or wait for slow peers.
 _SLOW = (
     *("attack", "training", "export", "perf", "networks/detector", "server/release", "server/test_demo.py"),
     *("server/gateway/test_life.py", "client/test_hostile_servers.py", "client/test_restart.py"),
@@ -44,7 +44,7 @@ _SLOW = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out: tests that start a server, by themselves or by a fixture, and slow ones."""
+    """Mark what `make test-fast` leaves out: tests that start a server, themselves or by a fixture, and slow ones."""
     for item in items:
         if any(item.path.is_relative_to(ROOT / "tests" / slow) for slow in _SLOW):
             item.add_marker(pytest.mark.slow)
