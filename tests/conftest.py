@@ -34,7 +34,7 @@ _STARTS = (
     "launch(",
 )
 
-# Folders and files whose tests take minutes together: they train, export, decode hostile pictures or wait for slow peers.
+# Files and folders whose tests take minutes together: they train, export, decode hostile pictures or wait for peers.
 _SLOW = (
     *("attack", "training", "export", "perf", "networks/detector", "server/release", "server/test_demo.py"),
     *("server/gateway/test_life.py", "client/test_hostile_servers.py", "client/test_restart.py"),
