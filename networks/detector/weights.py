@@ -10,7 +10,7 @@ FILES = ("pnet.pt", "rnet.pt", "onet.pt")
 
 def default_weights() -> Path:
     """Return the folder with the three weight files, unpacked from the facenet-pytorch wheel by `make setup`."""
-    return ROOT / ".tools" / "facenet-pytorch" / "facenet_pytorch" / "data"
+    return ROOT / ".tools" / "wheels" / "facenet_pytorch" / "data"
 
 
 SCREEN = ROOT / "weights" / "screen.safetensors"

@@ -24,7 +24,7 @@ from networks.face_model import FaceModel
 from perf.compare.repository_steps import Reconstruction, RepositorySteps
 from server.repository import ROOT
 
-FACENET = ROOT / ".tools" / "facenet-pytorch" / "facenet_pytorch"
+FACENET = ROOT / ".tools" / "wheels" / "facenet_pytorch"
 
 
 class EagerPyTorch:

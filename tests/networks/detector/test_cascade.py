@@ -130,7 +130,7 @@ def test_the_sequential_cascade_is_what_facenet_pytorch_computes(
     """Compare with the published implementation, in which only torchvision's suppression is replaced."""
     package = default_weights().parents[1]
     if not (package / "facenet_pytorch" / "models" / "mtcnn.py").is_file():
-        pytest.skip("facenet-pytorch is not unpacked in .tools: run `make setup`")
+        pytest.skip("facenet-pytorch is not unpacked in .tools/wheels: run `make setup`")
 
     def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, threshold: float) -> torch.Tensor:
         assert int(groups.sum()) == 0, "one picture at a time"
@@ -181,7 +181,7 @@ def _normalised(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_a_missing_damaged_or_wrong_weight_file_is_named_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match=r"pnet\.pt are not there: install it"):
+    with pytest.raises(NetworkError, match=r"pnet\.pt are not there: `make setup`"):
         load_networks(tmp_path)
     (tmp_path / "pnet.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(NetworkError, match=r"pnet\.pt does not hold the weights of PNet"):
