@@ -7,14 +7,12 @@ it was told to stop (SIGTERM, SIGINT) and every request in flight was answered, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -237,7 +235,7 @@ def _take_back_interrupted(options: ServerOptions) -> None:
 def _stay_supervised(service: Service, settings: Settings, period: float, signals: _Signals) -> None:
     server = service.triton
     control = Control(server.http, server.options.admin_key)
-    supervisor = Supervisor(control, None, server.pid, _say, server.kill, lambda: _gateway_page(service))
+    supervisor = Supervisor(control, None, server.pid, _say, server.kill, service.gateway_metrics)
     with supervisor.running(period, settings.address, settings.supervision.port) as endpoint:
         print(f"supervised: http://{endpoint}/healthz, http://{endpoint}/metrics", flush=True)
         backoff = Backoff()
@@ -258,21 +256,6 @@ def _start_again(server: EmbeddedServer, supervisor: Supervisor, backoff: Backof
             return
         except ServerError as error:
             _say(f"supervisor: tritonserver could not be started again, the next try follows: {error}")
-
-
-def _gateway_page(service: Service) -> str:
-    """The gateway's own metrics and how often it was started again, in Prometheus' text format."""
-    if service.gateway is None:
-        return ""
-    page = (
-        "# HELP face3d_gateway_restarts_total Starts of a gateway in the place of one that had ended by itself\n"
-        "# TYPE face3d_gateway_restarts_total counter\n"
-        f"face3d_gateway_restarts_total {service.gateway.restarts}\n"
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with contextlib.suppress(OSError), opener.open(f"http://{service.gateway.status}/metrics", timeout=2) as answer:
-        page += answer.read().decode()
-    return page
 
 
 class _Signals:

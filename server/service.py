@@ -6,6 +6,7 @@ with Service(on_free_ports(ServerOptions())) as service:
 
 from __future__ import annotations
 
+import contextlib
 import time
 import urllib.error
 import urllib.request
@@ -13,11 +14,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from server import metrics_page
 from server.backoff import Backoff
 from server.embedded import EmbeddedServer, Progress, ServerOptions, choose_ports, reachable
 from server.errors import PortTaken, ServerCrashed, StartTimeout
 from server.gateway.process import GatewayOptions
 from server.gateway_keeper import GatewayKeeper
+from server.metrics_page import counter
 from server.repository import models_to_await
 
 # How often ports of Triton's that were free a moment ago and are not any more are chosen again.
@@ -79,6 +82,24 @@ class Service:
     def metrics(self) -> str:
         """``host:port`` of Triton's metrics page, ``/metrics``."""
         return self.triton.metrics
+
+    def gateway_metrics(self) -> str:
+        """Return the gateway's own metrics and how often it was started again, in Prometheus' text format.
+
+        Empty without a gateway; without the gateway's own part where it does not answer, or has no status port.
+        """
+        if self.gateway is None:
+            return ""
+        restarts = "Starts of a gateway that had ended by itself"
+        page = metrics_page.page([counter("face3d_gateway_restarts_total", restarts, self.gateway.restarts)])
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        if self.gateway.status is not None:
+            with (
+                contextlib.suppress(OSError),
+                opener.open(f"http://{self.gateway.status}/metrics", timeout=2) as answer,
+            ):
+                page += answer.read().decode()
+        return page
 
     def __enter__(self) -> Self:
         return self.start()

@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server import census, probe, stall
+from server import census, metrics_page, probe, stall
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
+from server.metrics_page import counter, counters, gauge
 from server.repository import covering
 
 # "Stub process 'regressor_0_0' is not healthy.": the model's name and the numbers of the instance.
@@ -273,28 +274,18 @@ class Supervisor:
         self.healthy, self.reason = False, reason
 
     def metrics(self) -> str:
-        """The counters in Prometheus' text format."""
-        lines = [
-            "# HELP face3d_probes_total Probes of every model by result",
-            "# TYPE face3d_probes_total counter",
-            *(f'face3d_probes_total{{result="{result}"}} {self.probes[result]}' for result in ("ok", "failed")),
-            "# HELP face3d_revivals_total Loads that brought back a model whose process had died",
-            "# TYPE face3d_revivals_total counter",
-            *(f'face3d_revivals_total{{model="{model}"}} {count}' for model, count in sorted(self.revivals.items())),
-            "# HELP face3d_restarts_total Starts of a server in the place of one that had ended by itself",
-            "# TYPE face3d_restarts_total counter",
-            f"face3d_restarts_total {self.restarts}",
-            "# HELP face3d_failed_restarts_total Such starts that failed and were tried again",
-            "# TYPE face3d_failed_restarts_total counter",
-            f"face3d_failed_restarts_total {self.failed_restarts}",
-            "# HELP face3d_probe_seconds Duration of the last good probe",
-            "# TYPE face3d_probe_seconds gauge",
-            f"face3d_probe_seconds {self.probe_seconds:.6f}",
-            "# HELP face3d_healthy Whether every model answered the last probe",
-            "# TYPE face3d_healthy gauge",
-            f"face3d_healthy {int(self.healthy)}",
-        ]
-        return "\n".join(lines) + "\n" + self._more_metrics()
+        """Return the counters in Prometheus' text format."""
+        results = [((result,), self.probes[result]) for result in ("ok", "failed")]
+        revivals = [((model,), count) for model, count in self.revivals.items()]
+        own = (
+            counters("face3d_probes_total", "Probes of every model by result", ["result"], results),
+            counters("face3d_revivals_total", "Loads of models one of whose processes had died", ["model"], revivals),
+            counter("face3d_restarts_total", "Starts of a server that had ended by itself", self.restarts),
+            counter("face3d_failed_restarts_total", "Such starts that failed", self.failed_restarts),
+            gauge("face3d_probe_seconds", "Duration of the last probe that was answered", self.probe_seconds),
+            gauge("face3d_healthy", "Whether every model answered the last probe", self.healthy),
+        )
+        return metrics_page.page(own) + self._more_metrics()
 
     @contextlib.contextmanager
     def running(self, period: float, address: str = "127.0.0.1", port: int | None = None) -> Iterator[str | None]:
@@ -354,7 +345,7 @@ def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:
         def _answer(self, status: int, text: str) -> None:
             body = text.encode()
             self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Type", metrics_page.CONTENT_TYPE)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
-from server.service import Service
+from server.service import PublicOptions, Service
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,7 +75,7 @@ def _source(function: Callable[..., object]) -> str:
 def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The real service with the real models (FACE3D_REPOSITORY for others), gateway included; do not change it."""
     log = tmp_path_factory.mktemp("server") / "triton.log"
-    with Service(on_free_ports(ServerOptions(log_file=log))) as running:
+    with Service(on_free_ports(ServerOptions(log_file=log)), PublicOptions(status_port=0)) as running:
         yield running
 
 

@@ -150,9 +150,14 @@ class Admission:
 
 
 class Ticket:
-    """One request's bytes and, from `enter` on, its place."""
+    """One request's bytes and, from `enter` on, its place.
+
+    Attributes:
+        error: what Triton answered in place of tensors; None where it gave them, or has not answered.
+    """
 
     def __init__(self, admission: Admission) -> None:
+        self.error: str | None = None
         self._admission = admission
         self._held = 0
         self._inside = False

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from server.gateway import outcome
 from server.gateway.admission import Admission, Ticket
 from server.gateway.checks import check, find_model
 from server.gateway.description import InferRequest, PublicModel
 from server.gateway.refusal import Refused, starting, stopping
 from server.gateway.upstream import Upstream
 
+PROTOCOLS: Final = ("grpc", "http")
 EXTENSIONS: Final = ("binary_tensor_data", "parameters", "model_configuration")
 """The protocol's extensions that pass the gateway."""
 
@@ -26,8 +29,7 @@ class Gateway:
         upstream: Triton.
         admission: what is inside.
         draining: whether no new inference is taken.
-        answers: (protocol, outcome) -> number of inference requests; an outcome is ``ok``, a tag, or ``triton`` for
-            what Triton refused.
+        answers: (protocol, outcome) -> number of inference requests; `server.gateway.outcome` lists the outcomes.
         seconds: protocol -> seconds of all inference requests together.
     """
 
@@ -35,7 +37,8 @@ class Gateway:
         self.upstream = upstream
         self.admission = Admission()
         self.draining = False
-        self.answers: collections.Counter[tuple[str, str]] = collections.Counter()
+        # All of them from the start: Prometheus sees an increase only between two values that it has read.
+        self.answers = collections.Counter(dict.fromkeys(itertools.product(PROTOCOLS, outcome.OUTCOMES), 0))
         self.seconds: dict[str, float] = collections.defaultdict(float)
 
     @property
@@ -54,21 +57,21 @@ class Gateway:
         Raises:
             Refused: the gateway is draining, full, or Triton does not serve.
         """
-        began, outcome, ticket = time.monotonic(), "cancelled", self.admission.ticket()
+        began, became, ticket = time.monotonic(), outcome.CANCELLED, self.admission.ticket()
         try:
             self.open()
             self.admission.check_room()
             yield ticket
-            outcome = "ok"
+            became = outcome.OK if ticket.error is None else outcome.of_error(ticket.error)
         except Refused as error:
-            outcome = error.tag
+            became = error.tag
             raise
         except Exception:
-            outcome = "triton"
+            became = outcome.FAULT if ticket.error is None else outcome.of_error(ticket.error)
             raise
         finally:
             ticket.close()
-            self.answers[protocol, outcome] += 1
+            self.answers[protocol, became] += 1
             self.seconds[protocol] += time.monotonic() - began
 
     def open(self) -> None:

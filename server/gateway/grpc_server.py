@@ -97,7 +97,12 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._gateway.check(description(message))
             data = to_triton(message)
             del message
-            answer = await self._call("ModelInfer", data, context)
+            try:
+                answer = await self._call("ModelInfer", data, context)
+            except grpc.aio.AioRpcError as error:
+                over = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # the client's own, which has no tag
+                ticket.error = "[Timeout] " if over else error.details() or ""
+                raise
             del data
             await _write(context, answer)
 

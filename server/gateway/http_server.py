@@ -121,6 +121,9 @@ class HttpServer:
             del body, parsed
             response = await self._pass("POST", _path(name, version) + "/infer", sent, headers)
             del sent
+            if response.status >= 400:
+                assert isinstance(response.body, bytes)
+                ticket.error = response.body[:4096].decode(errors="replace")
             return await _write(request, response)
 
     async def _pass(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aiohttp import web
+from prometheus_client import Metric
 
 from server.gateway.gateway import Gateway
+from server.metrics_page import CONTENT_TYPE, counters, gauge, page
 
 
 class StatusServer:
@@ -34,24 +36,24 @@ class StatusServer:
         return web.Response(status=200 if self._gateway.ready else 503, text=self._gateway.state() + "\n")
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(text="\n".join(_lines(self._gateway)) + "\n")
+        return web.Response(body=page(_metrics(self._gateway)).encode(), headers={"Content-Type": CONTENT_TYPE})
 
 
-def _lines(gateway: Gateway) -> Iterator[str]:
-    yield "# HELP face3d_gateway_requests_total Inference requests by protocol and what became of them."
-    yield "# TYPE face3d_gateway_requests_total counter"
-    for (protocol, outcome), count in sorted(gateway.answers.items()):
-        yield f'face3d_gateway_requests_total{{protocol="{protocol}",outcome="{outcome}"}} {count}'
-    yield "# HELP face3d_gateway_request_seconds_total Seconds that inference requests were inside, by protocol."
-    yield "# TYPE face3d_gateway_request_seconds_total counter"
-    for protocol, seconds in sorted(gateway.seconds.items()):
-        yield f'face3d_gateway_request_seconds_total{{protocol="{protocol}"}} {seconds:.6f}'
-    yield "# HELP face3d_gateway_in_flight Inference requests that are inside."
-    yield "# TYPE face3d_gateway_in_flight gauge"
-    yield f"face3d_gateway_in_flight {gateway.admission.in_flight}"
-    yield "# HELP face3d_gateway_held_bytes Bytes of requests that are held, or may still come."
-    yield "# TYPE face3d_gateway_held_bytes gauge"
-    yield f"face3d_gateway_held_bytes {gateway.admission.held}"
-    yield "# HELP face3d_gateway_ready Whether inference requests are taken."
-    yield "# TYPE face3d_gateway_ready gauge"
-    yield f"face3d_gateway_ready {int(gateway.ready)}"
+def _metrics(gateway: Gateway) -> Iterator[Metric]:
+    yield counters(
+        "face3d_gateway_requests_total",
+        "Inference requests by protocol and outcome.",
+        ["protocol", "outcome"],
+        gateway.answers.items(),
+    )
+    yield counters(
+        "face3d_gateway_request_seconds_total",
+        "Seconds that inference requests were inside, by protocol.",
+        ["protocol"],
+        [((protocol,), seconds) for protocol, seconds in gateway.seconds.items()],
+    )
+    yield gauge("face3d_gateway_in_flight", "Inference requests that are inside.", gateway.admission.in_flight)
+    yield gauge(
+        "face3d_gateway_held_bytes", "Bytes of requests that are held, or may still come.", gateway.admission.held
+    )
+    yield gauge("face3d_gateway_ready", "Whether inference requests are taken.", gateway.ready)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from deploy.exposition import scrape
 from server.control import Control
-from server.embedded import EmbeddedServer
+from server.service import Service as RunningService
 from server.supervise import Supervisor, what_to_probe
 from tests.deploy.history import History
 from tests.service import Refusal, Service, file_of
@@ -20,11 +20,13 @@ PAGES = 7
 
 
 @pytest.fixture(scope="session")
-def history(server: EmbeddedServer, portrait_bytes: bytes) -> History:
+def history(running_service: RunningService, portrait_bytes: bytes) -> History:
     """Seven pages; between two of them: three photographs answered, one without a face, one that is no picture."""
+    server = running_service.triton
     service = Service(server.grpc)
     control = Control(server.http)
-    supervisor = Supervisor(control, what_to_probe(control), server.pid)
+    targets, more = what_to_probe(control), running_service.gateway_metrics
+    supervisor = Supervisor(control, targets, server.pid, more_metrics=more)
     empty = file_of(Image.fromarray(np.full((300, 300, 3), 127, np.uint8)))
 
     def ask(image: bytes) -> None:

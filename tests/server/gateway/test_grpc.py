@@ -229,10 +229,10 @@ def test_a_deadline_holds_and_a_cancelled_call_leaves_its_place(
         call.cancel()
     assert gateway.status
     deadline = time.monotonic() + 30
-    while b"face3d_gateway_in_flight 0\n" not in ask(gateway.status, "GET", "/metrics").body:
+    while b"face3d_gateway_in_flight 0.0\n" not in ask(gateway.status, "GET", "/metrics").body:
         assert time.monotonic() < deadline, "cancelled calls are still inside"
         time.sleep(0.1)
-    assert b"face3d_gateway_held_bytes 0\n" in ask(gateway.status, "GET", "/metrics").body
+    assert b"face3d_gateway_held_bytes 0.0\n" in ask(gateway.status, "GET", "/metrics").body
 
 
 def test_more_calls_than_there_is_room_for_are_refused_at_once(gateway: GatewayProcess, small_picture: bytes) -> None:

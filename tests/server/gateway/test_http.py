@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from face3d_client import Face3DClient
 
+from deploy.exposition import parse
 from server.embedded import EmbeddedServer
 from server.gateway import limits
+from server.gateway.outcome import OUTCOMES
 from server.gateway.process import GatewayProcess
 from tests.server.gateway.conftest import LENGTH, ask, request_body
 
@@ -277,14 +279,19 @@ def test_more_requests_than_there_is_room_for_are_refused_at_once(
 
 
 def test_the_status_page_counts_by_outcome(gateway: GatewayProcess, small_picture: bytes) -> None:
-    def count(outcome: str) -> int:
+    def counts() -> dict[str, float]:
         assert gateway.status
-        for line in ask(gateway.status, "GET", "/metrics").body.decode().splitlines():
-            if line.startswith(f'face3d_gateway_requests_total{{protocol="http",outcome="{outcome}"}}'):
-                return int(line.split()[1])
-        return 0
+        page = ask(gateway.status, "GET", "/metrics").body.decode()
+        return {
+            sample.labels["outcome"]: sample.value
+            for sample in parse(page)
+            if sample.name == "face3d_gateway_requests_total" and sample.labels["protocol"] == "http"
+        }
 
-    before = count("ok"), count("BadOption")
+    before = counts()
+    assert set(before) == set(OUTCOMES), "every outcome is there from the start"
     ask(gateway.http, "POST", INFER, *request_body(small_picture))
     ask(gateway.http, "POST", INFER, *request_body(small_picture, parameters={"x": 1}))
-    assert (count("ok"), count("BadOption")) == (before[0] + 1, before[1] + 1)
+    assert ask(gateway.http, "POST", INFER, *request_body(b"no picture")).status == 400
+    changed = {outcome: count - before[outcome] for outcome, count in counts().items() if count != before[outcome]}
+    assert changed == {"ok": 1, "BadOption": 1, "BadImage": 1}
