@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,24 @@ def dead_stubs(server_pid: int) -> set[int]:
                 found.add(process.pid)
         except psutil.Error:
             continue  # it has ended meanwhile
+    return found
+
+
+def orphans() -> dict[int, str]:
+    """Return process id -> prefix of its shared memory, for stubs of this user whose server has ended.
+
+    A stub looks after its server, but one that waits for a lock in shared memory does not notice that it has gone.
+    """
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if not process.name().startswith(_STUB[:15]) or process.uids().effective != os.geteuid():
+                continue
+            words, parent = process.cmdline(), process.parent()
+        except psutil.Error:
+            continue  # it has ended meanwhile
+        if len(words) > 2 and (parent is None or parent.name() != "tritonserver"):
+            found[process.pid] = words[2]
     return found
 
 

@@ -1,4 +1,4 @@
-"""The stubs' shared memory in /dev/shm: room for it, names of our own, and nothing left behind.
+"""The stubs' shared memory in /dev/shm: room for it, names of our own, and nothing left of a server that was killed.
 
 Triton's Python backend makes one region for each instance and leaves it there when a stub or the server is killed.
 Regions get a prefix that says whose they are (PID namespace and process id), so that what a dead server left can be
@@ -7,13 +7,16 @@ removed by the next one without touching anybody else's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
+from server import census
 from server.errors import SharedMemoryTooSmall
 
 SHM = Path("/dev/shm")
@@ -45,21 +48,32 @@ def remove(prefix: str) -> int:
 
 
 def sweep() -> int:
-    """Remove what this user's servers left whose process no longer lives; how many things there were.
+    """Remove what this user's servers left whose process no longer lives; returns how many things there were.
 
-    Regions in /dev/shm, and the folders of the same name that servers have among the temporary files.
+    Regions in /dev/shm, the folders of the same name that servers have among the temporary files, and the processes of
+    models that outlived their tritonserver.
     """
     removed = 0
+    for pid, prefix in census.orphans().items():
+        if _is_left(prefix):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            removed += 1
     for place in (SHM, Path(tempfile.gettempdir())):
         for path in place.glob(f"{_PREFIX}-{_namespace()}-*"):
-            match = _NAME.match(path.name)
-            if match and not Path(f"/proc/{match[2]}").exists() and path.lstat().st_uid == os.getuid():
+            if _is_left(path.name) and path.lstat().st_uid == os.getuid():
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
                 removed += 1
     return removed
+
+
+def _is_left(name: str) -> bool:
+    """Whether a name belongs to a server of this PID namespace whose process no longer lives."""
+    match = _NAME.match(name)
+    return match is not None and int(match[1]) == _namespace() and not Path(f"/proc/{match[2]}").exists()
 
 
 def check_room(needed: int) -> None:

@@ -7,6 +7,8 @@ SIGTERM lets every request that is inside finish before Triton hears of it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -57,8 +59,11 @@ class _Triton:
     def __init__(self, command: Sequence[str], options: GatewayOptions) -> None:
         self._command = command
         self._control, self._models = Control(options.triton_http), options.models
-        self._process = subprocess.Popen(command)
+        self._process = self._started()
         self._has_served = False
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, start_new_session=True)
 
     def stay(self, told: threading.Event) -> int | None:
         """Keep it running until ``told``, then return None; its exit status where it ended before it ever served."""
@@ -66,11 +71,12 @@ class _Triton:
         while not told.wait(_LOOK):
             self._has_served = self._has_served or all(self._control.is_ready(name) for name in self._models)
             if (status := self._process.poll()) is not None:
+                self._end_processes_of_models()
                 if not self._has_served:
                     return status
                 _say(f"tritonserver ended by itself with status {status}; starting it again")
                 if not told.wait(backoff.delay()):
-                    self._process = subprocess.Popen(self._command)
+                    self._process = self._started()
                     backoff.started()
         return None
 
@@ -82,6 +88,16 @@ class _Triton:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._end_processes_of_models()
+
+    def _end_processes_of_models(self) -> None:
+        """End what a tritonserver that has ended left in its process group.
+
+        A model's process that waits for a lock in shared memory does not notice the end of its server: it would keep
+        its memory for ever.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _say(line: str) -> None:

@@ -82,11 +82,16 @@ def test_it_serves_comes_back_and_ends_when_told(started: tuple[subprocess.Popen
     process, control = started
     wait_for(control, "")
     first = triton_of(process)
+    stubs = [child.pid for child in psutil.Process(first).children()]
+    for stub in stubs:  # it does nothing any more, and does not notice the end of its server
+        os.kill(stub, signal.SIGSTOP)
     os.kill(first, signal.SIGKILL)
     wait_for(control, "ServerUnavailable")
     wait_for(control, "")
     family = psutil.Process(process.pid).children(recursive=True)
     assert first not in {child.pid for child in family}
+    assert stubs
+    assert not any(psutil.pid_exists(stub) and psutil.Process(stub).ppid() == 1 for stub in stubs)
     process.terminate()
     assert process.wait(60) == 0
     _, alive = psutil.wait_procs(family, timeout=20)

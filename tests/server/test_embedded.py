@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from server import shared_memory
+from server import census, shared_memory
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.errors import (
     ExportMissing,
@@ -254,6 +256,35 @@ class TestStop:
         assert server.stop() == 0
         assert shared_memory.regions(prefix) == []
         assert processes_in_group(group) == []
+
+    def test_of_everything_by_force_leaves_what_the_next_start_removes(self, tmp_path: Path) -> None:
+        """A stub that does nothing any more outlives its server, and neither of the two can end it."""
+        arithmetic(tmp_path)
+        program = f"""if True:
+            import time
+            from pathlib import Path
+            from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+            server = EmbeddedServer(on_free_ports(ServerOptions(repository=Path({str(tmp_path)!r})))).start()
+            print(server.pid, server.shm_prefix, flush=True)
+            time.sleep(300)
+        """
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            group, prefix = parent.stdout.readline().split()
+            (stub,) = (pid for pid in processes_in_group(int(group)) if pid != int(group))
+            os.kill(stub, signal.SIGSTOP)
+            os.kill(int(group), signal.SIGKILL)
+            parent.kill()
+        assert census.orphans()[stub].startswith(prefix)
+        assert processes_in_group(int(group)) == [stub]
+        with EmbeddedServer(options(tmp_path)) as server:
+            assert server.is_ready("arithmetic")
+            assert stub not in census.orphans()
+            deadline = time.monotonic() + 10
+            while processes_in_group(int(group)):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert shared_memory.regions(prefix) == []
 
     def test_happens_when_the_start_fails(self, tmp_path: Path) -> None:
         arithmetic(tmp_path)
