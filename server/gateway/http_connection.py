@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from server.gateway import limits
 from server.gateway.gateway import log
@@ -20,8 +20,19 @@ _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False  # aiohttp logs the client's bytes of a request that it cannot read
 
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Seconds between the two looks at whether a client that sends nothing more still listens.
+_LISTENS_AFTER: Final = 0.5
+
+
 class Connection(web.RequestHandler):
-    """One connection: its first request must come in time, and there are at most so many of them."""
+    """One connection: its first request must come in time, and there is a bound on their number.
+
+    Attributes:
+        unanswered: the request that is being answered.
+    """
+
+    unanswered: web.BaseRequest | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer that there are too many."""
@@ -37,6 +48,26 @@ class Connection(web.RequestHandler):
     def _expect_request(self) -> None:
         if not self._request_count:
             self.force_close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep a connection whose client has closed its sending half, until the request before that is answered.
+
+        A client that has gone altogether looks the same: its kernel answers a first interim response with a reset,
+        which the second one meets, and the request is given up. Clients skip these (RFC 9110, 15.2).
+        """
+        super().eof_received()
+        if self.unanswered is None or not self.unanswered.content.is_eof():
+            return False
+        self.close()  # after the answer
+        self._see_that_it_listens()
+        asyncio.get_running_loop().call_later(_LISTENS_AFTER, self._see_that_it_listens)
+        return True
+
+    def _see_that_it_listens(self) -> None:
+        request = self.unanswered
+        begun = request is None or request.writer.output_size > 0
+        if self.transport is not None and request is not None and not begun and request.version >= HttpVersion11:
+            self.transport.write(_CONTINUE)
 
     def handle_error(
         self,
@@ -62,7 +93,8 @@ class ConnectionServer(web.Server):
     """Makes a `Connection` for each that comes in."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler, request_factory=self._request, handler_cancellation=True)
+        super().__init__(self._answered, request_factory=self._request, handler_cancellation=True)
+        self._answer = handler
 
     def __call__(self) -> Connection:
         """The handler of one connection."""
@@ -82,7 +114,16 @@ class ConnectionServer(web.Server):
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limits.MAX_MESSAGE)
+        request = web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limits.MAX_MESSAGE)
+        protocol.unanswered = request
+        return request
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        finally:
+            assert isinstance(request.protocol, Connection)
+            request.protocol.unanswered = None
 
 
 def plain(status: int, text: str = "") -> web.Response:

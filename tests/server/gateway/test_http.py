@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from server.embedded import EmbeddedServer
 from server.gateway import limits
 from server.gateway.outcome import OUTCOMES
 from server.gateway.process import GatewayProcess
+from tests.attack import pictures as hostile
 from tests.server.gateway.conftest import LENGTH, ask, request_body
 
 INFER = "/v2/models/face3d/infer"
@@ -278,20 +280,68 @@ def test_more_requests_than_there_is_room_for_are_refused_at_once(
     assert len(answers) - len(refused) > 0
 
 
-def test_the_status_page_counts_by_outcome(gateway: GatewayProcess, small_picture: bytes) -> None:
-    def counts() -> dict[str, float]:
-        assert gateway.status
-        page = ask(gateway.status, "GET", "/metrics").body.decode()
-        return {
-            sample.labels["outcome"]: sample.value
-            for sample in parse(page)
-            if sample.name == "face3d_gateway_requests_total" and sample.labels["protocol"] == "http"
-        }
+def outcomes(gateway: GatewayProcess) -> dict[str, float]:
+    """The HTTP requests so far by outcome."""
+    assert gateway.status
+    page = ask(gateway.status, "GET", "/metrics").body.decode()
+    return {
+        sample.labels["outcome"]: sample.value
+        for sample in parse(page)
+        if sample.name == "face3d_gateway_requests_total" and sample.labels["protocol"] == "http"
+    }
 
-    before = counts()
+
+def test_the_status_page_counts_by_outcome(gateway: GatewayProcess, small_picture: bytes) -> None:
+    before = outcomes(gateway)
     assert set(before) == set(OUTCOMES), "every outcome is there from the start"
     ask(gateway.http, "POST", INFER, *request_body(small_picture))
     ask(gateway.http, "POST", INFER, *request_body(small_picture, parameters={"x": 1}))
     assert ask(gateway.http, "POST", INFER, *request_body(b"no picture")).status == 400
-    changed = {outcome: count - before[outcome] for outcome, count in counts().items() if count != before[outcome]}
+    changed = {
+        outcome: count - before[outcome] for outcome, count in outcomes(gateway).items() if count != before[outcome]
+    }
     assert changed == {"ok": 1, "BadOption": 1, "BadImage": 1}
+
+
+def whole(picture: bytes) -> bytes:
+    """The bytes of an inference request by HTTP/1.1."""
+    body, headers = request_body(picture)
+    head = "".join(f"{name}: {value}\r\n" for name, value in (headers | {"Content-Length": str(len(body))}).items())
+    return f"POST {INFER} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + body
+
+
+def test_a_request_is_answered_after_its_client_has_closed_its_half(
+    gateway: GatewayProcess, small_picture: bytes
+) -> None:
+    host, port = gateway.http.split(":")
+    for data in (whole(small_picture), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /healthz HTTP/1.0\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=60) as sock:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+        *interim, last = re.findall(rb"(?m)^HTTP/1\.[01] (\d+) ", answer)
+        assert set(interim) <= {b"100"}
+        assert last == b"200"
+
+
+def test_half_a_request_is_not_waited_for_once_its_client_has_closed_its_half(
+    gateway: GatewayProcess, small_picture: bytes
+) -> None:
+    host, port = gateway.http.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(whole(small_picture)[:-10])
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(1 << 16) == b""
+
+
+def test_the_request_of_a_client_that_has_gone_is_given_up(gateway: GatewayProcess) -> None:
+    before = outcomes(gateway)
+    host, port = gateway.http.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(whole(hostile.progressive(6000, 6000, 190)))  # some seconds of decoding
+        time.sleep(0.2)
+    deadline = time.monotonic() + 60
+    while (after := outcomes(gateway)) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert after["cancelled"] == before["cancelled"] + 1
