@@ -25,6 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What stands in the source of a test or fixture that starts a server, a gateway or a browser.
 _STARTS = (
     "EmbeddedServer(",
+    "serving(",
     "Service(",
     "GatewayProcess(",
     "Command(",

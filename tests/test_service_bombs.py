@@ -16,6 +16,7 @@ import pytest
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.attack import pictures as hostile
+from tests.servers import serving
 from tests.service import Refusal, Service
 
 # A second and more of decoding, within what is allowed.
@@ -26,7 +27,7 @@ EXPENSIVE = hostile.progressive(8000, 8000, 190)
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server whose processes may be killed."""
     log = tmp_path_factory.mktemp("bombs") / "triton.log"
-    with EmbeddedServer(on_free_ports(ServerOptions(log_file=log))) as running:
+    with serving(on_free_ports(ServerOptions(log_file=log))) as running:
         yield running
 
 

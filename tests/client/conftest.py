@@ -14,6 +14,7 @@ from face3d_client._protocol.codec import parse_reconstruct
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.service import Service
 from tests.client import stand_in, synthetic
+from tests.servers import serving
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def stand_in_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
     """A real Triton that answers, fails and waits on demand; do not stop it."""
     folder = tmp_path_factory.mktemp("stand_in")
     options = ServerOptions(repository=stand_in.build(folder / "repository"), log_file=folder / "triton.log")
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.service import Service
 from tests.client import mixed
+from tests.servers import serving
 
 COMMAND = [sys.executable, "-m", "face3d_client", "reconstruct"]
 
@@ -98,7 +99,7 @@ def test_the_real_server_killed_in_mid_batch_and_started_again_loses_nothing(
             first.stop()
             finished = {path: path.stat().st_mtime_ns for path in out.glob("*.obj")}
             http, grpc, metrics = (int(door.rpartition(":")[2]) for door in doors)
-            with EmbeddedServer(dataclasses.replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)):
+            with serving(dataclasses.replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)):
                 told, complaints = process.communicate(timeout=200)
     finally:
         first.stop()

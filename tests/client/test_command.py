@@ -22,6 +22,7 @@ from face3d_client.cli.jobs import UsageError, check_out, plan
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in, synthetic
+from tests.servers import serving
 
 COMMAND = [sys.executable, "-m", "face3d_client"]
 
@@ -367,7 +368,7 @@ def test_a_server_killed_in_mid_batch_and_started_again_loses_nothing(
         own_server.kill()
         own_server.stop()
         finished = {path: path.stat().st_mtime_ns for path in out.glob("*.glb")}
-        with EmbeddedServer(again):
+        with serving(again):
             told, complaints = process.communicate(timeout=120)
     assert process.returncode == 0, complaints
     assert len(finished) < 60
@@ -428,7 +429,7 @@ def test_models_and_info_say_what_is_loaded(stand_in_server: EmbeddedServer) -> 
 def test_a_server_that_keeps_its_repository_closed_says_which_key_to_set(tmp_path: Path) -> None:
     repository = stand_in.build(tmp_path / "repository")
     options = ServerOptions(repository=repository, log_file=tmp_path / "triton.log", admin_key="sesame")
-    with EmbeddedServer(on_free_ports(options)) as server:
+    with serving(on_free_ports(options)) as server:
         for url in (server.grpc, f"http://{server.http}"):
             assert "service  ready" in face3d("info", url=url).stdout  # needs no key
             for words in ([], ["--admin-key", "barley"]):

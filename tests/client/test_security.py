@@ -16,6 +16,7 @@ from face3d_client import TLS, AccessDenied, AsyncFace3DClient, Face3DClient, Fa
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in
+from tests.servers import serving
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the keys, is not here")
 
@@ -59,7 +60,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Iterator[Em
             "--http-restricted-api=inference:authorization=Bearer sesame",
         ),
     )
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 

@@ -14,6 +14,7 @@ from face3d_client import AsyncFace3DClient, BadImage, Face3DClient, Protocol, R
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in
 from tests.client.conftest import url_of
+from tests.servers import serving
 
 MEMORY = Path("/dev/shm")
 both = pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -67,14 +68,14 @@ def test_threads_never_see_each_others_pictures(stand_in_server: EmbeddedServer)
 @both
 def test_a_server_that_was_started_again_is_told_of_the_memory_again(tmp_path: Path, protocol: Protocol) -> None:
     options = on_free_ports(ServerOptions(repository=stand_in.build(tmp_path / "repository"), exit_timeout=5))
-    with EmbeddedServer(options) as server:
+    with serving(options) as server:
         client = Face3DClient(
             url_of(server, protocol), protocol=protocol, shared_memory=True, retry=Retry(attempts=10, cap=1.0)
         )
         assert client.reconstruct(b"NUMBER 1").coefficients.values[0] == 1
         doors = (server.http, server.grpc, server.metrics)
     http, grpc, metrics = (int(door.rpartition(":")[2]) for door in doors)
-    with EmbeddedServer(dataclasses.replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)), client:
+    with serving(dataclasses.replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)), client:
         assert client.reconstruct(b"NUMBER 2").coefficients.values[0] == 2
 
 

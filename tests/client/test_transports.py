@@ -28,6 +28,7 @@ from face3d_client import (
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.client import stand_in, synthetic
 from tests.client.conftest import url_of
+from tests.servers import serving
 
 PROTOCOLS: tuple[Protocol, ...] = ("grpc", "http")
 both = pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -134,7 +135,7 @@ def test_a_server_without_the_service_is_not_ready(tmp_path: Path, protocol: Pro
     repository = stand_in.build(tmp_path / "repository")
     shutil.rmtree(repository / "reconstruct")
     with (
-        EmbeddedServer(on_free_ports(ServerOptions(repository=repository))) as server,
+        serving(on_free_ports(ServerOptions(repository=repository))) as server,
         Face3DClient(url_of(server, protocol), protocol=protocol, retry=Retry(attempts=1)) as client,
     ):
         assert not client.ready()

@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from server.control import Control, ControlError
-from server.embedded import EmbeddedServer, ServerOptions, choose_ports
+from server.embedded import ServerOptions, choose_ports
 from server.probe import check
 from tests.server.repositories import arithmetic
+from tests.servers import serving
 
 # What the container's entry point does, with the server of the wheel on free ports.
 PROGRAM = """\
@@ -33,7 +34,7 @@ sys.exit(beside.serve(command, options))
 def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Control]]:
     """The two beside each other, with the gateway's HTTP endpoint."""
     arithmetic(tmp_path / "repository")
-    with EmbeddedServer(
+    with serving(
         ServerOptions(repository=tmp_path / "repository", http_port=0, grpc_port=0, metrics_port=0)
     ) as lender:  # its command line and environment, but for the ports, serve once more
         words, environment = psutil.Process(lender.pid).cmdline(), psutil.Process(lender.pid).environ()

@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.server.calls import at_once, counter, infer, rows
 from tests.server.repositories import arithmetic, lookup, write_arithmetic_version
+from tests.servers import serving
 
 # Long enough for requests sent at the same time to meet in one batch, even on a busy machine.
 PATIENT = "dynamic_batching { max_queue_delay_microseconds: 500000 preferred_batch_size: 8 }\n"
@@ -47,7 +48,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
         path.write_text(path.read_text().replace(old, new))
     good = ("arithmetic", "versions", "lookup")
     options = ServerOptions(repository=repository, model_control_mode="explicit", load_models=good)
-    with EmbeddedServer(on_free_ports(options)) as server:
+    with serving(on_free_ports(options)) as server:
         yield server
 
 

@@ -20,6 +20,7 @@ from server import shared_memory
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.server.calls import counter, every_process_stays, infer, raw, rows
 from tests.server.repositories import ECHO, ensemble, python_model
+from tests.servers import serving
 
 # Works half a second for each request and notes its number in a file beside its code.
 SLOW = """\
@@ -61,7 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     python_model(repository, "patient", PATIENT)
     python_model(repository, "echo", ECHO)
     ensemble(repository, "chain", ["slow", "after"], "y", batch=2)
-    with EmbeddedServer(on_free_ports(ServerOptions(repository=repository, exit_timeout=10))) as running:
+    with serving(on_free_ports(ServerOptions(repository=repository, exit_timeout=10))) as running:
         yield running
 
 

@@ -31,6 +31,7 @@ from server.errors import (
 )
 from tests.server.calls import infer, rows
 from tests.server.repositories import ECHO, arithmetic, ensemble, python_model
+from tests.servers import serving
 
 SLOW = """\
 def execute(self, requests):
@@ -81,14 +82,14 @@ class TestStart:
         arithmetic(tmp_path)
         ensemble(tmp_path, "chain", ["arithmetic"])
         lines: list[str] = []
-        with EmbeddedServer(options(tmp_path), lines.append) as server:
+        with serving(options(tmp_path), lines.append) as server:
             assert infer(server, "chain", x=rows(4))["y"].tolist() == rows(8).tolist()
         assert lines[0] == f"loading 2 models from {tmp_path}"
         assert sorted(lines[1:]) == ["loaded arithmetic (1 of 2)", "loaded chain (2 of 2)"]
 
     def test_listens_on_loopback_only(self, tmp_path: Path) -> None:
         arithmetic(tmp_path)
-        with EmbeddedServer(options(tmp_path)) as server:
+        with serving(options(tmp_path)) as server:
             for endpoint in (server.http, server.grpc, server.metrics):
                 addresses = listening_addresses(int(endpoint.split(":")[1]))
                 assert addresses
@@ -98,7 +99,7 @@ class TestStart:
     def test_bounds_the_threads_of_the_models_processes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
         python_model(tmp_path, "environment", ENVIRONMENT)
-        with EmbeddedServer(options(tmp_path)) as server:
+        with serving(options(tmp_path)) as server:
             omp, openblas, opencv, _ = infer(server, "environment", x=rows(0))["y"][0]
         assert (omp, opencv) == (1, 1)
         assert openblas == 2, "what the caller asks for stands"
@@ -107,19 +108,19 @@ class TestStart:
         arithmetic(tmp_path)
         ensemble(tmp_path, "chain", ["arithmetic"])
         python_model(tmp_path, "broken", "this is not Python")
-        with EmbeddedServer(options(tmp_path, model_control_mode="explicit", load_models=("chain",))) as server:
+        with serving(options(tmp_path, model_control_mode="explicit", load_models=("chain",))) as server:
             assert server.is_ready("arithmetic")
             assert not server.is_ready("broken")
 
     def test_keeps_the_log_where_it_was_told_to(self, tmp_path: Path) -> None:
         arithmetic(tmp_path / "repository")
-        with EmbeddedServer(options(tmp_path / "repository", log_file=tmp_path / "logs" / "triton.log")):
+        with serving(options(tmp_path / "repository", log_file=tmp_path / "logs" / "triton.log")):
             pass
         assert "Started HTTPService" in (tmp_path / "logs" / "triton.log").read_text()
 
     def test_asks_for_the_admin_key_before_the_server_may_be_changed(self, tmp_path: Path) -> None:
         arithmetic(tmp_path)
-        with EmbeddedServer(options(tmp_path, model_control_mode="explicit", admin_key="sesame")) as server:
+        with serving(options(tmp_path, model_control_mode="explicit", admin_key="sesame")) as server:
             key = {"triton-grpc-protocol-admin-key": "sesame"}
             with triton_grpc.InferenceServerClient(server.grpc) as client:
                 with pytest.raises(InferenceServerException, match="expecting header 'triton-grpc-protocol-admin-key'"):
@@ -213,7 +214,7 @@ class TestCrash:
     def test_while_it_starts_is_answered_by_another_try(self, tmp_path: Path) -> None:
         python_model(tmp_path, "crashing", CRASHING.format(times=1) + ECHO)
         lines: list[str] = []
-        with EmbeddedServer(options(tmp_path), lines.append) as server:
+        with serving(options(tmp_path), lines.append) as server:
             assert server.is_ready("crashing")
         assert lines[1].startswith("trying again: tritonserver crashed (SIGABRT: ")
 
@@ -277,7 +278,7 @@ class TestStop:
             parent.kill()
         assert census.orphans()[stub].startswith(prefix)
         assert processes_in_group(int(group)) == [stub]
-        with EmbeddedServer(options(tmp_path)) as server:
+        with serving(options(tmp_path)) as server:
             assert server.is_ready("arithmetic")
             assert stub not in census.orphans()
             deadline = time.monotonic() + 10
@@ -300,7 +301,7 @@ class TestStop:
 
     def test_is_noticed_when_it_comes_by_itself(self, tmp_path: Path) -> None:
         arithmetic(tmp_path)
-        with EmbeddedServer(options(tmp_path)) as server:
+        with serving(options(tmp_path)) as server:
             os.kill(server.pid, signal.SIGKILL)
             assert server.wait(10) == -signal.SIGKILL
             assert not server.is_ready("arithmetic")
@@ -309,7 +310,7 @@ class TestStop:
 def test_two_servers_run_beside_each_other(tmp_path: Path) -> None:
     arithmetic(tmp_path / "a", factor=3)
     arithmetic(tmp_path / "b", factor=5)
-    with EmbeddedServer(options(tmp_path / "a")) as a, EmbeddedServer(options(tmp_path / "b")) as b:
+    with serving(options(tmp_path / "a")) as a, serving(options(tmp_path / "b")) as b:
         answers = [infer(server, "arithmetic", x=rows(1))["twice"][0, 0] for server in (a, b)]
         prefix = b.shm_prefix
         a.stop()

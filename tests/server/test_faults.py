@@ -26,6 +26,7 @@ from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.server.calls import at_once, counter, every_process_stays, infer, rows
 from tests.server.repositories import arithmetic, ensemble, python_model
+from tests.servers import serving
 
 # A quarter of a second for a batch of two: eight requests a second, and two more may wait.
 BUSY = """\
@@ -92,7 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     path = repository / "busy" / "config.pbtxt"
     path.write_text(path.read_text().replace("max_batch_size: 8", "max_batch_size: 2"))
     options = ServerOptions(repository=repository, model_control_mode="explicit", admin_key="sesame", exit_timeout=10)
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 

@@ -19,6 +19,7 @@ from tritonclient.grpc import service_pb2 as messages
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.server.calls import every_process_stays, infer, raw, rows
 from tests.server.repositories import ECHO, arithmetic, ensemble, lookup, python_model
+from tests.servers import serving
 
 # What Triton answers to nonsense. Not among them: UNKNOWN, and what a client says for itself when nobody answers.
 TYPED = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE", "INTERNAL", "UNIMPLEMENTED", "ALREADY_EXISTS", "OUT_OF_RANGE"}
@@ -143,7 +144,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     python_model(repository, "echo", ECHO)
     ensemble(repository, "chain", ["arithmetic"])
     options = ServerOptions(repository=repository, model_control_mode="explicit", admin_key="sesame", exit_timeout=10)
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 

@@ -26,6 +26,7 @@ from server.backends.onnxruntime.integer_products import (
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.server.calls import infer
 from tests.server.repositories import tensors
+from tests.servers import serving
 
 WIDTH = 64
 BRIGHT = np.full((1, WIDTH), 255, np.float32)
@@ -90,7 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
         options = ServerOptions(
             repository=repository, model_control_mode="explicit", load_models=("anywhere", "silent")
         )
-        with EmbeddedServer(on_free_ports(options)) as running:
+        with serving(on_free_ports(options)) as running:
             yield running
 
 

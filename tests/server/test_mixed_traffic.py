@@ -16,8 +16,9 @@ from tqdm import tqdm
 from perf.machine import resident_mb
 from server import census
 from server.control import Control
-from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.embedded import ServerOptions, on_free_ports
 from tests.client import mixed
+from tests.servers import serving
 from tests.service import Refusal, Service
 
 REQUESTS = int(os.environ.get("FACE3D_SOAK_REQUESTS", "10000"))
@@ -56,7 +57,7 @@ def test_ten_thousand_mixed_requests_leave_typed_errors_only_and_no_memory(
     wrong: Counter[str] = Counter()
     answered: Counter[str] = Counter()
     lock = threading.Lock()
-    with EmbeddedServer(on_free_ports(ServerOptions())) as server:
+    with serving(on_free_ports(ServerOptions())) as server:
         service = Service(server.grpc)
 
         def ask(number: int) -> None:

@@ -9,8 +9,9 @@ from onnx import helper
 
 from server import probe
 from server.control import Control, ControlError, Unreachable
-from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.embedded import ServerOptions, on_free_ports
 from tests.server.repositories import FLOAT, arithmetic, ensemble, lookup, python_model, save_graph, tensors
+from tests.servers import serving
 
 PICTURE = """\
 def execute(self, requests):
@@ -46,7 +47,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
         + tensors("output", [("y", "TYPE_FP32", [1])])
     )
     options = ServerOptions(repository=repository, model_control_mode="explicit", admin_key="sesame")
-    with EmbeddedServer(on_free_ports(options)) as server:
+    with serving(on_free_ports(options)) as server:
         yield Control(server.http, "sesame")
 
 

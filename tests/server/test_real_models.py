@@ -29,6 +29,7 @@ from server.release.structure import CandidateRefused
 from server.repository import DEFAULT_REPOSITORY
 from server.supervise import what_to_probe
 from tests.server.commands import FREE_PORTS, Command
+from tests.servers import serving
 from tests.service import LEAVES, Refusal, Service
 
 
@@ -53,7 +54,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[EmbeddedServer]:
     options = ServerOptions(repository=repository, model_control_mode="explicit", exit_timeout=5)
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 

@@ -23,6 +23,7 @@ from server.release.store import Store
 from server.supervise import Supervisor
 from tests.server.calls import infer, rows
 from tests.server.repositories import ECHO, arithmetic, ensemble, python_model
+from tests.servers import serving
 
 # Its process ends at every request, as long as a certain file lies beside its code.
 MOODY = """\
@@ -42,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     python_model(repository, "echo", ECHO)
     ensemble(repository, "chain", ["single", "double"])
     options = ServerOptions(repository=repository, model_control_mode="explicit", exit_timeout=2)
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 

@@ -19,6 +19,7 @@ from export.models import MODEL_NAMES
 from export.official.face_models import main as make_face_model
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.export.official import layouts
+from tests.servers import serving
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,7 +56,7 @@ def served(repository: Path) -> Iterator[EmbeddedServer]:
     assert main(["texture", *common]) == 0
     assert main(["detector", "--repository", str(repository), "--version", "2"]) == 0
     options = ServerOptions(repository=repository, log_file=repository.parent / "triton.log")
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 
@@ -94,7 +95,7 @@ def test_the_built_in_topology_under_it_is_refused_by_name(
     np.savez(topologies[-1], **arrays)
     options = ServerOptions(repository=mixed, log_file=tmp_path / "triton.log")
     with (
-        EmbeddedServer(on_free_ports(options)) as running,
+        serving(on_free_ports(options)) as running,
         pytest.raises(InferenceServerException, match=r"\[FaceModelMismatch\]"),
     ):
         _ask(running, portrait_bytes, "mesh")

@@ -28,6 +28,7 @@ from server.gateway.process import GatewayOptions, GatewayProcess
 from server.repository import ROOT
 from tests.server.gateway.conftest import ask, wait_ready
 from tests.server.repositories import ECHO, ensemble, python_model
+from tests.servers import serving
 
 SLOW = """\
 def execute(self, requests):
@@ -55,16 +56,24 @@ def free_ports() -> tuple[str, str]:
         return f"127.0.0.1:{first.getsockname()[1]}", f"127.0.0.1:{second.getsockname()[1]}"
 
 
+@pytest.fixture(scope="module")
+def triton(repository: Path) -> Iterator[EmbeddedServer]:
+    """The server behind the gateways of this file; a test that ends it starts it again."""
+    with serving(on_free_ports(ServerOptions(repository=repository))) as running:
+        yield running
+
+
 @contextlib.contextmanager
-def both(repository: Path, **options: Any) -> Iterator[tuple[EmbeddedServer, GatewayProcess]]:
-    with EmbeddedServer(on_free_ports(ServerOptions(repository=repository))) as server:
-        started = GatewayProcess(GatewayOptions(server.http, server.grpc, repository=repository, **options)).start()
-        try:
-            wait_ready(started)
-            yield server, started
-        finally:
-            if started.poll() is None:
-                started.kill()
+def in_front_of(triton: EmbeddedServer, **options: Any) -> Iterator[GatewayProcess]:
+    """A gateway of the test's own, ready."""
+    repository = triton.options.repository
+    started = GatewayProcess(GatewayOptions(triton.http, triton.grpc, repository=repository, **options)).start()
+    try:
+        wait_ready(started)
+        yield started
+    finally:
+        if started.poll() is None:
+            started.kill()
 
 
 def infer(gateway: GatewayProcess, model: str, timeout: float = 30) -> Any:
@@ -107,28 +116,28 @@ def test_without_triton_requests_are_answered_at_once(repository: Path, free_por
         assert ask(gateway.http, "GET", "/healthz").body == b"starting\n"
 
 
-def test_triton_may_die_and_come_back_behind_it(repository: Path) -> None:
-    with both(repository) as (server, gateway):
+def test_triton_may_die_and_come_back_behind_it(triton: EmbeddedServer) -> None:
+    with in_front_of(triton) as gateway:
         assert infer(gateway, "quick") == [0, 1, 2, 3]
         with ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(infer, gateway, "long"), pool.submit(infer_http, gateway, "long")]
             time.sleep(0.5)
-            server.kill()
-            server.wait(10)
+            triton.kill()
+            triton.wait(10)
             code, sentence = waiting[0].result()
             assert code is grpc.StatusCode.UNAVAILABLE
             assert sentence.startswith("[ServerUnavailable] the server ended while it worked on this request")
             assert waiting[1].result() == 503
         until(lambda: ask(gateway.http, "GET", "/healthz").status == 503, 5)
         assert infer(gateway, "quick")[1].startswith("[ServerUnavailable] the server is starting")
-        server.restart()
+        triton.restart()
         wait_ready(gateway, 10)
         assert infer(gateway, "quick") == [0, 1, 2, 3]
         assert infer_http(gateway, "quick") == 200
 
 
-def test_told_to_stop_it_answers_what_is_inside_and_refuses_the_rest(repository: Path) -> None:
-    with both(repository) as (_, gateway), ThreadPoolExecutor(13) as pool:
+def test_told_to_stop_it_answers_what_is_inside_and_refuses_the_rest(triton: EmbeddedServer) -> None:
+    with in_front_of(triton) as gateway, ThreadPoolExecutor(13) as pool:
         inside = [pool.submit(infer, gateway, "long") for _ in range(6)]
         inside_http = [pool.submit(infer_http, gateway, "long") for _ in range(6)]
         time.sleep(0.5)
@@ -144,16 +153,16 @@ def test_told_to_stop_it_answers_what_is_inside_and_refuses_the_rest(repository:
         assert drained.result()
 
 
-def test_what_takes_longer_than_the_exit_timeout_is_given_up(repository: Path) -> None:
-    with both(repository, exit_timeout=0.2) as (_, gateway), ThreadPoolExecutor(1) as pool:
+def test_what_takes_longer_than_the_exit_timeout_is_given_up(triton: EmbeddedServer) -> None:
+    with in_front_of(triton, exit_timeout=0.2) as gateway, ThreadPoolExecutor(1) as pool:
         inside = pool.submit(infer, gateway, "long")
         time.sleep(0.3)
         assert not gateway.drain(20)
         assert inside.result()[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def test_a_second_signal_ends_it_at_once(repository: Path) -> None:
-    with both(repository) as (_, gateway), ThreadPoolExecutor(1) as pool:
+def test_a_second_signal_ends_it_at_once(triton: EmbeddedServer) -> None:
+    with in_front_of(triton) as gateway, ThreadPoolExecutor(1) as pool:
         inside = pool.submit(infer, gateway, "long")
         time.sleep(0.3)
         os.kill(gateway.pid, signal.SIGTERM)
@@ -190,8 +199,8 @@ def test_two_gateways_cannot_share_a_port(repository: Path, free_ports: tuple[st
                 GatewayProcess(GatewayOptions(*free_ports, repository=repository, **ports)).start()
 
 
-def test_one_that_died_is_started_again_on_its_ports(repository: Path) -> None:
-    with both(repository) as (server, gateway):
+def test_one_that_died_is_started_again_on_its_ports(triton: EmbeddedServer) -> None:
+    with in_front_of(triton) as gateway:
         ports = {
             kind: int(address.rpartition(":")[2]) for kind, address in (("http", gateway.http), ("grpc", gateway.grpc))
         }
@@ -201,7 +210,11 @@ def test_one_that_died_is_started_again_on_its_ports(repository: Path) -> None:
         os.kill(gateway.pid, signal.SIGKILL)
         until(lambda: gateway.poll() is not None, 5)
         options = GatewayOptions(
-            server.http, server.grpc, repository=repository, http_port=ports["http"], grpc_port=ports["grpc"]
+            triton.http,
+            triton.grpc,
+            repository=triton.options.repository,
+            http_port=ports["http"],
+            grpc_port=ports["grpc"],
         )
         with GatewayProcess(options) as again:
             stop.set()

@@ -42,6 +42,7 @@ from tests.server.repositories import (
     save_graph,
     write_arithmetic_version,
 )
+from tests.servers import serving
 
 
 def make_repository(folder: Path) -> Path:
@@ -65,7 +66,7 @@ def repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(repository: Path) -> Iterator[EmbeddedServer]:
     options = ServerOptions(repository=repository, model_control_mode="explicit", exit_timeout=10)
-    with EmbeddedServer(on_free_ports(options)) as running:
+    with serving(on_free_ports(options)) as running:
         yield running
 
 
@@ -304,7 +305,7 @@ class TestPublish:
         self, repository: Path, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        with EmbeddedServer(on_free_ports(ServerOptions(repository=repository))) as server:
+        with serving(on_free_ports(ServerOptions(repository=repository))) as server:
             releases = Releases(Store(repository), Control(server.http), say=said.append)
             with pytest.raises(ReleaseError, match=r"--supervise S or --model-control-mode explicit"):
                 releases.publish({"first": candidate(tmp_path / "new", 3)})
@@ -335,7 +336,7 @@ class TestPublish:
         code = (slow / "1" / "model.py").read_text().replace("time.sleep(0)", "time.sleep(4)")
         (tmp_path / "new" / "model.py").write_text(code)
         options = ServerOptions(repository=repository, model_control_mode="explicit", exit_timeout=10)
-        with EmbeddedServer(on_free_ports(options)) as server:
+        with serving(on_free_ports(options)) as server:
             releases = Releases(Store(repository), Control(server.http))
             # The whole group: a stub that lives on would keep the connection open.
             thread = threading.Timer(1.5, lambda: os.killpg(server.pid, number))
@@ -344,7 +345,7 @@ class TestPublish:
                 releases.publish({"slow": tmp_path / "new"}, trial=False)
             thread.join()
         assert names_in(repository, "slow") == {"1", ".rejected-2"}
-        with EmbeddedServer(on_free_ports(options)) as server:
+        with serving(on_free_ports(options)) as server:
             assert Releases(Store(repository), Control(server.http)).status()["healthy"]
 
     def test_never_serves_a_folder_that_is_half_copied(self, server: EmbeddedServer, online: Releases) -> None:
