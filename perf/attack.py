@@ -4,6 +4,9 @@ Four clients ask for landmarks without a break; beside them one more sends the s
 kind (tests/attack/pictures.py) is measured beside the same clients with an ordinary picture in its place, taken in turn
 so that whatever else the machine does meets both. Prints one line a kind: the slowest percent with the one and the
 other, and their ratio; ends with status 1 when a request was lost or a ratio is above 2.
+
+All kinds once, with 4 s beside each picture and 4 s without it right before, take some 25 minutes:
+`python -m perf.attack --seconds 4 --turns 1`.
 """
 
 from __future__ import annotations
@@ -49,25 +52,42 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure and print a table; the exit status."""
     photo = PORTRAIT.read_bytes()
     names = arguments.kinds or list(pictures.KINDS)
-    failed = False
+    failed = []
     print(f"{'kind':45} {'answer':14} {'its s':>6} {'sent':>5} {'p99 s':>7} {'alone':>7} {'ratio':>6} {'lost':>5}")
     with Service(on_free_ports(ServerOptions())) as service:
         _beside(service, photo, photo, arguments.seconds)  # warm-up
         for name in names:
-            pairs = []
-            for _ in range(arguments.turns):
-                alone = _beside(service, photo, photo, arguments.seconds)
-                pairs.append((alone, _beside(service, photo, pictures.KINDS[name](), arguments.seconds)))
-            ratio = statistics.median(attacked.percentile / alone.percentile for alone, attacked in pairs)
+            picture = pictures.KINDS[name]()
+            pairs = _pairs(service, photo, picture, arguments.turns, arguments.seconds)
+            if not _holds(pairs):  # a few seconds of a machine that does other work as well: let more of them decide
+                pairs += _pairs(service, photo, picture, arguments.again, arguments.seconds)
             alone, attacked = pairs[-1]
-            lost = sum(load.lost for pair in pairs for load in pair)
-            failed = failed or lost > 0 or ratio > _MOST
             print(
                 f"{name:45} {attacked.answer:14} {attacked.seconds:6.2f} {attacked.sent:5} "
-                f"{attacked.percentile:7.2f} {alone.percentile:7.2f} {ratio:6.2f} {lost:5}",
+                f"{attacked.percentile:7.2f} {alone.percentile:7.2f} {_ratio(pairs):6.2f} {_lost(pairs):5}",
                 flush=True,
             )
-    return int(failed)
+            if not _holds(pairs):
+                failed.append(name)
+    print(f"{len(names)} kinds, {len(failed)} beyond the bound: {', '.join(failed) or 'none'}")
+    return int(bool(failed))
+
+
+def _pairs(service: Service, photo: bytes, picture: bytes, turns: int, seconds: float) -> list[tuple[Load, Load]]:
+    """Measure ``turns`` times beside the ordinary picture and right after it beside ``picture``."""
+    return [(_beside(service, photo, photo, seconds), _beside(service, photo, picture, seconds)) for _ in range(turns)]
+
+
+def _ratio(pairs: list[tuple[Load, Load]]) -> float:
+    return statistics.median(attacked.percentile / alone.percentile for alone, attacked in pairs)
+
+
+def _lost(pairs: list[tuple[Load, Load]]) -> int:
+    return sum(load.lost for pair in pairs for load in pair)
+
+
+def _holds(pairs: list[tuple[Load, Load]]) -> bool:
+    return not _lost(pairs) and _ratio(pairs) <= _MOST
 
 
 def _beside(service: Service, photo: bytes, picture: bytes, seconds: float) -> Load:
@@ -96,5 +116,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5, help="seconds of one turn (5)")
     parser.add_argument("--turns", type=int, default=2, help="pairs of turns a kind, the median counts (2)")
+    parser.add_argument(
+        "--again", type=int, default=3, help="further pairs of turns for a kind beyond the bound (3); the median counts"
+    )
     parser.add_argument("--kinds", nargs="+", choices=sorted(pictures.KINDS), metavar="KIND", help="only these (all)")
     sys.exit(main(parser.parse_args()))

@@ -64,6 +64,8 @@ def at_work(
         pause: seconds between an answer and the next request.
     """
     found, ended = Neighbours(), threading.Event()
+    # An address that has never answered is soon given up, and is no neighbour's yet.
+    connected = threading.Barrier(count + 1, timeout=300)
     retry = None if patience is None else Retry(outage=patience)
     expected: list[NDArray[np.float32]] = []
     with Face3DClient(f"grpc://{grpc}", retry=retry) as client:
@@ -71,6 +73,8 @@ def at_work(
 
     def work(url: str) -> None:
         with Face3DClient(url, timeout=60 + (patience or 0), retry=retry) as client:
+            client.wait_ready()
+            connected.wait()
             made = 0
             while made < least or not ended.is_set():
                 made += 1
@@ -88,6 +92,7 @@ def at_work(
     threads = [threading.Thread(target=work, args=(url,)) for url in urls]
     for thread in threads:
         thread.start()
+    connected.wait()
     try:
         yield found
     finally:

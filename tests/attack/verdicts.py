@@ -55,7 +55,8 @@ def over_http(address: str, path: str, headers: Mapping[str, str], body: bytes, 
     Args:
         ours: whether a refusal must begin with a tag, as the gateway's and the models' do.
     """
-    connection = http.client.HTTPConnection(address, timeout=60)
+    # A bare `postprocess` draws vertices without structure for seconds, and others wait behind it.
+    connection = http.client.HTTPConnection(address, timeout=300)
     try:
         connection.request("POST", path, body, dict(headers))
         answer = connection.getresponse()

@@ -28,6 +28,7 @@ from onnx import helper
 
 from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.release.__main__ import main
 from server.release.commands import Releases
 from server.release.store import ReleaseError, Store
 from server.release.structure import CandidateRefused
@@ -214,14 +215,14 @@ class TestPublish:
         self, online: Releases, server: EmbeddedServer, tmp_path: Path
     ) -> None:
         with Load(server, 8) as load:
-            for value in (3, 5, 7):
+            for value in (3, 5):
                 pair = {
                     "first": candidate(tmp_path / f"first-{value}", value),
                     "second": candidate(tmp_path / f"second-{value}", 1 / value),
                 }
                 online.publish(pair, trial=False)
             online.rollback()
-        assert factor(server) == 5
+        assert factor(server) == 3
         assert set(load.counts) == {"ok"}
 
     @pytest.mark.parametrize(
@@ -627,18 +628,23 @@ class TestCommand:
             *(["--offline", "pin", "first", version] for version in ("0", "-1", "x", "1" + 20 * "0")),
         ],
     )
-    def test_ends_with_status_2_for_a_wrong_command_line(self, repository: Path, arguments: list[str]) -> None:
-        done = self.run(repository, *arguments)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
+    def test_ends_with_status_2_for_a_wrong_command_line(
+        self, repository: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["--repository", str(repository), *arguments])
+        assert ended.value.code == 2
+        assert "error: " in capsys.readouterr().err
         assert names_in(repository, "first") == {"1"}
 
     @pytest.mark.parametrize("server", ["127.0.0.1:99999", "127.0.0.1:x", "", ":", "[::1", "127.0.0.1 :1", "x" * 300])
-    def test_says_that_an_endpoint_cannot_be_reached_whatever_it_is(self, repository: Path, server: str) -> None:
-        done = self.run(repository, f"--server={server}", "rollback")
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: ")
-        assert done.stderr.count("\n") == 1
+    def test_says_that_an_endpoint_cannot_be_reached_whatever_it_is(
+        self, repository: Path, server: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["--repository", str(repository), f"--server={server}", "rollback"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
 
     def test_reports_the_health_of_a_server(self, repository: Path, server: EmbeddedServer) -> None:
         done = self.run(repository, "--server", server.http, "status")
