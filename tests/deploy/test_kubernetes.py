@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from deploy import operator_rules, shm
+from server.__main__ import parse_options
 from server.embedded import ServerOptions
 from tests.deploy.promql import Database
 from tests.deploy.test_compose import amount
@@ -166,10 +167,28 @@ def test_probes_ask_the_ensemble_and_liveness_infers(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", ["cpu", "gpu", "keda"])
 def test_models_do_not_change_inside_a_running_pod(overlay: str) -> None:
     container = triton(overlay)
-    words = [*container["args"], *(f"{v['name']}={v.get('value')}" for v in container["env"])]
-    assert "none" in words or "FACE3D_CONTROL=none" in words
     (models,) = (mount for mount in container["volumeMounts"] if mount["name"] == "models")
     assert models["readOnly"]
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "keda"])
+def test_what_dies_in_a_pod_is_started_again_in_it_before_kubelet_ends_the_container(overlay: str) -> None:
+    container = triton(overlay)
+    (supervise,) = (v["value"] for v in container["env"] if v["name"] == "FACE3D_SUPERVISE")
+    settings = parse_options([*container.get("args", []), "--supervise", supervise])
+    assert settings.supervision.period == 5
+    assert settings.triton.model_control_mode == "explicit"
+    liveness = container["livenessProbe"]
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 100
+    monitored = {endpoint["port"] for endpoint in one("monitoring", "PodMonitor")["spec"]["podMetricsEndpoints"]}
+    assert monitored == {"metrics", "supervisor"}
+    assert monitored <= {port["name"] for port in container["ports"]}
+
+
+def test_nobody_looks_for_a_supervisor_beside_a_gpu() -> None:
+    assert {port["name"] for port in triton("gpu")["ports"]} == {"http", "grpc", "metrics"}
+    (control,) = (v["value"] for v in triton("gpu")["env"] if v["name"] == "FACE3D_CONTROL")
+    assert control == "none"
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu", "keda"])
@@ -228,7 +247,7 @@ def test_keda_scales_alone_and_by_a_query_that_can_be_answered() -> None:
 def test_the_network_lets_in_clients_and_prometheus_and_nothing_out_but_spans_and_names() -> None:
     policy = one("cpu", "NetworkPolicy")["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
-    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8000, 8001, 8002}
+    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8000, 8001, 8002, 8003}
     assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {4318, 53}
     for rule in (*policy["ingress"], *policy["egress"]):
         assert rule.get("from") or rule.get("to"), "a rule for everybody"
