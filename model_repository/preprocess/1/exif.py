@@ -22,6 +22,7 @@ _SUB_DIRECTORIES = frozenset((0x8769, 0x8825, 0xA005, 0x014A))
 # IFD0, EXIF, GPS, interoperability, a thumbnail: five; a raw file's previews add some sub-directories.
 MAX_DIRECTORIES = 64
 _ORIENTATION = 0x0112
+_INTEROPERABILITY, _INDEX, _EXIF = 0xA005, 0x0001, 0x8769
 
 
 def check(data: bytes) -> None:
@@ -65,6 +66,19 @@ def orientation(data: bytes) -> int | None:
             number = value if kind == 4 else (value >> 16 if order == ">" else value & 0xFFFF)
             return number if kind in (3, 4) and 1 <= number <= 8 else None
     return None
+
+
+def is_adobe_rgb(data: bytes) -> bool:
+    """Whether an EXIF block states Adobe RGB, by the interoperability index R03 of cameras."""
+    block = _tiff_part(data)
+    order = _order(block)
+    if order is None:
+        return False
+    offset = struct.unpack_from(order + "I", block, 4)[0]
+    for wanted in (_EXIF, _INTEROPERABILITY):
+        offset = next((value for tag, _, _, value in entries(block, order, offset) if tag == wanted), 0)
+    index = next((value for tag, _, _, value in entries(block, order, offset) if tag == _INDEX), 0)
+    return struct.pack(order + "I", index)[:3] == b"R03"
 
 
 def entries(block: bytes, order: str, offset: int) -> Iterator[tuple[int, int, int, int]]:

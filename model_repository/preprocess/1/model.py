@@ -18,7 +18,7 @@ from lanes import Lanes
 from meters import Meters
 from numpy.typing import NDArray
 from refusals import BadPicture
-from structure import Limits, budget, inspect
+from structure import Limits, budget, inspect, without_film
 
 
 class Outputs(NamedTuple):
@@ -60,7 +60,7 @@ class TritonPythonModel:
         self, request: pb_utils.InferenceRequest, sender: pb_utils.InferenceResponseSender
     ) -> BadPicture | Overloaded | None:
         """Hand a request to a lane; the reason why not."""
-        files, wanted = _files(request), set(request.requested_output_names())
+        files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
             costs = [inspect(data, self._limits) for data in files]
         except BadPicture as error:

@@ -11,48 +11,48 @@ integers, x right, y down. A raster that is r times smaller maps by X = (x + 0.5
 from __future__ import annotations
 
 import re
+from base64 import b85decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
 import bmp_structure
+import colour
 import cv2
 import exif
+import foreign
+import jpeg_structure
+import line_ends
 import numpy as np
+import pi_heif
+import tiff_samples
+import tiff_structure
+from colour import Colours
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
-from refusals import SEND, BadPicture, damaged, too_many_pixels, too_much_memory
-from structure import Limits, inspect
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
+from refusals import BadPicture, damaged, too_many_pixels, too_much_memory
+from structure import Limits, inspect, without_film
 
 U8 = NDArray[np.uint8]
 
 # Pillow can open some forty formats; every decoder that is not needed is one that cannot be attacked.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF")
 CANVAS = 512
 CANVAS_GREY = 127
 WORKING_SIDE = 2048
-# A JPEG may be decoded at 1/2, 1/4 or 1/8 (the DCT does it for nothing) as long as this much is left of its long
-# side: 1600 takes in the 8 and 12 megapixel pictures of telephones (3264 / 2, 4032 / 2), which just miss 2048.
-SMALLEST_SCALED_SIDE = 1600
 # Pictures are converted in strips of so many pixels: 16 MiB as Pillow holds them, so that beside a large picture and
 # its result no third copy is needed. A picture of an ordinary telephone is one strip.
 STRIP_PIXELS = 4 << 20
+# Pixels of a JPEG up to which its turned raster is exact (see _draft).
+_EXACT_PIXELS = 16_000_000
+_JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
+# What stands in place of blocks where a file is tried for missing ones, and the bytes from which on it is tried at an
+# eighth of its size.
+_NO_BLOCK, _LARGE_FILE = b"\xaa" * 64, 4 << 20
+# Modes of Pillow that a profile for grey is meant for.
+_GREYS = ("L", "LA", "I;16", "I;16B", "I", "F", "1")
 # What a viewer shows behind a transparent picture.
 PAPER = (255, 255, 255)
-
-# Profiles of printers have 0.5 to 2 MiB; those of cameras and screens a few hundred bytes.
-LARGEST_PROFILE = 4 << 20
-
-_MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-_FOREIGN = (
-    (lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"), "an AVIF picture"),
-    (lambda head: head[4:8] == b"ftyp", "a HEIC picture or a video"),
-    (lambda head: head[:4] == b"GIF8", "a GIF picture"),
-    (lambda head: head[:4] == b"%PDF", "a PDF document"),
-    (lambda head: head.lstrip()[:4].lower() in (b"<svg", b"<?xm", b"<!do", b"<htm"), "a text document"),
-    (lambda head: head[:5] in (b"http:", b"https"), "an address"),
-    (lambda head: head.startswith((b"data:", b"/9j/", b"iVBORw0KGgo", b"UklGR")), "a picture as base64 text"),
-)  # type: tuple[tuple[Callable[[bytes], bool], str], ...]
 
 # EXIF orientation -> what brings the stored raster upright.
 _UPRIGHT: dict[int, Callable[[U8], U8]] = {
@@ -75,6 +75,23 @@ _READ = {
         8: cv2.IMREAD_REDUCED_COLOR_8,
     }.items()
 }
+# 640 x 480 pixels in four colours, 815 bytes, as Pillow has no encoder: by pillow-heif 1.8.1, quality 40.
+_HEIC = (
+    "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<00043ZDn*}000000000XXk=`10000000000aA{+700000000000000000000B57=IV*mgE07O"
+    "6l0RRC200001djJ6d0000000FcB001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr0t000010002jX>f9I0002EX>en20"
+    "001aXm(>m0RwOV0058x00000TJQk;{rLC*01pFT0096PKmiN^|NjGU00093kN^M!00093TDk&2VE_RDEJ6VR18@KU0|1Z!00RI30{~i}1p)!"
+    "#WxA3|Yny<Eg8~2m0{}7r00RI55MlrU00%??!E&%-KmY&$6Ju{|a&BX6cmM$a4FCp!0000KX>)L8000000007j0005t0000GaA|mH000000|"
+    "*ER0000NX>e^}0000000001009Jn0s{m900F#hWMOmw00FQl0k2U9V!2e-%~`<t4w7I0^0nXpQT{{Z`=c8fBk(_5Z<l~w0xv(={W~cAtET^p"
+    "{rUyRr`PZR00RIN@TJ&y;0Z80MW{JpU8d{}NnadA4t1NqtVt{}^kf%<z&Fn>&JS1jj<DR>Kmbv|lLBl!00J`UrI2vss*=7qk?^&ODw4w=MnQ"
+    "Ny1A}E<N{Cy$b%fvm01(iMbob=BAOC55FSuWy>BT#v000930Rw!KM4j>Z52k3!6wTC@c1Mr4Wh+nHZ`9r&2z|#^|K^CN*9;$v3FG<*L-B6Ez"
+    "h+PX00RJiz*YbN0{{xWMZ5o@ug;a?=v7OEI`tF1ZzXcDyv7!Q9`I)c2dUVLjd9g8^I}J)`~l<u00RSF000931(-u((Go-RrFgm(QsEBkT#jr"
+    "lT&yoKg`fw#8Nos7b|T|kfknD>ap}JRc>n+d0fztp0{|v`C+kE>56+e1=v7OEJRH$UU-hM>WEOxP@Mi@Fso0B+az>lI_*c_@0P+9;3P=D0o="
+    "`u3^fmd?yj=>ZaEFT_b6)F)2?d}Bycxkk>UJXIT#Tm609`-"
+)
+
+# A worker may start no threads.
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         BadPicture: nothing, not a picture, an unsupported format, damaged or truncated (``BadImage``); beyond the
             limits (``ImageTooLarge``).
     """
+    data = without_film(data)
     inspect(data, limits)
     return decode_checked(data, limits)
 
@@ -109,15 +127,16 @@ def decode(data: bytes, limits: Limits) -> Picture:
 def decode_checked(data: bytes, limits: Limits) -> Picture:
     """Decode a file whose structure `structure.inspect` has accepted; otherwise as :func:`decode`."""
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > limits.max_pixels:
-                raise too_many_pixels(width * height, limits.max_pixels)
-            return _decode(image, data)
+        if data.startswith(_JPEG):
+            return _decoded_jpeg(data)
+        layout = tiff_structure.layout_of(data)
+        if layout is not None:
+            return _decoded_tiff(data, layout, limits)
+        return _decoded(data, limits)
     except BadPicture:
         raise
     except UnidentifiedImageError:
-        raise _unknown(data[:64]) from None
+        raise foreign.named(data) from None
     except MemoryError:
         raise too_much_memory() from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -132,6 +151,8 @@ def decode_checked(data: bytes, limits: Limits) -> Picture:
 
 def sample(kind: str) -> bytes:
     """A small file of one of FORMATS, for warming up."""
+    if kind == "HEIF":
+        return b85decode(_HEIC)
     buffer = BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((640, 480)).save(buffer, kind)
     return buffer.getvalue()
@@ -162,30 +183,109 @@ def geometry_of(picture: Picture, canvas_ratio: tuple[float, float]) -> NDArray[
     return np.array([*picture.source, *canvas_ratio, *picture.ratio], np.float32)
 
 
-def _decode(image: Image.Image, data: bytes) -> Picture:
-    width, height = image.size
-    step, raster = 1, None
-    if image.format in ("JPEG", "MPO"):
-        step = _draft(image, _orientation(image))
-        raster = _jpeg(image, data, step)
-    elif image.format == "BMP" and bmp_structure.compression(data) in bmp_structure.RLE:
-        raster = _run_length_bmp(image, data)
-    elif image.format == "WEBP":
-        raster = _still_webp(image, data)
-    if raster is None:
-        image.load()
-    # A TIFF is turned by its own plugin while it loads. A PNG's EXIF may stand behind its pixels.
-    orientation = 1 if image.format == "TIFF" else _orientation(image)
-    profile = _profile(image)
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(BytesIO(data), formats=FORMATS)
+
+
+def _decoded(data: bytes, limits: Limits) -> Picture:
+    """A PNG, WebP, BMP, HEIC or AVIF."""
+    with _opened(data) as image:
+        if image.width * image.height > limits.max_pixels:
+            raise too_many_pixels(image.width * image.height, limits.max_pixels)
+        colours, raster = colour.colours_of(image, data), None
+        if image.format == "BMP" and bmp_structure.compression(data) in bmp_structure.RLE:
+            raster = _run_length_bmp(image, data)
+        elif image.format == "WEBP":
+            raster = _still_webp(image, data)
+        if raster is None:
+            image.load()
+        # A PNG's EXIF may stand behind its pixels. HEIC's turns are done by its decoder, and its EXIF repeats them.
+        return _upright(image, raster, colours, 1 if image.format == "HEIF" else _orientation(image))
+
+
+def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) -> Picture:
+    offset = tiff_structure.picture_offset(data, layout)
+    rare = tiff_samples.unpacked(data, layout, offset)
+    if rare is not None:
+        image, orientation = rare
+        return _upright(image, None, colour.colours_of(image, data), orientation)
+    if offset != layout.first(data):
+        data = layout.with_first(data, offset)
+    with _opened(data) as image:
+        if image.width * image.height > limits.max_pixels:
+            raise too_many_pixels(image.width * image.height, limits.max_pixels)
+        colours = colour.colours_of(image, data)
+        image.load()  # and it is turned
+        return _upright(image, None, colours, 1)
+
+
+def _decoded_jpeg(data: bytes) -> Picture:
+    """A JPEG, whose size by its header `inspect` has judged; what is decoded may be an eighth of it."""
+    if (refusal := line_ends.translated(data)) is not None:
+        raise refusal
+    data = _ended(data)
+    most = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = jpeg_structure.MAX_STATED_PIXELS
+    try:
+        with _opened(data) as image:
+            width, height = image.size
+            orientation, colours = _orientation(image), colour.colours_of(image, data)
+            step = _draft(image, orientation)
+            raster = _jpeg(image, data, step)
+            if raster is None:
+                image.load()
+            return _upright(image, raster, colours, orientation, step, (width, height))
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
+
+
+def _ended(data: bytes) -> bytes:
+    """A JPEG file with its end marker, where only that is missing.
+
+    Raises:
+        BadPicture: more is missing. Bytes behind the last block change nothing; where a block is missing, decoders
+            take them for it.
+    """
+    if jpeg_structure.has_end(data):
+        return data
+    step = 8 if len(data) > _LARGE_FILE else 1
+    whole = data.removesuffix(b"\xff") + _END
+    one, other = (_opencv(file, _READ[step]) for file in (whole, whole[:-2] + _NO_BLOCK + _END))
+    if one is None or other is None or not np.array_equal(one, other):
+        raise damaged("its data end early")
+    return whole
+
+
+def _upright(
+    image: Image.Image,
+    raster: U8 | None,
+    colours: Colours | None,
+    orientation: int,
+    step: int = 1,
+    size: tuple[int, int] | None = None,
+) -> Picture:
+    """The picture that was decoded, as it is handed on.
+
+    Args:
+        image: decoded by Pillow, or opened where there is a raster.
+        raster: uint8 [h, w, 3] RGB.
+        colours: how they become sRGB.
+        orientation: as in EXIF.
+        step: source pixels for each pixel that was decoded.
+        size: width and height in source pixels, where they are not those of ``image``.
+    """
+    width, height = size or image.size
     # The reduction keeps a last, partial pixel; without it the ratio is exactly `step` everywhere.
     whole = image.size if step == 1 else (max(1, width // step), max(1, height // step))
     # Multiples of 4, so that the canvas comes out of exact halves.
     w, h = _fit(*whole, WORKING_SIDE, 4) if max(whole) > WORKING_SIDE else whole
     ratio_x, ratio_y = step * whole[0] / w, step * whole[1] / h
+    if colours is not None and colours.mode == "L" and image.mode not in _GREYS:
+        colours = None  # a profile for grey on another picture
     if raster is None:
-        pixels = _rgb(image if image.size == whole else image.crop((0, 0, *whole)), profile, (w, h))
+        pixels = _rgb(image if image.size == whole else image.crop((0, 0, *whole)), colours, (w, h))
     else:
-        pixels = _coloured(_scaled(raster[: whole[1], : whole[0]], (w, h)), profile, image.mode)
+        pixels = _coloured(_scaled(raster[: whole[1], : whole[0]], (w, h)), colours)
     if orientation in _UPRIGHT:
         pixels = _UPRIGHT[orientation](pixels)
     if orientation >= 5:
@@ -196,12 +296,14 @@ def _decode(image: Image.Image, data: bytes) -> Picture:
 def _draft(image: Image.Image, orientation: int) -> int:
     """Ask a JPEG decoder for a reduced picture; returns the reduction: 1, 2, 4 or 8."""
     width, height = image.size
-    for step in (8, 4, 2):
-        # In a turned picture a partial pixel would stand before the first one instead of after the last.
-        whole = orientation == 1 or (width % step == 0 and height % step == 0)
-        if whole and max(width, height) // step >= SMALLEST_SCALED_SIDE:
-            image.draft(None, (width // step or 1, height // step or 1))
-            return round(max(width, height) / max(image.size))
+    step = jpeg_structure.reduction(width, height)
+    # In a turned picture a partial pixel stands before the first one instead of after the last. In a small one that is
+    # avoided; a large one is moved by up to `step` - 1 of its thousands of pixels.
+    while step > 1 and orientation != 1 and (width % step or height % step) and width * height <= _EXACT_PIXELS:
+        step //= 2
+    if step > 1:
+        image.draft(None, (width // step, height // step))
+        return round(max(width, height) / max(image.size))
     return 1
 
 
@@ -262,25 +364,32 @@ def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _rgb(image: Image.Image, profile: ImageCms.ImageCmsProfile | None, size: tuple[int, int]) -> U8:
+def _rgb(image: Image.Image, colours: Colours | None, size: tuple[int, int]) -> U8:
     """The picture that Pillow has decoded, as uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
-    mode = image.mode
-    if mode.startswith("I") or mode == "F":
-        return np.repeat(_scaled(_eight_bits(image), size)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _scaled(_eight_bits(image, colour.grey_curve(colours)), size)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data and not _is_all_transparent(image):
         image = _on_paper(image, size)
     # Inks have four channels and are converted as they are; everything else after it was made small.
-    to_srgb = None
-    if profile is not None and (profile.profile.xcolor_space, mode) == ("CMYK", "CMYK"):
-        to_srgb, profile = _transform(profile, mode), None
+    to_srgb = colours if colours is not None and colours.mode == "CMYK" else None
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top, strip in _strips(image):
-        rgb = _applied(strip, to_srgb)
+        rgb = colour.applied(strip, to_srgb)
         if rgb.size == image.size:
             pixels = np.asarray(rgb)
         else:
             pixels[top : top + strip.height] = np.asarray(rgb)
-    return _coloured(_scaled(pixels, size), profile, mode)
+    return _coloured(_scaled(pixels, size), colours)
+
+
+def _is_all_transparent(image: Image.Image) -> bool:
+    """Whether nothing would be seen: programs that know no opacity leave zeros in its place, and mean opaque."""
+    for _, strip in _strips(image):
+        alpha = strip.getchannel("A") if "A" in strip.getbands() else strip.convert("RGBA").getchannel("A")
+        if alpha.getextrema()[1]:
+            return False
+    return True
 
 
 def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -297,57 +406,11 @@ def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", size, (*PAPER, 255)), small.convert("RGBA"))
 
 
-def _coloured(pixels: U8, profile: ImageCms.ImageCmsProfile | None, mode: str) -> U8:
-    """The samples as sRGB; ``mode`` is that of the file."""
-    space = "" if profile is None else profile.profile.xcolor_space
-    if profile is not None and space == "RGB ":
-        return np.asarray(_in_srgb(Image.fromarray(pixels), profile))
-    if profile is not None and (space, mode) == ("GRAY", "L"):
-        return np.asarray(_in_srgb(Image.fromarray(pixels[..., 0]), profile))
-    return pixels
-
-
-def _profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """The profile of a picture whose colours are not sRGB; None for one that is, or that cannot be read."""
-    data = image.info.get("icc_profile")
-    if not isinstance(data, bytes) or not 128 < len(data) <= LARGEST_PROFILE:
-        return None
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(data))
-        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
-    except Exception:
-        return None  # a profile that cannot be read is no reason to refuse a picture that can
-
-
-def _in_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """The colours of a picture (RGB or L) as sRGB; as they are if the profile is of no use."""
-    return _applied(image, _transform(profile, image.mode))
-
-
-def _transform(profile: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From the colours of a profile to sRGB; None if the profile is of no use."""
-    try:
-        return ImageCms.buildTransform(
-            profile,
-            ImageCms.createProfile("sRGB"),
-            mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except Exception:
-        return None
-
-
-def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
-    """A picture as RGB, by a transform where there is one."""
-    if transform is not None:
-        try:
-            converted = ImageCms.applyTransform(image, transform)
-        except Exception:
-            converted = None
-        image = image if converted is None else converted
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _coloured(pixels: U8, colours: Colours | None) -> U8:
+    """Samples uint8 [h, w, 3] as sRGB."""
+    if colours is None or colours.mode == "CMYK":
+        return pixels
+    return np.asarray(colour.applied(Image.fromarray(pixels if colours.mode == "RGB" else pixels[..., 0]), colours))
 
 
 def _scaled(pixels: U8, size: tuple[int, int]) -> U8:
@@ -370,8 +433,13 @@ def _resized(pixels: U8, size: tuple[int, int], how: int) -> U8:
     return _u8(cv2.resize(pixels, size, interpolation=how))
 
 
-def _eight_bits(image: Image.Image) -> U8:
-    """Grey values of any type as 0..255: 16-bit by 257, others by their range (0..1 or 0..255 or 0..65535)."""
+def _eight_bits(image: Image.Image, curve: NDArray[np.float32] | None) -> U8:
+    """Grey values of any type as 0..255: 16-bit by 257, others by their range (0..1 or 0..255 or 0..65535).
+
+    Args:
+        image: of mode I, I;16 or F.
+        curve: float32 [256], what the profile makes of 0..255; None for no change.
+    """
     peak = 0.0
     if not image.mode.startswith("I;16"):
         peak = max(float(_finite(strip).max(initial=0.0)) for _, strip in _strips(image))
@@ -382,6 +450,8 @@ def _eight_bits(image: Image.Image) -> U8:
     for top, strip in _strips(image):
         values = _finite(strip)
         values /= divisor
+        if curve is not None:
+            values = np.interp(values, np.arange(256), curve).astype(np.float32)
         grey[top : top + strip.height] = np.clip(np.rint(values, out=values), 0, 255, out=values)
     return grey
 
@@ -410,15 +480,6 @@ def _orientation(image: Image.Image) -> int:
 def _fit(width: int, height: int, side: int, multiple: int = 1) -> tuple[int, int]:
     scale = side / max(width, height) / multiple
     return max(1, round(width * scale) * multiple), max(1, round(height * scale) * multiple)
-
-
-def _unknown(head: bytes) -> BadPicture:
-    for is_it, what in _FOREIGN:
-        if is_it(head):
-            return BadPicture("BadImage", f"this is {what}, which the service does not read: {SEND}.")
-    if head.startswith(_MAGICS):
-        return BadPicture("BadImage", "the picture's header is damaged or truncated: send the file again.")
-    return BadPicture("BadImage", f"these bytes are not a picture that the service can read: {SEND}.")
 
 
 def _brief(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SEND = "send a JPEG, PNG, WebP, BMP or TIFF file"
+SEND = "send a JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF file"
 """The remedy for what is not a picture that is read."""
 PLAIN = "save it again as a plain JPEG"
 """The remedy for a file whose structure is unusual."""
@@ -33,6 +33,17 @@ def unusual(what: str) -> BadPicture:
 def unsupported(what: str) -> BadPicture:
     """A rare kind of a format that is otherwise read: ``what`` names it, with its article."""
     return BadPicture("BadImage", f"this is {what}, which the service does not read: {PLAIN}.")
+
+
+def foreign(what: str, remedy: str = SEND) -> BadPicture:
+    """Something that is no picture that is read: ``what`` names it, with its article."""
+    return BadPicture("BadImage", f"this is {what}, which the service does not read: {remedy}.")
+
+
+def raw_file(kind: str) -> BadPicture:
+    """What a camera's sensor has measured: ``kind`` is the format, empty where that is not known."""
+    what = f"a camera's raw file ({kind})" if kind else "a camera's raw file"
+    return foreign(what, "develop it and send it as a JPEG")
 
 
 def too_slow() -> BadPicture:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import bmff_structure
 import bmp_structure
 import jpeg_structure
+import line_ends
 import png_structure
 import tiff_structure
 import webp_structure
@@ -66,12 +68,15 @@ def inspect(data: bytes, limits: Limits) -> Cost:
             f"the file has {len(data) / 2**20:.1f} MiB and the limit is {limits.max_bytes / 2**20:g} MiB: "
             "send a smaller or more compressed picture.",
         )
-    for magic, scan in _SCANNERS:
-        if data.startswith(magic):
-            cost = scan(data)
-            break
-    else:
+    scan = _scanner(data)
+    if scan is None:
         return Cost(0, 0, 0.0, 0)
+    try:
+        cost = scan(data)
+    except BadPicture:
+        if scan is jpeg_structure.scan and (refusal := line_ends.translated(data)) is not None:
+            raise refusal from None
+        raise
     if cost.pixels > limits.max_pixels:
         raise too_many_pixels(cost.pixels, limits.max_pixels)
     if cost.side > MAX_SIDE:
@@ -84,6 +89,21 @@ def inspect(data: bytes, limits: Limits) -> Cost:
     if cost.memory > MAX_MEMORY:
         raise too_much_memory()
     return cost
+
+
+def _scanner(data: bytes) -> Callable[[bytes], Cost] | None:
+    if data[4:8] == b"ftyp":
+        return bmff_structure.scan
+    return next((scan for magic, scan in _SCANNERS if data.startswith(magic)), None)
+
+
+def without_film(data: bytes) -> bytes:
+    """The file without the film that motion photos carry behind their picture, which nothing here reads."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return jpeg_structure.without_film(data)
+    if bmff_structure.brand(data) is not None:
+        return data[: bmff_structure.picture_end(data)]
+    return data
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 
 import exif
 from cost import Cost
-from refusals import damaged, unsupported, unusual
+from refusals import damaged, raw_file, unsupported, unusual
 
-# A page each; scanners write hundreds. Only the first is decoded.
+# A page each; scanners write hundreds. One is decoded.
 MAX_PAGES = 4_096
+# Pages and sub-directories among which the picture is looked for: a preview, a pyramid of 12 levels, and a raw file's
+# sub-directories stand at the beginning.
+MAX_LOOKED_AT = 32
+# Sub-directories that one entry names; raw files have 1 to 5.
+MAX_SUB_DIRECTORIES = 16
 # A strip for each row of each of three planes of the highest picture that the limit of pixels lets be useful (20,000
 # rows). Pillow makes an object of each (10 microseconds).
 MAX_PIECES = 65_536
@@ -45,15 +50,21 @@ _JPEG = (6, 7)
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _SAMPLES, _ROWS = 256, 257, 258, 259, 273, 277, 278
 _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _TILES = 284, 322, 323, 324
 _STRIP_SIZES, _TILE_SIZES = 279, 325
+_NEW_SUBFILE, _SUBFILE, _PHOTOMETRIC, _SUB_DIRECTORIES, _DNG = 254, 255, 262, 330, 50706
 _NEEDED = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT))
-_DIRECTORIES = frozenset((0x8769, 0x8825, 0xA005, 0x014A))
+_NEEDED |= {_NEW_SUBFILE, _SUBFILE, _PHOTOMETRIC}
+_DIRECTORIES = frozenset((0x8769, 0x8825, 0xA005, _SUB_DIRECTORIES))
+# What the samples mean: a mask, and a sensor's values (mosaic, linear) that are yet to be developed.
+_MASK, _SENSOR = 4, (32803, 34892)
+# NewSubfileType's bits, and the older SubfileType's number.
+_REDUCED_BIT, _MASK_BIT, _REDUCED = 1, 4, 2
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _BYTES = (1, 2, 6, 7)  # kinds whose values are kept as they are
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """How the words of this file are laid out: byte order, size of counts, offsets and entries."""
 
     order: str
@@ -61,9 +72,21 @@ class _Layout:
 
     @property
     def entry(self) -> struct.Struct:
+        """An entry of a directory: tag, type, count, value or offset."""
         return struct.Struct(self.order + ("HHQ8s" if self.big else "HHI4s"))
 
+    def first(self, data: bytes) -> int:
+        """Offset of the first directory."""
+        return self.offset(data[8:16] if self.big else data[4:8])
+
+    def with_first(self, data: bytes, offset: int) -> bytes:
+        """The file with the directory at ``offset`` as its first."""
+        if self.big:
+            return data[:8] + struct.pack(self.order + "Q", offset) + data[16:]
+        return data[:4] + struct.pack(self.order + "I", offset) + data[8:]
+
     def offset(self, raw: bytes) -> int:
+        """An offset of the file."""
         return int(struct.unpack(self.order + ("Q" if self.big else "I"), raw)[0])
 
 
@@ -76,6 +99,7 @@ class _Directory:
         counts: tag -> number of its values.
         values: tag -> first value, of the tags that are needed.
         inner: offsets of sub-directories.
+        sub: those among them that tag 330 names: further pictures.
         size: bytes of all values that lie outside of it.
         numbers: values of all entries together, texts and bytes left out.
     """
@@ -84,25 +108,102 @@ class _Directory:
     counts: dict[int, int] = field(default_factory=dict)
     values: dict[int, int] = field(default_factory=dict)
     inner: list[int] = field(default_factory=list)
+    sub: list[int] = field(default_factory=list)
     size: int = 0
     numbers: int = 0
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether this is a smaller version of another picture of the file."""
+        return bool(self.values.get(_NEW_SUBFILE, 0) & _REDUCED_BIT) or self.values.get(_SUBFILE) == _REDUCED
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether this says which pixels of another picture count."""
+        return bool(self.values.get(_NEW_SUBFILE, 0) & _MASK_BIT) or self.values.get(_PHOTOMETRIC) == _MASK
+
+    @property
+    def is_sensor(self) -> bool:
+        """Whether this holds what a camera's sensor has measured."""
+        return self.values.get(_PHOTOMETRIC) in _SENSOR
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.values.get(_WIDTH, 0) * self.values.get(_HEIGHT, 0)
+
 
 def scan(data: bytes) -> Cost:
-    """Check a TIFF file's structure and estimate the cost of decoding its first page.
+    """Check a TIFF file's structure and estimate the cost of decoding its picture.
 
     Raises:
-        BadPicture: beyond the limits above, a compression that is not read, or directories that form a loop.
+        BadPicture: beyond the limits above, a compression that is not read, a camera's raw file, or directories that
+            form a loop.
     """
-    order = {b"II": "<", b"MM": ">"}[data[:2]]
-    if len(data) < 16 or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
+    layout = layout_of(data)
+    if layout is None:
         return Cost(0, 0, 0.0, 0)  # another kind of file, or one without room for anything
-    layout = _Layout(order, 43 in data[2:4])
-    first = layout.offset(data[8:16] if layout.big else data[4:8])
+    first = layout.first(data)
     page = _directory(data, layout, first)
     _check_inner(data, layout, page)
     _check_pages(data, layout, first, page.following)
+    chosen = picture_offset(data, layout)
+    if chosen != first:
+        page = _directory(data, layout, chosen)
+        _check_inner(data, layout, page)
     return _cost(data, page)
+
+
+def layout_of(data: bytes) -> Layout | None:
+    """How a file's words are laid out; None for one that is no TIFF, or too short to be one."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 16 or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
+        return None
+    return Layout(order, 43 in data[2:4])
+
+
+def picture_offset(data: bytes, layout: Layout) -> int:
+    """The directory of the picture itself: the first page that is not a reduced version of another, nor a mask.
+
+    Where every page is reduced, the picture may be in a sub-directory of one; otherwise the largest page is taken.
+
+    Raises:
+        BadPicture: the file is a camera's raw file, whose samples are yet to be developed.
+    """
+    first = layout.first(data)
+    if data[8:10] == b"CR":
+        raise raw_file("CR2")
+    pages, subs, sensor, dng = _candidates(data, layout, first)
+    if dng:
+        raise raw_file("DNG")
+    for offset, page in [*pages, *subs]:
+        if not (page.is_reduced or page.is_mask or page.is_sensor) and page.area:
+            return offset
+    if sensor:
+        raise raw_file("")
+    reduced = [(page.area, -index, offset) for index, (offset, page) in enumerate(pages) if not page.is_mask]
+    return max(reduced)[2] if reduced else first
+
+
+_Pages = list[tuple[int, _Directory]]
+
+
+def _candidates(data: bytes, layout: Layout, first: int) -> tuple[_Pages, _Pages, bool, bool]:
+    """The first pages, the pictures in their sub-directories, and whether there is a sensor's picture, and a DNG's."""
+    pages: _Pages = []
+    subs: _Pages = []
+    offset, seen = first, set[int]()
+    while offset and offset not in seen and len(seen) < MAX_LOOKED_AT:
+        seen.add(offset)
+        page = _directory(data, layout, offset)
+        pages.append((offset, page))
+        for sub in page.sub:
+            if sub not in seen and len(seen) < MAX_LOOKED_AT:
+                seen.add(sub)
+                subs.append((sub, _directory(data, layout, sub)))
+        offset = page.following
+    found = [page for _, page in [*pages, *subs]]
+    return pages, subs, any(page.is_sensor for page in found), any(_DNG in page.counts for page in found)
 
 
 def _cost(data: bytes, page: _Directory) -> Cost:
@@ -123,7 +224,9 @@ def _cost(data: bytes, page: _Directory) -> Cost:
     pixels = max(pieces * area, width * height)
     raw = pixels * samples * bits / 8
     seconds = raw * _NANOSECONDS[compression] * 1e-9 + pixels * 5e-9 + max(stated, pieces * planes) * 10e-6
-    memory = pixels * 8 if samples > 1 else pixels * (bits // 8 + 2)
+    # Pillow's picture and its copy as RGB; samples that Pillow does not know are unpacked twice (tiff_samples.py).
+    plain = samples == 1 or (bits == 8 and planes == 1)
+    memory = (pixels * 8 if samples > 1 else pixels * (bits // 8 + 2)) + (0 if plain else math.ceil(2 * raw))
     if compression in _JPEG:
         # Every piece is a JPEG of its own; how many scans each has is not known, so each may have all.
         scans = data.count(b"\xff\xda")
@@ -145,7 +248,7 @@ def _pieces(page: _Directory, width: int, height: int) -> tuple[int, int]:
     return math.ceil(height / rows), rows * width
 
 
-def _check_pages(data: bytes, layout: _Layout, first: int, following: int) -> None:
+def _check_pages(data: bytes, layout: Layout, first: int, following: int) -> None:
     seen = {first}
     while following:
         if following in seen:
@@ -156,7 +259,7 @@ def _check_pages(data: bytes, layout: _Layout, first: int, following: int) -> No
         following = _following(data, layout, following)
 
 
-def _check_inner(data: bytes, layout: _Layout, page: _Directory) -> None:
+def _check_inner(data: bytes, layout: Layout, page: _Directory) -> None:
     """Look through the directories inside the first page: EXIF, GPS, previews. Pillow reads them with the picture."""
     waiting, seen, size, numbers = list(page.inner), set[int](), page.size, page.numbers
     while waiting:
@@ -175,7 +278,7 @@ def _check_inner(data: bytes, layout: _Layout, page: _Directory) -> None:
         raise unusual(f"more than {MAX_NUMBERS} numbers beside its pixels")
 
 
-def _span(data: bytes, layout: _Layout, offset: int) -> tuple[int, int, int]:
+def _span(data: bytes, layout: Layout, offset: int) -> tuple[int, int, int]:
     """Where the entries of a directory start, how many the file holds of them, and where they end."""
     head = 8 if layout.big else 2
     if not 8 <= offset <= len(data) - head:
@@ -184,13 +287,13 @@ def _span(data: bytes, layout: _Layout, offset: int) -> tuple[int, int, int]:
     return offset + head, count, offset + head + count * layout.entry.size
 
 
-def _following(data: bytes, layout: _Layout, offset: int) -> int:
+def _following(data: bytes, layout: Layout, offset: int) -> int:
     end = _span(data, layout, offset)[2]
     width = 8 if layout.big else 4
     return layout.offset(data[end : end + width]) if end and end + width <= len(data) else 0
 
 
-def _directory(data: bytes, layout: _Layout, offset: int) -> _Directory:
+def _directory(data: bytes, layout: Layout, offset: int) -> _Directory:
     start, count, end = _span(data, layout, offset)
     if count > exif.MAX_ENTRIES:
         raise unusual(f"more than {exif.MAX_ENTRIES} entries in a directory")
@@ -211,10 +314,12 @@ def _directory(data: bytes, layout: _Layout, offset: int) -> _Directory:
             found.values[tag] = max(found.values.get(tag, 0), value)
             if tag in _DIRECTORIES and number:
                 found.inner.append(value)
+            if tag == _SUB_DIRECTORIES:
+                found.sub += numbers(data, layout, kind, min(number, MAX_SUB_DIRECTORIES), raw)
     return found
 
 
-def _first(data: bytes, layout: _Layout, kind: int, raw: bytes, inline: bool) -> int:
+def _first(data: bytes, layout: Layout, kind: int, raw: bytes, inline: bool) -> int:
     """The first number of an entry's value; 0 for one that is none, or lies outside of the file."""
     code = _CODES.get(kind)
     if code is None:
@@ -222,3 +327,14 @@ def _first(data: bytes, layout: _Layout, kind: int, raw: bytes, inline: bool) ->
     size = struct.calcsize("<" + code)
     at = raw if inline else data[layout.offset(raw) : layout.offset(raw) + size]
     return int(struct.unpack_from(layout.order + code, at)[0]) if len(at) >= size else 0
+
+
+def numbers(data: bytes, layout: Layout, kind: int, count: int, raw: bytes) -> list[int]:
+    """The numbers of an entry's value, at most ``count``; fewer where the file ends, none where it holds no numbers."""
+    code = _CODES.get(kind)
+    if code is None:
+        return []
+    size = struct.calcsize("<" + code)
+    at = raw if count * size <= len(raw) else data[layout.offset(raw) : layout.offset(raw) + count * size]
+    count = min(count, len(at) // size)
+    return list(struct.unpack_from(f"{layout.order}{count}{code}", at))
