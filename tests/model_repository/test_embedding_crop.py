@@ -84,8 +84,9 @@ def test_quality_falls_with_what_each_number_is_about() -> None:
     best = judged(turned(0, 2, (300, 300)))
     assert best == pytest.approx([1, 1, 1, 1], abs=1e-3)
     assert judged(turned(0, 0.5, (300, 300)))[0] == pytest.approx(0.5, abs=1e-3)
-    smooth = cv2.GaussianBlur(sharp, (0, 0), 6)
-    blurred = np.asarray(cv2.normalize(smooth, smooth.copy(), 0, 255, cv2.NORM_MINMAX), np.uint8)
+    smooth = cv2.GaussianBlur(rng.normal(0, 1, (112, 112)), (0, 0), 6)
+    levels = np.asarray(cv2.normalize(smooth, smooth.copy(), 0, 255, cv2.NORM_MINMAX), np.uint8)
+    blurred = np.repeat(levels[..., None], 3, axis=2)
     assert judged(turned(0, 2, (300, 300)), blurred)[1] < 0.5
     assert judged(turned(0, 2, (300, 300)), yaw=60)[2] == pytest.approx(0.5, abs=1e-3)
     nodding = turned(0, 2, (300, 300))
