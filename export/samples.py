@@ -36,6 +36,7 @@ class Sample:
     geometry: NDArray[np.float32]
     crop: NDArray[np.uint8]
     crop_hd: NDArray[np.uint8]
+    aligned: NDArray[np.uint8]
     context: NDArray[np.float32]
 
 
@@ -47,14 +48,14 @@ class FaceDetector(Protocol):
         ...
 
 
-def served_alignment() -> ModuleType:
-    """Import the served alignment: the module in the newest version folder of the model `align`."""
+def served_alignment(name: str = "alignment") -> ModuleType:
+    """Import a module of the served alignment, from the newest version folder of the model `align`."""
     folder = ROOT / "model_repository" / "align"
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
     path = str(folder / str(versions[-1]))
     if path not in sys.path:  # as in the Python stub: the module imports others of its folder
         sys.path.append(path)
-    return importlib.import_module("alignment")
+    return importlib.import_module(name)
 
 
 def sample_of(name: str, picture: Picture, detect_faces: FaceDetector, threshold: float = THRESHOLD) -> Sample | None:
@@ -70,9 +71,11 @@ def sample_of(name: str, picture: Picture, detect_faces: FaceDetector, threshold
     if any(max(window.width, window.height) > 20_000 for window in windows):
         return None  # nearly equal points: the crop would enlarge a few pixels
     crop, crop_hd = (_planes(alignment.cut(picture, window)) for window in windows)
+    upright = served_alignment("embedding_crop")
+    aligned = _planes(upright.cut_upright(picture, upright.similarity(face[5:].reshape(5, 2))))
     cameras: list[Any] = [number for window in windows for number in window.camera((width, height))]
     context = np.concatenate([face, np.array(cameras, np.float32)])[None]
-    return Sample(name, canvas[None], geometry[None], crop, crop_hd, context.astype(np.float32))
+    return Sample(name, canvas[None], geometry[None], crop, crop_hd, aligned, context.astype(np.float32))
 
 
 def samples_of(pictures: Iterable[tuple[str, Picture]], detect_faces: FaceDetector) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""face3d, reconstruct and detect: one list of steps, of which each takes what it needs."""
+"""face3d, reconstruct, detect and embed: one list of steps, of which each takes what it needs."""
 
 from __future__ import annotations
 
@@ -135,7 +135,37 @@ DETECT_FACES = Ensemble(
     steps=(replace(PREPROCESS, outputs=same("canvas", "geometry")), DETECT),
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES)
+EMBED = Ensemble(
+    name="embed",
+    title=(
+        "A photograph -> what says who it is: an embedding of the best face in it (or the one that the request's\n"
+        "parameters name)."
+    ),
+    batch=8,
+    batch_reason="The smallest of its steps'.",
+    inputs=(IMAGE,),
+    outputs=(
+        Tensor("embedding", "FP32", (-1,), "Of length 1: the cosine of two faces is their product."),
+        Tensor(
+            "quality",
+            "FP32",
+            (4,),
+            "Size, sharpness, pose, cover, each 0..1, 1 the best: model_repository/align/1/embedding_crop.py.",
+        ),
+        Tensor("face", "FP32", (15,), "Box, score and five points of the face, source pixels."),
+        Tensor("warnings", "STRING", (-1,), "What is doubtful about the picture, one sentence each; often none."),
+        Tensor("embedder", "INT64", (1,), "Fingerprint of the embedder: vectors of two embedders say nothing."),
+    ),
+    steps=(
+        PREPROCESS,
+        DETECT,
+        Step("align", same("picture", "geometry", "faces"), same("aligned", "quality", "face", "warnings")),
+        Step("embedder", same("aligned"), same("embedding", "embedder")),
+    ),
+    steps_reason="A chain, as in face3d.",
+)
+
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:

@@ -1,4 +1,4 @@
-"""Detector, regressor and texture network: what both flavours share, and what each has of its own."""
+"""Detector, regressor, texture network and embedder: what both flavours share, and what each has of its own."""
 
 from __future__ import annotations
 
@@ -182,7 +182,22 @@ TEXTURE = Network(
     ),
 )
 
-NETWORKS = (DETECTOR, REGRESSOR, TEXTURE)
+EMBEDDER = Network(
+    name="embedder",
+    title="Upright face -> embedding of unit length. SFace: see networks/embedder.",
+    batch=8,
+    batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
+    gpu_batch=16,
+    gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
+    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    inputs=(Tensor("aligned", "UINT8", (3, 112, 112), "The face on the ArcFace template, RGB."),),
+    outputs=(
+        Tensor("embedding", "FP32", (-1,), "Of length 1; -1: the length of the vectors of the embedder exported."),
+        Tensor("embedder", "INT64", (1,), "Fingerprint of its weights: vectors of two embedders say nothing."),
+    ),
+)
+
+NETWORKS = (DETECTOR, REGRESSOR, TEXTURE, EMBEDDER)
 
 
 def cpu_config(network: Network) -> str:

@@ -105,6 +105,7 @@ TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "face3d": (*_CHOICE, *_FILES),
     "reconstruct": (*_CHOICE, *_FILES),  # `align` says of face and box that `choice` has chosen already
     "detect": (),
+    "embed": _CHOICE,
 }
 """Ensemble -> its own parameters. A model that is not here takes none."""
 

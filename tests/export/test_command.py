@@ -160,7 +160,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert _files(tmp_path) == []
 
 
-@pytest.mark.parametrize("network", ["detector", "regressor", "texture"])
+@pytest.mark.parametrize("network", ["detector", "regressor", "texture", "embedder"])
 def test_damaged_weights_are_one_sentence_and_nothing_is_written(
     network: str, tmp_path: Path, capsys: Captured
 ) -> None:

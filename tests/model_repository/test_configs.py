@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from tests.model_repository.version_folder import REPOSITORY
 
 FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
-ENSEMBLES = ("face3d", "reconstruct", "detect")
+ENSEMBLES = ("face3d", "reconstruct", "detect", "embed")
 PUBLIC = {
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
     *("face_model", "visibility", "mesh", "texture", "preview"),
@@ -100,8 +100,8 @@ def test_both_flavours_declare_the_same_tensors(path: Path) -> None:
     assert other.max_batch_size >= portable.max_batch_size
 
 
-def test_the_three_networks_have_a_flavour_for_gpus() -> None:
-    assert {path.parent.parent.name for path in flavours()} == {"detector", "regressor", "texture"}
+def test_the_networks_have_a_flavour_for_gpus() -> None:
+    assert {path.parent.parent.name for path in flavours()} == {"detector", "regressor", "texture", "embedder"}
 
 
 # --- ensembles -----------------------------------------------------------------------------------------------------

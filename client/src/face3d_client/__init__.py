@@ -21,6 +21,8 @@ Everything raised on purpose is one of these:
     │   ├── BadFace             the five points found cannot be a face
     │   ├── NoSuchFace          the face asked for (index or box) is not in the picture
     │   ├── BadOption           an option's value makes no sense
+    │   ├── PoorQuality         a photograph is too poor to enrol a person by
+    │   ├── DifferentPeople     photographs of one person show different ones
     │   └── BadRequest          the request is malformed, or asks for what is not served
     ├── ServiceError            the picture may be fine; the service is not
     │   ├── Overloaded          the queue is full                                   (retried)
@@ -29,6 +31,8 @@ Everything raised on purpose is one of these:
     │   ├── AccessDenied        the token, key or certificate was refused
     │   ├── BadResponse         what came back is not an answer of this service
     │   └── FaceModelMismatch   regressor and face model on the server do not belong together
+    ├── GalleryMismatch         vectors of two embedders met
+    ├── GalleryError            a gallery that cannot be opened, or a store that does not answer
     ├── BadEndpoint             an address, token or header that cannot be used     (also a ValueError)
     └── NotRequested            a field of a result was read that had not been asked for
 
@@ -41,6 +45,7 @@ from face3d_client._camera import Camera
 from face3d_client._client import Face3DClient
 from face3d_client._coefficients import Coefficients
 from face3d_client._detection import DetectedFace
+from face3d_client._embedding import Embedding, Quality
 from face3d_client._errors import (
     AccessDenied,
     BadEndpoint,
@@ -49,13 +54,17 @@ from face3d_client._errors import (
     BadOption,
     BadRequest,
     BadResponse,
+    DifferentPeople,
     Face3DError,
     FaceModelMismatch,
+    GalleryError,
+    GalleryMismatch,
     ImageTooLarge,
     NoFace,
     NoSuchFace,
     NotRequested,
     Overloaded,
+    PoorQuality,
     RequestError,
     ServerUnavailable,
     ServiceError,
@@ -84,9 +93,13 @@ __all__ = [
     "Camera",
     "Coefficients",
     "DetectedFace",
+    "DifferentPeople",
+    "Embedding",
     "Face3DClient",
     "Face3DError",
     "FaceModelMismatch",
+    "GalleryError",
+    "GalleryMismatch",
     "ImageSource",
     "ImageTooLarge",
     "ModelStatus",
@@ -97,8 +110,10 @@ __all__ = [
     "Outcome",
     "Output",
     "Overloaded",
+    "PoorQuality",
     "Pose",
     "Protocol",
+    "Quality",
     "Reconstruction",
     "RequestError",
     "Retry",

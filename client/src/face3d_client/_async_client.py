@@ -10,13 +10,21 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
 from face3d_client._detection import DetectedFace
+from face3d_client._embedding import Embedding
 from face3d_client._errors import Face3DError
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
 from face3d_client._images import ImageSource, image_bytes
 from face3d_client._ordered import ordered_map_async
 from face3d_client._outcome import Outcome
 from face3d_client._protocol.calls import Call, Reply
-from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect, parse_reconstruct
+from face3d_client._protocol.codec import (
+    build_detect,
+    build_embed,
+    build_reconstruct,
+    parse_detect,
+    parse_embed,
+    parse_reconstruct,
+)
 from face3d_client._protocol.options import Options, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
@@ -51,6 +59,17 @@ class AsyncFace3DClient(BaseClient):
     ) -> list[DetectedFace]:
         """See `Face3DClient.detect`."""
         return parse_detect(await self._infer(build_detect(await self._bytes(image)), timeout), score_threshold)
+
+    async def embed(
+        self,
+        image: ImageSource,
+        *,
+        face: int | DetectedFace | None = None,
+        score_threshold: float | None = None,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """See `Face3DClient.embed`."""
+        return parse_embed(await self._infer(build_embed(await self._bytes(image), face, score_threshold), timeout))
 
     async def reconstruct(
         self, image: ImageSource, *, timeout: float | None = None, **options: Unpack[Options]

@@ -10,13 +10,21 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
 from face3d_client._detection import DetectedFace
+from face3d_client._embedding import Embedding
 from face3d_client._errors import Face3DError
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
 from face3d_client._images import ImageSource, image_bytes
 from face3d_client._ordered import ordered_map
 from face3d_client._outcome import Outcome
 from face3d_client._protocol.calls import Call, Reply
-from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect, parse_reconstruct
+from face3d_client._protocol.codec import (
+    build_detect,
+    build_embed,
+    build_reconstruct,
+    parse_detect,
+    parse_embed,
+    parse_reconstruct,
+)
 from face3d_client._protocol.options import Options, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
@@ -84,6 +92,27 @@ class Face3DClient(BaseClient):
             BadImage, ImageTooLarge, ServiceError, OSError.
         """
         return parse_detect(self._infer(build_detect(self._bytes(image)), timeout), score_threshold)
+
+    def embed(
+        self,
+        image: ImageSource,
+        *,
+        face: int | DetectedFace | None = None,
+        score_threshold: float | None = None,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """Say who a face is, as a vector: two faces of one person have a large cosine (`Embedding.similarity`).
+
+        Args:
+            image: as for `reconstruct`.
+            face: which face: a number in the order of score (0 = best), or one that `detect` returned. None: the best.
+            score_threshold: lowest score of a face, 0..1 (0.7).
+            timeout: seconds for all of it (the client's).
+
+        Raises:
+            Face3DError: see the tree in `face3d_client`; OSError where a file cannot be read.
+        """
+        return parse_embed(self._infer(build_embed(self._bytes(image), face, score_threshold), timeout))
 
     def reconstruct(
         self, image: ImageSource, *, timeout: float | None = None, **options: Unpack[Options]

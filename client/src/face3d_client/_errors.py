@@ -54,6 +54,14 @@ class BadRequest(RequestError):
     """The request is malformed, or asks for something that is not served."""
 
 
+class PoorQuality(RequestError):
+    """A photograph is too poor to enrol a person by."""
+
+
+class DifferentPeople(RequestError):
+    """Photographs that are to be of one person show different ones."""
+
+
 class ServiceError(Face3DError):
     """The picture may be fine; the service is not."""
 
@@ -86,6 +94,14 @@ class BadResponse(ServiceError):
 
 class FaceModelMismatch(ServiceError):
     """The regressor and the face model on the server do not belong together."""
+
+
+class GalleryMismatch(Face3DError):
+    """Vectors of two embedders met: a gallery belongs to the embedder that it was begun with."""
+
+
+class GalleryError(Face3DError):
+    """A gallery that cannot be used: another key, a damaged file, a store that does not answer or is not installed."""
 
 
 class BadEndpoint(Face3DError, ValueError):

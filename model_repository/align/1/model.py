@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from alignment import TEMPLATE, cut, fit, window
+from embedding_crop import cut_upright, quality, similarity
 from faces import Options, Refused, Row, check, choose, count, doubts, given, options_from, points_of, side_of
 from meters import Meters
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from picture_inputs import check_inputs, true_size
 
 Tensors = dict[str, NDArray[Any]]
 CROP, CROP_HD = 224, 512
+# Outputs for the embedder: a request of `embed` takes these and no crop of the others.
+UPRIGHT = {"aligned", "quality"}
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 # What is cut out for the larger crop has, in the four bytes of Pillow, 4 MiB for a picture of one megapixel.
@@ -65,7 +68,10 @@ class TritonPythonModel:
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer each request by itself: a picture without a face is an error for its own request only."""
-        work = [({t.name(): t.as_numpy() for t in request.inputs()}, request.parameters()) for request in requests]
+        work = [
+            ({t.name(): t.as_numpy() for t in request.inputs()}, request.parameters(), _wanted(request))
+            for request in requests
+        ]
         # A face alone need not wait for another thread.
         answers = [self._answer(work[0])] if len(work) == 1 else list(self._pool.map(self._answer, work))
         for answer in answers:
@@ -77,15 +83,15 @@ class TritonPythonModel:
         """End the threads."""
         self._pool.shutdown()
 
-    def _answer(self, work: tuple[Tensors, str]) -> Answer:
+    def _answer(self, work: tuple[Tensors, str, set[str]]) -> Answer:
         answer = Answer()
         try:
-            tensors, parameters = work
+            tensors, parameters, names = work
             check_inputs(tensors)
             options = options_from(parameters)
             for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
                 face = self._face(tensors, index, options, answer)
-                answer.rows.append(self._row(picture, geometry, face, answer))
+                answer.rows.append(self._row(picture, geometry, face, names, answer))
         except Refused as error:
             answer.error = error
             answer.note(Meters.refused, error.tag)
@@ -104,26 +110,38 @@ class TritonPythonModel:
         return choose(faces, options, self._threshold)
 
     def _row(
-        self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, answer: Answer
+        self, picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, names: set[str], answer: Answer
     ) -> dict[str, Any]:
-        """Everything about one face. ``picture`` may be padded; its true size follows from the geometry."""
+        """What is asked for about one face. ``picture`` may be padded; its true size follows from the geometry."""
         source, rows, columns = true_size(picture, geometry)
         check(face, source)
         picture = picture[:rows, :columns]
         camera = fit(points_of(face), source[1])
-        small, large = window(camera, source, CROP), window(camera, source, CROP_HD)
-        crop, crop_hd = cut(picture, small), cut(picture, large)
-        cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
+        small = window(camera, source, CROP)
+        crop = cut(picture, small)
         doubtful = doubts(face, source, camera.yaw, crop)
         answer.note(Meters.aligned, side_of(face), camera.yaw, [doubt.kind for doubt in doubtful])
-        return {
-            "crop": _planes(crop),
-            "crop_hd": _planes(crop_hd),
-            "context": np.concatenate([face, cameras]),
-            "face": face,
-            "camera": cameras,
-            "warnings": [doubt.sentence.encode() for doubt in doubtful],
-        }
+        row: dict[str, Any] = {"face": face, "warnings": [doubt.sentence.encode() for doubt in doubtful]}
+        if names & UPRIGHT:
+            row |= _upright(picture, source, face, camera.yaw)
+        if names - UPRIGHT - set(row):
+            large = window(camera, source, CROP_HD)
+            cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
+            row |= {"crop": _planes(crop), "crop_hd": _planes(cut(picture, large)), "camera": cameras}
+            row["context"] = np.concatenate([face, cameras])
+        return row
+
+
+def _wanted(request: pb_utils.InferenceRequest) -> set[str]:
+    return set(request.requested_output_names())
+
+
+def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row, yaw: float) -> dict[str, NDArray[Any]]:
+    """The face turned upright for the embedder, and how far it can be relied on."""
+    rows, columns = picture.shape[:2]
+    whole = similarity(points_of(face))
+    crop = cut_upright(picture, whole.scaled(columns / source[0], rows / source[1]))
+    return {"aligned": _planes(crop), "quality": quality(face, whole, source, yaw, crop)}
 
 
 def _response(request: pb_utils.InferenceRequest, answer: Answer) -> pb_utils.InferenceResponse:

@@ -15,14 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face3d_client._detection import DetectedFace
-from face3d_client._errors import BadOption
+from face3d_client._embedding import Embedding, Quality
+from face3d_client._errors import BadOption, BadResponse
 from face3d_client._protocol.calls import Call, Parameter, Reply
 from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output
 from face3d_client._results import Reconstruction
+from face3d_client._text import printable
 
-__all__ = ["ENSEMBLES", "SCORE_THRESHOLD", "build_detect", "build_reconstruct", "parse_detect", "parse_reconstruct"]
+__all__ = [
+    "ENSEMBLES",
+    "SCORE_THRESHOLD",
+    "build_detect",
+    "build_embed",
+    "build_reconstruct",
+    "parse_detect",
+    "parse_embed",
+    "parse_reconstruct",
+]
 
 ENSEMBLES: Final = ("face3d", "reconstruct", "detect")
+_EMBED_OUTPUTS: Final = ("embedding", "quality", "face", "warnings", "embedder")
 SCORE_THRESHOLD: Final = 0.7
 _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
 
@@ -30,6 +42,22 @@ _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
 def build_detect(image: bytes) -> Call:
     """Build the call that detects faces in the bytes of a picture file."""
     return Call("detect", {"image": _bytes_tensor(image)}, ("faces",), {})
+
+
+def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: float | None) -> Call:
+    """Build the call that embeds a face of the bytes of a picture file; None: the best one, the server's threshold.
+
+    A detected face is meant by its box, so that the server finds it again.
+    """
+    parameters: dict[str, Parameter] = {}
+    if isinstance(face, DetectedFace):
+        parameters["box"] = _box(face.box)
+        score_threshold = min(face.score, SCORE_THRESHOLD) if score_threshold is None else score_threshold
+    elif face is not None:
+        parameters["face"] = int(face)
+    if score_threshold is not None:
+        parameters["score_threshold"] = _parameter(float(score_threshold))
+    return Call("embed", {"image": _bytes_tensor(image)}, _EMBED_OUTPUTS, parameters)
 
 
 def build_reconstruct(image: bytes, options: Options) -> Call:
@@ -110,3 +138,22 @@ def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[Det
 def parse_reconstruct(reply: Reply) -> Reconstruction:
     """Wrap an answer of `face3d` or `reconstruct`; its fields are decoded when first read."""
     return Reconstruction({name: array[0] for name, array in reply.items()})
+
+
+def parse_embed(reply: Reply) -> Embedding:
+    """Read an answer of `embed`.
+
+    Raises:
+        BadResponse: the vector has not length 1, as what was not finite or all zeros cannot have.
+    """
+    vector = np.asarray(reply["embedding"], np.float32)[0]
+    if not abs(float(np.linalg.norm(vector)) - 1) < 0.01:
+        raise BadResponse("the server sent an embedding whose length is not 1. Is it a Face3D server?")
+    vector.setflags(write=False)
+    return Embedding(
+        vector,
+        Quality(*(float(value) for value in reply["quality"][0])),
+        DetectedFace(np.asarray(reply["face"], np.float32)[0]),
+        int(reply["embedder"][0, 0]),
+        tuple(printable(bytes(text).decode("utf-8", "replace")) for text in reply["warnings"][0] if text),
+    )

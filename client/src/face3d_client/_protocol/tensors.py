@@ -28,7 +28,7 @@ and again inside `mesh`, and 4 MB of the rest.
 
 _Shape: TypeAlias = "tuple[int | None, ...]"  # None: any length
 
-# Of the three ensembles' configurations, the batch of one in front.
+# Of the ensembles' configurations, the batch of one in front.
 _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "mesh": ("BYTES", (1, 1)),
     "texture": ("BYTES", (1, 1)),
@@ -44,6 +44,9 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "warnings": ("BYTES", (1, None)),
     "face_model": ("INT64", (1, 1)),
     "faces": ("FP32", (1, None, 15)),
+    "embedding": ("FP32", (1, None)),
+    "quality": ("FP32", (1, 4)),
+    "embedder": ("INT64", (1, 1)),
 }
 _NUMBERS: Final[Mapping[str, str]] = {"FP32": "<f4", "UINT8": "|u1", "INT64": "<i8"}
 

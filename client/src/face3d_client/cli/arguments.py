@@ -29,8 +29,16 @@ says otherwise.
 """
 
 
-def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
-    """Build the parser; `runs` are the functions of the commands by name."""
+def build_parser(
+    runs: Mapping[str, Callable[[argparse.Namespace], int]],
+    gallery_options: Callable[[argparse.ArgumentParser, argparse.ArgumentParser], None],
+) -> argparse.ArgumentParser:
+    """Build the parser.
+
+    Args:
+        runs: the functions of the commands by name.
+        gallery_options: adds the actions of `gallery` to its parser; the second one has the server's options.
+    """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="face3d", description="Photographs to textured 3D faces.", epilog=_EPILOG, formatter_class=formatter
@@ -51,6 +59,11 @@ def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> arg
     _reconstruct_options(command("reconstruct", "make 3D faces of photographs", server))
     detect = command("detect", "find the faces in photographs", server)
     _picture_options(detect)
+    embed = command("embed", "say who the faces of photographs are, as vectors", server)
+    _picture_options(embed)
+    embed.add_argument("--face", type=int, metavar="N", help="which face, in the order of score (default: 0)")
+    gallery = command("gallery", "enrol people, and name the faces of photographs")
+    gallery_options(gallery, server)
     command("models", "list what the server has loaded", server)
     command("info", "say who answers and whether it is ready", server)
     ui = command("ui", "open a web page to try it in the browser", server)

@@ -14,6 +14,8 @@ from face3d_client._errors import Face3DError
 from face3d_client.cli.arguments import build_parser
 from face3d_client.cli.batch import error_sentence
 from face3d_client.cli.detect import detect
+from face3d_client.cli.embed import embed
+from face3d_client.cli.gallery import add_gallery_options, gallery
 from face3d_client.cli.jobs import UsageError
 from face3d_client.cli.output import ALL_DONE, INTERRUPTED, NOTHING_DONE, say, status_of
 from face3d_client.cli.page import ui
@@ -22,14 +24,22 @@ from face3d_client.cli.server import info, models, serve
 
 __all__ = ["main"]
 
-_RUNS: Final = {"reconstruct": reconstruct, "detect": detect, "models": models, "info": info, "ui": ui}
+_RUNS: Final = {
+    "reconstruct": reconstruct,
+    "detect": detect,
+    "embed": embed,
+    "gallery": gallery,
+    "models": models,
+    "info": info,
+    "ui": ui,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``face3d``; return the exit status."""
     # gRPC's own log would stand between the sentences.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    parser = build_parser(_RUNS)
+    parser = build_parser(_RUNS, add_gallery_options)
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["serve"]:  # what follows is for another program, --help included
         return _guarded(lambda: serve(words[1:]))
