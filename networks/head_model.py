@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModelError
+from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModel, FaceModelError
 
 FORMAT, VERSION = "face3d head model", 2
 TEACHER_POINTS = 478  # of MediaPipe Face Mesh with irises
@@ -250,6 +250,18 @@ class HeadModel:
                 value = float(value)
             values[name] = value
         return cls(**values)
+
+
+AnyFaceModel = FaceModel | HeadModel
+
+
+def load_face_model(path: Path) -> AnyFaceModel:
+    """Read a face model of either version.
+
+    Raises:
+        FaceModelError: the file is missing, unreadable, or neither.
+    """
+    return HeadModel.load(path) if "format" in _read(path) else FaceModel.load(path)
 
 
 _STEPS = tuple(f"{field}_step" for field in _QUANTISED)
