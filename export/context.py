@@ -107,8 +107,8 @@ class ExportContext:
     def _earlier(self, samples: Sequence[Sample]) -> list[Feed]:
         """Return what the regressor and the parser give."""
         parser = Session(self.float32_graph("parser", None))
-        shapes = self._shapes(samples)
-        return [{**shape, **parser({"crop": s.crop})} for s, shape in zip(samples, shapes, strict=True)]
+        parts = [parser(feed) for feed in self.feeds("parser", samples)]
+        return [{**shape, **found} for shape, found in zip(self._shapes(samples), parts, strict=True)]
 
     def _shapes(self, samples: Sequence[Sample]) -> list[Feed]:
         """Return the regressor's results, or the mean face where the face model is not the built-in one.

@@ -76,13 +76,15 @@ class ParserNet(nn.Module):
 class Parser(nn.Module):
     """The exported module.
 
-    Input:
-        crop: (B, 3, 224, 224) uint8 RGB.
+    Inputs:
+        crop: (B, 3, 224, 224) uint8 RGB; fingerprint: (B, 1) int64, of the regressor. It changes nothing: a step that
+        takes something of the regressor runs after it and not beside it (steps of an ensemble form a chain).
 
     Output:
         parts: (B, 3, 112, 112) uint8, probabilities 0..255 of `PARTS`, of sum 255 but for rounding.
     """
 
+    INPUTS = ("crop", "fingerprint")
     OUTPUTS = ("parts",)
 
     def __init__(self, net: ParserNet) -> None:
@@ -100,14 +102,15 @@ class Parser(nn.Module):
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
         return cls(net).eval()
 
-    def forward(self, crop: torch.Tensor) -> torch.Tensor:
+    def forward(self, crop: torch.Tensor, fingerprint: torch.Tensor) -> torch.Tensor:
         """Compute the parts; see the class."""
         logits = self.net(crop.float() / 255)
+        levels = 255 + 0 * fingerprint.float()[..., None, None]
         # Not softmax: over the channels, which are not the last axis, runtimes transpose for it.
         parts = (logits - logits.amax(1, keepdim=True)).exp()
-        return (parts * (255 / parts.sum(1, keepdim=True)) + 0.5).to(torch.uint8)
+        return (parts * (levels / parts.sum(1, keepdim=True)) + 0.5).to(torch.uint8)
 
 
-def example_inputs(batch: int = 2) -> tuple[torch.Tensor]:
-    """Return a black crop uint8 [B, 3, 224, 224], to trace with."""
-    return (torch.zeros(batch, 3, CROP, CROP, dtype=torch.uint8),)
+def example_inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a black crop uint8 [B, 3, 224, 224] and a fingerprint int64 [B, 1], to trace with."""
+    return torch.zeros(batch, 3, CROP, CROP, dtype=torch.uint8), torch.zeros(batch, 1, dtype=torch.int64)
