@@ -20,7 +20,8 @@ from export.options import ExportOptions
 from export.samples import FaceDetector, Sample, samples_of, varied_portraits
 from export.session import Feed, Session
 from export.stages.write import sha256
-from networks.face_model import FaceModel, FaceModelError
+from networks.face_model import FaceModelError
+from networks.head_model import AnyFaceModel, load_face_model
 
 Say = Callable[[str], None]
 
@@ -54,7 +55,7 @@ class ExportContext:
         return cls(options, lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
 
     @cached_property
-    def face_model(self) -> FaceModel:
+    def face_model(self) -> AnyFaceModel:
         """Return the face model of regressor, texture and topology.
 
         Raises:
@@ -62,7 +63,7 @@ class ExportContext:
         """
         path = self.options.face_model or FACE_MODEL
         try:
-            return FaceModel.load(path)
+            return load_face_model(path)
         except FaceModelError as error:
             raise ExportError(str(error)) from error
 
@@ -100,8 +101,14 @@ class ExportContext:
     def feeds(self, name: str, samples: Sequence[Sample]) -> list[Feed]:
         """Return a model's inputs for samples."""
         model = get_model(name)
-        shapes = self._shapes(samples) if model.needs_shapes else [{}] * len(samples)
-        return [model.feed(sample, shape) for sample, shape in zip(samples, shapes, strict=True)]
+        earlier = self._earlier(samples) if model.needs_earlier else [{}] * len(samples)
+        return [model.feed(sample, found) for sample, found in zip(samples, earlier, strict=True)]
+
+    def _earlier(self, samples: Sequence[Sample]) -> list[Feed]:
+        """Return what the regressor and the parser give."""
+        parser = Session(self.float32_graph("parser", None))
+        parts = [parser(feed) for feed in self.feeds("parser", samples)]
+        return [{**shape, **found} for shape, found in zip(self._shapes(samples), parts, strict=True)]
 
     def _shapes(self, samples: Sequence[Sample]) -> list[Feed]:
         """Return the regressor's results, or the mean face where the face model is not the built-in one.

@@ -20,7 +20,7 @@ from export.samples import Sample
 from export.session import Feed, Session
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel, load_face_model
 
 WEIGHTS = ROOT / "weights"
 FACE_MODEL = WEIGHTS / "face_model.npz"
@@ -38,7 +38,7 @@ class ExportedModel(ABC):
         inner: names of results that follow the outputs, at which a graph can be split; there may be fewer.
         dynamic_axes: tensor -> axis -> name, for free axes besides the batch.
         needs_face_model: whether the graph holds a face model.
-        needs_shapes: whether the model takes the regressor's shapes.
+        needs_earlier: whether the model takes what regressor and parser give.
         cpu_precisions: precisions to try for a CPU, best first. float16 is no faster there in ONNX Runtime.
         float_streams: number of last residual streams in float32, unless a calibration has chosen it.
         calibration_error: criterion that calibration methods are compared by; None: the model is not calibrated.
@@ -52,14 +52,14 @@ class ExportedModel(ABC):
     inner: tuple[str, ...] = ()
     dynamic_axes: Mapping[str, Mapping[int, str]] = MappingProxyType({})
     needs_face_model: bool = True
-    needs_shapes: bool = False
+    needs_earlier: bool = False
     cpu_precisions: tuple[Precision, ...] = ("int8", "fp32")
     float_streams: int = 0
     calibration_error: str | None = None
 
     @abstractmethod
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load the PyTorch module, and inputs to trace it with.
 
@@ -74,8 +74,8 @@ class ExportedModel(ABC):
         """
 
     @abstractmethod
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
-        """Return the model's inputs for a sample; ``shapes`` is the regressor's result where `needs_shapes`."""
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
+        """Return the model's inputs for a sample; ``earlier``: shapes and parts, where `needs_earlier`."""
 
     @abstractmethod
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
@@ -90,7 +90,7 @@ class ExportedModel(ABC):
         """
 
     def trace(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> onnx.ModelProto:
         """Trace the module of `load`; return the graph before surgery."""
         module, example = self.load(weights, face_model, recipe, fixed)
@@ -130,12 +130,12 @@ class ExportedModel(ABC):
         parts = self.split(graph)
         return texture_split.session_of(parts, exact) if parts else Session(graph, exact=exact)
 
-    def note(self, face_model: FaceModel) -> str | None:
+    def note(self, face_model: AnyFaceModel) -> str | None:
         """Return a remark on a graph with this face model for `export.json`, or None."""
         del face_model
         return None
 
 
-def is_built_in(face_model: FaceModel) -> bool:
+def is_built_in(face_model: AnyFaceModel) -> bool:
     """Tell whether a face model has the UV layout that the texture network was trained on: the built-in one's."""
-    return FACE_MODEL.is_file() and FaceModel.load(FACE_MODEL).fingerprint == face_model.fingerprint
+    return FACE_MODEL.is_file() and load_face_model(FACE_MODEL).fingerprint == face_model.fingerprint

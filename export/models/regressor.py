@@ -15,7 +15,7 @@ from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.samples import Sample
 from export.session import Feed
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel
 from networks.regressor import ReconstructionNet, Regressor, example_inputs, inner_of, trained_resolution, window_of
 
 
@@ -33,7 +33,7 @@ class RegressorModel(ExportedModel):
     calibration_error = "landmarks in the crop, mean px"
 
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load weights of this project (safetensors) or a published checkpoint.
 
@@ -55,9 +55,9 @@ class RegressorModel(ExportedModel):
         checkpoint.load_strictly(network, state, path)
         return Regressor(network, face_model, trained_resolution(path)).eval(), example_inputs()
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the 224 px crop and its context."""
-        del shapes
+        del earlier
         return {"crop": sample.crop, "context": sample.context}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:

@@ -5,9 +5,9 @@ parts beside it:
 
     shapes -> attributes of vertices              attributes.onnx
            -> field: attributes of table texels   a sparse matrix, table.npz
-           -> visible                             visible.onnx
-           -> sampled colours, seen share         OpenCV, bytes
-           -> what fills the rest, small          fill.onnx, the network
+    parts  -> visible                             visible.onnx
+           -> sampled colours, and in cells       OpenCV, bytes
+           -> seen; what fills the rest, small    fill.onnx, the network
            -> texture and visibility              OpenCV
 
 The whole graph stays what other runtimes load, and what is run where there are no parts.
@@ -45,7 +45,7 @@ class Table:
     """From vertices to table texels.
 
     Attributes:
-        corners: int32 [3, t * t], the vertices around each texel of the table.
+        corners: int32 [3, t * t], rows of attributes: of the vertices around each texel of the table.
         weights: float32 [3, t * t], theirs; all 0 for a texel of no triangle.
         size: texels a side of the texture.
         whole: digest of the whole graph's file.
@@ -91,7 +91,8 @@ class PartsSession:
     """The parts behind that much of a session's interface as is used here.
 
     Inputs: crop_hd uint8 (B, 3, H, W); shapes float32 (B, 3, N, 3); context float32 (B, 23), the cameras of both crops
-    in its last eight. Outputs: texture uint8 (B, 3, size, size); visibility uint8 (B, 1, size, size).
+    in its last eight; parts uint8 (B, 3, h, w). Outputs: texture uint8 (B, 3, size, size); visibility uint8
+    (B, 1, size, size).
     """
 
     def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
@@ -100,7 +101,6 @@ class PartsSession:
         self._attributes, self._visible, self._fill = graphs
         self._matrix = table.matrix(int(self._attributes.get_outputs()[0].shape[1]))
         self._side, self._size = table.side, table.size
-        self._coarse = int(self._fill.get_inputs()[0].shape[-1])
 
     def get_inputs(self) -> list[Any]:
         """The whole graph's."""
@@ -115,19 +115,21 @@ class PartsSession:
         self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions | None = None
     ) -> list[Array]:
         """As the session of the whole graph: outputs by name, all of them for None."""
-        (attributes,) = self._attributes.run(None, feed, options)
+        whole = {value.name: feed[value.name] for value in self.get_inputs()}
+        (attributes,) = self._attributes.run(None, whole, options)
         fields = np.stack([self._field(rows) for rows in attributes])
-        (visible,) = self._visible.run(None, {"field": fields}, options)
+        inner = {"attributes": attributes, "field": fields, "parts": feed["parts"]}
+        (visible,) = self._visible.run(None, inner, options)
         colours = [
             sample(picture, field[:2], context[-8:], self._size)
             for picture, field, context in zip(feed["crop_hd"], fields, feed["context"], strict=True)
         ]
-        for colour, cells in zip(colours, visible, strict=True):
-            _hide_black(colour, cells[0])
+        cells = np.stack([self._cells(colour) for colour in colours])
+        seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers = {
-            "texture": lambda: self._texture(colours, visible, options),
-            "visibility": lambda: self._visibility(visible),
+            "texture": lambda: self._texture(colours, seen, guess, gain),
+            "visibility": lambda: self._visibility(seen),
         }
         return [makers[name]() for name in wanted]
 
@@ -137,20 +139,21 @@ class PartsSession:
         cv2.split((self._matrix @ attributes).reshape(self._side, self._side, -1), list(field))
         return field
 
-    def _texture(self, colours: Sequence[U8], visible: F32, options: ort.RunOptions | None) -> U8:
-        small = [weighed(colour, cells[0], self._coarse) for colour, cells in zip(colours, visible, strict=True)]
-        feed = {
-            "small": np.stack([colour for colour, _ in small]),
-            "small_seen": np.stack([seen[None] for _, seen in small]),
-        }
-        fillings = self._fill.run(None, feed, options)
+    def _cells(self, colour: U8) -> F32:
+        """Sampled colours (size, size, 3) as means over the table's texels (3, t, t)."""
+        cells = np.empty((3, self._side, self._side), np.float32)
+        small = cv2.resize(colour, (self._side, self._side), interpolation=cv2.INTER_AREA)
+        cv2.split(small.astype(np.float32), list(cells))
+        return cells
+
+    def _texture(self, colours: Sequence[U8], seen: F32, guess: F32, gain: F32) -> U8:
         texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
-        for result, colour, cells, *filling in zip(texture, colours, visible, *fillings, strict=True):
-            mix(colour, cells[0], filling, result)
+        for result, colour, cells, *filling in zip(texture, colours, seen, guess, gain, strict=True):
+            mix(colour, cells[0], *filling, result)
         return texture
 
-    def _visibility(self, visible: F32) -> U8:
-        return np.stack([cv2.convertScaleAbs(_resized(cells[0], self._size), alpha=255)[None] for cells in visible])
+    def _visibility(self, seen: F32) -> U8:
+        return np.stack([cv2.convertScaleAbs(_resized(cells[0], self._size), alpha=255)[None] for cells in seen])
 
 
 def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
@@ -173,51 +176,32 @@ def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
     return _u8(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
-def weighed(colour: U8, visible: F32, side: int) -> tuple[F32, F32]:
-    """Sampled colours (size, size, 3) times their visible share (t, t), and that share, as means over cells.
-
-    Returns:
-        (3, side, side) 0..255 and (side, side) 0..1.
-    """
-    cells = cv2.resize(colour, visible.shape, interpolation=cv2.INTER_AREA)
-    weighed_cells = cv2.multiply(cells, cv2.merge([visible] * 3), dtype=cv2.CV_32F)
-    small = np.empty((3, side, side), np.float32)
-    cv2.split(cv2.resize(weighed_cells, (side, side), interpolation=cv2.INTER_AREA), list(small))
-    return small, np.asarray(cv2.resize(visible, (side, side), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def mix(colour: U8, visible: F32, filling: Sequence[F32], result: U8) -> None:
-    """Sampled colours where they were seen; elsewhere those of the other side, or else the filling.
+def mix(colour: U8, seen: F32, guess: F32, gain: F32, result: U8) -> None:
+    """Sampled colours where they were seen; elsewhere those of the other side under this side's light, or the guess.
 
     Args:
         colour: (size, size, 3).
-        visible: (t, t), 0..1.
-        filling: (3, s, s): colours for where the other side was not seen either, then what is added everywhere.
+        seen: (t, t), 0..1.
+        guess: (3, s, s), colours for where the other side was not seen either.
+        gain: (3, s, s), by what colours of the other side are multiplied.
         result: (3, size, size), contiguous, takes the texture.
     """
     size = len(colour)
-    wide = _resized(visible, size)
-    guess, *corrections = (_resized(cv2.merge(list(part)), size) for part in filling)
+    wide = _resized(seen, size)
+    wide_guess, wide_gain = (_resized(cv2.merge(list(part)), size) for part in (guess, gain))
     texture = np.empty_like(colour)
     for first in range(0, size, STRIP):
         rows = slice(first, first + STRIP)
-        seen = cv2.merge([wide[rows]] * 3)
+        share = cv2.merge([wide[rows]] * 3)
         # a * w + b * (1 - w) as (a - b) * w + b, with bytes and floats in one step each
-        rest = cv2.subtract(cv2.flip(colour[rows], 1), guess[rows], dtype=cv2.CV_32F)
-        cv2.multiply(rest, cv2.flip(seen, 1), rest)
-        for part in (guess, *corrections):
-            cv2.add(rest, part[rows], rest)
+        rest = cv2.multiply(cv2.flip(colour[rows], 1), wide_gain[rows], dtype=cv2.CV_32F)
+        cv2.subtract(rest, wide_guess[rows], rest)
+        cv2.multiply(rest, cv2.flip(share, 1), rest)
+        cv2.add(rest, wide_guess[rows], rest)
         own = cv2.subtract(colour[rows], rest, dtype=cv2.CV_32F)
-        cv2.multiply(own, seen, own)
+        cv2.multiply(own, share, own)
         cv2.add(rest, own, texture[rows], dtype=cv2.CV_8U)
     cv2.split(texture, list(result))
-
-
-def _hide_black(colour: U8, visible: F32) -> None:
-    """Set ``visible`` (t, t) to 0 where the colours (size, size, 3) are black, and in the cells around."""
-    cells = cv2.resize(colour, visible.shape, interpolation=cv2.INTER_AREA)
-    black = cv2.inRange(cells, np.zeros(3), np.zeros(3))
-    visible[cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0] = 0
 
 
 def _resized(array: Array, size: int) -> F32:
