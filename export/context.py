@@ -20,7 +20,8 @@ from export.options import ExportOptions
 from export.samples import FaceDetector, Sample, samples_of, varied_portraits
 from export.session import Feed, Session
 from export.stages.write import sha256
-from networks.face_model import FaceModel, FaceModelError
+from networks.face_model import FaceModelError
+from networks.head_model import AnyFaceModel, load_face_model
 
 Say = Callable[[str], None]
 
@@ -54,7 +55,7 @@ class ExportContext:
         return cls(options, lambda line: print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True))
 
     @cached_property
-    def face_model(self) -> FaceModel:
+    def face_model(self) -> AnyFaceModel:
         """Return the face model of regressor, texture and topology.
 
         Raises:
@@ -62,7 +63,7 @@ class ExportContext:
         """
         path = self.options.face_model or FACE_MODEL
         try:
-            return FaceModel.load(path)
+            return load_face_model(path)
         except FaceModelError as error:
             raise ExportError(str(error)) from error
 

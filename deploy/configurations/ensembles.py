@@ -45,7 +45,7 @@ REGRESS = Step(
     same("crop", "context"),
     same(
         *("shapes", "fingerprint", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-        "face_model",
+        *("face_model", "expression"),
     ),
 )
 PAINT = Step(
@@ -55,14 +55,18 @@ PAINT = Step(
 )
 MESH = Step(
     "postprocess",
-    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint")},
+    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint", "expression", "context")},
     same("mesh", "finished"),
     comment=(
         "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
     ),
 )
 IMAGE_FILE = Step("postprocess", same("finished"), {"texture_image": "texture", "thumbnail": "thumbnail"})
-PREVIEW = Step("postprocess", same("thumbnail", "crop_hd", "shapes", "fingerprint", "context"), same("preview"))
+PREVIEW = Step(
+    "postprocess",
+    same("thumbnail", "crop_hd", "shapes", "fingerprint", "expression", "context"),
+    same("preview"),
+)
 
 FACE3D = Ensemble(
     name="face3d",
@@ -94,7 +98,9 @@ FACE3D = Ensemble(
         ),
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
-        Tensor("visibility", "UINT8", (1, 512, 512), "255 where the camera saw the texture, 0 where it was filled in."),
+        Tensor(
+            "visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw the texture, 0 where it was filled in."
+        ),
         Tensor("mesh", "STRING", (1,), "Files: GLB with the texture inside; PNG or JPEG; PNG."),
         Tensor("texture", "STRING", (1,)),
         Tensor("preview", "STRING", (1,)),

@@ -20,7 +20,7 @@ from export.samples import Sample
 from export.session import Feed, Session
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel, load_face_model
 
 WEIGHTS = ROOT / "weights"
 FACE_MODEL = WEIGHTS / "face_model.npz"
@@ -59,7 +59,7 @@ class ExportedModel(ABC):
 
     @abstractmethod
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load the PyTorch module, and inputs to trace it with.
 
@@ -90,7 +90,7 @@ class ExportedModel(ABC):
         """
 
     def trace(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> onnx.ModelProto:
         """Trace the module of `load`; return the graph before surgery."""
         module, example = self.load(weights, face_model, recipe, fixed)
@@ -130,12 +130,12 @@ class ExportedModel(ABC):
         parts = self.split(graph)
         return texture_split.session_of(parts, exact) if parts else Session(graph, exact=exact)
 
-    def note(self, face_model: FaceModel) -> str | None:
+    def note(self, face_model: AnyFaceModel) -> str | None:
         """Return a remark on a graph with this face model for `export.json`, or None."""
         del face_model
         return None
 
 
-def is_built_in(face_model: FaceModel) -> bool:
+def is_built_in(face_model: AnyFaceModel) -> bool:
     """Tell whether a face model has the UV layout that the texture network was trained on: the built-in one's."""
-    return FACE_MODEL.is_file() and FaceModel.load(FACE_MODEL).fingerprint == face_model.fingerprint
+    return FACE_MODEL.is_file() and load_face_model(FACE_MODEL).fingerprint == face_model.fingerprint

@@ -14,7 +14,7 @@ from export.samples import Sample
 from export.session import Feed
 from networks.detector.cascade import Detector, example_inputs
 from networks.detector.weights import SCREEN, default_weights
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel
 
 Floats = NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class DetectorModel(ExportedModel):
     cpu_precisions = ("fp32",)
 
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load MTCNN from a folder with its three files, or RetinaFace from a file (always with fixed sizes)."""
         del face_model

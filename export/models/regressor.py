@@ -15,7 +15,7 @@ from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.samples import Sample
 from export.session import Feed
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel
 from networks.regressor import ReconstructionNet, Regressor, example_inputs, inner_of, trained_resolution, window_of
 
 
@@ -33,7 +33,7 @@ class RegressorModel(ExportedModel):
     calibration_error = "landmarks in the crop, mean px"
 
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load weights of this project (safetensors) or a published checkpoint.
 

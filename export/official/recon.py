@@ -6,14 +6,14 @@ from pathlib import Path
 
 from export.errors import ExportError
 from export.official import checkpoint
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel
 from networks.regressor import ReconstructionNet, Regressor
 
 BFM_VERTICES = 35_709
 """Vertices of the face model that all published checkpoints were trained with."""
 
 
-def load_regressor(path: Path, face_model: FaceModel) -> Regressor:
+def load_regressor(path: Path, face_model: AnyFaceModel) -> Regressor:
     """Read a published checkpoint strictly and combine it with a face model.
 
     Args:
