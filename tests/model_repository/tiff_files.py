@@ -130,6 +130,8 @@ def _packed(block: NDArray[Any], page: Page, order: str) -> bytes:
     raw = block.astype(block.dtype.newbyteorder(order)).tobytes()
     if page.predictor == 3:
         big = block.astype(block.dtype.newbyteorder(">")).tobytes()
-        weights = np.frombuffer(big, np.uint8).reshape(rows, width * count, size).swapaxes(1, 2).reshape(rows, -1, count)
+        weights = (
+            np.frombuffer(big, np.uint8).reshape(rows, width * count, size).swapaxes(1, 2).reshape(rows, -1, count)
+        )
         raw = np.diff(weights, axis=1, prepend=np.zeros_like(weights[:, :1])).astype(np.uint8).tobytes()
     return zlib.compress(raw) if page.compression == DEFLATE else raw

@@ -72,7 +72,16 @@ from face3d_client._errors import (
 )
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
-from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
+from face3d_client._protocol.options import (
+    DEFAULT_OUTPUTS,
+    Expression,
+    MeshKind,
+    Options,
+    Output,
+    Pose,
+    Rig,
+    TextureFormat,
+)
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
 from face3d_client._transports.endpoint import TLS, Protocol
@@ -95,6 +104,7 @@ __all__ = [
     "DetectedFace",
     "DifferentPeople",
     "Embedding",
+    "Expression",
     "Face3DClient",
     "Face3DError",
     "FaceModelMismatch",
@@ -102,6 +112,7 @@ __all__ = [
     "GalleryMismatch",
     "ImageSource",
     "ImageTooLarge",
+    "MeshKind",
     "ModelStatus",
     "NoFace",
     "NoSuchFace",
@@ -117,6 +128,7 @@ __all__ = [
     "Reconstruction",
     "RequestError",
     "Retry",
+    "Rig",
     "ServerInfo",
     "ServerUnavailable",
     "ServiceError",
