@@ -39,7 +39,7 @@ def run(lock: Path) -> dict[str, Any] | str:
 
 
 def judged(report: dict[str, Any] | str) -> tuple[int, str]:
-    """(Exit status, what to say) of a report."""
+    """Return the exit status for a report and what to say of it."""
     if isinstance(report, str):
         return 0, f"audit skipped: {report}"
     packages = report["dependencies"]

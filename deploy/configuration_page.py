@@ -64,7 +64,7 @@ def constants(file: str) -> Iterator[Constant]:
 
 
 def _above(lines: Sequence[str], number: int) -> str:
-    """The comment on the line itself, or on the lines above line ``number`` (from 1)."""
+    """Return the comment on the line itself, or on the lines above line ``number`` (from 1)."""
     if "  # " in lines[number - 1]:
         return lines[number - 1].split("  # ", 1)[1]
     last = number - 1
@@ -90,7 +90,7 @@ def server_options() -> Iterator[str]:
 
 
 def _relative(value: object) -> object:
-    """A path of the checkout without the place where it lies."""
+    """Return a path of the checkout without the place where it lies."""
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         return value.relative_to(ROOT)
     return value

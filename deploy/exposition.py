@@ -10,7 +10,7 @@ from prometheus_client.samples import Sample
 
 
 def parse(page: str) -> Iterator[Sample]:
-    """The samples of a page, in its order, each with ``name``, ``labels`` and ``value``.
+    """Yield the samples of a page, in its order, each with ``name``, ``labels`` and ``value``.
 
     Raises:
         ValueError: a line is neither a comment nor a sample.
@@ -23,7 +23,7 @@ def parse(page: str) -> Iterator[Sample]:
 
 
 def scrape(address: str, timeout: float = 5.0) -> str:
-    """The page of ``HOST:PORT`` or of a whole URL; OSError when nobody answers within ``timeout`` seconds."""
+    """Fetch the page of ``HOST:PORT`` or of a whole URL; OSError when nobody answers within ``timeout`` seconds."""
     url = address if "://" in address else f"http://{address}/metrics"
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{address!r} is not an address of a metrics page")

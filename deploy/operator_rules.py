@@ -13,7 +13,7 @@ TARGET = HERE / "kubernetes" / "overlays" / "monitoring" / "rules.yaml"
 
 
 def resource() -> dict[str, Any]:
-    """One PrometheusRule with the groups of every file; their names, which must differ, say which file."""
+    """Return one PrometheusRule with the groups of every file; their names, which must differ, say which file."""
     groups: list[dict[str, Any]] = []
     for path in sorted((HERE / "monitoring" / "rules").glob("*.yml")):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]

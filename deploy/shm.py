@@ -40,7 +40,7 @@ _LARGEST = {
 
 
 def row_bytes(config: Any) -> int:
-    """Bytes of all inputs and outputs of one row; KeyError for an open dimension that the table does not know."""
+    """Add up the bytes of a row's inputs and outputs; KeyError for an open dimension that the table does not know."""
     total = 0
     for tensor in (*config.input, *config.output):
         kind = type(config).DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type
@@ -53,7 +53,7 @@ def row_bytes(config: Any) -> int:
 
 
 def needs(repository: Path = DEFAULT_REPOSITORY, flavour: str | None = None) -> dict[str, int]:
-    """Model -> bytes of shared memory that its processes may come to."""
+    """Return for each model the bytes of shared memory that its processes may come to."""
     found = {}
     for name, model in read_repository(repository, flavour).items():
         config = model.config

@@ -117,7 +117,7 @@ class Board:
 
 
 def compare(before: Page, after: Page) -> Board:
-    """What happened between two reads of one server's page.
+    """Return what happened between two reads of one server's page.
 
     A counter that went backwards means that the server was started anew: then everything it shows counts.
     """
@@ -172,7 +172,7 @@ def _number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
 
 
 def drawn(board: Board, address: str) -> Group:
-    """The board as tables for a terminal."""
+    """Return the board as tables for a terminal."""
     table = Table(title=f"{address}, last {board.seconds:.1f} s", title_justify="left")
     for name in ("model", "version"):
         table.add_column(name, no_wrap=True)

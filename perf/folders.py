@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import Any
 
-from server.repository import DEFAULT_REPOSITORY
+from server.repository import DEFAULT_REPOSITORY, read_repository
 
 REPOSITORY = DEFAULT_REPOSITORY
 
@@ -22,3 +22,8 @@ def load(model: str, module: str) -> Any:
     if (folder := newest(model)) not in sys.path:
         sys.path.append(folder)
     return importlib.import_module(module)
+
+
+def parameter(model: str, name: str) -> str:
+    """Read a ``parameters`` entry of a model's portable configuration."""
+    return str(read_repository(REPOSITORY)[model].config.parameters[name].string_value)

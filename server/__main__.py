@@ -225,7 +225,7 @@ def _serve(settings: Settings) -> int:
 
 
 def _take_back_interrupted(options: ServerOptions) -> None:
-    """Nothing is served from a repository in which some models of a release have changed and others have not."""
+    """Take back a release that was interrupted, so that nothing is served of which only a part has changed."""
     try:
         Releases(Store(options.repository, options.model_config_name), say=_say).take_back_interrupted()
     except ReleaseError as error:

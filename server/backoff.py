@@ -23,7 +23,7 @@ class Backoff:
         self._began = time.monotonic()
 
     def delay(self) -> float:
-        """Seconds to wait, now that a life has ended or a start has failed: 0, then 0.25, 0.5, 1, 2, 2, ..."""
+        """Return the seconds to wait after an end or a failed start: 0, then 0.25, 0.5, 1, 2, 2, ..."""
         short = time.monotonic() - self._began < _MIN_UPTIME_S
         self._short_lives = self._short_lives + 1 if short else 0
         if self._short_lives == 0:

@@ -14,7 +14,7 @@ _STUB = "triton_python_backend_stub"
 
 
 def stubs(server_pid: int) -> dict[tuple[str, int], set[int]]:
-    """(Model, version) -> process ids of its stubs, for the server with this process id.
+    """Find the stubs of a server: (model, version) -> process ids.
 
     A stub's command line names the model's file, ``REPOSITORY/MODEL/VERSION/FILE``, and it is the server's child.
     """
@@ -31,7 +31,7 @@ def stubs(server_pid: int) -> dict[tuple[str, int], set[int]]:
 
 
 def stub_of(server_pid: int, instance: str) -> int | None:
-    """Process id of the stub of one instance, ``regressor_0_0``; None if it has none."""
+    """Find the process id of the stub of one instance, ``regressor_0_0``; None if it has none."""
     for process in _children(server_pid):
         try:
             words = process.cmdline()
@@ -43,7 +43,7 @@ def stub_of(server_pid: int, instance: str) -> int | None:
 
 
 def stopped_stubs(server_pid: int) -> set[int]:
-    """Process ids of stubs that a signal has stopped; debuggers stop processes otherwise."""
+    """Find the process ids of stubs that a signal has stopped; debuggers stop processes otherwise."""
     found = set()
     for process in _children(server_pid):
         try:
@@ -55,7 +55,7 @@ def stopped_stubs(server_pid: int) -> set[int]:
 
 
 def dead_stubs(server_pid: int) -> set[int]:
-    """Process ids of stubs that have died without the server's doing: it does not even collect their status."""
+    """Find the process ids of stubs that died without the server's doing: it does not even collect their status."""
     found = set()
     for process in _children(server_pid):
         try:
@@ -94,7 +94,7 @@ def _children(parent: int) -> list[psutil.Process]:
 
 
 def expected(config: Mapping[str, Any]) -> int:
-    """How many processes a model of this configuration has; 0 for an ensemble."""
+    """Return how many processes a model of this configuration has; 0 for an ensemble."""
     if config.get("platform") == "ensemble":
         return 0
     return sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1

@@ -77,7 +77,7 @@ class Control:
             raise Unreachable(f"the server at {self.endpoint} cannot be reached ({cause(error)}).") from None
 
     def is_ready(self, model: str) -> bool:
-        """Whether the model (for an ensemble: all its steps) takes requests. Not the same as: answers them."""
+        """Return whether the model (of an ensemble: every step) takes requests, which is not yet that it answers."""
         try:
             self.request(f"v2/models/{model}/ready", timeout=5)
         except ControlError:
@@ -85,12 +85,12 @@ class Control:
         return True
 
     def config(self, model: str) -> dict[str, Any]:
-        """The configuration the server uses, complete, in its JSON form."""
+        """Return the configuration the server uses, complete, in its JSON form."""
         config: dict[str, Any] = self.request(f"v2/models/{model}/config")
         return config
 
     def index(self) -> list[VersionState]:
-        """Every version of every model the server knows of."""
+        """Return every version of every model the server knows of."""
         entries = self.request("v2/repository/index", {})
         return [
             VersionState(e["name"], int(e["version"]), e.get("state", ""), clean(e.get("reason", "")))
@@ -99,7 +99,7 @@ class Control:
         ]
 
     def serving(self, model: str) -> list[int]:
-        """The versions of a model that are ready, ascending."""
+        """Return the versions of a model that are ready, ascending."""
         return sorted(e.version for e in self.index() if e.model == model and e.state == "READY")
 
     def load(self, model: str, config: dict[str, Any] | None = None, timeout: float | None = None) -> None:
@@ -115,7 +115,7 @@ class Control:
         self.request(f"v2/repository/models/{model}/load", parameters, timeout)
 
     def takes_loads(self) -> bool:
-        """Whether the server lets models be loaded: ``--model-control-mode explicit``.
+        """Find out whether the server lets models be loaded (``--model-control-mode explicit``).
 
         Nothing says so but trying. A model that does not exist is unloaded, which changes nothing; a load of one that
         fails would leave the server-wide ready check false for good.
@@ -139,7 +139,7 @@ class Control:
 
 
 def error_message(body: bytes) -> str:
-    """What the body of an error answer says."""
+    """Return what the body of an error answer says."""
     try:
         return clean(str(json.loads(body)["error"]))
     except (ValueError, KeyError, TypeError):
@@ -147,6 +147,6 @@ def error_message(body: bytes) -> str:
 
 
 def cause(error: Exception) -> str:
-    """A few words on why a connection failed."""
+    """Return a few words on why a connection failed."""
     reason = getattr(error, "reason", error)
     return str(getattr(reason, "strerror", None) or reason or type(error).__name__)

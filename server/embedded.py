@@ -156,17 +156,17 @@ class EmbeddedServer:
         return self._folder / "triton.log"
 
     def log(self) -> str:
-        """Triton's log so far."""
+        """Return Triton's log so far."""
         with contextlib.suppress(FileNotFoundError):
             return self.log_path.read_text(encoding="utf-8", errors="replace")
         return ""
 
     def poll(self) -> int | None:
-        """Exit status if the process has ended by itself, else None."""
+        """Return the exit status if the process has ended by itself, else None."""
         return self._running().poll()
 
     def is_ready(self, model: str) -> bool:
-        """Whether ``model`` answers requests now."""
+        """Return whether ``model`` answers requests now."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"http://{self.http}/v2/models/{model}/ready", timeout=5) as answer:
@@ -354,7 +354,7 @@ class EmbeddedServer:
         return self.address_of(kind)
 
     def address_of(self, kind: str) -> str:
-        """``host:port`` of an endpoint (``http``, ``grpc``, ``metrics``), also while the server is away."""
+        """Return ``host:port`` of an endpoint (``http``, ``grpc``, ``metrics``), also while the server is away."""
         return f"{reachable(self._listens_at(kind))}:{self._ports[kind]}"
 
     def _listens_at(self, kind: str) -> str:
@@ -455,7 +455,7 @@ def _port_sentence(kind: str, port: int, address: str, error: OSError) -> str:
 
 
 def _die_with_parent() -> None:
-    """Between fork and exec: have the kernel send SIGTERM to this process when its parent is gone."""
+    """Have the kernel send SIGTERM to this process when its parent is gone; runs between fork and exec."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -482,10 +482,10 @@ def choose_ports(asked: dict[str, tuple[str, int]]) -> dict[str, int]:
 
 
 def reachable(address: str) -> str:
-    """An address at which what listens at ``address`` can be reached from this machine."""
+    """Return an address at which what listens at ``address`` can be reached from this machine."""
     return "127.0.0.1" if address in ("0.0.0.0", "::") else address
 
 
 def on_free_ports(options: ServerOptions) -> ServerOptions:
-    """The same options with every port free to choose, for tests and tools that start a server of their own."""
+    """Let every port be any free one, for tests and tools that start a server of their own."""
     return replace(options, http_port=0, grpc_port=0, metrics_port=0)

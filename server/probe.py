@@ -45,14 +45,14 @@ class Tensor:
     values: Array
 
     def binary(self) -> bytes:
-        """The values as the protocol's binary extension wants them."""
+        """Encode the values as the protocol's binary extension wants them."""
         if self.datatype == "BYTES":
             return b"".join(struct.pack("<I", len(item)) + item for item in self.values.ravel())
         return self.values.tobytes()
 
 
 def infer(control: Control, model: str, inputs: Mapping[str, Tensor], timeout: float = 30) -> dict[str, Array]:
-    """One request over HTTP with binary tensors; every output of the model by name (BYTES as object arrays).
+    """Send one request over HTTP with binary tensors; return the model's outputs by name (BYTES as object arrays).
 
     Raises:
         Unreachable: nobody answers.
@@ -112,7 +112,7 @@ def _decode(header: dict[str, Any], payload: bytes) -> dict[str, Array]:
 
 
 def example(control: Control, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Inputs that the model should be able to answer, made from its configuration.
+    """Make inputs that the model should be able to answer, from its configuration.
 
     ``image`` BYTES is the portrait, ``choice`` the best row that the server's own ``detect`` finds in it, everything
     else zeros with 1 for each open dimension. Optional inputs are left out.

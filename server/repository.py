@@ -50,7 +50,7 @@ class Model:
         return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.is_dir() and is_version(entry.name))
 
     def needed_files(self) -> tuple[str, ...]:
-        """Names of the files that a version folder must hold."""
+        """Return the names of the files that a version folder must hold."""
         if self.is_ensemble:
             return ()
         if self.plan_files():
@@ -61,7 +61,7 @@ class Model:
         return (*((main,) if main else ()), *_EXTRA_FILES.get(self.name, ()))
 
     def plan_files(self) -> tuple[str, ...]:
-        """Names of plans, one a kind of GPU, of which a version folder must hold at least one.
+        """Return the names of plans, one a kind of GPU, of which a version folder must hold at least one.
 
         Empty where the configuration names a default file: then that one is needed, whatever the GPU.
         """
@@ -70,13 +70,13 @@ class Model:
         return tuple(sorted(self.config.cc_model_filenames.values()))
 
     def warmup_files(self) -> set[str]:
-        """Names of the samples that must lie in the model's ``warmup`` folder."""
+        """Return the names of the samples that must lie in the model's ``warmup`` folder."""
         inputs = (value for sample in self.config.model_warmup for value in sample.inputs.values())
         return {value.input_data_file for value in inputs if value.input_data_file}
 
 
 def is_version(name: str) -> bool:
-    """Whether Triton takes a folder of this name for a version: a positive number of 64 bits, no leading zeros."""
+    """Return whether Triton takes a folder of this name for a version: 1 to 2^63 - 1, without zeros in front."""
     return name.isascii() and name.isdigit() and not name.startswith("0") and int(name) <= LARGEST_VERSION
 
 
@@ -120,7 +120,7 @@ def read_repository(repository: Path, config_name: str | None = None) -> dict[st
 
 
 def with_steps(models: dict[str, Model], names: Iterable[str]) -> dict[str, Model]:
-    """The named models and, for the ensembles among them, the models they are made of.
+    """Return the named models and, for the ensembles among them, the models they are made of.
 
     Raises:
         RepositoryInvalid: a name is not in the repository.
@@ -161,7 +161,7 @@ def check_products(models: dict[str, Model]) -> None:
 
 
 def models_to_await(models: dict[str, Model]) -> tuple[str, ...]:
-    """The names whose readiness means that the service is up: the ensembles, or every model if there are none.
+    """Return the names whose readiness means that the service is up: the ensembles, or every model if there are none.
 
     An ensemble is ready only when all its steps are, and it is what clients call. The server-wide ready check is not
     used: it stays false after one failed load, whatever happens later.
@@ -171,7 +171,7 @@ def models_to_await(models: dict[str, Model]) -> tuple[str, ...]:
 
 
 def covering(steps: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The fewest ensembles whose steps, together, are those of all: what a probe has to ask.
+    """Find the fewest ensembles whose steps, together, are those of all: what a probe has to ask.
 
     Args:
         steps: ensemble -> names of its steps.
@@ -187,5 +187,5 @@ def covering(steps: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 
 
 def _short(path: Path) -> str:
-    """``path`` as a user in the current folder would write it."""
+    """Return ``path`` as a user in the current folder would write it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -59,7 +59,7 @@ class Runtime:
         return folder
 
     def environment(self) -> dict[str, str]:
-        """The environment for the server and, through it, for its stubs.
+        """Build the environment for the server and, through it, for its stubs.
 
         A stub embeds Python in isolated mode: it ignores every PYTHON* variable and finds its packages by the first
         ``python3`` on PATH, like a virtual environment does. Numerical libraries get one thread each unless the
@@ -109,7 +109,7 @@ def find_runtime() -> Runtime:
 
 
 def _libpython_folder() -> Path:
-    """The folder of the libpython that the stub loads (it is linked against it by its full soname)."""
+    """Find the folder of the libpython that the stub loads (it is linked against it by its full soname)."""
     soname = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     own = (Path(str(sysconfig.get_config_var("LIBDIR"))), Path(sys.base_prefix) / "lib")
     for folder in (*own, *_SYSTEM_LIBRARIES):
@@ -122,7 +122,7 @@ def _libpython_folder() -> Path:
 
 
 def _python3() -> Path:
-    """This interpreter under the name ``python3``, which the stubs look for. Not resolved: the link is what counts."""
+    """Find this interpreter under the name ``python3``, which the stubs look for; links are not resolved."""
     python = Path(sys.executable).with_name("python3")
     if not python.exists():
         raise PlatformNotSupported(

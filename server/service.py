@@ -218,6 +218,6 @@ def _reachable(endpoint: str) -> str:
 
 
 def _on_fixed_ports(options: ServerOptions) -> ServerOptions:
-    """The same with free ports in place of 0 for HTTP and gRPC: the gateway has to know them before Triton is there."""
+    """Choose free ports in place of 0 for HTTP and gRPC: the gateway has to know them before Triton is there."""
     ports = choose_ports({kind: (options.address, getattr(options, f"{kind}_port")) for kind in ("http", "grpc")})
     return replace(options, http_port=ports["http"], grpc_port=ports["grpc"])

@@ -25,17 +25,17 @@ _NAME = re.compile(rf"^{_PREFIX}-(\d+)-(\d+)-[0-9a-f]+-")
 
 
 def _namespace() -> int:
-    """Identifies the PID namespace: containers may share /dev/shm without sharing process ids."""
+    """Return the number of this PID namespace: containers may share /dev/shm without sharing process ids."""
     return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def new_prefix() -> str:
-    """A prefix for one server's regions, unique on the machine."""
+    """Make a prefix for one server's regions, unique on the machine."""
     return f"{_PREFIX}-{_namespace()}-{os.getpid()}-{secrets.token_hex(4)}-"
 
 
 def regions(prefix: str) -> list[Path]:
-    """The regions whose names start with ``prefix``."""
+    """Find the regions whose names start with ``prefix``."""
     return [path for path in SHM.iterdir() if path.name.startswith(prefix)] if SHM.is_dir() else []
 
 
@@ -71,7 +71,7 @@ def sweep() -> int:
 
 
 def _is_left(name: str) -> bool:
-    """Whether a name belongs to a server of this PID namespace whose process no longer lives."""
+    """Return whether a name belongs to a server of this PID namespace whose process no longer lives."""
     match = _NAME.match(name)
     return match is not None and int(match[1]) == _namespace() and not Path(f"/proc/{match[2]}").exists()
 

@@ -21,7 +21,7 @@ _INTERVAL = 0.5
 
 
 def is_working(pid: int, seconds: float = 2.0) -> bool:
-    """Whether a server or one of its models' processes does something within the next ``seconds``."""
+    """Watch whether a server or one of its models' processes does something within the next ``seconds``."""
     try:
         detector = StallDetector(pid)
     except psutil.NoSuchProcess:
@@ -50,7 +50,7 @@ class StallDetector:
         self._cpu_at_mark, self._log_size = 0.0, 0
 
     def seconds(self) -> float:
-        """Seconds since the last sign of work; 0 while there is any."""
+        """Return the seconds since the last sign of work; 0 while there is any."""
         now = time.monotonic()
         if now - self._looked >= _INTERVAL:
             self._looked = now
@@ -63,7 +63,7 @@ class StallDetector:
         return now - self._mark
 
     def _activity(self) -> tuple[float, bool]:
-        """Processor seconds that the living processes have used so far, and whether one of them waits for a disk."""
+        """Add up the processor seconds of the living processes, and find whether one of them waits for a disk."""
         seconds, waits = 0.0, False
         try:
             processes = [self._process, *self._process.children(recursive=True)]

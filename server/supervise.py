@@ -119,7 +119,7 @@ class Supervisor:
             return self.healthy
 
     def _is_working(self) -> bool:
-        """Whether the server does anything: under load a revival takes longer than its limits, and it succeeds."""
+        """Return whether the server does anything: under load a revival succeeds after its limits."""
         return self._pid is not None and stall.is_working(self._pid)
 
     def _end_server(self, why: str) -> None:
@@ -154,7 +154,7 @@ class Supervisor:
             self.restarts += 1
 
     def new_deaths(self) -> bool:
-        """Whether a stub is dead that was not at the last call: reads /proc and asks nobody.
+        """Return whether a stub is dead that was not at the last call: reads /proc and asks nobody.
 
         One that is stopped is ended first. Triton gives it up within a second, and aborts when it goes on after that.
         """
@@ -168,7 +168,7 @@ class Supervisor:
         return bool(new)
 
     def _missing(self) -> list[str]:
-        """Models with fewer stubs than their configuration asks for; seen twice, so that no swap is mistaken for it."""
+        """Find the models with fewer stubs than configured; seen twice, so that no swap is mistaken for it."""
         if self._pid is None:
             return []
         suspects = self._short_of_stubs()
@@ -228,7 +228,7 @@ class Supervisor:
                 return
 
     def _living_stub(self, message: str) -> int | None:
-        """The process of the instance that a message calls dead, if there still is one."""
+        """Find the process of the instance that a message calls dead, if there still is one."""
         match = _DEAD_STUB.search(message)
         return None if self._pid is None or match is None else census.stub_of(self._pid, match["instance"])
 
@@ -351,13 +351,13 @@ def _handler(supervisor: Supervisor) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
-            """Requests for health are not worth a line."""
+            """Log nothing: health is asked for every few seconds."""
 
     return Handler
 
 
 def _server_pid(port: int) -> int | None:
-    """The process that listens on a TCP port of this machine, if this user may know."""
+    """Find the process that listens on a TCP port of this machine, if this user may know."""
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
     for entry in Path("/proc").iterdir():
@@ -407,7 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def what_to_probe(control: Control) -> tuple[str, ...]:
-    """Names of models which, asked together, make every model of the server work."""
+    """Find the models which, asked together, make every model of the server work."""
     names = dict.fromkeys(entry.model for entry in control.index() if entry.state == "READY")
     if not names:
         raise Unreachable(f"the server at {control.endpoint} serves no model.")

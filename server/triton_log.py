@@ -23,17 +23,17 @@ _PREFIX = re.compile(r"^[IWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ")
 
 
 def loaded_models(log: str) -> set[str]:
-    """Names of the models that Triton says it has loaded."""
+    """Find the names of the models that Triton says it has loaded."""
     return set(_LOADED.findall(log))
 
 
 def port_in_use(log: str) -> bool:
-    """Whether the server ended because an address was taken."""
+    """Return whether the server ended because an address was taken."""
     return bool(_IN_USE.search(log))
 
 
 def failures(log: str) -> dict[str, str]:
-    """Model name -> why it did not load, cleaned of codes, exception classes and tracebacks."""
+    """Find why models did not load, by name, cleaned of codes, exception classes and tracebacks."""
     found: dict[str, str] = {}
     lines = log.splitlines()
     for index, line in enumerate(lines):
@@ -52,7 +52,7 @@ def failures(log: str) -> dict[str, str]:
 
 
 def clean(reason: str) -> str:
-    """One line of reason out of what Triton wraps around it."""
+    """Extract the line of reason out of what Triton wraps around it."""
     text = _TRACE.sub("", reason.strip()).strip().strip('"')
     previous = None
     while previous != text:
@@ -62,12 +62,12 @@ def clean(reason: str) -> str:
 
 
 def is_trouble(line: str) -> bool:
-    """Whether a line is a warning or an error that means something on a machine without a GPU."""
+    """Return whether a line is a warning or an error that means something on a machine without a GPU."""
     return bool(re.match(r"^[WE]\d{4} ", line)) and not _NO_GPU.search(line)
 
 
 def last_error(log: str) -> str:
-    """The last error line of the log without its prefix, or the last line that says anything, or ''.
+    """Find the last error line of the log without its prefix, or the last line that says anything, or ''.
 
     A command line that Triton does not understand is answered with several pages of help, with the complaint before or
     after them.

@@ -30,7 +30,7 @@ from training.steps import ROOT, TEACHER, TRAINING, Plan, Step
 
 @contextlib.contextmanager
 def alone_in(work: Path) -> Iterator[int]:
-    """The folder's lock, as a descriptor that the steps inherit: it holds as long as one of them lives.
+    """Hold the folder's lock, as a descriptor that the steps inherit: as long as one of them lives.
 
     Raises:
         BlockingIOError: somebody else has it.
@@ -87,7 +87,7 @@ def run(steps: Sequence[Step], dry: bool, work: Path, lock: int | None = None) -
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -121,7 +121,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or that of the command that failed; 130 after an interruption."""
+    """Run the steps; return the exit status: 0, or that of the command that failed; 130 after an interruption."""
     options = parse(arguments)
     steps = Plan(options).steps()
     if options.only is not None:

@@ -30,7 +30,7 @@ ROUNDS = 3
 
 
 def harmonics(normals: Float) -> Float:
-    """Nine spherical harmonics of unit normals (N, 3) -> (N, 9); constants of Deep3DFaceRecon (`compute_color`)."""
+    """Compute spherical harmonics (N, 9) of unit normals (N, 3); constants of Deep3DFaceRecon (`compute_color`)."""
     x, y, z = normals.T
     a0, a1, a2, k = 0.8862269, 1.7724539, 2.4270324, 0.7006239
     terms = [
@@ -45,7 +45,7 @@ AMBIENT = np.array([0.8, 0, 0, 0, 0, 0, 0, 0, 0])
 
 
 def fit_light(colour: Float, albedo: Float, basis: Float, weight: Float) -> Float:
-    """Ridge fit of ``colour ~ albedo * (basis @ (light + AMBIENT))``, each channel by itself.
+    """Fit ``colour ~ albedo * (basis @ (light + AMBIENT))`` by ridge regression, each channel by itself.
 
     Args:
         colour: (N, 3) 0..255, what the picture shows at each vertex.
@@ -67,7 +67,7 @@ def fit_light(colour: Float, albedo: Float, basis: Float, weight: Float) -> Floa
 
 @torch.no_grad()
 def collect(a: argparse.Namespace, model: FaceModel) -> tuple[Float, Float, Float, list[torch.Tensor]]:
-    """Vertex colours (n, N, 3) 0..255, visibility (n, N), normals (n, N, 3), crops of the folder's faces."""
+    """Collect vertex colours (n, N, 3) 0..255, visibility (n, N), normals (n, N, 3), crops of the folder's faces."""
     regressor = Regressor.load(a.regressor, model)
     texturing = TextureNet.load(a.texture, model)
     grid = torch.from_numpy(np.stack([model.uv[:, 0] * 2 - 1, 1 - model.uv[:, 1] * 2], -1))[None, None].float()
@@ -129,7 +129,7 @@ def separate(colours: Float, seen: Float, normals: Float) -> tuple[Float, Float,
 
 @torch.no_grad()
 def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor], targets: Float) -> None:
-    """Ridge regression from the backbone's features (of each crop and a blurred copy) to albedo and light.
+    """Fit the heads of albedo and light to the backbone's features of each crop and a blurred copy (ridge regression).
 
     Rewrites the two heads in the regressor's weights file.
 
@@ -163,7 +163,7 @@ def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor]
     bias = my - mx @ weight
 
     def spread(columns: Float) -> torch.Tensor:
-        """(2048, n) for averaged features -> (n, 2048, window, window)."""
+        """Repeat averaged features (2048, n) over the window: (n, 2048, window, window)."""
         head = torch.from_numpy(columns.T.copy())[:, :, None, None] / net.window**2
         return head.expand(-1, -1, net.window, net.window).half()
 

@@ -27,7 +27,7 @@ VIEWS = (0, 40, 88)  # degrees of yaw
 def panel(
     shape: npt.NDArray[np.float32], model: FaceModel, texture: npt.NDArray[np.uint8] | None, yaw: float
 ) -> npt.NDArray[np.uint8]:
-    """One view (PANEL, PANEL, 3) RGB of a head-frame shape (N, 3) dm, drawn at twice the size and halved."""
+    """Draw one view (PANEL, PANEL, 3) RGB of a head-frame shape (N, 3) dm, drawn at twice the size and halved."""
     size = 2 * PANEL
     posed = shape @ euler(0.0, np.radians(yaw), 0.0).T
     place = np.stack([posed[:, 0], -posed[:, 1]], 1) * (size / 2.6) + size / 2

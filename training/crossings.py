@@ -14,7 +14,7 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 @numba.njit(cache=True)
 def _pierces(p: FloatArray, q: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray) -> bool:
-    """Whether the segment from p to q passes through triangle a, b, c (T. Moeller and B. Trumbore, 1997)."""
+    """Return whether the segment from p to q passes through triangle a, b, c (T. Moeller and B. Trumbore, 1997)."""
     # Number by number: a small array for each vector would take ten times as long.
     dx, dy, dz = q[0] - p[0], q[1] - p[1], q[2] - p[2]
     ex, ey, ez = b[0] - a[0], b[1] - a[1], b[2] - a[2]
@@ -37,7 +37,7 @@ def _pierces(p: FloatArray, q: FloatArray, a: FloatArray, b: FloatArray, c: Floa
 
 @numba.njit(cache=True)
 def _apart(low: FloatArray, high: FloatArray, t: int, o: int) -> bool:
-    """Whether the boxes of two triangles have nothing in common."""
+    """Return whether the boxes of two triangles have nothing in common."""
     return bool(
         low[t, 0] > high[o, 0]
         or low[o, 0] > high[t, 0]
@@ -50,7 +50,7 @@ def _apart(low: FloatArray, high: FloatArray, t: int, o: int) -> bool:
 
 @numba.njit(cache=True)
 def _joined(triangles: IntArray, t: int, o: int) -> bool:
-    """Whether two triangles share a vertex."""
+    """Return whether two triangles share a vertex."""
     for i in range(3):
         for j in range(3):
             if triangles[t, i] == triangles[o, j]:
@@ -91,7 +91,7 @@ def _search(
 
 
 def crossing(points: FloatArray, triangles: IntArray) -> npt.NDArray[np.bool_]:
-    """(T,) which triangles cross one that they share no vertex with.
+    """Find which triangles, bool (T,), cross one that they share no vertex with.
 
     Args:
         points: (N, 3).

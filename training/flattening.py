@@ -37,14 +37,14 @@ class Superellipse:
     power: float
 
     def onto(self, uv: Float) -> Float:
-        """The places (N, 2), those of the boundary pulled back onto the curve along the line to its middle."""
+        """Pull the boundary's places (of (N, 2)) back onto the curve along the line to its middle."""
         out = uv.copy()
         arms = out[self.on] - 0.5
         out[self.on] = 0.5 + self.radius * arms / (np.abs(arms) ** self.power).sum(1, keepdims=True) ** (1 / self.power)
         return out
 
     def tangents(self, uv: Float) -> Float:
-        """(B, 2) unit tangents at the boundary's vertices."""
+        """Return unit tangents (B, 2) at the boundary's vertices."""
         arms = uv[self.on] - 0.5
         gradient = np.sign(arms) * np.abs(arms) ** (self.power - 1)
         tangent = np.stack([-gradient[:, 1], gradient[:, 0]], 1)
@@ -60,12 +60,12 @@ class _Reference:
     area: Float
 
     def jacobians(self, uv: Float) -> Float:
-        """(F, 2, 2): columns are how the place moves along the two axes."""
+        """Return the Jacobians (F, 2, 2): columns are how the place moves along the two axes."""
         corners = uv[self.triangles]
         return np.stack([np.einsum("fi,fib->fb", axis, corners) for axis in self.along], 2)
 
     def energy(self, uv: Float) -> float:
-        """Symmetric Dirichlet energy; infinite where a triangle is folded."""
+        """Compute the symmetric Dirichlet energy; infinite where a triangle is folded."""
         jacobians = self.jacobians(uv)
         area = np.linalg.det(jacobians)
         if (area <= 0).any():
@@ -107,7 +107,7 @@ def relax(points: Float, triangles: Int, uv: Float, density: Float, middle: Bool
 
 
 def _reference(points: Float, triangles: Int, uv: Float, density: Float) -> _Reference:
-    """The surface's triangles in planes of their own, scaled by density and, all alike, to the area they cover now."""
+    """Lay each of the surface's triangles into a plane, scaled by density and, all alike, to the area they cover."""
     corners, scale = points[triangles], density[triangles].mean(1)[:, None]
     first, second = (corners[:, 1] - corners[:, 0]) * scale, (corners[:, 2] - corners[:, 0]) * scale
     length = np.linalg.norm(first, axis=1)
@@ -125,7 +125,7 @@ def _reference(points: Float, triangles: Int, uv: Float, density: Float) -> _Ref
 
 
 def _freedom(uv: Float, middle: Bool, outline: Superellipse) -> sp.csr_matrix:
-    """(2 N, D): what each of the D unknowns moves: places freely, the middle up and down, the boundary along itself."""
+    """Return (2 N, D), what each unknown moves: places freely, the middle up and down, the boundary along itself."""
     n = len(uv)
     inner, axis = np.flatnonzero(~middle & ~outline.on), np.flatnonzero(middle & ~outline.on)
     sliding = np.flatnonzero(outline.on & ~middle)
@@ -140,7 +140,7 @@ def _freedom(uv: Float, middle: Bool, outline: Superellipse) -> sp.csr_matrix:
 
 
 def _step(reference: _Reference, uv: Float, freedom: sp.csr_matrix) -> Float:
-    """(N, 2): towards the minimum of the quadratic problem that touches the energy at ``uv``."""
+    """Return the step (N, 2) towards the minimum of the quadratic problem that touches the energy at ``uv``."""
     left, singular, right = np.linalg.svd(reference.jacobians(uv))
     rotation = left @ right
     near_one = np.abs(singular - 1) < 1e-6

@@ -42,7 +42,7 @@ def fold(net: ReconstructionNet) -> None:
 
 
 def unfolded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict of a folded network with the names of an unfolded one.
+    """Rename a folded network's state dict to the names of an unfolded one.
 
     Args:
         state: of a network after `fold`; of an unfolded one, it is returned as it is.

@@ -26,7 +26,7 @@ POINTS = 478
 
 
 def _read(path: Path) -> npt.NDArray[Any] | None:
-    """Picture (H, W, 3) BGR; None where there is none, which cv2's types leave out."""
+    """Read a picture (H, W, 3) BGR; None where there is none, which cv2's types leave out."""
     return cv2.imread(str(path))
 
 

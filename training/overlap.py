@@ -26,7 +26,7 @@ SUSPECT = 0.8
 
 
 def fine_structure(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(n, H, W) grey -> (n, 4096), each row of mean 0 and length 1."""
+    """Reduce grey pictures (n, H, W) to (n, 4096), each row of mean 0 and length 1."""
     rows = []
     for face in faces:
         small = cv2.resize(face, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -38,7 +38,7 @@ def fine_structure(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def nearest(
     training: npt.NDArray[np.uint8], measuring: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """For each measuring face (m, H, W) the most alike training face of (n, H, W): numbers and correlations, (m,)."""
+    """Find for each measuring face (m, H, W) the most alike training face of (n, H, W): number, correlation (m,)."""
     known = fine_structure(training)
     both = [fine_structure(faces) @ known.T for faces in (measuring, np.ascontiguousarray(measuring[:, :, ::-1]))]
     alike = np.maximum(*both)
@@ -46,14 +46,14 @@ def nearest(
 
 
 def grey_faces(folder: Path, labels: Path) -> npt.NDArray[np.uint8]:
-    """The inner part of the aligned crops, (n, 144, 144) grey."""
+    """Cut the inner part out of the aligned crops, (n, 144, 144) grey."""
     crops: torch.Tensor = cut_pictures(folder, labels)[0]
     inner = slice(MARGIN + 40, MARGIN + 184)
     return crops[:, :, inner, inner].float().mean(1).round().byte().numpy()
 
 
 def file_names(labels: Path) -> list[str]:
-    """The labelled files, in the order of `cut_pictures`."""
+    """Return the labelled files, in the order of `cut_pictures`."""
     with np.load(labels, allow_pickle=False) as data:
         return [str(file) for file in data["files"][np.isfinite(data["points"][:, 0, 0])]]
 

@@ -49,7 +49,7 @@ AVERAGED = 0.998
 
 
 def load(weights: Path) -> ReconstructionNet:
-    """The network of a safetensors file, in float32."""
+    """Load the network of a safetensors file, in float32."""
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
     net = ReconstructionNet(window_of(state), inner_of(state))
     net.load_state_dict(state)
@@ -67,7 +67,7 @@ class Material:
         self.resolution = resolution
 
     def batch(self) -> torch.Tensor:
-        """(B, 3, resolution, resolution) 0..1."""
+        """Draw a batch of pictures (B, 3, resolution, resolution) 0..1."""
         crops, _ = self.renders.sample(self.rng, RENDERS_A_BATCH)
         chosen = torch.from_numpy(self.rng.integers(len(self.crops), size=PICTURES_A_BATCH))
         crops = torch.cat([crops, self.crops[chosen]])
@@ -78,13 +78,13 @@ class Material:
 
 
 def bottlenecks(net: ReconstructionNet) -> Iterator[tuple[str, Bottleneck]]:
-    """All of them with their names, in order."""
+    """Return all bottlenecks with their names, in order."""
     return ((name, module) for name, module in net.named_modules() if isinstance(module, Bottleneck))
 
 
 @torch.no_grad()
 def energies(net: ReconstructionNet, batches: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """How much each inner channel hands on: mean square of its values times that of the weights that read it.
+    """Compute what each inner channel contributes: mean square of its values times that of the weights that read it.
 
     Returns:
         by the name of the convolution that reads it (conv2, conv3 of each bottleneck): (channels,).
@@ -111,7 +111,7 @@ def energies(net: ReconstructionNet, batches: Sequence[torch.Tensor]) -> dict[st
 
 @torch.no_grad()
 def pruned(net: ReconstructionNet, keep: float, batches: Sequence[torch.Tensor]) -> ReconstructionNet:
-    """A copy with only a share of the channels inside each bottleneck: those that hand on most.
+    """Copy the network with a share of the channels inside each bottleneck: those that contribute most.
 
     Args:
         net: the whole network.
@@ -169,7 +169,7 @@ class Pupil:
         )
 
     def losses(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """How far the light network's answers lie from the whole one's: in the crop, in both shapes, in the rest."""
+        """Compute how far the light network's answers lie from the whole one's: in the crop, both shapes, the rest."""
         with torch.autocast(pictures.device.type, torch.bfloat16):
             with torch.no_grad():
                 wanted = self.teacher(pictures).float()
@@ -186,7 +186,7 @@ class Pupil:
         }
 
     def step(self, pictures: torch.Tensor, done: float, number: int) -> dict[str, float]:
-        """One step of the optimiser; ``done``: 0..1, how much of the schedule is over."""
+        """Take one step of the optimiser; ``done``: 0..1, how much of the schedule is over."""
         for group in self.optimiser.param_groups:
             warm = min(1.0, (number + 1) / 100)
             group["lr"] = group["scale"] * self.rate * warm * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
@@ -203,7 +203,7 @@ class Pupil:
 
 
 def teach(pupil: Pupil, material: Material, minutes: float, steps: int) -> int:
-    """Until the minutes or the steps are over; the number of pictures seen. Normalisations stay as they are served."""
+    """Train until minutes or steps are over; return the number of pictures seen. Normalisations stay as served."""
     started, number = time.time(), 0
     smooth: dict[str, float] = {}
     pupil.light.eval()
@@ -219,7 +219,7 @@ def teach(pupil: Pupil, material: Material, minutes: float, steps: int) -> int:
 
 @torch.no_grad()
 def judged(whole: Regressor, light: Regressor, samples: Sequence[Sample]) -> Verdict:
-    """The light network against the whole one, both in float32, by what INT8 is held to."""
+    """Compare the light network with the whole one, both in float32, by what INT8 is held to."""
     outputs = []
     for network in (whole, light):
         answers = []

@@ -78,7 +78,7 @@ def rasterise(
 def interpolate(
     index: npt.NDArray[np.int32], bary: npt.NDArray[np.float32], triangles: IntArray, values: FloatArray
 ) -> npt.NDArray[np.float32]:
-    """Per-vertex ``values`` (N, C) at every pixel -> (H, W, C) float32; zero where ``index`` is -1."""
+    """Interpolate ``values`` of vertices (N, C) at every pixel: (H, W, C) float32, zero where ``index`` is -1."""
     corners = values[triangles[np.maximum(index, 0)]]
     out: npt.NDArray[np.float32] = np.einsum("hwk,hwkc->hwc", bary, corners).astype(np.float32)
     out[index < 0] = 0.0

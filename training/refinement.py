@@ -94,7 +94,7 @@ class Answers:
 
     @classmethod
     def kept(cls, path: Path, regressor: Regressor, crops: torch.Tensor, variants: int, seed: int) -> Answers:
-        """The same from a file, which is written where there is none."""
+        """Load first answers from a file, which is written where there is none."""
         if not path.exists():
             found = cls.ask(regressor, crops, variants, seed)
             np.savez(path, coefficients=found.coefficients, flip=found.flip, warp=found.warp)
@@ -104,7 +104,7 @@ class Answers:
     def pick(
         self, rows: npt.NDArray[np.intp], variants: npt.NDArray[np.intp]
     ) -> tuple[torch.Tensor, torch.Tensor, Warp]:
-        """Coefficients (B, 257), flip (B,) and warps of some pictures."""
+        """Pick coefficients (B, 257), flip (B,) and warps of some pictures."""
         warp = torch.from_numpy(self.warp[rows, variants])
         return (
             torch.from_numpy(self.coefficients[rows, variants]),
@@ -114,14 +114,14 @@ class Answers:
 
 
 def joined(warps: list[Warp]) -> Warp:
-    """One batch of several."""
+    """Join several batches into one."""
     return Warp(*(torch.cat([getattr(warp, name) for warp in warps]) for name in ("angle", "scale", "shift")))
 
 
 def flattened(
     pictures: Sequence[Picture], places: torch.Tensor, warp: Warp, flip: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What warped pictures show at some places, taken from the pictures before they were mirrored and warped.
+    """Sample what warped pictures show at some places, taken from the pictures before they were mirrored and warped.
 
     Args:
         pictures: B of (288, 288, 3) uint8 with the margin.
@@ -144,7 +144,7 @@ def flattened(
 
 
 def disturbed(first: torch.Tensor) -> torch.Tensor:
-    """Coefficients (B, 257) with noise of the size of the regressor's own errors in a share of the rows."""
+    """Disturb coefficients (B, 257) by noise of the size of the regressor's own errors in a share of the rows."""
     noise = torch.zeros_like(first)
     for name, size in NOISE.items():
         noise[:, COEFFICIENTS[name]] = torch.randn_like(first[:, COEFFICIENTS[name]]) * size
@@ -152,7 +152,7 @@ def disturbed(first: torch.Tensor) -> torch.Tensor:
 
 
 def spoilt(flat: torch.Tensor) -> torch.Tensor:
-    """Light from a side, colours, blur, occlusion and noise on flat faces (B, 3, ROWS, COLUMNS)."""
+    """Add light from a side, colours, blur, occlusion and noise to flat faces (B, 3, ROWS, COLUMNS)."""
     n = len(flat)
     down, right = torch.linspace(-1, 1, ROWS).view(1, 1, -1, 1), torch.linspace(-1, 1, COLUMNS).view(1, 1, 1, -1)
     slope = torch.randn(n, 2, 1, 1, 1) * 0.25
@@ -253,7 +253,7 @@ class Refiner(Task):
             self.render_answers.append(Answers.kept(path, self.regressor, pictures, RENDER_VARIANTS, seed))
 
     def batch(self) -> Batch:
-        """Random renders, then random pictures."""
+        """Draw random renders, then random pictures."""
         picks = [
             (int(s), int(self.rng.integers(len(self.renders.crops[s]))), int(self.rng.integers(RENDER_VARIANTS)))
             for s in self.rng.integers(len(self.renders.crops), size=RENDERS_A_BATCH)
@@ -277,7 +277,7 @@ class Refiner(Task):
         )
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Terms of the loss on one batch, each already weighted; their sum is minimised."""
+        """Compute the terms of the loss on one batch, each already weighted; their sum is minimised."""
         batch = self.batch()
         terms: dict[str, torch.Tensor] = {}
         out = disturbed(batch.first)
@@ -293,7 +293,7 @@ class Refiner(Task):
         return terms
 
     def coarse_cells(self, model: FaceModel) -> torch.Tensor:
-        """(cells, T): the mean over the teacher's steady points in each cell of the coarse grid; else rows of 0."""
+        """Build (cells, T), the mean over the teacher's steady points in each cell of the coarse grid, or zeros."""
         with np.load(self.arguments.teacher_map) as data:
             uv = model.uv[data["vertex"][self.probes.teacher]]
         across, down = COLUMNS // COARSE, ROWS // COARSE
@@ -306,7 +306,7 @@ class Refiner(Task):
         return table / table.sum(1, keepdim=True).clamp(min=1)
 
     def displaced(self, moved: torch.Tensor, before: torch.Tensor, facing: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """How far displacements (B, 2, h, w) are from the true ones, where there are any, in the unit of 2D errors.
+        """Compute how far displacements (B, 2, h, w) are from the true ones, where there are any, in 2D errors' unit.
 
         Args:
             moved: of `RefinementNet.look_at`.
@@ -329,7 +329,7 @@ class Refiner(Task):
 
     @torch.no_grad()
     def refined(self, pictures: Sequence[Picture], first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:
-        """Answers (n, 257) after some rounds, by the network as it is."""
+        """Refine answers (n, 257) by some rounds of the network as it is."""
         parts = []
         for k in range(0, len(pictures), 32):
             rows = slice(k, k + 32)
@@ -342,7 +342,7 @@ class Refiner(Task):
 
     @torch.no_grad()
     def monitor(self) -> str:
-        """Errors of the averaged weights on held-out pictures and renders, after 0, 1 and 2 rounds."""
+        """Measure errors of the averaged weights on held-out pictures and renders, after 0, 1 and 2 rounds."""
         live = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.net.load_state_dict(self.average)
         self.net.eval()
@@ -372,7 +372,7 @@ class Refiner(Task):
         return "\n".join(lines)
 
     def prepare_held(self) -> None:
-        """First answers for what only monitors."""
+        """Compute first answers for what only monitors."""
         still = Warp.random(len(self.held), False)
         side = 224 // self.regressor.downscale
         self.held_warp = still

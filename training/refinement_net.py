@@ -64,20 +64,20 @@ class Grid(nn.Module):
         self.register_buffer("normals", torch.from_numpy(at.astype(np.float32)), persistent=False)
 
     def coarse_vertices(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The heaviest corner of each point in the middle of a cell of the coarse grid, row by row."""
+        """Find the heaviest corner of each point in the middle of a cell of the coarse grid, row by row."""
         at = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)[COARSE // 2 :: COARSE, COARSE // 2 :: COARSE].ravel()
         heaviest = self.weights[at].argmax(1, keepdim=True)
         return self.corners[at].gather(1, heaviest)[:, 0].numpy()
 
     def on(self, vertices: torch.Tensor) -> torch.Tensor:
-        """Points of the grid (B, G, 3) on shapes (B, N, 3)."""
+        """Place the points of the grid (B, G, 3) on shapes (B, N, 3)."""
         corners = vertices[:, self.corners.flatten()].unflatten(1, (-1, 3))
         points: torch.Tensor = (corners * self.weights[..., None]).sum(2)
         return points
 
 
 def normalised(places: torch.Tensor, size: int = CROP) -> torch.Tensor:
-    """Places in pixels (B, G, 2) -> as `grid_sample` wants them, (B, ROWS, COLUMNS, 2)."""
+    """Convert places in pixels (B, G, 2) to those of `grid_sample`, (B, ROWS, COLUMNS, 2)."""
     return ((places + 0.5) * (2 / size) - 1).view(-1, ROWS, COLUMNS, 2)
 
 

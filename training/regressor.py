@@ -107,15 +107,15 @@ class Probes(nn.Module):
         self.register_buffer("has_mirror", torch.from_numpy(gap < MIRROR_DM))
 
     def neutral(self, identity: torch.Tensor) -> torch.Tensor:
-        """(B, 80) -> (B, P, 3) dm."""
+        """Decode identities (B, 80) to neutral probes (B, P, 3) dm."""
         return self.mean + (identity @ self.identity).view(len(identity), -1, 3)
 
     def expressed(self, neutral: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Neutral probes and (B, 64) -> (B, P, 3) dm."""
+        """Add expressions (B, 64) to neutral probes: (B, P, 3) dm."""
         return neutral + (expression @ self.expression).view(len(expression), -1, 3)
 
     def observable(self, neutral: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What no picture shows of an exact head: its size and where its origin lies.
+        """Remove what no picture shows of an exact head: its size and where its origin lies.
 
         More than half of the energy of the identity modes is size and place of the origin; a loss on raw positions
         drowns the shape in it.
@@ -156,7 +156,7 @@ class Renders:
         return sum(map(len, self.crops))
 
     def sample(self, rng: np.random.Generator, n: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """``n`` random renders: crops (n, 3, 288, 288) uint8 RGB, and what `training.render.LABELS` lists, float32."""
+        """Draw ``n`` random renders: crops (n, 3, 288, 288) uint8 RGB, and what `training.render.LABELS` lists."""
         picks = [(s, int(rng.integers(len(self.crops[s])))) for s in rng.integers(len(self.crops), size=n)]
         crops = torch.from_numpy(np.stack([self.crops[s][k] for s, k in picks])).permute(0, 3, 1, 2)
         labels = {key: torch.from_numpy(np.stack([self.labels[s][key][k] for s, k in picks])) for key in self.labels[0]}
@@ -164,7 +164,7 @@ class Renders:
 
 
 def cut_pictures(folder: Path, labels: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Real pictures, aligned like the service's crops; those without a label are left out.
+    """Cut real pictures, aligned like the service's crops; those without a label are left out.
 
     Returns:
         crops (n, 3, 288, 288) uint8 RGB with a margin; points (n, 478, 2) and outer-eye distances (n,) in pixels of
@@ -207,7 +207,7 @@ class Warp:
 
     @classmethod
     def random(cls, n: int, train: bool) -> Warp:
-        """``n`` random warps; without ``train`` none of them moves anything."""
+        """Draw ``n`` random warps; without ``train`` none of them moves anything."""
         if not train:
             return cls(torch.zeros(n), torch.ones(n), torch.zeros(n, 2))
         return cls(torch.randn(n) * 0.2, torch.exp(torch.randn(n) * 0.05), torch.randn(n, 2) * 5)
@@ -220,12 +220,12 @@ class Warp:
         return torch.stack([c, s, -s, c], 1).view(-1, 2, 2)
 
     def points(self, points: torch.Tensor) -> torch.Tensor:
-        """(B, P, 2) crop pixels before -> after."""
+        """Warp points (B, P, 2) in crop pixels."""
         centre = 111.5
         return (points - centre) @ self.matrix.transpose(1, 2) + centre + self.shift[:, None]
 
     def picture(self, crops: torch.Tensor, resolution: int) -> torch.Tensor:
-        """(B, 3, 288, 288) uint8 -> (B, 3, resolution, resolution) 0..1."""
+        """Warp pictures (B, 3, 288, 288) uint8 to (B, 3, resolution, resolution) 0..1."""
         n, step = len(crops), 224 / resolution
         source = crops.float() / 255
         if step >= 2:  # half the picture first, or every second pixel would alias
@@ -258,7 +258,7 @@ def backdrop(x: torch.Tensor, share: float = 0.2) -> torch.Tensor:
 
 
 def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Light, colour, grey, blur, noise and occlusion on 0..1 pictures (B, 3, S, S); noise may leave 0..1 a little."""
+    """Vary light, colour, grey, blur, noise and occlusion of pictures (B, 3, S, S) 0..1; noise may exceed 0..1."""
     x = colours(backdrop(x))
     n, resolution = len(x), x.shape[-1]
     for j in range(n):
@@ -273,7 +273,7 @@ def photometric(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def colours(x: torch.Tensor) -> torch.Tensor:
-    """Light, colour, grey and gamma on 0..1 pictures (B, 3, H, W)."""
+    """Vary light, colour, grey and gamma of pictures (B, 3, H, W) 0..1."""
     n = len(x)
     mean = x.mean(1, keepdim=True)
     x = mean + (x - mean) * torch.exp(torch.randn(n, 1, 1, 1) * 0.4)  # saturation
@@ -285,12 +285,12 @@ def colours(x: torch.Tensor) -> torch.Tensor:
 
 
 def mirrored(crops: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, S, S), those of ``flip`` (B,) bool turned round, left to right."""
+    """Mirror those pictures of (B, 3, S, S) that ``flip`` (B,) bool names, left to right."""
     return torch.where(flip.view(-1, 1, 1, 1), crops.flip(3), crops)
 
 
 def mirror(flip: torch.Tensor, angle: torch.Tensor, camera: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Angles and cameras of renders of which the chosen ones are turned round, left to right (see `mirrored`).
+    """Mirror the angles and cameras of the chosen renders, left to right (see `mirrored`).
 
     Args:
         flip: (B,) bool, which ones.
@@ -303,7 +303,7 @@ def mirror(flip: torch.Tensor, angle: torch.Tensor, camera: torch.Tensor) -> tup
 
 
 def seen_by_render_camera(posed: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
-    """Points (B, P, 3) dm before translation and the render's camera (B, 4) -> (B, P, 2) px of the 224 px crop."""
+    """Project points (B, P, 3) dm before translation by the render's camera (B, 4): (B, P, 2) px of the 224 px crop."""
     distance, pixels = camera[:, None, 0:1], camera[:, None, 1:2]
     flat = posed[..., :2] / (distance - posed[..., 2:]) * distance * pixels
     return flat * torch.tensor([1.0, -1.0]) + camera[:, None, 2:4]
@@ -360,7 +360,7 @@ class Task:
         self.held, self.real = order[:held], order[held:]
 
     def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Coefficients (B, 257) -> neutral, expressive and posed probes (B, P, 3) dm."""
+        """Decode coefficients (B, 257) to neutral, expressive and posed probes (B, P, 3) dm."""
         neutral = self.probes.neutral(coefficients[:, COEFFICIENTS["identity"]])
         head = self.probes.expressed(neutral, coefficients[:, COEFFICIENTS["expression"]])
         turn = rotation(coefficients[:, COEFFICIENTS["angle"]])
@@ -368,7 +368,7 @@ class Task:
         return neutral, head, posed
 
     def render_truth(self, labels: Mapping[str, torch.Tensor], flip: torch.Tensor, warp: Warp) -> RenderTruth:
-        """What is known of renders that were mirrored where ``flip`` says so, then warped."""
+        """Collect what is known of renders that were mirrored where ``flip`` says so, then warped."""
         truth = {key: value.to(self.device) for key, value in labels.items()}
         angle, camera = mirror(flip, truth["angle"], truth["camera"])
         sides = flip.view(-1, 1, 1)
@@ -386,7 +386,7 @@ class Task:
         return RenderTruth(neutral, head, angle, warp.points(seen))
 
     def picture_truth(self, chosen: torch.Tensor, flip: torch.Tensor, warp: Warp) -> PictureTruth:
-        """What the teacher says of the pictures ``chosen``, mirrored where ``flip`` says so, then warped."""
+        """Collect what the teacher says of the pictures ``chosen``, mirrored where ``flip`` says so, then warped."""
         points = self.points[chosen][:, self.probes.teacher]
         across = points[:, self.probes.teacher_mirror] * torch.tensor([-1.0, 1.0]) + torch.tensor([223.0, 0])
         points = warp.points(torch.where(flip.view(-1, 1, 1), across, points))
@@ -394,7 +394,7 @@ class Task:
         return PictureTruth(points, trusted, self.eyes[chosen].clamp(min=30))
 
     def terms(self, out: torch.Tensor, renders: RenderTruth, pictures: PictureTruth) -> dict[str, torch.Tensor]:
-        """Terms of the loss on coefficients (B, 257) of renders, then pictures."""
+        """Compute the terms of the loss on coefficients (B, 257) of renders, then pictures."""
         n = len(renders.angle)
         neutral, head, posed = self.decode(out)
         placed = project(posed)
@@ -420,7 +420,7 @@ class Task:
         }
 
     def surface(self, predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """How far probes (B, P, 3) lie off the true surface, along the mean face's normals: what a scan would show."""
+        """Compute how far probes (B, P, 3) lie off the true surface along the mean face's normals, as a scan shows."""
         k = self.probes.shape_probes
         away = ((predicted - truth)[:, k] * self.probes.normals[k]).sum(2)
         return 15 * away.abs().mean()
@@ -479,7 +479,7 @@ class Trainer(Task):
         print(f"resumed at {self.samples} samples", flush=True)
 
     def losses(self, resolution: int) -> dict[str, torch.Tensor]:
-        """Terms of the loss on one batch, each already weighted; their sum is minimised."""
+        """Compute the terms of the loss on one batch, each already weighted; their sum is minimised."""
         rendered, real = (count * self.arguments.larger for count in (RENDERS_A_BATCH, PICTURES_A_BATCH))
         crops, labels = self.renders.sample(self.rng, rendered)
         crops = crops.to(self.device)
@@ -500,12 +500,12 @@ class Trainer(Task):
         return self.terms(out.float(), renders, pictures)
 
     def precision(self) -> torch.autocast:
-        """bfloat16 on a GPU. On a CPU without AMX it takes twice the time of float32."""
+        """Choose bfloat16 on a GPU, float32 on a CPU: without AMX bfloat16 takes twice the time."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     @torch.no_grad()
     def monitor(self, resolution: int) -> str:
-        """2D error of the averaged weights on held-out pictures, over the outer-eye distance."""
+        """Measure the 2D error of the averaged weights on held-out pictures, over the outer-eye distance."""
         live = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.net.load_state_dict(self.average)
         self.net.eval()
@@ -582,7 +582,7 @@ class Trainer(Task):
 def write_weights(
     weights: Mapping[str, torch.Tensor], samples: int, output: Path, resolution: int, **more: str
 ) -> None:
-    """Weights -> safetensors, float16, with where they come from and how many samples they saw in the metadata."""
+    """Write weights as safetensors, float16, with their origin and the number of samples in the metadata."""
     half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in weights.items()}
     metadata = {
         "resolution": str(resolution),

@@ -41,7 +41,7 @@ CAMERA_CM = (45.0, 200.0)
 
 
 def euler(pitch: float, yaw: float, roll: float) -> Float:
-    """Rotation for column vectors, Rz Ry Rx, radians; the transpose of what `networks.camera.rotation` returns."""
+    """Return the rotation Rz Ry Rx for column vectors, radians; the transpose of `networks.camera.rotation`'s."""
     cx, sx, cy, sy, cz, sz = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw), np.cos(roll), np.sin(roll)
     rx = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     ry = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -50,12 +50,12 @@ def euler(pitch: float, yaw: float, roll: float) -> Float:
 
 
 def five_points(landmarks: Float) -> Float:
-    """(68, 2) -> (5, 2): eye centres, nose tip, mouth corners, left in the picture first."""
+    """Reduce landmarks (68, 2) to (5, 2): eye centres, nose tip, mouth corners, left in the picture first."""
     return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
 
 
 def five_points_of_teacher(points: Float) -> Float:
-    """(478, 2) MediaPipe points -> the same five points."""
+    """Reduce MediaPipe's points (478, 2) to the same five points."""
     at = {k: points[v] for k, v in MEDIAPIPE_OF_IBUG.items()}
     left, right = (np.mean([at[k] for k in range(first, first + 6)], 0) for first in (36, 42))
     return np.stack([left, right, at[30], at[48], at[54]])
@@ -97,7 +97,7 @@ class Heads:
         return cls(positions, identity, expression, closed, landmarks, mirror.astype(np.int64))
 
     def shape(self, identity: Float, expression: Float) -> Float:
-        """(100,), (57,) -> (M, 3) centimetres."""
+        """Return the shape (M, 3) in centimetres of identity (100,) and expression (57,)."""
         change: Float = np.tensordot(identity, self.identity, 1)
         return self.neutral + change + np.tensordot(expression, self.expression, 1)
 
@@ -175,7 +175,7 @@ class Source:
 
 
 def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> Float:
-    """Area-weighted unit normals (N, 3)."""
+    """Compute area-weighted unit normals (N, 3)."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
     normals = np.zeros_like(vertices)
@@ -185,7 +185,7 @@ def vertex_normals(vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> 
 
 
 def harmonics(normals: Float) -> Float:
-    """Spherical harmonics up to the second order, without their constants, of unit normals (..., 3) -> (..., 9)."""
+    """Compute spherical harmonics to the second order (..., 9), without constants, of unit normals (..., 3)."""
     x, y, z = normals[..., 0], normals[..., 1], normals[..., 2]
     return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
 
@@ -194,7 +194,7 @@ SHADES = (0.4, 1.8)  # outside of it a fitted light is not to be believed
 
 
 def photographed_light(brightness: Float, normals: Float) -> Float:
-    """Light of a photograph, as harmonics of the normals, such that skin of one colour would be as bright as it is.
+    """Fit a photograph's light, as harmonics of the normals, such that skin of one colour would be as bright.
 
     Ridge regression, twice: what is far off after the first time (brows, eyes, beard, hair) is left out of the second.
 
@@ -276,7 +276,7 @@ class Renderer:
         self.to_modes = np.linalg.lstsq(basis.T, source.T, rcond=None)[0]
 
     def source(self, index: int) -> Source:
-        """Picture ``index`` with its fitted head; kept, so that each is fitted once."""
+        """Fit a head to picture ``index``; kept, so that each is fitted once."""
         if index not in self.cache:
             picture = np.asarray(cv2.imread(str(self.folder / self.files[index])), np.uint8)
             fitted = fit(self.heads, self.points[index] * [1, -1, -1])
@@ -319,7 +319,7 @@ class Renderer:
         )
 
     def draw(self, index: int) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:
-        """One render: crop (288, 288, 3) uint8 RGB and its labels (see ``LABELS``)."""
+        """Draw one render: crop (288, 288, 3) uint8 RGB and its labels (see ``LABELS``)."""
         rng, heads = self.rng, self.heads
         source = self.source(index)
         fitted = source.fitted
@@ -380,7 +380,7 @@ class Renderer:
         return np.ascontiguousarray(crop), label
 
     def _lamp(self, normals: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Factors (H, W, 3) of one tinted lamp from somewhere in front, for normals (H, W, 3)."""
+        """Compute the factors (H, W, 3) of one tinted lamp from somewhere in front, for normals (H, W, 3)."""
         rng = self.rng
         light = rng.normal(0, 1, 3) * [1, 0.6, 0.7] + [0, 0.3, 1]
         light /= np.linalg.norm(light)
@@ -390,7 +390,7 @@ class Renderer:
         return np.asarray(shade[..., None] * tint)
 
     def _pasted(self, colour: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-        """The head (H, W, 3) BGR on a blurred picture, with a soft edge, as RGB."""
+        """Paste the head (H, W, 3) BGR on a blurred picture with a soft edge; return RGB."""
         rng = self.rng
         other = cv2.imread(str(self.folder / self.files[rng.integers(len(self.files))]))
         background = cv2.GaussianBlur(cv2.resize(other, (SIZE, SIZE)), (0, 0), rng.uniform(0.5, 10)).astype(np.float32)

@@ -82,7 +82,7 @@ class Scenes:
         self.noise = np.random.default_rng(seed)
 
     def one(self) -> tuple[Picture, Tensor]:
-        """A canvas [512,512,3] and its geometry [1,6]."""
+        """Draw a canvas [512,512,3] and its geometry [1,6]."""
         kind, side = self.chance.random(), pyramid.CANVAS
         canvas = np.full((side, side, 3), int(GREY), np.uint8)
         width = height = side
@@ -112,7 +112,7 @@ class Scenes:
         return canvas, torch.tensor([[width, height, 1, 1, 1, 1]], dtype=torch.float32)
 
     def _changed(self) -> Picture:
-        """One picture mirrored, turned, grey, darker or lighter, blurred, compressed, or with something before it."""
+        """Vary a picture: mirrored, turned, grey, darker or lighter, blurred, compressed, or partly covered."""
         chance = self.chance
         picture = chance.choice(self.pictures)[:, :: chance.choice([1, -1])].copy()
         height, width = picture.shape[:2]
@@ -138,7 +138,7 @@ class Scenes:
 
 
 def _fitted(picture: Picture, side: int) -> Picture:
-    """Scaled so that its long side is `side`."""
+    """Scale a picture so that its long side is `side`."""
     scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -152,7 +152,7 @@ def _paste(canvas: Picture, picture: Picture, top: int, left: int) -> None:
 
 @torch.no_grad()
 def cases_of(detector: Detector, canvas: Picture, geometry: Tensor, scene: int) -> Cases:
-    """What became of the candidates of one canvas; `detector` has a `_Witness`."""
+    """Observe what becomes of the candidates of one canvas; `detector` has a `_Witness`."""
     witness = detector.screen
     assert isinstance(witness, _Witness)
     table = pyramid.summed_area_table(torch.from_numpy(canvas).permute(2, 0, 1)[None])
@@ -176,7 +176,7 @@ def cases_of(detector: Detector, canvas: Picture, geometry: Tensor, scene: int) 
 
 
 def collect(files: Sequence[Path], scenes: range) -> Cases:
-    """Candidates of scenes with these numbers, made of these pictures."""
+    """Collect the candidates of scenes with these numbers, made of these pictures."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     detector = Detector.load(default_weights(), screened=False)
@@ -200,7 +200,7 @@ def rescaled(screen: Screen, cases: Cases) -> None:
 
 
 def judged(screen: Screen, cases: Cases, chosen: NDArray[np.intp]) -> Tensor:
-    """The screen's logits [n] for some of the candidates."""
+    """Compute the screen's logits [n] for some of the candidates."""
     around = torch.from_numpy(cases.around[chosen]).float()
     looks = F.conv1d(around[:, PNET_OUTPUTS:], screen.look.weight[..., 0], screen.look.bias)
     level = torch.from_numpy(cases.level[chosen])
@@ -209,7 +209,7 @@ def judged(screen: Screen, cases: Cases, chosen: NDArray[np.intp]) -> Tensor:
 
 
 def train(cases: Cases, epochs: int, seed: int) -> Screen:
-    """A screen for these candidates, its bar set."""
+    """Train a screen on these candidates and set its threshold."""
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
     screen = Screen(len(pyramid.level_scales()))

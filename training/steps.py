@@ -37,17 +37,17 @@ class Step:
     before: Callable[[], object] | None = None
 
     def is_done(self) -> bool:
-        """Whether all results are there."""
+        """Return whether all results are there."""
         return bool(self.results) and all(path.exists() for path in self.results)
 
 
 def module(name: str, *arguments: object) -> list[str]:
-    """``python -m training.NAME ARGUMENTS``."""
+    """Return the command ``python -m training.NAME ARGUMENTS``."""
     return [sys.executable, "-m", f"training.{name}", *map(str, arguments)]
 
 
 def own_teacher() -> Path:
-    """Python of the environment that `install_teacher` makes."""
+    """Return the Python of the environment that `install_teacher` makes."""
     return ROOT / ".tools" / "teacher" / "bin" / "python"
 
 

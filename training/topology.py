@@ -55,7 +55,7 @@ class Topology:
 
 
 def boundary_loops(triangles: Int) -> list[list[int]]:
-    """Boundary loops of a manifold mesh, shortest first; each runs against its triangles' direction."""
+    """Find the boundary loops of a manifold mesh, shortest first; each runs against its triangles' direction."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     directed = set(map(tuple, edges.tolist()))
     following = {b: a for a, b in directed if (b, a) not in directed}
@@ -146,14 +146,14 @@ def close_holes(neutral: Float, triangles: Int, loops: list[list[int]]) -> tuple
 
 
 def _squircle(angle: Float, power: float = 5.0) -> Float:
-    """Points of a rounded square (superellipse) at the given angles, radius 0.49 about (0.5, 0.5)."""
+    """Return the points (n, 2) of a rounded square (superellipse) at the given angles, radius 0.49 about (0.5, 0.5)."""
     c, s = np.cos(angle), np.sin(angle)
     radius = (np.abs(c) ** power + np.abs(s) ** power) ** (-1 / power)
     return np.stack([0.5 + 0.49 * radius * c, 0.5 + 0.49 * radius * s], 1)
 
 
 def _flatten(points: Float, triangles: Int, rim: list[int], mirror: Int, importance: Float) -> Float:
-    """Tutte embedding with positive weights: neighbours of important vertices are pushed apart.
+    """Embed the mesh in the plane (Tutte, positive weights): neighbours of important vertices are pushed apart.
 
     W. T. Tutte, "How to draw a graph", 1963: with a convex rim and positive weights the map has no fold.
     """
@@ -187,7 +187,7 @@ def _flatten(points: Float, triangles: Int, rim: list[int], mirror: Int, importa
 
 
 def _mesh_plan(uv: Float, rim: list[int], features: Int, spacing: float) -> Float:
-    """Vertices of the new mesh in the UV plane: a hexagonal lattice, the rim, and feature curves kept exactly."""
+    """Plan the new mesh's vertices in the UV plane: a hexagonal lattice, the rim, and feature curves kept exactly."""
     keep = uv[np.unique(np.concatenate([features, np.array(rim)[:: max(1, len(rim) // 200)]]))]
     half = []
     for j, v in enumerate(np.arange(0.0, 1.0, spacing * np.sqrt(3) / 2)):

@@ -28,7 +28,7 @@ class BadSecret(Exception):
 
 
 def admin_key(environment: Mapping[str, str]) -> str:
-    """The key from the file, from the variable, or a random one.
+    """Return the key from the file, from the variable, or a random one.
 
     Raises:
         BadSecret: the file is missing, or what it holds is no key; the key is never in the message.
@@ -46,7 +46,7 @@ def admin_key(environment: Mapping[str, str]) -> str:
 
 
 def trace_arguments(environment: Mapping[str, str]) -> list[str]:
-    """Words for tritonserver that send spans to FACE3D_TRACE_URL; none when it is not set."""
+    """Return the words for tritonserver that send spans to FACE3D_TRACE_URL; none when it is not set."""
     url = environment.get("FACE3D_TRACE_URL")
     if not url:
         return []
@@ -62,7 +62,7 @@ def trace_arguments(environment: Mapping[str, str]) -> list[str]:
 
 
 def healthy(environment: Mapping[str, str]) -> bool:
-    """Whether the supervisor's last probe was answered."""
+    """Return whether the supervisor's last probe was answered."""
     port = environment.get("FACE3D_SUPERVISOR_PORT", "8003")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

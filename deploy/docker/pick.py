@@ -14,24 +14,24 @@ _NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(\[[^]]*\])?==")
 
 
 def normal(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """Return a package's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def entries(lock: str) -> Iterator[tuple[str, str]]:
-    """(Normal name, all of its lines) of every package of a lock file with hashes."""
+    """Yield the normal name and all lines of every package of a lock file with hashes."""
     for block in re.split(r"(?m)^(?=[A-Za-z0-9])", lock):
         if match := _NAME.match(block):
             yield normal(match[1]), block.rstrip() + "\n"
 
 
 def wanted(text: str) -> list[str]:
-    """Names in a list with comments."""
+    """Return the names in a list with comments."""
     return [normal(line) for raw in text.splitlines() if (line := raw.split("#")[0].strip())]
 
 
 def pick(lock: str, names: Sequence[str]) -> str:
-    """The part of a lock file that belongs to ``names``.
+    """Return the part of a lock file that belongs to ``names``.
 
     Raises:
         KeyError: the lock has no such package.

@@ -30,19 +30,19 @@ HOUR, SECONDS, MOST, FIRST = 3600.0, 5400.0, 4000, 4
 
 
 def load(t: Floats) -> Floats:
-    """Requests a second: a thousandfold in an hour, ten minutes at the top, then 1,000 and 100."""
+    """Return requests a second that grow a thousandfold in an hour, ten minutes at the top, then 1,000 and 100."""
     growing = 10.0 * 1000.0 ** (np.clip(t, 0, HOUR) / HOUR)
     later = np.where(t < HOUR + 600, 10_000.0, np.where(t < HOUR + 1200, 1000.0, 100.0))
     return np.where(t < HOUR, growing, later)
 
 
 def step(t: Floats) -> Floats:
-    """From 10 to 100 requests a second at once, after ten minutes."""
+    """Return requests a second: 10, and 100 after ten minutes."""
     return np.where(t < 600, 10.0, 100.0)
 
 
 def policies() -> dict[str, Policy]:
-    """What is compared: the manifest, the target that looks natural, and another signal."""
+    """Return what is compared: the manifest, the target that looks natural, and another signal."""
     manifest = replace(Policy.of_manifest(), most=MOST)
     return {
         f"queue / compute, target {manifest.target:g} (the manifest)": manifest,
@@ -52,12 +52,12 @@ def policies() -> dict[str, Policy]:
 
 
 def minutes(outcome: Outcome, start: int, end: int) -> Floats:
-    """p99 of every minute."""
+    """Return the p99 of every minute in seconds."""
     return np.array([outcome.quantile(0.99, 60.0 * m, 60.0 * (m + 1)) for m in range(start, end)])
 
 
 def row(name: str, outcome: Outcome, capacity: float) -> str:
-    """A line of the table: while the load grows and stays."""
+    """Return a line of the table: while the load grows and stays."""
     each = minutes(outcome, 2, 70)
     used = outcome.answered / (float(outcome.replicas.sum()) * 15.0) / capacity
     cells = (

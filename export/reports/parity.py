@@ -25,7 +25,7 @@ from export.pictures import canvas_of, load_picture, pictures_in
 from export.session import Session
 from export.stages.trace import onnx_from_module
 from networks.detector import reference
-from networks.detector.cascade import Detector, example_inputs
+from networks.detector.cascade import FACE_THRESHOLD, Detector, example_inputs
 from networks.detector.mtcnn import ONet, PNet, RNet
 from networks.detector.pyramid import MIN_FACE
 from networks.detector.weights import default_weights
@@ -55,7 +55,7 @@ class Agreement:
     missed: list[str] = field(default_factory=list)
 
     def add(self, name: str, short_side: int, sequential: Floats, graph: Floats) -> None:
-        """Compare the sequential cascade's faces [n,15] with the graph's [m,15] (score >= 0.7) on one picture."""
+        """Compare the sequential cascade's faces [n,15] with the graph's [m,15] (from `FACE_THRESHOLD` on)."""
         self.pictures += 1
         min_side = MIN_FACE_SHARE * short_side
         for row in sequential[
@@ -111,7 +111,7 @@ def compare(
             ) * scale - 0.5
         else:
             sequential = reference.detect(picture, networks, MIN_FACE * ratio)
-        agreement.add(name, min(picture.shape[:2]), sequential, faces[faces[:, 4] >= 0.7])
+        agreement.add(name, min(picture.shape[:2]), sequential, faces[faces[:, 4] >= FACE_THRESHOLD])
     return agreement
 
 

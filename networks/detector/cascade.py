@@ -33,6 +33,8 @@ PNET_THRESHOLD, RNET_THRESHOLD = 0.6, 0.7
 """Face probabilities, 0..1, that the published cascade asks for after its first two stages."""
 MIN_SCORE = 0.3
 """Lowest final score that is reported; the models that read the faces apply their own threshold."""
+FACE_THRESHOLD = 0.7
+"""Score, 0..1, from which on a detection counts as a face where detectors are compared: the default of `align`."""
 
 
 class Detector(nn.Module):

@@ -37,6 +37,7 @@ class RepositorySteps:
         self.pictures = folders.load("preprocess", "pictures")
         self._alignment = folders.load("align", "alignment")
         self._faces = folders.load("align", "faces")
+        self._threshold = float(folders.parameter("align", "score_threshold"))
         self._files = folders.load("postprocess", "files")
         self._options = folders.load("postprocess", "options").Options()
         surface = folders.load("postprocess", "surface").Surface
@@ -54,7 +55,7 @@ class RepositorySteps:
         Returns:
             crop uint8 [3, 224, 224], crop_hd uint8 [3, 512, 512] and context float32 [23].
         """
-        face = self._faces.choose(faces, self._faces.Options(), 0.7)
+        face = self._faces.choose(faces, self._faces.Options(), self._threshold)
         self._faces.check(face, source)
         camera = self._alignment.fit(self._faces.points_of(face), source[1])
         small, large = (self._alignment.window(camera, source, side) for side in (224, 512))

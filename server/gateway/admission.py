@@ -63,12 +63,12 @@ class Admission:
             raise overloaded(f"the server is full ({self._requests} requests are inside)")
 
     def ticket(self) -> Ticket:
-        """What holds the bytes of one request, and later its place; give it back with `Ticket.close`."""
+        """Make what holds the bytes of one request, and later its place; give it back with `Ticket.close`."""
         return Ticket(self)
 
     @contextlib.asynccontextmanager
     async def reading(self, whole: bool) -> AsyncIterator[None]:
-        """Around the reading of one request.
+        """Bound the reading of one request, as a context manager around it.
 
         Args:
             whole: whether its bytes are counted only when all have come, so that it takes one of MAX_READING places.

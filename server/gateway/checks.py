@@ -20,7 +20,7 @@ _VERSION: Final = re.compile(r"[1-9][0-9]{0,18}")
 
 
 def find_model(name: str, version: str, models: Mapping[str, PublicModel], names: Sequence[str]) -> PublicModel:
-    """The public model that is meant.
+    """Find the public model that is meant.
 
     Raises:
         Refused: no such model or version is served.

@@ -97,7 +97,7 @@ class PublicModel:
 
 
 def public_model(config: Mapping[str, Any], versions: tuple[str, ...] = ()) -> PublicModel:
-    """The description in a configuration as Triton writes it in JSON."""
+    """Describe a model by its configuration as Triton writes it in JSON."""
 
     def tensors(kind: str) -> dict[str, Tensor]:
         return {

@@ -47,12 +47,12 @@ class Gateway:
         return self.upstream.seen.serving and not self.draining
 
     def state(self) -> str:
-        """``starting``, ``serving`` or ``draining``."""
+        """Return ``starting``, ``serving`` or ``draining``."""
         return "draining" if self.draining else "serving" if self.upstream.seen.serving else "starting"
 
     @contextmanager
     def request(self, protocol: str) -> Iterator[Ticket]:
-        """Around one inference request: its ticket, not entered yet; it is counted by what becomes of it.
+        """Count one inference request by its outcome: a context manager that gives its ticket, not entered yet.
 
         Raises:
             Refused: the gateway is draining, full, or Triton does not serve.
@@ -86,7 +86,7 @@ class Gateway:
             raise starting()
 
     def model(self, name: str, version: str) -> PublicModel:
-        """The public model that is meant.
+        """Find the public model that is meant.
 
         Raises:
             Refused: it, or its version, is not served.
@@ -111,7 +111,7 @@ class Gateway:
         check(request, self.model(request.model, request.version))
 
     def is_model_ready(self, name: str, version: str) -> bool:
-        """Whether a public model takes requests.
+        """Return whether a public model takes requests.
 
         Raises:
             Refused: no such model is served.

@@ -20,7 +20,7 @@ _FIELDS: Final = {
 
 
 def parse(kind: Any, data: bytes, name: str = "") -> Any:
-    """A message of class ``kind``; ``name`` is what the client calls it, where that differs.
+    """Parse a message of class ``kind``; ``name`` is what the client calls it, where that differs.
 
     Raises:
         Refused: the bytes are none.
@@ -35,7 +35,7 @@ def parse(kind: Any, data: bytes, name: str = "") -> Any:
 
 
 def description(message: Any) -> InferRequest:
-    """The description of a ModelInferRequest.
+    """Describe a ModelInferRequest.
 
     Raises:
         Refused: parts of it contradict each other.
@@ -53,7 +53,7 @@ def description(message: Any) -> InferRequest:
 
 
 def to_triton(message: Any) -> bytes:
-    """The bytes to send: written anew, so that Triton reads what was checked, and nothing that was not understood.
+    """Write the request anew, so that Triton reads what was checked, and nothing that was not understood.
 
     Numbers with a fraction become text, as Triton 2.51 takes no others.
     """
@@ -79,7 +79,7 @@ def _input(tensor: Any, raw: bytes | None) -> InputTensor:
 
 
 def _count(tensor: Any) -> int:
-    """Elements in the typed contents."""
+    """Count the elements in the typed contents."""
     expected = _FIELDS.get(tensor.datatype)
     for field, values in tensor.contents.ListFields():
         if field.name != expected:

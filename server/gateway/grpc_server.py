@@ -72,7 +72,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._unknown = _stream(self._not_served)
 
     async def start(self, address: str, port: int) -> int:
-        """Listen; returns the port. RuntimeError or OSError where it is taken."""
+        """Listen, and return the port; RuntimeError or OSError where it is taken."""
         bound: int = self._server.add_insecure_port(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         await self._server.start()
         return bound
@@ -82,7 +82,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         await self._server.stop(grace)
 
     def service(self, details: Any) -> Any:
-        """The handler of a method; grpc calls it for each call."""
+        """Return the handler of a method; grpc calls it for each call."""
         return self._handlers.get(details.method, self._unknown)
 
     # --- inference --------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     # --- the rest ---------------------------------------------------------------------------------------------------
     def _answering(self, handler: Callable[[bytes, Any], Awaitable[bytes]]) -> Handler:
-        """One message in, one out."""
+        """Wrap a handler that takes one message and returns one."""
 
         async def answer(context: Any) -> None:
             try:
@@ -196,7 +196,7 @@ def _stream(handler: Handler) -> Any:
 
 
 async def _read(context: Any) -> bytes:
-    """The message of a call.
+    """Read the message of a call.
 
     Raises:
         Refused: none came.
@@ -217,7 +217,7 @@ async def _write(context: Any, data: bytes) -> None:
 
 
 def _traceparent(context: Any) -> tuple[tuple[str, str], ...]:
-    """The one header that passes on: where the request belongs in the client's trace."""
+    """Return the one header that is passed on: where the request belongs in the client's trace."""
     for name, value in context.invocation_metadata():
         if name == "traceparent" and isinstance(value, str) and TRACEPARENT.fullmatch(value):
             return (("traceparent", value),)

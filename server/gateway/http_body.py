@@ -37,7 +37,7 @@ class Parsed:
 
 
 def right_call(model: str) -> str:
-    """The end of a sentence about a body that is no request: a call that works."""
+    """Return the end of a sentence about a body that is no request: a call that works."""
     return (
         "send the file's bytes: curl -H 'Inference-Header-Content-Length: 0' --data-binary @photo.jpg "
         f"http://HOST:8000/v2/models/{model}/infer -o answer.bin (or use the package face3d-client)."
@@ -81,7 +81,7 @@ def _header_length(text: str, size: int) -> int:
 
 
 def _lone_tensor(model: str, version: str, body: bytes) -> Parsed:
-    """The short form: the whole body is the one input, a picture."""
+    """Read the short form: the whole body is the one input, a picture."""
     tree = {
         "inputs": [
             {
@@ -124,7 +124,7 @@ def _check_looks_like_json(model: str, body: bytes, length: int, media: str) -> 
 
 
 def _what_it_is(body: bytes, media: str) -> str:
-    """What a body that is no JSON seems to be."""
+    """Return what a body that is no JSON seems to be."""
     if not body:
         return "empty"
     for magic, name in _PICTURES:
@@ -152,7 +152,7 @@ def _json(model: str, text: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names differ: readers of JSON do not agree on which of two counts."""
+    """Build an object whose names differ: readers of JSON do not agree on which of two counts."""
     tree = dict(pairs)
     if len(tree) != len(pairs):
         raise ValueError("a name stands twice in one object")
@@ -259,7 +259,7 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def _input(model: str, entry: dict[str, Any], binary: memoryview, at: int) -> tuple[InputTensor, dict[str, Any], int]:
-    """One input: its description, what to write for it, and where the next one's bytes begin."""
+    """Read one input: its description, what to write for it, and where the next one's bytes begin."""
     _known(entry, _INPUT, "an input")
     name, datatype = _text(entry, "name", "an input"), _text(entry, "datatype", "an input")
     shape = entry.get("shape")
@@ -288,7 +288,7 @@ def _input(model: str, entry: dict[str, Any], binary: memoryview, at: int) -> tu
 
 
 def _values(model: str, name: str, datatype: str, data: Any) -> list[Any]:
-    """The values of a tensor in JSON, flat.
+    """Return the values of a tensor in JSON, flat.
 
     Raises:
         Refused: there are none, they are of another type, or it is a picture, which JSON cannot hold.
@@ -311,14 +311,14 @@ def _values(model: str, name: str, datatype: str, data: Any) -> list[Any]:
 
 
 def _first(data: Any) -> Any:
-    """The first value inside of nested lists; None where there is none."""
+    """Find the first value inside of nested lists; None where there is none."""
     while isinstance(data, list):
         data = data[0] if data else None
     return data
 
 
 def _flat(data: list[Any], depth: int = 1) -> Iterator[Any]:
-    """The values in nested lists, as deep as a shape has dimensions."""
+    """Yield the values in nested lists, as deep as a shape has dimensions."""
     if depth > limits.MAX_RANK:
         raise bad_request(f"`data` is nested in more than {limits.MAX_RANK} lists: give the values flat.")
     for value in data:

@@ -97,7 +97,7 @@ class ConnectionServer(web.Server):
         self._answer = handler
 
     def __call__(self) -> Connection:
-        """The handler of one connection."""
+        """Make the handler of one connection."""
         return Connection(
             self,
             loop=asyncio.get_running_loop(),
@@ -127,17 +127,17 @@ class ConnectionServer(web.Server):
 
 
 def plain(status: int, text: str = "") -> web.Response:
-    """An answer with a line of text, or with nothing."""
+    """Build an answer with a line of text, or with nothing."""
     return web.Response(status=status, text=text, headers=_NAME)
 
 
 def passed(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
-    """An answer of Triton's."""
+    """Build the answer that passes Triton's on."""
     return web.Response(status=status, body=body, headers=headers | _NAME)
 
 
 def error_response(status: int, sentence: str, retry_after: int | None = None) -> web.Response:
-    """An error in the protocol's form."""
+    """Build an error in the protocol's form."""
     headers = {"Content-Type": "application/json"}
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
@@ -145,7 +145,7 @@ def error_response(status: int, sentence: str, retry_after: int | None = None) -
 
 
 def respond(error: Refused) -> web.Response:
-    """The answer to a refused request."""
+    """Build the answer to a refused request."""
     kind: Kind = error.kind
     return error_response(kind.http, str(error), kind.retry_after)
 

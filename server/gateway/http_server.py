@@ -43,7 +43,7 @@ class HttpServer:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, address: str, port: int) -> int:
-        """Listen; returns the port. OSError where it is taken."""
+        """Listen, and return the port; OSError where it is taken."""
         self._runner = web.ServerRunner(ConnectionServer(self._answer), shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, address, port, backlog=limits.MAX_CONNECTIONS).start()
@@ -152,7 +152,7 @@ def _only(request: web.BaseRequest, *methods: str) -> None:
 
 
 def _path(name: str, version: str) -> str:
-    """The path of a model whose name and version are known to be plain."""
+    """Return the path of a model whose name and version are known to be plain."""
     return f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
 
 
@@ -169,7 +169,7 @@ def _check_headers(request: web.BaseRequest) -> None:
 
 
 async def _body(request: web.BaseRequest, ticket: Ticket) -> bytes:
-    """The whole body, each part held as it comes.
+    """Read the whole body, each part held as it comes.
 
     Raises:
         Refused: it is too large, or broke off.

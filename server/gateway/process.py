@@ -87,7 +87,7 @@ class GatewayProcess:
         return self._running().pid
 
     def poll(self) -> int | None:
-        """Exit status if the process has ended, else None."""
+        """Return the exit status if the process has ended, else None."""
         return self._running().poll()
 
     def __enter__(self) -> Self:
@@ -176,7 +176,7 @@ class GatewayProcess:
         return command
 
     def _first_line(self, process: subprocess.Popen[bytes]) -> str:
-        """The first line of its stdout, empty where it ended before."""
+        """Read the first line of its stdout, empty where it ended before."""
         assert process.stdout is not None
         deadline, text = time.monotonic() + self.options.start_timeout, b""
         with process.stdout:  # it says nothing more there

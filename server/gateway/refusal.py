@@ -51,17 +51,17 @@ class Refused(Exception):
 
 
 def starting() -> Refused:
-    """The refusal while Triton is not there yet, or not again."""
+    """Return the refusal while Triton is not there yet, or not again."""
     return Refused(UNAVAILABLE, "ServerUnavailable", "the server is starting: try again in a few seconds.")
 
 
 def stopping() -> Refused:
-    """The refusal once the gateway was told to stop."""
+    """Return the refusal once the gateway was told to stop."""
     return Refused(UNAVAILABLE, "ServerUnavailable", "the server is shutting down: send the request to another one.")
 
 
 def lost() -> Refused:
-    """The refusal when Triton's connection broke under a request."""
+    """Return the refusal when Triton's connection broke under a request."""
     return Refused(
         UNAVAILABLE,
         "ServerUnavailable",
@@ -70,7 +70,7 @@ def lost() -> Refused:
 
 
 def revived() -> Refused:
-    """The refusal when a model's process has died: its supervisor starts another."""
+    """Return the refusal when a model's process has died: its supervisor starts another."""
     return Refused(
         UNAVAILABLE,
         "ServerUnavailable",
@@ -79,34 +79,34 @@ def revived() -> Refused:
 
 
 def overloaded(what: str) -> Refused:
-    """The refusal when the gateway is full; ``what`` says of what."""
+    """Return the refusal when the gateway is full; ``what`` says of what."""
     return Refused(UNAVAILABLE, "Overloaded", f"{what}: send fewer requests at once, or later.")
 
 
 def too_slow() -> Refused:
-    """The refusal of a request that was not whole in time."""
+    """Return the refusal of a request that was not whole in time."""
     return Refused(
         TOO_SLOW, "Timeout", "the request did not arrive in time: send a smaller file, or over a faster line."
     )
 
 
 def bad_request(sentence: str) -> Refused:
-    """A request that is no request of the protocol."""
+    """Return the refusal of what is no request of the protocol."""
     return Refused(INVALID, "BadRequest", sentence)
 
 
 def bad_option(sentence: str) -> Refused:
-    """A parameter, or a requested output, that makes no sense."""
+    """Return the refusal of a parameter or a requested output."""
     return Refused(INVALID, "BadOption", sentence)
 
 
 def too_large(sentence: str) -> Refused:
-    """More bytes than are taken."""
+    """Return the refusal of more bytes than are taken."""
     return Refused(TOO_LARGE, "ImageTooLarge", sentence)
 
 
 def shown(value: object, length: int = 40) -> str:
-    """A client's value as one printable line of at most ``length`` characters, for sentences and for the log."""
+    """Shorten a client's value to one printable line of at most ``length`` characters, for sentences and the log."""
     text = value if isinstance(value, str) else str(value)
     cut = text[: length + 1]
     printable = "".join(c if c.isprintable() and not 0x202A <= ord(c) <= 0x202E else "?" for c in cut)

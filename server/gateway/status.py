@@ -22,7 +22,7 @@ class StatusServer:
         self._runner = web.AppRunner(application, access_log=None)
 
     async def start(self, address: str, port: int) -> int:
-        """Listen; returns the port. OSError where it is taken."""
+        """Listen, and return the port; OSError where it is taken."""
         await self._runner.setup()
         await web.TCPSite(self._runner, address, port).start()
         bound: int = self._runner.addresses[0][1]

@@ -118,7 +118,7 @@ class Upstream:
 
     # --- requests ---------------------------------------------------------------------------------------------------
     async def call(self, method: str, message: bytes, timeout: float, metadata: tuple[tuple[str, str], ...]) -> bytes:
-        """One unary gRPC call; message and answer are serialised.
+        """Make one unary gRPC call; message and answer are serialised.
 
         Raises:
             Refused: ``ServerUnavailable`` where the connection broke, or a model's process died.
@@ -138,14 +138,14 @@ class Upstream:
         return answer
 
     def exchange(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
-        """One HTTP request, as a context manager that gives aiohttp's response.
+        """Make one HTTP request, as a context manager that gives aiohttp's response.
 
         The errors of the connection are aiohttp's: see `broken`.
         """
         return self._session.request(method, self._base + path, data=body, headers=headers, allow_redirects=False)
 
     def broken(self) -> Refused:
-        """What to answer where HTTP to Triton broke; whether it is gone is looked at without delay."""
+        """Return the refusal where HTTP to Triton broke, and look at once whether it is gone."""
         self._wake.set()
         return lost()
 

@@ -64,7 +64,7 @@ class _Scan:
             self.message(inside, at, end)
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
-        """A number and the place behind it."""
+        """Read a number; return it and the place behind it."""
         value = shift = 0
         while at < end and shift < 70:
             byte = self._data[at]

@@ -151,7 +151,7 @@ class Releases:
 
     # --- commands that only look -----------------------------------------------------------------------------------
     def versions(self) -> list[dict[str, Any]]:
-        """Every version of every model that is not an ensemble: number, state, size, and whether it is as released."""
+        """List every version of every model that is no ensemble: number, state, size, whether it is as released."""
         record = self.store.record()
         released = {(n, v): d for r in record.releases for n, v in r.versions.items() if (d := r.digests.get(n))}
         rows = []
@@ -179,7 +179,7 @@ class Releases:
         return rows
 
     def status(self) -> dict[str, Any]:
-        """Repository and server beside each other; ``healthy`` is true when every ensemble answers a real request."""
+        """Compare repository and server; ``healthy`` is true when every ensemble answers a real request."""
         record = self.store.record()
         report: dict[str, Any] = {
             "repository": {n: self.store.current(n) for n, m in self.store.models.items() if not m.is_ensemble},
@@ -226,7 +226,7 @@ class Releases:
             yield record
 
     def _recover(self, record: Record) -> None:
-        """A command was killed in the middle: put the models it was changing back to what they were."""
+        """Put the models that a killed command was changing back to what they were."""
         before = record.pending or {}
         self.say(f"an interrupted release of {', '.join(before)} is being taken back")
         take_back(self.store, self.control, before, "retired")

@@ -86,17 +86,17 @@ class Store:
 
     # --- what is there ---------------------------------------------------------------------------------------------
     def model(self, name: str) -> Model:
-        """A model by name; ReleaseError if there is none."""
+        """Find a model by name; ReleaseError if there is none."""
         if name not in self.models:
             raise ReleaseError(f"there is no model '{name}' in {self.repository}, only {', '.join(self.models)}.")
         return self.models[name]
 
     def current(self, name: str) -> int | None:
-        """The version that serves: the highest number; None if the model has none."""
+        """Return the version that serves: the highest number; None if the model has none."""
         return max(self.model(name).versions, default=None)
 
     def aside(self, name: str) -> dict[int, Aside]:
-        """Versions that were put aside, by number."""
+        """Find the versions that were put aside, by number."""
         found: dict[int, Aside] = {}
         for entry in self.model(name).folder.iterdir():
             if match := _ASIDE.match(entry.name):
@@ -104,15 +104,15 @@ class Store:
         return found
 
     def next_version(self, name: str) -> int:
-        """A number that was never used."""
+        """Return a version number that was never used."""
         return max([*self.model(name).versions, *self.aside(name), 0]) + 1
 
     def folder(self, name: str, version: int) -> Path:
-        """Where a version stands or will stand."""
+        """Return the folder of a version, there or not."""
         return self.model(name).folder / str(version)
 
     def users(self, names: set[str]) -> list[str]:
-        """The ensembles that use one of these models."""
+        """Return the ensembles that use one of these models."""
         return [name for name, model in self.models.items() if model.is_ensemble and names & set(model.steps)]
 
     # --- changes: each is one rename -------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Store:
 
     # --- the record ------------------------------------------------------------------------------------------------
     def record(self) -> Record:
-        """The record as it stands on disk; an empty one if nothing was ever released."""
+        """Read the record as it stands on disk; an empty one if nothing was ever released."""
         path = self.repository / _RECORD
         if not path.is_file():
             return Record()
@@ -270,7 +270,7 @@ class Store:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a version folder's files, without Python's caches."""
+    """Compute the SHA-256 over the names and contents of a version folder's files, without Python's caches."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -281,7 +281,7 @@ def digest(folder: Path) -> str:
 
 
 def size(folder: Path) -> int:
-    """Bytes in the files of a folder."""
+    """Add up the bytes of a folder's files."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -294,7 +294,7 @@ def _delete(path: Path) -> None:
 
 
 def _to_disk(folder: Path) -> None:
-    """Flush files and folders, so that a rename that has survived a power cut has something to name."""
+    """Write files and folders to the disk, so that a rename that survives a power cut has something to name."""
     for path in (*folder.rglob("*"), folder):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -309,5 +309,5 @@ def _cause(error: OSError) -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON for people and scripts."""
+    """Write JSON for people and scripts."""
     return json.dumps(value, indent=1, sort_keys=True)

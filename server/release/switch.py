@@ -205,7 +205,7 @@ def _fix_steps(control: Control, ensembles: Sequence[str], versions: Mapping[str
 
 
 def _with_steps_at(config: dict[str, Any], versions: Mapping[str, int]) -> dict[str, Any]:
-    """An ensemble's configuration with the steps of some models fixed to a version."""
+    """Fix the steps of some models to a version in an ensemble's configuration."""
     fixed = copy.deepcopy(config)
     for step in fixed["ensemble_scheduling"]["step"]:
         if step["model_name"] in versions:

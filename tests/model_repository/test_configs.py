@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from face3d_client._protocol import codec
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from networks.detector import cascade
 from tests.model_repository.version_folder import REPOSITORY
 
 FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
@@ -60,6 +62,11 @@ def test_preprocess_bounds_what_waits_behind_it() -> None:
     behind = {path.parent.name for path in leaves() if path.name == "config.pbtxt"} - {"preprocess"}
     assert set(parameters["counted_models"].string_value.split()) == behind
     assert 0 < int(parameters["max_waiting"].string_value) <= 256
+
+
+def test_every_layer_takes_faces_from_the_same_score_on() -> None:
+    served = float(config("align").parameters["score_threshold"].string_value)
+    assert served == codec.SCORE_THRESHOLD == cascade.FACE_THRESHOLD
 
 
 @pytest.mark.parametrize("path", leaves(), ids=names(leaves()))

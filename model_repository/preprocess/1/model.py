@@ -1,31 +1,20 @@
-"""Triton's side of `preprocess`: picture files in, pictures and detector canvases out; see lanes.py and pictures.py."""
+"""Triton's side of `preprocess`: picture files in, pictures and detector canvases out; see lanes.py and decoding.py."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
 import traceback
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 from admission import Admission, Overloaded
 from cage import Worker
 from cost import Cost
+from decoding import Outputs, decode
 from lanes import Lanes
 from meters import Meters
-from numpy.typing import NDArray
 from refusals import BadPicture
-from structure import Limits, budget, inspect, without_film
-
-
-class Outputs(NamedTuple):
-    """The tensors of a request, and for each of its pictures how long it took (s) and how large it is (pixels)."""
-
-    tensors: dict[str, NDArray[Any]]
-    decoded: list[tuple[float, int]]
+from structure import Limits, inspect, without_film
 
 
 class TritonPythonModel:
@@ -76,32 +65,12 @@ class TritonPythonModel:
 
     def _outputs(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs | Exception:
         try:
-            return self._decoded(worker, files, costs, wanted)
+            return decode(worker, files, costs, wanted, self._limits.max_pixels)
         except BadPicture as error:
             return error
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
             pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
             return error
-
-    def _decoded(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs:
-        canvases, geometries, pictures, decoded = [], [], [], []
-        alone = len(files) == 1
-        for data, cost in zip(files, costs, strict=True):
-            start = time.perf_counter()
-            result = worker.decode(data, self._limits.max_pixels, budget(cost), picture="picture" in wanted)
-            decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
-            # The worker's memory holds one picture; of several, each is copied out of it.
-            canvases.append(result.canvas if alone else result.canvas.copy())
-            geometries.append(result.geometry)
-            if result.pixels is not None:
-                pictures.append(result.pixels if alone else result.pixels.copy())
-        tensors: dict[str, NDArray[Any]] = {
-            "canvas": canvases[0][None] if alone else np.stack(canvases),
-            "geometry": np.stack(geometries),
-        }
-        if pictures:
-            tensors["picture"] = _padded(pictures)
-        return Outputs({name: tensors[name] for name in wanted}, decoded)
 
     def _answer(self, sender: pb_utils.InferenceResponseSender, result: Outputs | Exception) -> None:
         """Send the answer to a request and count it."""
@@ -129,14 +98,3 @@ def _response(result: Outputs | Exception) -> pb_utils.InferenceResponse:
         error = pb_utils.TritonError(f"{type(result).__name__}: {result}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse([], error)
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in result.tensors.items()])
-
-
-def _padded(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The rows of one request as one tensor; align knows the true size of each from the geometry."""
-    if len(pictures) == 1:
-        return pictures[0][None]
-    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
-    rows = np.zeros((len(pictures), height, width, 3), np.uint8)
-    for row, picture in zip(rows, pictures, strict=True):
-        row[: picture.shape[0], : picture.shape[1]] = picture
-    return rows

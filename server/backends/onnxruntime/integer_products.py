@@ -34,7 +34,7 @@ class ProcessorError(ValueError):
 
 @cache
 def products_are_exact() -> bool:
-    """Whether ONNX Runtime's integer kernels on this processor add up in 32 bits.
+    """Return whether ONNX Runtime's integer kernels on this processor add up in 32 bits.
 
     The kernels themselves are asked, with the largest numbers there are: what a processor says of itself may be hidden
     by a sandbox or an emulator, and is told differently by each architecture.
@@ -45,7 +45,7 @@ def products_are_exact() -> bool:
 
 
 def open_graph(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session whose integer products are right on this processor.
+    """Open a session whose integer products are right on this processor.
 
     A graph that says nothing (one from elsewhere, or from before this was checked) gets the exact kernels where the
     fast ones saturate. ``options`` then keep that choice.

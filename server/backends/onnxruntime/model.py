@@ -64,7 +64,7 @@ class TritonPythonModel:
 
 
 def open_session(path: Path, options: ort.SessionOptions) -> Session:
-    """A session of the graph, by its parts where they lie beside it and belong to it.
+    """Open a session of the graph, by its parts where they lie beside it and belong to it.
 
     Raises:
         ConfigError: the graph was judged for another kind of processor.

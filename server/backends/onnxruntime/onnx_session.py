@@ -74,11 +74,11 @@ class Session(Protocol):
         ...
 
     def get_outputs(self) -> list[Any]:
-        """The same of each output."""
+        """Return name, type and shape of each output."""
         ...
 
     def run(self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions) -> list[Array]:
-        """The named outputs."""
+        """Return the named outputs."""
         ...
 
 
@@ -113,7 +113,7 @@ class TensorSpec:
 
 
 def usable_cores() -> int:
-    """Cores this process may use: its affinity, less where a cgroup (v2) quota allows less. At least 1."""
+    """Return how many cores this process may use, by its affinity and its cgroup's (v2) quota; at least 1."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -125,12 +125,12 @@ def usable_cores() -> int:
 
 
 def default_threads(cores: int) -> int:
-    """Threads of a session whose configuration names none."""
+    """Return the threads of a session whose configuration names none."""
     return 1 if cores <= FEW_CORES else min(cores, MOST_THREADS)
 
 
 def others_leave_cores(cores: int) -> bool:
-    """Whether less than half of the cores are wanted by other threads at this moment, by the kernel's count.
+    """Return whether less than half of the cores are wanted by other threads at this moment, by the kernel's count.
 
     Threads inside an operator shorten a run where cores idle; where they do not, they only get into each other's way.
     """
@@ -157,7 +157,7 @@ def _flag(parameters: dict[str, str], name: str, default: bool) -> bool:
 
 
 def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]:
-    """ONNX Runtime's options out of a model configuration.
+    """Build ONNX Runtime's options from a model configuration.
 
     Args:
         config: the model configuration as Triton hands it out in JSON. Read are ``parameters`` (the names of the C++
@@ -209,7 +209,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
 
 
 def rows_per_run(config: Config) -> int:
-    """How many rows of a batch may go into one run, from the parameter of that name; 0, its default, is all of them.
+    """Read how many rows of a batch may go into one run from the parameter of that name; 0, the default: all.
 
     A graph whose activations fill the caches runs faster row by row, and its memory does not grow with the batch. The
     parts of a batch then run side by side, each on one thread, which is worth more than threads inside an operator. A
@@ -299,7 +299,7 @@ def trial_session(path: Path) -> Session:
 
 
 def plain_session(path: Path, options: ort.SessionOptions) -> Session:
-    """ONNX Runtime's own."""
+    """Open a session by ONNX Runtime itself."""
     session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return session
 
@@ -385,7 +385,7 @@ class OnnxModel:
     def _run_in_parts(
         self, requests: Mapping[int, Mapping[str, Array]], wanted: Sequence[Sequence[str]]
     ) -> Iterator[tuple[int, Answer]]:
-        """Each request by itself, at most `rows_per_run` of its rows in a run; runs go side by side where they may."""
+        """Run each request by itself, at most `rows_per_run` of its rows at once, side by side where they may."""
         parts: list[tuple[int, Mapping[str, Array]]] = []
         counts: dict[int, int] = {}
         for index, request in requests.items():
@@ -435,7 +435,7 @@ class OnnxModel:
 
 
 def _joined(parts: list[Answer]) -> Answer:
-    """The answer to a request from those to its parts; the first that failed is the request's own."""
+    """Return the answer to a request from those to its parts; the first that failed is the request's own."""
     outputs: list[dict[str, Array]] = []
     for part in parts:
         if isinstance(part, Exception):
@@ -445,7 +445,7 @@ def _joined(parts: list[Answer]) -> Answer:
 
 
 def _reason(error: Exception) -> str:
-    """What an operator said, without the paths and numbers of the library's sources before it."""
+    """Return what an operator said, without the paths and numbers of the library's sources before it."""
     said = str(error).rpartition("Status Message: ")[2].strip()
     return " ".join(re.sub(r"\S*/\S+\s?", "", said).split())[:_LONGEST_REASON]
 

@@ -1,0 +1,65 @@
+"""Decodes the pictures of one request by a worker, and puts them into the tensors that were asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from cage import Worker
+from cost import Cost
+from numpy.typing import NDArray
+from structure import budget
+
+
+class Outputs(NamedTuple):
+    """The tensors of a request, and for each of its pictures how long decoding took (s) and its size (pixels)."""
+
+    tensors: dict[str, NDArray[Any]]
+    decoded: list[tuple[float, int]]
+
+
+def decode(worker: Worker, files: Sequence[bytes], costs: Sequence[Cost], wanted: set[str], max_pixels: int) -> Outputs:
+    """Decode the pictures of a request one after the other.
+
+    Args:
+        worker: decodes them; nobody else uses it meanwhile.
+        files: the bytes of each picture.
+        costs: what `structure.inspect` found for each.
+        wanted: names of the outputs: ``canvas`` uint8 [n, 3, 512, 512], ``geometry`` float32 [n, 6], ``picture`` uint8
+            [n, h, w, 3].
+        max_pixels: limit of one picture.
+
+    Raises:
+        BadPicture: one of them is refused.
+    """
+    canvases, geometries, pictures, decoded = [], [], [], []
+    alone = len(files) == 1
+    for data, cost in zip(files, costs, strict=True):
+        start = time.perf_counter()
+        result = worker.decode(data, max_pixels, budget(cost), picture="picture" in wanted)
+        decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
+        # The worker's memory holds one picture; of several, each is copied out of it.
+        canvases.append(result.canvas if alone else result.canvas.copy())
+        geometries.append(result.geometry)
+        if result.pixels is not None:
+            pictures.append(result.pixels if alone else result.pixels.copy())
+    tensors: dict[str, NDArray[Any]] = {
+        "canvas": canvases[0][None] if alone else np.stack(canvases),
+        "geometry": np.stack(geometries),
+    }
+    if pictures:
+        tensors["picture"] = _padded(pictures)
+    return Outputs({name: tensors[name] for name in wanted}, decoded)
+
+
+def _padded(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Put the rows of one request into one tensor; align knows the true size of each from the geometry."""
+    if len(pictures) == 1:
+        return pictures[0][None]
+    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
+    rows = np.zeros((len(pictures), height, width, 3), np.uint8)
+    for row, picture in zip(rows, pictures, strict=True):
+        row[: picture.shape[0], : picture.shape[1]] = picture
+    return rows
