@@ -198,19 +198,21 @@ class UVSampler(nn.Module):
         mean = F.avg_pool2d(likely, ISLAND, 1, ISLAND // 2)
         return _smoothstep(least, NOT_SKIN, SURE_SKIN) * _smoothstep(mean, *ISLAND_SKIN)
 
-    def sample(self, crop_hd: torch.Tensor, field: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
-        """Sample the picture, black beyond it: colour (B, 3, SIZE, SIZE) 0..255.
+    def places(self, field: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
+        """Compute where table texels lie in the 512 px crop: (B, 2, T, T), -1..1 across it.
 
         Args:
-            crop_hd: (B, 3, 512, 512) float, 0..255.
             field: (B, 4, T, T) of `field`.
             camera: (B, 8): scale x, y and origin x, y of the 224 px crop, then of the 512 px crop, in source pixels.
         """
         # Pixels of the 224 px crop -> of the source -> of the 512 px crop -> -1..1 across it.
         small, small_at, large, large_at = (part[..., None, None] for part in camera.split(2, 1))
         across = 2 / CROP_HD
-        grid = field[:, 0:2] * (small / large * across) + (((small_at - large_at) / large + 0.5) * across - 1)
-        grid = F.interpolate(grid, scale_factor=SIZE // TABLE, mode="bilinear")
+        return field[:, 0:2] * (small / large * across) + (((small_at - large_at) / large + 0.5) * across - 1)
+
+    def sample(self, crop_hd: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Sample the picture (B, 3, H, W), black beyond it, at `places`: (B, 3, SIZE, SIZE)."""
+        grid = F.interpolate(places, scale_factor=SIZE // TABLE, mode="bilinear")
         return F.grid_sample(crop_hd, grid.permute(0, 2, 3, 1), align_corners=False, padding_mode="zeros")
 
 
@@ -340,7 +342,7 @@ class TextureNet(nn.Module):
         facing = self.sampler.visibility(field, attributes)
         shares = self.sampler.shares(field, parts)
         visible = facing * self.sampler.skin(shares, facing)
-        colour = self.sampler.sample(crop_hd.float(), field, context[:, 15:23])
+        colour = self.sampler.sample(crop_hd.float(), self.sampler.places(field, context[:, 15:23]))
         cells = F.avg_pool2d(colour, SIZE // TABLE)
         seen, guess, gain = self.completion(cells, visible)
         texture = (mix(colour, seen, guess, gain) + 0.5).clamp(0, 255).to(torch.uint8)
