@@ -274,18 +274,18 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise FaceModelError(f"head model: {path} cannot be read as .npz (it is a single array).")
+                raise FaceModelError(f"face model: {path} cannot be read as .npz (it is a single array).")
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
-        raise FaceModelError(f"head model: there is no file {path}.") from None
+        raise FaceModelError(f"face model: there is no file {path}.") from None
     except FaceModelError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FaceModelError(f"head model: {path} cannot be read as .npz ({error}).") from error
+        raise FaceModelError(f"face model: {path} cannot be read as .npz ({error}).") from error
 
 
-def split_quads(faces: I32, points: F32, mirror: I32, vertex: I32) -> I32:
-    """Split quads along the shorter diagonal, alike on both sides of the head.
+def turn_quads(faces: I32, points: F32, mirror: I32, vertex: I32) -> I32:
+    """Turn quads so that their shorter diagonal joins their first and third corner, alike on both sides of the head.
 
     Args:
         faces: (F, 4) places, -1 in the last column of a triangle.
@@ -294,9 +294,28 @@ def split_quads(faces: I32, points: F32, mirror: I32, vertex: I32) -> I32:
         vertex: (M,) the vertex of each place.
 
     Returns:
+        (F, 4): the same faces; triangles as they are.
+    """
+    turned: I32 = np.where(_swapped(faces, points, mirror, vertex)[:, None], np.roll(faces, -1, axis=1), faces)
+    return turned
+
+
+def split_quads(faces: I32, points: F32, mirror: I32, vertex: I32) -> I32:
+    """Split quads along the shorter diagonal; arguments as of `turn_quads`.
+
+    Returns:
         (T, 3): the faces' first triangles in their order, then the quads' second ones.
     """
     quads = faces[:, 3] >= 0
+    swap = _swapped(faces, points, mirror, vertex)
+    head = np.where(swap[:, None], faces[:, [0, 1, 3]], faces[:, [0, 1, 2]])
+    tail = np.where(swap[:, None], faces[:, [1, 2, 3]], faces[:, [0, 2, 3]])
+    triangles: I32 = np.concatenate([head, tail[quads]]).astype(np.int32)
+    return triangles
+
+
+def _swapped(faces: I32, points: F32, mirror: I32, vertex: I32) -> npt.NDArray[np.bool_]:
+    """Which faces are quads whose diagonal from the second to the fourth corner is the one to split along."""
     a, b, c, d = faces.T
     first = np.linalg.norm(points[a] - points[c], axis=1)
     second = np.linalg.norm(points[b] - points[d], axis=1)
@@ -304,8 +323,6 @@ def split_quads(faces: I32, points: F32, mirror: I32, vertex: I32) -> I32:
     # at the vertex that comes first, counted as the smaller number of a mirrored pair.
     rank = np.minimum(np.arange(len(mirror)), mirror)[vertex]
     tie = np.abs(first - second) < 1e-4 * (first + second)
-    swap = np.where(tie, np.minimum(rank[b], rank[d]) < np.minimum(rank[a], rank[c]), second < first) & quads
-    head = np.where(swap[:, None], faces[:, [0, 1, 3]], faces[:, [0, 1, 2]])
-    tail = np.where(swap[:, None], faces[:, [1, 2, 3]], faces[:, [0, 2, 3]])
-    triangles: I32 = np.concatenate([head, tail[quads]]).astype(np.int32)
-    return triangles
+    wanted = np.where(tie, np.minimum(rank[b], rank[d]) < np.minimum(rank[a], rank[c]), second < first)
+    swapped: npt.NDArray[np.bool_] = wanted & (faces[:, 3] >= 0)
+    return swapped

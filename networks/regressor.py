@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from networks.camera import CROP, project, rotation
-from networks.face_model import COEFFICIENTS, FaceModel
+from networks.face_model import COEFFICIENTS
+from networks.head_model import AnyFaceModel
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
@@ -158,7 +159,7 @@ class FaceDecoder(nn.Module):
     identity: torch.Tensor
     expression: torch.Tensor
 
-    def __init__(self, model: FaceModel) -> None:
+    def __init__(self, model: AnyFaceModel) -> None:
         super().__init__()
         self.vertices = len(model.mean)
         self.register_buffer("mean", torch.from_numpy(model.mean.reshape(1, -1).copy()))
@@ -185,7 +186,8 @@ class Regressor(nn.Module):
     Outputs, in the order of ``OUTPUTS``, float32 unless noted:
         shapes (B, 3, N, 3) dm: posed, head frame with expression, head frame neutral; fingerprint (B, 1) int64;
         coefficients (B, 257); vertices (B, N, 3) mm, posed; vertices_neutral (B, N, 3) mm; landmarks (B, 68, 2)
-        source pixels; landmarks_3d (B, 68, 3) mm, posed; face_model (B, 1) int64, the fingerprint for clients.
+        source pixels; landmarks_3d (B, 68, 3) mm, posed; face_model (B, 1) int64, the fingerprint for clients;
+        expression (B, 64), those of the coefficients, for the step that writes files.
     """
 
     OUTPUTS = (
@@ -197,11 +199,12 @@ class Regressor(nn.Module):
         "landmarks",
         "landmarks_3d",
         "face_model",
+        "expression",
     )
     landmark_index: torch.Tensor
     fingerprint: torch.Tensor
 
-    def __init__(self, net: nn.Module, model: FaceModel, resolution: int = CROP) -> None:
+    def __init__(self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP) -> None:
         super().__init__()
         self.net = net
         self.downscale = CROP // resolution
@@ -210,7 +213,7 @@ class Regressor(nn.Module):
         self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
 
     @classmethod
-    def load(cls, weights: Path, model: FaceModel) -> Regressor:
+    def load(cls, weights: Path, model: AnyFaceModel) -> Regressor:
         """Read ``net_recon`` weights (safetensors, any float type) strictly.
 
         The module halves the crop for weights that were trained so (`trained_resolution`).
@@ -245,6 +248,7 @@ class Regressor(nn.Module):
             landmarks,
             posed_landmarks * DECIMETRE_IN_MM,
             fingerprint * 1,
+            coefficients[:, COEFFICIENTS["expression"]] * 1.0,
         )
 
 

@@ -45,7 +45,7 @@ REGRESS = Step(
     same("crop", "context"),
     same(
         *("shapes", "fingerprint", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-        "face_model",
+        *("face_model", "expression"),
     ),
 )
 PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
@@ -56,14 +56,18 @@ PAINT = Step(
 )
 MESH = Step(
     "postprocess",
-    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint")},
+    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint", "expression", "context")},
     same("mesh", "finished"),
     comment=(
         "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
     ),
 )
 IMAGE_FILE = Step("postprocess", same("finished"), {"texture_image": "texture", "thumbnail": "thumbnail"})
-PREVIEW = Step("postprocess", same("thumbnail", "crop_hd", "shapes", "fingerprint", "context"), same("preview"))
+PREVIEW = Step(
+    "postprocess",
+    same("thumbnail", "crop_hd", "shapes", "fingerprint", "expression", "context"),
+    same("preview"),
+)
 
 FACE3D = Ensemble(
     name="face3d",

@@ -119,6 +119,7 @@ REGRESSOR = Network(
             ),
         ),
         Tensor("fingerprint", "INT64", (1,)),
+        Tensor("expression", "FP32", (64,)),
         Tensor(
             "coefficients",
             "FP32",

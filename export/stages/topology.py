@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from export.context import ExportContext
 from export.errors import ExportError
 from export.stages.write import staged
 from networks.face_model import FaceModel
+from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
+
+# The materials of a head in the order of a mesh's primitives.
+MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
+EYE_FIELDS = ("eye_poles", "eye_centre", "eye_radius", "iris_radius", "lids")
+# ICT-FaceKit's "narrow face", which an edge loop of its artists bounds: the first vertices of the head.
+NARROW_FACE = 6706
+# Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
+UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
+# Side of the maps of linings; distances from the rim within which lips and lids pass into them.
+LINING, LINING_DM = 1024, (0.01, 0.06)
 
 
 def write_topology(context: ExportContext) -> Path | None:
@@ -52,18 +67,115 @@ def write_topology(context: ExportContext) -> Path | None:
             for source in newest.glob("*.py"):
                 shutil.copy2(source, staging / source.name)
             _save_topology(staging / "topology.npz", model)
-    context.say(f"topology: wrote {path} ({len(model.mean)} vertices, {len(model.triangles)} triangles)")
+    context.say(f"topology: wrote {path} ({len(model.mean)} vertices)")
     return path
 
 
-def _save_topology(path: Path, model: FaceModel) -> None:
+def _save_topology(path: Path, model: AnyFaceModel) -> None:
     temporary = path.with_name(".topology.npz")
-    np.savez_compressed(
-        temporary,
-        triangles=model.triangles,
-        uv=model.uv,
-        landmarks=model.landmarks,
-        fingerprint=np.array([model.fingerprint], np.int64),
-        name=np.array(model.name),
-    )
+    np.savez_compressed(temporary, **arrays_of(model))
     temporary.rename(path)
+
+
+def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
+    """What `postprocess` reads (surface.py and head.py of its version folder): name -> array."""
+    own = _of_head(model) if isinstance(model, HeadModel) else _of_face(model)
+    return {
+        **own,
+        "uv": model.uv,
+        "landmarks": model.landmarks,
+        "fingerprint": np.array([model.fingerprint], np.int64),
+        "name": np.array(model.name),
+        "credit": np.array("" if model.source == "unknown" else f"Shape: {model.source}"),
+    }
+
+
+def _of_face(model: FaceModel) -> dict[str, Any]:
+    """One material, all of whose triangles belong to the face."""
+    count = len(model.triangles)
+    return {
+        "faces": np.column_stack([model.triangles, np.full(count, -1)]).astype(np.int32),
+        "vertex": np.arange(len(model.mean), dtype=np.int32),
+        "material": np.zeros(count, np.uint8),
+        "materials": np.array(["skin"]),
+        "in_face": np.ones(count, bool),
+    }
+
+
+def _of_head(model: HeadModel) -> dict[str, Any]:
+    """Materials, what belongs to the face alone, and what postprocess moves: expressions, tongue, eyeballs."""
+    materials = tuple(dict.fromkeys(name for name in MATERIALS if name in model.part_materials))
+    material_of_part = np.array([materials.index(name) for name in model.part_materials], np.uint8)
+    steps = {name: np.array(SHAPE_STEP_DM) for name in ("expression_step", "tongue_out_step")}
+    return {
+        "faces": turn_quads(model.faces, model.mean[model.vertex], model.mirror, model.vertex),
+        "vertex": model.vertex,
+        "material": material_of_part[model.part],
+        "materials": np.array(materials),
+        "in_face": face_alone(model),
+        "expression": np.rint(model.expression / SHAPE_STEP_DM).astype(np.int16),
+        "expression_names": np.array(model.expression_names),
+        "tongue_out": np.rint(model.tongue_out / SHAPE_STEP_DM).astype(np.int16),
+        **steps,
+        "eye_left": model.vertices_of("eye_left").astype(np.int32),
+        "eye_right": model.vertices_of("eye_right").astype(np.int32),
+        "upper_jaw": upper_jaw(model),
+        "gum_line": gum_line(model),
+        "lining": lining(model),
+        **{name: np.asarray(getattr(model, name)) for name in EYE_FIELDS},
+    }
+
+
+def upper_jaw(model: HeadModel) -> npt.NDArray[np.float32]:
+    """How firmly vertices (N,) hang on the upper jaw, 0..1: upper teeth, and upper gums."""
+    held = np.zeros(len(model.mean), np.float32)
+    gums = model.vertices_of("gums")
+    y, z = model.mean[gums, 1], model.mean[gums, 2]
+    held[gums] = smoothstep(y, *UPPER_GUMS_DM) * smoothstep(z, *FRONT_GUMS_DM)
+    held[model.vertices_of("teeth_upper")] = 1
+    return held
+
+
+def gum_line(model: HeadModel) -> npt.NDArray[np.int32]:
+    """Vertices of the gums above the upper front teeth's visible crowns."""
+    gums = model.vertices_of("gums")
+    x, y, z = model.mean[gums].T
+    there = (np.abs(x) < 0.09) & (y > GUM_LINE_DM[0]) & (y < GUM_LINE_DM[1]) & (z > 0.31)
+    return np.asarray(gums[there], np.int32)
+
+
+def lining(model: HeadModel) -> npt.NDArray[np.uint8]:
+    """Where a skin's texture shows the inside of the mouth or of the sockets of the eyes.
+
+    Returns:
+        (2, `LINING`, `LINING`) uint8, row 0 at v = 1: how far inside of mouth and of sockets a texel lies.
+    """
+    outside = np.unique(model.vertices_of("face", "head_and_neck"))
+    drawn = []
+    for parts in (("mouth_socket",), ("eye_socket_left", "eye_socket_right")):
+        inside = model.vertices_of(*parts)
+        rim = model.mean[np.intersect1d(inside, outside)]
+        depth = np.zeros(len(model.mean))
+        depth[inside] = cKDTree(rim).query(model.mean[inside])[0]
+        faces = model.faces[model.faces_of(*parts)]
+        canvas = np.zeros((LINING, LINING), np.uint8)
+        for face in faces:
+            corners = face[face >= 0]
+            level = smoothstep(depth[model.vertex[corners]].mean(), *LINING_DM)
+            place = model.uv[corners] * [1, -1] + [0, 1]
+            cv2.fillPoly(canvas, [np.rint(place * LINING * 16 - 8).astype(np.int32)], (float(255 * level),), shift=4)
+        drawn.append(cv2.GaussianBlur(canvas, (0, 0), 1.0))
+    return np.stack(drawn)
+
+
+def smoothstep(x: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
+    """0 below ``low``, 1 above ``high``, smooth between them."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def face_alone(model: HeadModel) -> npt.NDArray[np.bool_]:
+    """Which faces (F,) the mesh of the face alone has: the skin before ears and neck, and all that lies behind it."""
+    corners = model.vertex[np.where(model.faces < 0, model.faces[:, :1], model.faces)]
+    outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
+    return np.asarray(~outer | (corners < NARROW_FACE).all(axis=1))

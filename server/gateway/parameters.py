@@ -96,7 +96,11 @@ _FILES: Final = (
     Parameter("sharpen", _share, "a number from 0 to 1"),
     Parameter("texture_format", _one_of("png", "jpeg"), "png or jpeg"),
     Parameter("texture_size", _side, "a whole number from 64 to 2048"),
-    Parameter("pose", _one_of("head", "camera", "neutral"), "head, camera or neutral"),
+    Parameter("mesh", _one_of("head", "face"), "head or face"),
+    Parameter("rig", _one_of("none", "arkit"), "none or arkit"),
+    Parameter("expression", _one_of("photo", "neutral"), "photo or neutral"),
+    # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
+    Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
 )
 # Triton's own, for every model: how long the client waits, for queues that may drop what nobody waits for.
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
@@ -144,6 +148,12 @@ def check_parameters(model: str, given: Mapping[str, Value]) -> None:
             good = False
         if not good:
             raise bad_option(f"`{name}` is {_said(value)}: give {parameter.wanted}.")
+    pose, expression = (str(given.get(name, "neutral")).lower() for name in ("pose", "expression"))
+    if "pose" in given and pose == "neutral" != expression:
+        raise bad_option(
+            f'`pose` "neutral" means `expression` "neutral", but `expression` is "{expression}": give `pose` '
+            '"canonical" or "camera".'
+        )
 
 
 def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:

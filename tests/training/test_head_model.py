@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from networks.head_eyes import settle
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from networks import arkit
 from networks.face_model import COEFFICIENTS, FaceModel
-from networks.head_eyes import settle
 from networks.head_model import HeadModel
 from networks.regressor import Regressor
 from training.crossings import crossing

@@ -15,16 +15,17 @@ from options import LARGEST_TEXTURE, Refused
 
 # Dimensions behind the batch's; None: any from 1 on.
 ROWS: dict[str, tuple[int | None, ...]] = {
-    "texture": (3, 512, 512),
+    "texture": (3, 1024, 1024),
     "shapes": (3, None, 3),
     "fingerprint": (1,),
+    "expression": (64,),
     "context": (23,),
     "crop_hd": (3, 512, 512),
     "finished": (None, None, 3),
     "thumbnail": (None, None, 3),
 }
 # Decimetres: a head is three and stands ten before the camera; squares and products of these stay far from overflow.
-FARTHEST = 100.0
+FARTHEST = 100.0  # and coefficients are of order one
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -63,6 +64,16 @@ def check_shapes(shapes: NDArray[np.float32]) -> None:
     # Written so that a NaN fails: it is the least and the greatest of whatever it is among.
     if not (shapes.min() >= -FARTHEST and shapes.max() <= FARTHEST):
         raise Refused("BadFace", "the networks found no shape for this face: send another picture.")
+
+
+def check_expression(expression: NDArray[np.float32]) -> None:
+    """See that coefficients of an expression, float32 [64], are those of a face.
+
+    Raises:
+        Refused: ``BadFace``.
+    """
+    if not (expression.min() >= -FARTHEST and expression.max() <= FARTHEST):
+        raise Refused("BadFace", "the networks found no expression for this face: send another picture.")
 
 
 def check_context(context: NDArray[np.float32]) -> None:

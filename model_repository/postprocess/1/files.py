@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import cv2
 import numpy as np
-from face_tensors import check_context, check_shapes
+from face_tensors import check_context, check_expression, check_shapes
+from figure import Figure
 from finish import MIME, encode, finish
-from glb import write_glb
+from irises import Irises, look_at
 from numpy.typing import NDArray
-from options import POSES, Options, Refused
+from options import Options, Refused
+from placing import Upright, face_upright, head_upright
 from preview import TEXTURE_SIDE, page
 from surface import Surface
 
 U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
 
 
 class Files:
@@ -26,17 +30,27 @@ class Files:
     """
 
     def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
-        """``tensors`` are those of the configuration, without the batch dimension; any may be missing."""
+        """``tensors`` are those of the configuration, without the batch dimension; any may be missing.
+
+        Raises:
+            Refused: ``BadOption``, the face model has no shapes for the rig.
+        """
         self._surface = surface
         self._tensors = tensors
         self._options = options
+        if options.rig != "none" and surface.head is None:
+            raise Refused(
+                "BadOption",
+                f'`rig` is "{options.rig}", but the face model here ({surface.name}) has no shapes of that kind: '
+                "leave it out.",
+            )
 
     @cached_property
     def finished(self) -> U8:
         """The texture with the options applied: uint8 [size, size, 3] RGB, row 0 is v = 1."""
         if "finished" in self._tensors:
             return self._tensors["finished"]
-        return finish(self._need("texture"), self._need("crop_hd"), self._options)
+        return finish(self._need("texture"), self._need("crop_hd"), self._options, self._surface.lining)
 
     @cached_property
     def thumbnail(self) -> U8:
@@ -50,13 +64,17 @@ class Files:
 
     @property
     def mesh(self) -> bytes:
-        """A GLB file with the texture inside."""
-        surface = self._surface
-        vertices = self._shapes()[POSES.index(self._options.pose)]
-        kind = self._options.texture_format or "jpeg"
-        said = {"pose": self._options.pose, "face_model": surface.name, "fingerprint": str(surface.fingerprint)}
-        texture = encode(self.finished, kind)
-        return write_glb(vertices, surface.normals(vertices), surface.uv, surface.triangles, texture, MIME[kind], said)
+        """A GLB file with the textures inside."""
+        surface, options = self._surface, self._options
+        kind = options.texture_format or "jpeg"
+        said = {
+            **{name: getattr(options, name) for name in ("mesh", "rig", "expression", "pose")},
+            "units": "metre",
+            "face_model": surface.name,
+            "fingerprint": str(surface.fingerprint),
+        }
+        texture = ("skin", encode(self.finished, kind), MIME[kind])
+        return self._figure.write(texture, said)
 
     @property
     def texture_image(self) -> bytes:
@@ -66,17 +84,56 @@ class Files:
     @property
     def preview(self) -> bytes:
         """The picture of the result, a PNG file."""
-        pose = POSES.index("neutral" if self._options.pose == "neutral" else "head")
         context = self._need("context")
         check_context(context)
-        sheet = page(self._surface, self._shapes(), pose, self.thumbnail, context, self._need("crop_hd"))
+        crop = self._need("crop_hd")
+        upright = self._upright
+        seen = replace(self._figure_of(upright, False), expression=None)
+        posed = replace(seen, vertices=upright.pose.apply(upright.vertices))
+        sheet = page(posed.painted(self.thumbnail), seen.painted(self.thumbnail), upright.pose.turn, context, crop)
         return encode(sheet, "png")
 
-    def _shapes(self) -> NDArray[np.float32]:
+    @cached_property
+    def _figure(self) -> Figure:
+        """The mesh in the frame of the file."""
+        return self._figure_of(self._upright, self._options.pose == "camera")
+
+    def _figure_of(self, upright: Upright, posed: bool) -> Figure:
+        vertices, turn = upright.vertices, np.eye(3, dtype=np.float32)
+        if posed:
+            vertices, turn = upright.pose.apply(vertices), upright.pose.turn
+        expression = upright.expression if self._options.rig != "none" else None
+        return Figure(self._surface, self._options.mesh, vertices, turn, upright.light, self._irises, expression)
+
+    @cached_property
+    def _upright(self) -> Upright:
+        """The shape in the head's frame, with the expression that was asked for."""
+        shapes, neutral = self._shapes, self._options.expression == "neutral"
+        if self._surface.head is None:
+            return face_upright(shapes, neutral)
+        return head_upright(self._surface.head, shapes, self._expression, self._irises.sideways, neutral)
+
+    @cached_property
+    def _irises(self) -> Irises:
+        """What the photograph shows of the eyes."""
+        if self._surface.head is None:
+            return Irises()
+        context = self._need("context")
+        check_context(context)
+        return look_at(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
+
+    @cached_property
+    def _shapes(self) -> F32:
         shapes = self._need("shapes")
         self._surface.check(int(self._need("fingerprint")[0]), shapes.shape[1])
         check_shapes(shapes)
         return shapes
+
+    @property
+    def _expression(self) -> F32:
+        expression = self._need("expression")
+        check_expression(expression)
+        return expression
 
     def _need(self, name: str) -> NDArray[Any]:
         if name not in self._tensors:

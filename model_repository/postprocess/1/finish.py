@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from lining import Lining
 from numpy.typing import NDArray
 from options import Options
 
@@ -31,18 +32,21 @@ PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG
 MIME = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
-def finish(texture: U8, crop: U8, options: Options) -> U8:
+def finish(texture: U8, crop: U8, options: Options, lining: Lining | None = None) -> U8:
     """Apply the options to a texture.
 
     Args:
         texture: uint8 [3, h, w] RGB; row 0 is v = 1.
         crop: uint8 [3, h, w] RGB, the picture of the face, black outside; it shows the light.
         options: of the request.
+        lining: what to paint inside of mouth and sockets, if the face model has them.
 
     Returns:
         uint8 [size, size, 3] RGB.
     """
     image = _u8(cv2.merge(list(texture)))  # a tenth of the time of a transposed copy
+    if lining is not None:
+        lining.paint(image)
     if options.white_balance:
         image = _apply(image, gains(crop))
     size = options.texture_size

@@ -73,12 +73,14 @@ class TritonPythonModel:
 
     def _warm_up(self) -> None:
         """Write every file once for a flat face, so that the first request finds all libraries loaded."""
-        uv = self._surface.uv
+        uv = np.zeros((self._surface.vertices, 2), np.float32)
+        uv[self._surface.vertex] = self._surface.uv
         shape = np.column_stack([uv - 0.5, -((uv - 0.5) ** 2).sum(axis=1)]) * 2
         tensors = {
             "shapes": np.stack([shape] * 3).astype(np.float32),
             "fingerprint": np.array([self._surface.fingerprint]),
-            "texture": np.full((3, 512, 512), 127, np.uint8),
+            "expression": np.zeros(64, np.float32),
+            "texture": np.full((3, 1024, 1024), 127, np.uint8),
             "crop_hd": np.full((3, 512, 512), 127, np.uint8),
             "context": np.array([0.0] * 15 + [1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32),
         }

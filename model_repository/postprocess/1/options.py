@@ -6,8 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-# Which of the regressor's three shapes goes into the mesh.
-POSES = ("camera", "head", "neutral")
+POSES = ("canonical", "camera")
+# Values of `pose` from before `expression` was an option: what each means.
+_OLD_POSES = {"head": ("canonical", None), "neutral": ("canonical", "neutral")}
+EXPRESSIONS = ("photo", "neutral")
+MESHES = ("head", "face")
+RIGS = ("none", "arkit")
 FORMATS = ("png", "jpeg")
 SMALLEST_TEXTURE, LARGEST_TEXTURE = 64, 2048
 
@@ -35,15 +39,20 @@ class Options:
         texture_format: ``png`` or ``jpeg`` for both the texture file and the one in the mesh; None for a PNG file and
             a JPEG in the mesh, which halves the mesh without a visible difference.
         texture_size: side of the texture in pixels.
-        pose: ``head`` (upright, with the expression), ``camera`` (as in the picture), ``neutral`` (upright, no
-            expression).
+        mesh: ``head`` or ``face``, the face alone.
+        rig: ``arkit`` gives the mesh ARKit's 52 morph targets.
+        expression: ``photo``, that of the photograph, or ``neutral``.
+        pose: ``canonical`` (upright, in the head's frame) or ``camera`` (as in the picture).
     """
 
     white_balance: bool = False
     sharpen: float = 0.3
     texture_format: str | None = None
-    texture_size: int = 512
-    pose: str = "head"
+    texture_size: int = 1024
+    mesh: str = "head"
+    rig: str = "none"
+    expression: str = "photo"
+    pose: str = "canonical"
 
 
 def options_from(parameters: str) -> Options:
@@ -60,7 +69,21 @@ def options_from(parameters: str) -> Options:
                 values[name] = read(given[name])
             except (TypeError, ValueError, KeyError, OverflowError):  # int(inf) is the last
                 raise Refused("BadOption", f"`{name}` is {given[name]!r:.40}: give {may_be}.") from None
-    return Options(**values)
+    return Options(**_without_old_poses(values))
+
+
+def _without_old_poses(values: dict[str, Any]) -> dict[str, Any]:
+    old = values.get("pose")
+    if old not in _OLD_POSES:
+        return values
+    pose, expression = _OLD_POSES[old]
+    if expression and values.get("expression", expression) != expression:
+        raise Refused(
+            "BadOption",
+            f'`pose` "{old}" means `expression` "{expression}", but `expression` is "{values["expression"]}": '
+            'give `pose` "canonical" or "camera".',
+        )
+    return {**values, "pose": pose, **({"expression": expression} if expression else {})}
 
 
 def _boolean(value: Any) -> bool:
@@ -82,7 +105,9 @@ def _side(value: Any) -> int:
 
 
 def _one_of(names: tuple[str, ...], value: Any) -> str:
-    return names[names.index(str(value).lower())]
+    if not isinstance(value, str):
+        raise ValueError
+    return names[names.index(value.lower())]
 
 
 _OPTIONS = (
@@ -90,5 +115,8 @@ _OPTIONS = (
     ("sharpen", _share, "a number from 0 to 1"),
     ("texture_format", lambda value: _one_of(FORMATS, value), "png or jpeg"),
     ("texture_size", _side, f"a whole number from {SMALLEST_TEXTURE} to {LARGEST_TEXTURE}"),
-    ("pose", lambda value: _one_of(POSES, value), "head, camera or neutral"),
+    ("mesh", lambda value: _one_of(MESHES, value), "head or face"),
+    ("rig", lambda value: _one_of(RIGS, value), "none or arkit"),
+    ("expression", lambda value: _one_of(EXPRESSIONS, value), "photo or neutral"),
+    ("pose", lambda value: _one_of((*POSES, *_OLD_POSES), value), "canonical or camera"),
 )

@@ -18,7 +18,6 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
-from surface import Surface
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -56,23 +55,50 @@ class Seen:
         pixels: int [n], flat index of each ray that met the surface.
         normals: float32 [n, 3] unit, in the frame of the view.
         uv: float32 [n, 2].
+        light: float32 [n].
+        part: int [n], which of the mesh's pictures the ray landed on.
     """
 
     side: int
     pixels: NDArray[np.intp]
     normals: F32
     uv: F32
+    light: F32
+    part: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A mesh of M places and F triangles with pictures on it.
+
+    Attributes:
+        vertices: float32 [M, 3], decimetres.
+        normals: float32 [M, 3], unit.
+        uv: float32 [M, 2] in 0..1, v up.
+        light: float32 [M] 0..1, linear light that reaches a place.
+        triangles: int32 [F, 3].
+        part: int [F], which picture a triangle shows.
+        pictures: uint8 [rows, cols, 3] each, sRGB; row 0 is v = 1.
+    """
+
+    vertices: F32
+    normals: F32
+    uv: F32
+    light: F32
+    triangles: NDArray[np.int32]
+    part: NDArray[np.intp]
+    pictures: tuple[U8, ...]
 
 
 class Scene:
     """A face that can be looked at."""
 
-    def __init__(self, surface: Surface, vertices: F32) -> None:
-        """``vertices``: float32 [N, 3]."""
-        self._surface = surface
-        self._normals = surface.normals(vertices)
+    def __init__(self, painted: Painted) -> None:
+        """Build the tree that rays follow."""
+        self._painted = painted
+        vertices = painted.vertices
         self._scene = EmbreeScene()
-        TriangleMesh(self._scene, np.ascontiguousarray(vertices, np.float32), surface.triangles)
+        TriangleMesh(self._scene, np.ascontiguousarray(vertices, np.float32), painted.triangles)
         low, high = vertices.min(axis=0), vertices.max(axis=0)
         self._middle = (low + high) / 2
         self._extent = float(max(high - low)) or 1.0
@@ -118,12 +144,15 @@ class Scene:
         pixels = np.flatnonzero(inside)
         hit = self._run(rays, (pixels % side).astype(np.float32), (pixels // side).astype(np.float32))
         kept = hit["primID"] >= 0
-        corners = self._surface.triangles[hit["primID"][kept]]
+        painted, triangle = self._painted, hit["primID"][kept]
+        corners = painted.triangles[triangle]
         u, v = hit["u"][kept], hit["v"][kept]
         weights = np.stack([1 - u - v, u, v], axis=1)
-        normals = np.einsum("nk,nkc->nc", weights, self._normals[corners]) @ turn.T
+        normals = np.einsum("nk,nkc->nc", weights, painted.normals[corners]) @ turn.T
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-        return Seen(side, pixels[kept], normals, np.einsum("nk,nkc->nc", weights, self._surface.uv[corners]))
+        uv = np.einsum("nk,nkc->nc", weights, painted.uv[corners])
+        light = np.einsum("nk,nk->n", weights, painted.light[corners])
+        return Seen(side, pixels[kept], normals, uv, light, painted.part[triangle])
 
     def _run(self, rays: Rays, cols: F32, rows: F32) -> dict[str, NDArray[Any]]:
         origins, towards = rays(cols, rows)
@@ -133,14 +162,13 @@ class Scene:
         return found
 
 
-def page(surface: Surface, shapes: F32, pose: int, texture: U8, context: F32, crop: U8) -> U8:
+def page(posed: Painted, upright: Painted, turn: F32, context: F32, crop: U8) -> U8:
     """Draw the whole page.
 
     Args:
-        surface: of the face model.
-        shapes: float32 [3, N, 3]: as in the picture, upright with expression, upright and neutral.
-        pose: which of the shapes is shown from the sides (1 or 2).
-        texture: uint8 [h, w, 3], row 0 is v = 1; sides up to TEXTURE_SIDE.
+        posed: the mesh as in the picture.
+        upright: the mesh that is shown from the sides.
+        turn: float32 [3, 3], from the head's frame to the camera's: ``there = here @ turn``.
         context: float32 [23], the face and the cameras of both crops, as `align` gives them.
         crop: uint8 [3, 512, 512], the larger crop.
 
@@ -148,14 +176,14 @@ def page(surface: Surface, shapes: F32, pose: int, texture: U8, context: F32, cr
         uint8 [rows, cols, 3] RGB: two rows of four panels of PANEL pixels.
     """
     photograph = cv2.resize(crop.transpose(1, 2, 0), (PANEL, PANEL), interpolation=cv2.INTER_AREA)
-    laid_over = Scene(surface, shapes[0]).from_camera(PANEL, _placement(context, crop.shape[1]))
+    laid_over = Scene(posed).from_camera(PANEL, _placement(context, crop.shape[1]))
     top = [_u8(photograph)]
     bottom = [_draw(laid_over, _clay(laid_over), photograph)]
-    scene = Scene(surface, shapes[pose])
-    side = 1.0 if _turned_right(shapes) else -1.0  # the half that the camera saw
+    scene = Scene(upright)
+    side = 1.0 if turn[2, 0] >= 0 else -1.0  # the half that the camera saw
     for degrees in (0.0, side * THREE_QUARTER, side * PROFILE):
         seen = scene.from_side(degrees, PANEL)
-        top.append(_draw(seen, _skin(seen, texture), _wall()))
+        top.append(_draw(seen, _painted(seen, upright.pictures), _wall()))
         bottom.append(_draw(seen, _clay(seen), _wall()))
     rows, cols = 2 * PANEL + 3 * GUTTER, 4 * PANEL + 5 * GUTTER
     sheet = np.full((rows, cols, 3), round(PAGE * 255), np.uint8)
@@ -186,19 +214,29 @@ def _clay(seen: Seen) -> F32:
     return np.asarray(np.clip(linear, 0, 1) ** (1 / 2.2), np.float32)
 
 
-def _skin(seen: Seen, texture: U8) -> F32:
-    """The texture where the rays met it, slightly shaded; float32 [n, 3] sRGB."""
-    rows, cols = texture.shape[:2]
-    # remap wants coordinates in two dimensions, both below 32768.
-    count, width = len(seen.uv), 1024
-    where = np.zeros((2, (count // width + 1) * width), np.float32)
-    where[0, :count] = seen.uv[:, 0] * cols - 0.5
-    where[1, :count] = (1 - seen.uv[:, 1]) * rows - 0.5
-    x, y = where.reshape(2, -1, width)
-    sampled = np.asarray(cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+def _painted(seen: Seen, pictures: tuple[U8, ...]) -> F32:
+    """The pictures where the rays met them, slightly shaded; float32 [n, 3] sRGB."""
     key = np.array(_LIGHTS[0][0], np.float32)
     shade = _TEXTURE_AMBIENT + _TEXTURE_KEY * np.maximum(seen.normals @ key, 0)
-    return np.asarray(sampled.reshape(-1, 3)[:count] / np.float32(255) * shade[:, None], np.float32)
+    shade *= seen.light ** np.float32(1 / 2.2)
+    colours = np.zeros((len(seen.uv), 3), np.float32)
+    for k, picture in enumerate(pictures):
+        met = seen.part == k
+        colours[met] = _sample(picture, seen.uv[met])
+    return np.asarray(colours / np.float32(255) * shade[:, None], np.float32)
+
+
+def _sample(picture: U8, uv: F32) -> U8:
+    """A picture at texture coordinates [n, 2], bilinear: uint8 [n, 3]."""
+    rows, cols = picture.shape[:2]
+    # remap wants coordinates in two dimensions, both below 32768.
+    count, width = len(uv), 1024
+    where = np.zeros((2, (count // width + 1) * width), np.float32)
+    where[0, :count] = uv[:, 0] * cols - 0.5
+    where[1, :count] = (1 - uv[:, 1]) * rows - 0.5
+    x, y = where.reshape(2, -1, width)
+    sampled = _u8(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return sampled.reshape(-1, 3)[:count]
 
 
 def _wall() -> U8:
@@ -213,13 +251,6 @@ def _placement(context: F32, size: int) -> tuple[float, float, float, float]:
     scale = step * large[:2] / small[:2]
     offset = ((0.5 * step - 0.5) * large[:2] + large[2:] - small[2:]) / small[:2]
     return float(scale[0]), float(scale[1]), float(offset[0]), float(offset[1])
-
-
-def _turned_right(shapes: F32) -> bool:
-    """Whether the nose points to the right of the picture: from the rotation between two of the shapes."""
-    posed, upright = (shape[::16] - shape[::16].mean(axis=0) for shape in shapes[:2])
-    u, _, vt = np.linalg.svd(upright.T @ posed)
-    return bool((u @ vt)[2, 0] >= 0)
 
 
 def _u8(array: object) -> U8:

@@ -8,8 +8,7 @@ tenths of a millisecond, with nothing but NumPy.
 from __future__ import annotations
 
 import numpy as np
-
-from networks.head_model import F32, HeadModel
+from head import F32, Head
 
 # How far an eyeball may come through a lid's vertices (decimetres): a lid's own thickness is not modelled.
 ALLOWED_DM = 0.0015
@@ -18,59 +17,59 @@ _STEPS = 12
 _PART = 0.7
 
 
-def settle(model: HeadModel, vertices: F32, allowed: float = ALLOWED_DM) -> F32:
+def settle(head: Head, vertices: F32, allowed: float = ALLOWED_DM) -> F32:
     """Move each eyeball away from the lids it comes through.
 
     Args:
-        model: the head.
-        vertices: (N, 3) float32, decimetres, head frame.
+        head: what the shapes are of.
+        vertices: [N, 3] float32, decimetres, head frame.
         allowed: decimetres by which an eyeball may stand out of a lid's vertex.
 
     Returns:
-        (N, 3); only eyeballs differ, moved as a whole by a millimetre at most in ordinary faces.
+        [N, 3]; only eyeballs differ, moved as a whole by a millimetre at most in ordinary faces.
     """
     settled = vertices.copy()
-    for side, part in enumerate(("eye_left", "eye_right")):
-        centre, axis = model.eye(vertices, side)
-        size = float(np.linalg.norm(np.subtract(*vertices[model.eye_poles[side]])))
+    for side in range(2):
+        centre, axis = head.eye(vertices, side)
+        size = float(np.linalg.norm(np.subtract(*vertices[head.eye_poles[side]])))
         frame = _frame(axis, side)
-        lids, shift = vertices[model.lids[side]] - centre, np.zeros(3, np.float32)
+        lids, shift = vertices[head.lids[side]] - centre, np.zeros(3, np.float32)
         for _ in range(_STEPS):
             arms = lids - shift
             distance = np.linalg.norm(arms, axis=1)
-            cut = size * _radius(model.eye_radius, (arms / distance[:, None]) @ frame.T) - distance
+            cut = size * _radius(head.eye_radius, (arms / distance[:, None]) @ frame.T) - distance
             worst = int(cut.argmax())
             if cut[worst] <= allowed:
                 break
             shift -= _PART * (cut[worst] - allowed) * arms[worst] / distance[worst]
-        settled[model.vertices_of(part)] += shift
+        settled[head.eyes[side]] += shift
     return settled
 
 
-def aim(model: HeadModel, vertices: F32, side: int, direction: F32) -> F32:
+def aim(head: Head, vertices: F32, side: int, direction: F32) -> F32:
     """Turn an eyeball about its centre until it looks along a direction.
 
     Args:
-        model: the head.
-        vertices: (N, 3) float32, decimetres.
+        head: what the shapes are of.
+        vertices: [N, 3] float32, decimetres.
         side: 0 the left eye (+x), 1 the right one.
-        direction: (3,) unit, in the frame of ``vertices``.
+        direction: [3] unit, in the frame of ``vertices``.
 
     Returns:
-        (N, 3); only that eyeball differs. Turn first, then `settle`: a turned cornea stands out elsewhere.
+        [N, 3]; only that eyeball differs. Turn first, then `settle`: a turned cornea stands out elsewhere.
     """
-    centre, axis = model.eye(vertices, side)
+    centre, axis = head.eye(vertices, side)
     cross, cosine = np.cross(axis, direction), float(axis @ direction)
     skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
     turn = np.eye(3) + skew + skew @ skew / (1 + cosine)  # Rodrigues; the two are never opposite
     aimed = vertices.copy()
-    eye = model.vertices_of(("eye_left", "eye_right")[side])
+    eye = head.eyes[side]
     aimed[eye] = (vertices[eye] - centre) @ turn.T.astype(np.float32) + centre
     return aimed
 
 
 def _frame(axis: F32, side: int) -> F32:
-    """(3, 3) rows: outwards, up, along the axis of an eyeball; outwards is +x for the left eye, -x for the right."""
+    """[3, 3] rows: outwards, up, along the axis of an eyeball; outwards is +x for the left eye, -x for the right."""
     across = np.cross([0.0, 1.0, 0.0], axis)
     across /= np.linalg.norm(across)
     up = np.cross(axis, across)
@@ -79,9 +78,9 @@ def _frame(axis: F32, side: int) -> F32:
 
 
 def _radius(table: F32, rays: F32) -> F32:
-    """Radius of an eyeball, in distances of its poles, along unit rays (R, 3) in its frame: bilinear in the table.
+    """Radius of an eyeball, in distances of its poles, along unit rays [R, 3] in its frame: bilinear in the table.
 
-    The table (A, T) has azimuths from -180 to 180 degrees and tilts from 0 to 180 degrees, both ends included.
+    The table [A, T] has azimuths from -180 to 180 degrees and tilts from 0 to 180 degrees, both ends included.
     """
     azimuths, tilts = table.shape
     column = (np.arctan2(rays[:, 1], rays[:, 0]) / (2 * np.pi) + 0.5) * (azimuths - 1)

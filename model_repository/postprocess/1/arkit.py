@@ -7,8 +7,7 @@ ICT-FaceKit names its shapes after them: ``_L`` and ``_R`` for sides, and a side
 from __future__ import annotations
 
 import numpy as np
-
-from networks.head_model import F32, HeadModel
+from head import F32, Head
 
 _SIDED = (
     "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp",
@@ -34,25 +33,25 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = dict(
 NAMES = tuple(EXPRESSIONS)
 
 
-def shapes(model: HeadModel) -> F32:
-    """(52, N, 3) float32 decimetres: displacement of each shape at full weight, in the order of `NAMES`."""
-    slot = {name: k for k, name in enumerate(model.expression_names) if name}
-    out = np.zeros((len(NAMES), *model.mean.shape), np.float32)
+def shapes(head: Head) -> F32:
+    """[52, N, 3] float32 decimetres: displacement of each shape at full weight, in the order of `NAMES`."""
+    slot = {name: k for k, name in enumerate(head.expression_names) if name}
+    out = np.zeros((len(NAMES), *head.tongue_out.shape), np.float32)
     for row, (name, parts) in zip(out, EXPRESSIONS.items(), strict=True):
         for part in parts:
-            row += model.expression[slot[part]]
+            row += head.expression[slot[part]]
         if name == TONGUE_OUT:
-            row += model.tongue_out
+            row += head.tongue_out
     return out
 
 
-def weights(model: HeadModel, expression: F32) -> F32:
-    """ARKit weights (52,) nearest to expression coefficients (64,), each within 0..1.
+def weights(head: Head, expression: F32) -> F32:
+    """ARKit weights [52] nearest to expression coefficients [64], each within 0..1.
 
     Where one shape of Apple's adds up two sides, its weight is their mean. Expressions that Apple does not have
     (``cheekRaiser``) and what lies outside of 0..1 are lost: a recorded face keeps them in its neutral shape or not at
     all.
     """
-    slot = {name: k for k, name in enumerate(model.expression_names) if name}
+    slot = {name: k for k, name in enumerate(head.expression_names) if name}
     found = [np.mean([expression[slot[part]] for part in parts]) if parts else 0.0 for parts in EXPRESSIONS.values()]
     return np.clip(np.array(found, np.float32), 0, 1)

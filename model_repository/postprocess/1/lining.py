@@ -1,0 +1,70 @@
+"""The inside of mouth and sockets in the skin's texture, which no photograph shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+
+# sRGB: of the mouth's lining, in the dark, and of the sockets behind the lids.
+MOUTH, SOCKET = (70, 30, 30), (120, 70, 64)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A rectangle of the texture that is painted over.
+
+    Attributes:
+        rows, columns: of the texture.
+        share: uint16 [r, c, 1], 0..256, how much of the colour a texel gets.
+        colour: uint16 [3], sRGB.
+    """
+
+    rows: slice
+    columns: slice
+    share: NDArray[np.uint16]
+    colour: NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Lining:
+    """What is painted over.
+
+    Attributes:
+        side: of the texture that the patches fit.
+        patches: of the mouth and the sockets.
+    """
+
+    side: int
+    patches: tuple[Patch, ...]
+
+    @classmethod
+    def from_maps(cls, maps: U8) -> Lining:
+        """Take the rectangles out of uint8 [2, side, side]: how far inside mouth and sockets a texel lies, 0..255."""
+        found = []
+        for share, colour in zip(maps, (MOUTH, SOCKET), strict=True):
+            halves = np.arange(share.shape[1]) < share.shape[1] // 2
+            # Sockets lie far apart: a rectangle each.
+            for half in (halves, ~halves) if colour is SOCKET else (halves | True,):
+                inside = (share > 0) & half
+                if inside.any():
+                    rows, columns = (_span(inside.any(axis=axis)) for axis in (1, 0))
+                    part = share[rows, columns, None].astype(np.uint16)
+                    found.append(Patch(rows, columns, part + part // 128, np.array(colour, np.uint16)))
+        return cls(maps.shape[1], tuple(found))
+
+    def paint(self, image: U8) -> None:
+        """Paint over a texture uint8 [side, side, 3] RGB, row 0 at v = 1, in place; of another side, leave it."""
+        if len(image) != self.side:
+            return
+        for patch in self.patches:
+            below = image[patch.rows, patch.columns]
+            below[:] = (below * (256 - patch.share) + patch.colour * patch.share + 128) >> 8
+
+
+def _span(used: NDArray[np.bool_]) -> slice:
+    at = np.flatnonzero(used)
+    return slice(int(at[0]), int(at[-1]) + 1)
