@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from networks.camera import CROP_HD, DISTANCE, project_coordinates
+from networks.camera import CROP, CROP_HD, DISTANCE, project_coordinates
 from networks.chart import Chart
 from networks.head_model import AnyFaceModel
 from networks.parser import HAIR, PARTS, SKIN
@@ -173,20 +173,23 @@ class UVSampler(nn.Module):
             seen = seen * (1 - _smoothstep(behind, SEEN_BEHIND_EYE, HIDDEN_BEHIND_EYE))
         return seen.view(-1, 1, TABLE, TABLE) * self.outside
 
-    def skin(self, field: torch.Tensor, visible: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-        """Compute how much of each table texel is skin in the picture, brows and beard included.
+    def shares(self, field: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+        """Sample skin and hair in UV space: field (B, 4, T, T), parts (B, 3, 112, 112) uint8 -> (B, 2, T, T) 0..1."""
+        grid = (field[:, 0:2] + 0.5) * (2 / CROP) - 1
+        chosen = parts[:, [SKIN, HAIR]].float() / 255
+        return F.grid_sample(chosen, grid.permute(0, 2, 3, 1), align_corners=False)
+
+    def skin(self, shares: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Compute how much of each table texel is this person's skin, beard included.
 
         Args:
-            field: (B, 4, T, T) of `field`.
+            shares: (B, 2, T, T) of `shares`.
             visible: (B, 1, T, T) of `visibility`.
-            parts: (B, 3, 112, 112) uint8 of the parser, of the 224 px crop.
 
         Returns:
             (B, 1, T, T), 0 not to 1 surely.
         """
-        grid = (field[:, 0:2] + 0.5) * (2 / 224) - 1
-        sampled = F.grid_sample(parts.float() / 255, grid.permute(0, 2, 3, 1), align_corners=False)
-        skin, hair = sampled[:, SKIN : SKIN + 1], sampled[:, HAIR : HAIR + 1]
+        skin, hair = shares.split(1, 1)
         weight = self.chin * visible
         bearded = (hair * weight).sum((1, 2, 3), keepdim=True) / (weight.sum((1, 2, 3), keepdim=True) + 1)
         own = torch.maximum(self.chin, self.beard * _smoothstep(bearded, NO_BEARD, BEARD))
@@ -195,19 +198,21 @@ class UVSampler(nn.Module):
         mean = F.avg_pool2d(likely, ISLAND, 1, ISLAND // 2)
         return _smoothstep(least, NOT_SKIN, SURE_SKIN) * _smoothstep(mean, *ISLAND_SKIN)
 
-    def sample(self, crop_hd: torch.Tensor, field: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
-        """Sample the picture, black beyond it: colour (B, 3, SIZE, SIZE) 0..255.
+    def places(self, field: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
+        """Compute where table texels lie in the 512 px crop: (B, 2, T, T), -1..1 across it.
 
         Args:
-            crop_hd: (B, 3, 512, 512) float, 0..255.
             field: (B, 4, T, T) of `field`.
             camera: (B, 8): scale x, y and origin x, y of the 224 px crop, then of the 512 px crop, in source pixels.
         """
         # Pixels of the 224 px crop -> of the source -> of the 512 px crop -> -1..1 across it.
         small, small_at, large, large_at = (part[..., None, None] for part in camera.split(2, 1))
         across = 2 / CROP_HD
-        grid = field[:, 0:2] * (small / large * across) + (((small_at - large_at) / large + 0.5) * across - 1)
-        grid = F.interpolate(grid, scale_factor=SIZE // TABLE, mode="bilinear")
+        return field[:, 0:2] * (small / large * across) + (((small_at - large_at) / large + 0.5) * across - 1)
+
+    def sample(self, crop_hd: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Sample the picture (B, 3, H, W), black beyond it, at `places`: (B, 3, SIZE, SIZE)."""
+        grid = F.interpolate(places, scale_factor=SIZE // TABLE, mode="bilinear")
         return F.grid_sample(crop_hd, grid.permute(0, 2, 3, 1), align_corners=False, padding_mode="zeros")
 
 
@@ -233,9 +238,9 @@ class Completion(nn.Module):
     def __init__(self, chart: Chart, unet: UNet | None) -> None:
         super().__init__()
         painted = (chart.albedo[chart.corners] * chart.weights[..., None]).sum(1).T.reshape(1, 3, TABLE, TABLE)
-        self.register_buffer("albedo", torch.from_numpy(painted.astype(np.float32)).clamp(min=1))
-        self.register_buffer("core", torch.from_numpy(chart.core[None, None]))
-        self.register_buffer("back", F.avg_pool2d(torch.from_numpy(chart.back[None, None]), TABLE // FILL))
+        maps = {"albedo": painted.clip(1), "core": chart.core[None, None], "back": chart.back[None, None]}
+        for name, values in maps.items():
+            self.register_buffer(name, F.avg_pool2d(torch.from_numpy(values.astype(np.float32)), TABLE // FILL))
         self.unet = unet
 
     def forward(self, cells: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -253,16 +258,17 @@ class Completion(nn.Module):
         red, green, blue = cells.split(1, 1)
         dark = (red + green + blue <= BLACK_SUM).float()
         seen = visible * (1 - F.max_pool2d(dark, 3, 1, 1))
-        weight = seen * self.core + 1e-6  # so that a face whose middle is hidden has a tone as well
-        tone = (cells * weight).sum((2, 3), keepdim=True) / (self.albedo * weight).sum((2, 3), keepdim=True)
-        seen = seen * torch.maximum(self.core, self.like_skin(cells, tone))
         small, small_seen = (F.avg_pool2d(part, TABLE // FILL) for part in (cells * seen, seen))
-        albedo = F.avg_pool2d(self.albedo, TABLE // FILL)
-        return seen, *fill(small, small_seen, albedo, tone, self.back, self.unet)
+        weight = self.core + 1e-6  # so that a face whose middle is hidden has a tone as well
+        shown = (self.albedo * weight * small_seen).sum((2, 3), keepdim=True)
+        tone = ((small * weight).sum((2, 3), keepdim=True) + 1e-3) / (shown + 1e-3)
+        like = torch.maximum(self.core, self.like_skin(small / small_seen.clamp(min=1e-3), tone))
+        seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
+        return seen, *fill(small * like, small_seen * like, self.albedo, tone, self.back, self.unet)
 
-    def like_skin(self, cells: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
-        """Say how like this person's skin colours (B, 3, T, T) are, for a tone (B, 3, 1, 1): (B, 1, T, T), 0 to 1."""
-        ratio = ((cells + 4) / (self.albedo * tone + 4)).log()  # 4 levels: a shadow has no hue
+    def like_skin(self, colour: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
+        """Say how like this person's skin colours (B, 3, F, F) are, for a tone (B, 3, 1, 1): (B, 1, F, F), 0 to 1."""
+        ratio = ((colour + 4) / (self.albedo * tone + 4)).log()  # 4 levels: a shadow has no hue
         shade = ratio.mean(1, keepdim=True)
         hue = (ratio - shade).abs().amax(1, keepdim=True)
         unlike = (_smoothstep(hue, *HUE), _smoothstep(-shade, *DARKER), _smoothstep(shade, *BRIGHTER))
@@ -301,7 +307,7 @@ class TextureNet(nn.Module):
     INPUTS = ("crop_hd", "shapes", "context", "parts")
     OUTPUTS = ("texture", "visibility")
     # Inner tensors at which the graph is split for CPUs (`export/models/texture_split.py`).
-    INNER = ("attributes", "field", "visible", "cells", "seen", "guess", "gain")
+    INNER = ("attributes", "field", "shares", "visible", "cells", "seen", "guess", "gain")
 
     def __init__(self, model: AnyFaceModel, unet: UNet | None) -> None:
         super().__init__()
@@ -334,14 +340,15 @@ class TextureNet(nn.Module):
         attributes = self.sampler.attributes(shapes[:, 0])
         field = self.sampler.field(attributes)
         facing = self.sampler.visibility(field, attributes)
-        visible = facing * self.sampler.skin(field, facing, parts)
-        colour = self.sampler.sample(crop_hd.float(), field, context[:, 15:23])
+        shares = self.sampler.shares(field, parts)
+        visible = facing * self.sampler.skin(shares, facing)
+        colour = self.sampler.sample(crop_hd.float(), self.sampler.places(field, context[:, 15:23]))
         cells = F.avg_pool2d(colour, SIZE // TABLE)
         seen, guess, gain = self.completion(cells, visible)
         texture = (mix(colour, seen, guess, gain) + 0.5).clamp(0, 255).to(torch.uint8)
         wide = F.interpolate(seen, scale_factor=SIZE // TABLE, mode="bilinear")
         outputs = texture, (wide * 255 + 0.5).to(torch.uint8)
-        return (*outputs, attributes, field, visible, cells, seen, guess, gain) if inner else outputs
+        return (*outputs, attributes, field, shares, visible, cells, seen, guess, gain) if inner else outputs
 
 
 def example_inputs(vertices: int, batch: int = 2) -> tuple[torch.Tensor, ...]:

@@ -26,7 +26,7 @@ LEVEL_TOLERANCE = 8  # levels of 0..255
 MAX_OUTLIER_SHARE = 1e-3  # of the texels
 MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
 # Inputs and outputs of each part, by names of `TextureNet.INNER`; None: the inputs of the whole graph.
-_INPUTS = {ATTRIBUTES: None, VISIBLE: ["attributes", "field", "parts"], FILL: ["cells", "visible"]}
+_INPUTS = {ATTRIBUTES: None, VISIBLE: ["attributes", "field", "shares"], FILL: ["cells", "visible"]}
 _OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["seen", "guess", "gain"]}
 
 

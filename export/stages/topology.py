@@ -141,7 +141,7 @@ def gum_line(model: HeadModel) -> npt.NDArray[np.int32]:
     gums = model.vertices_of("gums")
     x, y, z = model.mean[gums].T
     there = (np.abs(x) < 0.09) & (y > GUM_LINE_DM[0]) & (y < GUM_LINE_DM[1]) & (z > 0.31)
-    return gums[there].astype(np.int32)
+    return np.asarray(gums[there], np.int32)
 
 
 def lining(model: HeadModel) -> npt.NDArray[np.uint8]:
@@ -163,7 +163,7 @@ def lining(model: HeadModel) -> npt.NDArray[np.uint8]:
             corners = face[face >= 0]
             level = smoothstep(depth[model.vertex[corners]].mean(), *LINING_DM)
             place = model.uv[corners] * [1, -1] + [0, 1]
-            cv2.fillPoly(canvas, [np.rint(place * LINING * 16 - 8).astype(np.int32)], float(255 * level), shift=4)
+            cv2.fillPoly(canvas, [np.rint(place * LINING * 16 - 8).astype(np.int32)], (float(255 * level),), shift=4)
         drawn.append(cv2.GaussianBlur(canvas, (0, 0), 1.0))
     return np.stack(drawn)
 

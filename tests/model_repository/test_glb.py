@@ -62,7 +62,9 @@ class Gltf:
         item = np.dtype(KINDS[kind]).itemsize
         stride = entry.get("byteStride", item * width)
         assert offset + (count - 1) * stride + item * width <= entry["byteLength"]
-        raw = np.ndarray((count, width), KINDS[kind], self.binary, entry["byteOffset"] + offset, (stride, item))
+        raw: NDArray[Any] = np.ndarray(
+            (count, width), KINDS[kind], self.binary, entry["byteOffset"] + offset, (stride, item)
+        )
         return raw.copy()
 
     def values(self, index: int) -> NDArray[np.float64]:

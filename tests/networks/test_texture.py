@@ -131,7 +131,7 @@ def test_texels_show_the_place_of_the_picture_where_their_vertex_is_seen(model: 
     picture = torch.cat([columns, columns.transpose(2, 3), torch.full_like(columns, 99)], 1)
     attributes = sampler.attributes(posed(model))
     field = sampler.field(attributes)
-    colour, seen = sampler.sample(picture, field, camera()), sampler.visibility(field, attributes)
+    colour, seen = sampler.sample(picture, sampler.places(field, camera())), sampler.visibility(field, attributes)
     at = np.floor(np.stack([model.uv[:, 0], 1 - model.uv[:, 1]]) * SIZE).astype(int)
     judged = seen[0, 0].numpy()[at[1] * TABLE // SIZE, at[0] * TABLE // SIZE] > 0.9
     assert judged.mean() > 0.5

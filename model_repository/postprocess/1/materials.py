@@ -36,6 +36,8 @@ def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]
         if colour != (255, 255, 255):
             surface["baseColorFactor"] = [*linear(colour), 1.0]
         material: dict[str, Any] = {"name": name, "pbrMetallicRoughness": surface}
+        if name == SKIN:  # open at the neck
+            material["doubleSided"] = True
         if name == LASHES:  # sheets of hair, seen from both sides
             material |= {"alphaMode": "BLEND", "doubleSided": True}
         materials.append(material)

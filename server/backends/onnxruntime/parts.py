@@ -5,7 +5,8 @@ parts beside it:
 
     shapes -> attributes of vertices              attributes.onnx
            -> field: attributes of table texels   a sparse matrix, table.npz
-    parts  -> visible                             visible.onnx
+    parts  -> shares of skin and hair             OpenCV
+           -> visible                             visible.onnx
            -> sampled colours, and in cells       OpenCV, bytes
            -> seen; what fills the rest, small    fill.onnx, the network
            -> texture and visibility              OpenCV
@@ -32,6 +33,11 @@ ATTRIBUTES, VISIBLE, FILL, TABLE = "attributes.onnx", "visible.onnx", "fill.onnx
 GRAPHS = (ATTRIBUTES, VISIBLE, FILL)
 # Rows of a texture that are mixed at a time: what is computed on the way stays in the cache, and in the heap.
 STRIP = 64
+# Texels of the table around one that is seen whose colours are read: two for black beside it, one for enlarging.
+REACH = 3
+# What a gain of 1 is in bytes: the largest gain is 2.
+GAIN_STEPS = 127
+CROP = 224  # pixels a side of the small crop, in which the field's places are
 # Entry of the graphs' metadata: the digest of the whole graph's file.
 WHOLE = "face3d.whole"
 
@@ -118,17 +124,19 @@ class PartsSession:
         whole = {value.name: feed[value.name] for value in self.get_inputs()}
         (attributes,) = self._attributes.run(None, whole, options)
         fields = np.stack([self._field(rows) for rows in attributes])
-        inner = {"attributes": attributes, "field": fields, "parts": feed["parts"]}
+        shares = np.stack([_shares(*pair) for pair in zip(feed["parts"], fields, strict=True)])
+        inner = {"attributes": attributes, "field": fields, "shares": shares}
         (visible,) = self._visible.run(None, inner, options)
+        spans = [spans_of(cells[0], self._size) for cells in visible]
         colours = [
-            sample(picture, field[:2], context[-8:], self._size)
-            for picture, field, context in zip(feed["crop_hd"], fields, feed["context"], strict=True)
+            sample(picture, field[:2], context[-8:], self._size, parts)
+            for picture, field, context, parts in zip(feed["crop_hd"], fields, feed["context"], spans, strict=True)
         ]
         cells = np.stack([self._cells(colour) for colour in colours])
         seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers = {
-            "texture": lambda: self._texture(colours, seen, guess, gain),
+            "texture": lambda: self._texture(colours, spans, seen, guess, gain),
             "visibility": lambda: self._visibility(seen),
         }
         return [makers[name]() for name in wanted]
@@ -146,24 +154,45 @@ class PartsSession:
         cv2.split(small.astype(np.float32), list(cells))
         return cells
 
-    def _texture(self, colours: Sequence[U8], seen: F32, guess: F32, gain: F32) -> U8:
+    def _texture(self, colours: Sequence[U8], spans: Sequence[list[Span]], seen: F32, guess: F32, gain: F32) -> U8:
         texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
-        for result, colour, cells, *filling in zip(texture, colours, seen, guess, gain, strict=True):
-            mix(colour, cells[0], *filling, result)
+        for result, colour, parts, cells, *filling in zip(texture, colours, spans, seen, guess, gain, strict=True):
+            mix(colour, parts, cells[0], *filling, result)
         return texture
 
     def _visibility(self, seen: F32) -> U8:
         return np.stack([cv2.convertScaleAbs(_resized(cells[0], self._size), alpha=255)[None] for cells in seen])
 
 
-def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
-    """The picture at the places, bilinear to 1/32 of a pixel, black beyond it.
+Span = tuple[slice, slice]
+"""Rows and columns of the texture; the columns are as far from the left border as from the right one."""
+
+
+def spans_of(visible: F32, size: int) -> list[Span]:
+    """The parts of a texture of ``size`` texels a side, `STRIP` rows each, that hold what is visible (t, t) in it.
+
+    And its mirror image, and what is read around a texel of the table.
+    """
+    scale = size // len(visible)
+    grown = cv2.dilate(visible, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
+    columns = (grown + grown[:, ::-1]).reshape(-1, STRIP // scale, len(visible)).any(1)
+    spans = []
+    for index, line in enumerate(columns):
+        if line.any():
+            left = int(line.argmax()) * scale
+            spans.append((slice(index * STRIP, (index + 1) * STRIP), slice(left, size - left)))
+    return spans
+
+
+def sample(picture: U8, places: F32, camera: F32, size: int, spans: Sequence[Span]) -> U8:
+    """The picture at the places, bilinear to 1/32 of a pixel, black beyond it and outside of the spans.
 
     Args:
         picture: (3, H, W).
         places: (2, t, t), column and row in the small crop.
         camera: (8,), scale x, y and origin x, y of the small crop, then of the picture, in source pixels.
         size: of the result; places between the table's are interpolated.
+        spans: of `spans_of`.
 
     Returns:
         (size, size, 3).
@@ -173,35 +202,51 @@ def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
     columns, rows = (_resized(plane * k + d, size) for plane, k, d in zip(places, scale, shift, strict=True))
     # Interleaved, three numbers of a pixel cost one look-up.
     pixels = cv2.merge(list(picture))
-    return _u8(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+    colour = np.zeros((size, size, 3), np.uint8)
+    for span in spans:
+        colour[span] = cv2.remap(pixels, columns[span], rows[span], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return colour
 
 
-def mix(colour: U8, seen: F32, guess: F32, gain: F32, result: U8) -> None:
+def _shares(parts: U8, field: F32) -> F32:
+    """Skin and hair of the parts (3, h, w) at the places of a field (4, t, t): (2, t, t) 0..1, 0 beyond the crop."""
+    ratio = parts.shape[1] / CROP
+    columns, rows = ((plane + 0.5) * ratio - 0.5 for plane in field[:2])
+    pixels = cv2.merge([parts[0].astype(np.float32), parts[1].astype(np.float32)])
+    sampled = cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return np.ascontiguousarray(sampled.transpose(2, 0, 1)) * np.float32(1 / 255)
+
+
+def mix(colour: U8, spans: Sequence[Span], seen: F32, guess: F32, gain: F32, result: U8) -> None:
     """Sampled colours where they were seen; elsewhere those of the other side under this side's light, or the guess.
 
     Args:
         colour: (size, size, 3).
+        spans: of `spans_of`; outside of them nothing was seen on either side.
         seen: (t, t), 0..1.
         guess: (3, s, s), colours for where the other side was not seen either.
-        gain: (3, s, s), by what colours of the other side are multiplied.
+        gain: (3, s, s), 0.5..2, by what colours of the other side are multiplied.
         result: (3, size, size), contiguous, takes the texture.
     """
     size = len(colour)
-    wide = _resized(seen, size)
-    wide_guess, wide_gain = (_resized(cv2.merge(list(part)), size) for part in (guess, gain))
-    texture = np.empty_like(colour)
-    for first in range(0, size, STRIP):
-        rows = slice(first, first + STRIP)
-        share = cv2.merge([wide[rows]] * 3)
-        # a * w + b * (1 - w) as (a - b) * w + b, with bytes and floats in one step each
-        rest = cv2.multiply(cv2.flip(colour[rows], 1), wide_gain[rows], dtype=cv2.CV_32F)
-        cv2.subtract(rest, wide_guess[rows], rest)
-        cv2.multiply(rest, cv2.flip(share, 1), rest)
-        cv2.add(rest, wide_guess[rows], rest)
-        own = cv2.subtract(colour[rows], rest, dtype=cv2.CV_32F)
-        cv2.multiply(own, share, own)
-        cv2.add(rest, own, texture[rows], dtype=cv2.CV_8U)
+    share = _u8(cv2.convertScaleAbs(_resized(seen, size), alpha=255))
+    texture, gains = (_u8(cv2.resize(_bytes(planes), (size, size))) for planes in (guess, gain * GAIN_STEPS))
+    for span in spans:
+        own = cv2.merge([share[span]] * 3)
+        mirrored = cv2.multiply(cv2.flip(colour[span], 1), gains[span], scale=1 / GAIN_STEPS)
+        rest = _blended(mirrored, texture[span], cv2.flip(own, 1))
+        texture[span] = _blended(colour[span], rest, own)
     cv2.split(texture, list(result))
+
+
+def _blended(first: Array, second: Array, share: Array) -> Array:
+    """``first`` where ``share`` is 255, ``second`` where it is 0; bytes throughout, which are faster than floats."""
+    return cv2.add(cv2.multiply(first, share, scale=1 / 255), cv2.multiply(second, cv2.bitwise_not(share), scale=1 / 255))
+
+
+def _bytes(planes: F32) -> U8:
+    """Planes (C, h, w) as bytes (h, w, C)."""
+    return _u8(cv2.merge([cv2.convertScaleAbs(plane.clip(0, 255)) for plane in planes]))
 
 
 def _resized(array: Array, size: int) -> F32:
