@@ -109,7 +109,9 @@ def test_the_real_server_killed_in_mid_batch_and_started_again_loses_nothing(
     assert process.returncode == 0, complaints
     assert len(finished) < 30, "the server was killed too late to show anything"
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        f"{number:02}{end}" for number in range(30) for end in (".glb", ".obj", ".mtl", *(f"_{part}.png" for part in PICTURES))
+        f"{number:02}{end}"
+        for number in range(30)
+        for end in (".glb", ".obj", ".mtl", *(f"_{part}.png" for part in PICTURES))
     )
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items()), "written twice"
     assert [json.loads(line)["status"] for line in told.splitlines()] == ["written"] * 30

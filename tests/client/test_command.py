@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import trimesh
+from face3d_client._mesh.formats import safe_stem
 from face3d_client.balance import BalancedFace3DClient
 from face3d_client.cli import main
-from face3d_client._mesh.formats import safe_stem
 from face3d_client.cli.jobs import UsageError, check_out, plan
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports

@@ -65,7 +65,9 @@ def test_obj_opens_with_its_texture_in_metres(result: Reconstruction, tmp_path: 
     safe = material.removesuffix(".mtl")
     assert texture == f"{safe}_texture.png"
     assert safe.startswith("the_face_\u00e9-")
-    assert not any(" " in line.split(" ", 1)[1] for line in written[-1].read_text().splitlines() if line[:2] in "o g us mt")
+    assert not any(
+        " " in line.split(" ", 1)[1] for line in written[-1].read_text().splitlines() if line[:2] in "o g us mt"
+    )
     mesh = load(written[-1])
     assert mesh.extents == pytest.approx([0.16, 0.2, 0.06], abs=1e-4)
     assert len(mesh.faces) == len(result.faces)
