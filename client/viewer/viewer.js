@@ -57,7 +57,7 @@ function shine() {
 
 function front() {
   if (!face) return;
-  const box = new Box3().setFromObject(face);
+  const box = new Box3().setFromObject(face, true);
   const size = box.getSize(new Vector3());
   box.getCenter(controls.target);
   // Far enough for the longest side, also when it turns, in whichever direction the window is narrower.
@@ -198,7 +198,7 @@ async function show(name, read) {
       if (node.isMesh) triangles += (node.geometry.index ?? node.geometry.attributes.position).count / 3;
       if (node.morphTargetInfluences) node.userData.photographed = [...node.morphTargetInfluences];
     });
-    const size = new Box3().setFromObject(face).getSize(new Vector3()).multiplyScalar(1000);
+    const size = new Box3().setFromObject(face, true).getSize(new Vector3()).multiplyScalar(1000);
     const mm = [size.x, size.y, size.z].map((value) => value.toFixed(0)).join(" × ");
     const shapes = targets().length;
     part("told").textContent =
