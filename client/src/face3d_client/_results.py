@@ -267,7 +267,7 @@ class Reconstruction:
         ======  ==========================================================  ========
         .glb    one file: textures, normals, morph targets inside            m
         .obj    quads; beside it STEM.mtl and a STEM_PART.png for each part  m
-        .ply    binary, quads, vertex colours; texture beside it             mm
+        .ply    binary, triangles, vertex colours; texture beside it         mm
         .stl    binary, shape only; a head is closed, for printing           mm
         .usdz   one file, quads and textures inside, for AR (needs usd-core) m
         .npz    every array that was asked for (see below)                   mm

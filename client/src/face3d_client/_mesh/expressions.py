@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 import struct
 import tokenize
 import zipfile
@@ -82,9 +83,8 @@ class Expressions:
         Returns:
             Names of modes that are added up; none where this face model has no such shape.
         """
-        left, right = shape.removesuffix("Left"), shape.removesuffix("Right")
-        sided = (f"{left}_L",) if left != shape else (f"{right}_R",)
-        for modes in ((shape,), sided, (f"{shape}_L", f"{shape}_R")):
+        sided = re.sub("(L)eft$|(R)ight$", r"_\1\2", shape)
+        for modes in ((shape,), (sided,), (f"{shape}_L", f"{shape}_R")):
             if all(mode in self.names for mode in modes):
                 return modes
         return ()

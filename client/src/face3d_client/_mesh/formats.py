@@ -130,7 +130,8 @@ def ply_files(surface: Surface, stem: str, name: str, scale: float = 1.0) -> dic
     """Encode a binary PLY with its texture beside it: the PLY last.
 
     A vertex has its normal, its texture coordinates (s, t; t up) in the texture that the header names, and the colour
-    there. Quads stay quads. The lashes are left out: PLY has no transparency.
+    there. Triangles, since not every reader takes faces of different lengths; without the lashes, since PLY has no
+    transparency.
     """
     surface = surface.opaque()
     vertex = np.dtype(
@@ -146,26 +147,16 @@ def ply_files(surface: Surface, stem: str, name: str, scale: float = 1.0) -> dic
     ):
         for index, key in enumerate(names):
             rows[key] = columns[:, index]
-    begins = np.cumsum([0] + [len(part.vertices) for part in surface.parts[:-1]])
-    faces = [
-        _ply_faces(polygons + begin)
-        for part, begin in zip(surface.parts, begins.tolist(), strict=True)
-        for polygons in (part.quad_faces, part.triangle_faces)
-    ]
+    faces = np.zeros(len(surface.faces), np.dtype([("count", "u1"), ("vertices", "<i4", 3)]))
+    faces["count"] = 3
+    faces["vertices"] = surface.faces
     texture = f"{safe_stem(stem)}_{'atlas' if len(surface.parts) > 1 else 'texture'}.png"
     header = ["ply", "format binary_little_endian 1.0", f"comment face3d: y up, facing +z, unit {_unit(scale)}"]
     header += [f"comment TextureFile {texture}", f"element vertex {len(rows)}"]
     header += [f"property {'uchar' if vertex[key] == np.uint8 else 'float'} {key}" for key in vertex.names or ()]
-    header += [f"element face {sum(map(len, faces))}", "property list uchar int vertex_indices", "end_header", ""]
-    content = "\n".join(header).encode() + rows.tobytes() + b"".join(array.tobytes() for array in faces)
+    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]
+    content = "\n".join(header).encode() + rows.tobytes() + faces.tobytes()
     return {texture: _png(surface.atlas.picture), name: content}
-
-
-def _ply_faces(polygons: NDArray[np.int32]) -> NDArray[Any]:
-    rows = np.zeros(len(polygons), np.dtype([("count", "u1"), ("vertices", "<i4", polygons.shape[1])]))
-    rows["count"] = polygons.shape[1]
-    rows["vertices"] = polygons
-    return rows
 
 
 def obj_files(surface: Surface, stem: str, name: str, scale: float = 0.001) -> dict[str, bytes]:

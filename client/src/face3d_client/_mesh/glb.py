@@ -36,12 +36,12 @@ def surface_from_glb(glb: bytes, texture: bytes | None = None) -> Surface:
     """
     try:
         file = read_glb(glb)
-        mesh, scale, shift = _only_mesh(file.tree)
+        mesh = _only_mesh(file.tree)
         primitives = mesh["primitives"]
         if not 0 < len(primitives) <= _MAX_PARTS:
             raise ValueError(f"its mesh has {len(primitives)} parts")
         names = _target_names(mesh)
-        parts = [_part(file, primitive, scale, shift, len(names)) for primitive in primitives]
+        parts = [_part(file, primitive, len(names)) for primitive in primitives]
         weights = dict(zip(names, map(_number, mesh.get("weights") or [0.0] * len(names)), strict=True))
         name, extras = str(mesh.get("name", "face"))[:100], mesh.get("extras") or {}
         posed, neutral = extras.get("pose") == "camera", extras.get("expression") == "neutral"
@@ -52,18 +52,13 @@ def surface_from_glb(glb: bytes, texture: bytes | None = None) -> Surface:
     return Surface(tuple(parts), name, weights, posed, neutral)
 
 
-def _only_mesh(tree: dict[str, Any]) -> tuple[dict[str, Any], float, NDArray[np.float64]]:
-    """Find the mesh, and the scale and shift (mm) of the only node."""
+def _only_mesh(tree: dict[str, Any]) -> dict[str, Any]:
+    """Find the mesh, which stands where its vertices say."""
+    if any(set(node) & {"matrix", "translation", "rotation", "scale"} for node in tree.get("nodes", ())):
+        raise ValueError("its mesh is moved by a node, as the service's never is")
+    mesh: dict[str, Any]
     (mesh,) = tree["meshes"]
-    nodes: list[dict[str, Any]] = tree.get("nodes") or [{}]
-    (node,) = nodes
-    if set(node) & {"matrix", "rotation"}:
-        raise ValueError("its mesh is turned by a node, as the service's never is")
-    scales = {_number(value) for value in node.get("scale", (1.0, 1.0, 1.0))}
-    shift = np.array([_number(value) for value in node.get("translation", (0.0, 0.0, 0.0))])
-    if len(scales) != 1 or min(scales) <= 0 or shift.shape != (3,):
-        raise ValueError("its mesh is distorted by a node, as the service's never is")
-    return mesh, scales.pop() * _MM_PER_M, shift * _MM_PER_M
+    return mesh
 
 
 def _target_names(mesh: dict[str, Any]) -> list[str]:
@@ -76,7 +71,7 @@ def _target_names(mesh: dict[str, Any]) -> list[str]:
     return names
 
 
-def _part(file: GlbFile, primitive: dict[str, Any], scale: float, shift: NDArray[np.float64], targets: int) -> Part:
+def _part(file: GlbFile, primitive: dict[str, Any], targets: int) -> Part:
     attributes = primitive["attributes"]
     positions = file.array(attributes["POSITION"], 3)
     count = len(positions)
@@ -88,20 +83,21 @@ def _part(file: GlbFile, primitive: dict[str, Any], scale: float, shift: NDArray
     quads = whole((primitive.get("extras") or {}).get("quads", 0))
     if 2 * quads > len(faces):
         raise ValueError("it has fewer triangles than halves of quads")
-    vertices = (positions.astype(np.float64) * scale + shift).astype(np.float32)
+    if positions.dtype != np.float32:
+        raise ValueError("its vertices are of another kind")
+    vertices = (positions * _MM_PER_M).astype(np.float32)
     shapes = None
     if targets:
         moves = [entry["POSITION"] for entry in primitive["targets"]]
         if len(moves) != targets or targets * count > _MAX_MOVES:
             raise ValueError("its morph targets are too many or too few")
-        shapes = np.stack([file.array(move, 3, count).astype(np.float32) for move in moves]) * np.float32(scale)
+        shapes = np.stack([file.array(move, 3, count).astype(np.float32) for move in moves]) * np.float32(_MM_PER_M)
     normals = file.array(attributes["NORMAL"], 3, count).astype(np.float32) if "NORMAL" in attributes else None
     colours = file.array(attributes["COLOR_0"], 4, count)[:, :3] if "COLOR_0" in attributes else None
     for values in (vertices, uv, shapes, normals, colours):
         if values is not None and not np.isfinite(values).all():
             raise ValueError("its numbers are not finite")
-    # By the numbers of the file: the scale could make one of two.
-    vertex = weld(positions.astype(np.float32))
+    vertex = weld(positions)  # by the numbers of the file
     return Part(
         material=_material(file, primitive.get("material")),
         vertices=vertices,
@@ -179,18 +175,21 @@ def glb_with_pose(
         scale: file units per metre.
         weights: of its morph targets, those left out are 0. None: as they are.
     """
+    from trimesh import transformations
+
+    quaternion: Any = transformations.quaternion_from_matrix  # untyped
+
     file = read_glb(glb)
     tree = file.tree
     if weights is not None:
         (mesh,) = tree["meshes"]
         mesh["weights"] = [float(weights.get(name, 0.0)) for name in _target_names(mesh)]
     if matrix is not None or scale != 1.0:
-        placed = np.eye(4) if matrix is None else matrix.copy()
-        placed[:3, 3] /= _MM_PER_M
-        placed[:3] *= scale
-        (scene,) = tree["scenes"]
-        tree["nodes"].append({"name": "pose", "matrix": placed.T.ravel().tolist(), "children": scene["nodes"]})
-        scene["nodes"] = [len(tree["nodes"]) - 1]
+        placed = np.eye(4) if matrix is None else matrix
+        (node,) = tree["nodes"]
+        node["rotation"] = np.roll(quaternion(placed), -1).tolist()  # x, y, z, w
+        node["translation"] = (placed[:3, 3] * (scale / _MM_PER_M)).tolist()
+        node["scale"] = [scale] * 3
     return join_glb(tree, file.buffer)
 
 

@@ -30,7 +30,7 @@ def usdz_bytes(surface: Surface, name: str, scale: float = 0.001) -> bytes:
         ModuleNotFoundError: usd-core is not installed.
     """
     try:
-        usd, geometry, utilities = (importlib.import_module(f"pxr.{part}") for part in ("Usd", "UsdGeom", "UsdUtils"))
+        usd, geometry = (importlib.import_module(f"pxr.{module}") for module in ("Usd", "UsdGeom"))
         transfer: Any = importlib.import_module("pxr.Tf")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("USDZ needs usd-core: pip install 'face3d-client[usd]'.") from error
@@ -47,8 +47,11 @@ def usdz_bytes(surface: Surface, name: str, scale: float = 0.001) -> bytes:
             _define_part(stage, str(root.GetPath()), part, scale, Path(folder))
         stage.GetRootLayer().Save()
         package = Path(folder) / "head.usdz"
-        # The writer of the library lays files uncompressed at multiples of 64 bytes, as the format asks.
-        if not utilities.CreateNewARKitUsdzPackage(str(layer), str(package)):
+        # Lays files uncompressed at multiples of 64 bytes, the layer first, as the format asks.
+        writer = importlib.import_module("pxr.Sdf").ZipFileWriter.CreateNew(str(package))
+        for path in (layer, *sorted(Path(folder).glob("*.[jp][pn]g"))):
+            writer.AddFile(str(path), path.name)
+        if not writer.Save():
             raise OSError("usd-core could not write the USDZ file.")
         return package.read_bytes()
 
