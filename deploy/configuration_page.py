@@ -33,6 +33,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
         )
     ),
     "Which face, and what is warned of": ("model_repository/align/1/faces.py",),
+    "Recognition": (
+        "model_repository/align/1/embedding_crop.py",
+        "client/src/face3d_client/gallery/_thresholds.py",
+        "client/src/face3d_client/gallery/_gallery.py",
+    ),
     "Textures and meshes": ("model_repository/postprocess/1/finish.py",),
     "Export": ("export/stages/gate.py", "export/models/detector.py", "export/models/texture_split.py"),
 }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from face3d_client import (
+    BadEndpoint,
     BadOption,
     DetectedFace,
     DifferentPeople,
@@ -23,6 +24,7 @@ from face3d_client import (
     Quality,
 )
 from face3d_client.gallery import Gallery, threshold_for
+from face3d_client.gallery._postgres import PostgresStore
 
 pytest.importorskip("sqlite_vec", reason="the gallery's packages are not installed")
 pytest.importorskip("sqlcipher3", reason="the gallery's packages are not installed")
@@ -48,10 +50,17 @@ def somebody(seed: int, photographs: int = 1, spread: float = 0.03) -> list[Embe
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pgserver = pytest.importorskip("pgserver", reason="there is no PostgreSQL to test with")
-    pytest.importorskip("psycopg", reason="the gallery's packages are not installed")
+    pytest.importorskip("pg8000", reason="the gallery's packages are not installed")
     folder = tmp_path_factory.mktemp("postgres")
     with pgserver.get_server(folder, cleanup_mode="stop") as server:
         yield server.get_uri()
+
+
+def emptied(address: str) -> None:
+    """Delete the gallery's tables."""
+    store = PostgresStore(address)
+    store._db.run("DROP TABLE IF EXISTS face3d_faces, face3d_people, face3d_gallery")
+    store.close()
 
 
 Open = Callable[[], Gallery]
@@ -62,11 +71,8 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the same empty gallery as often as one likes."""
     opened: list[Gallery] = []
     if request.param == "postgres":
-        import psycopg
-
         address: str = request.getfixturevalue("postgres")
-        with psycopg.connect(address, autocommit=True) as db:
-            db.execute("DROP TABLE IF EXISTS face3d_faces, face3d_people, face3d_gallery")
+        emptied(address)
 
     def opening() -> Gallery:
         if request.param == "postgres":
@@ -225,11 +231,8 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, key: str) -> None
 def test_two_processes_enrol_at_once(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> None:
     place = str(tmp_path / "gallery.db")
     if engine == "postgres":
-        import psycopg
-
         place = request.getfixturevalue("postgres")
-        with psycopg.connect(place, autocommit=True) as db:
-            db.execute("DROP TABLE IF EXISTS face3d_faces, face3d_people, face3d_gallery")
+        emptied(place)
     processes = [enrolling(place, name, 100) for name in "ab"]
     for process in processes:
         with process:
@@ -282,12 +285,23 @@ def test_a_file_that_is_no_gallery_is_refused(tmp_path: Path, content: bytes) ->
 
 
 def test_a_server_that_does_not_answer_is_an_error_without_its_password() -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("pg8000")
     with pytest.raises(GalleryError) as error:
         Gallery.open("postgresql://ada:secret@127.0.0.1:1/gallery")
     assert "secret" not in str(error.value)
     with pytest.raises(GalleryError, match="volume"):
         Gallery.open("postgresql://127.0.0.1/gallery", "key")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://a:secret@host:port/x", "postgresql://a:secret@h/x?sslmode=maybe", "postgresql://h/x?secret"],
+)
+def test_an_address_that_is_none_is_refused_without_repeating_it(address: str) -> None:
+    pytest.importorskip("pg8000")
+    with pytest.raises(BadEndpoint) as error:
+        Gallery.open(address)
+    assert "secret" not in str(error.value)
 
 
 def test_thresholds_rise_as_fewer_mistakes_are_allowed() -> None:
