@@ -30,7 +30,7 @@ def same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
-IMAGE = Tensor("image", "STRING", (1,), "The bytes of a JPEG, PNG, WebP, BMP or TIFF file.")
+IMAGE = Tensor("image", "STRING", (1,), "The bytes of a JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF file.")
 CHOICE = Tensor("choice", "FP32", (15,), "A row of what `detect` returned. Not called `face`: that is an output.")
 
 PREPROCESS = Step("preprocess", same("image"), same("picture", "geometry", "canvas"))

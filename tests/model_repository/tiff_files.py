@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 RGB, GREY, PALETTE, INKS, LAB = 2, 1, 3, 5, 8
 NONE, DEFLATE = 1, 8
 
+# Tags whose numbers are not in 32 (64) bits, as most writers have it: SHORT, and bytes.
+_KINDS = dict.fromkeys((258, 259, 262, 277, 284, 317, 320, 338, 339, 274), (3, "H")) | {34675: (7, "B")}
+
 
 @dataclass
 class Page:
@@ -26,7 +29,8 @@ class Page:
         rows: of a strip.
         compression: NONE or DEFLATE.
         predictor: 1 none, 2 differences, 3 differences of floating point.
-        tags: further tags, tag -> numbers (in 32 bits).
+        tags: further tags, tag -> numbers.
+        profile: an ICC profile.
         sub: offsets of these pages are named by tag 330.
     """
 
@@ -39,6 +43,7 @@ class Page:
     predictor: int = 1
     tags: dict[int, list[int]] = field(default_factory=dict)
     sub: list[Page] = field(default_factory=list)
+    profile: bytes = b""
 
 
 def written(pages: list[Page], order: str = "<", big: bool = False) -> bytes:
@@ -82,6 +87,8 @@ def _directory(out: bytearray, page: Page, order: str, big: bool, subs: list[int
     entries |= page.tags
     if subs:
         entries[330] = subs
+    if page.profile:
+        entries[34675] = list(page.profile)
     return _written_entries(out, entries, order, big)
 
 
@@ -90,13 +97,13 @@ def _written_entries(out: bytearray, entries: dict[int, list[int]], order: str, 
     out += bytes(len(out) % 2)
     packed = {}
     for tag, numbers in entries.items():
-        small = tag in (258, 259, 262, 277, 284, 317, 320, 338, 339, 274)  # SHORT, as most writers have it
-        raw = struct.pack(f"{order}{len(numbers)}{'H' if small else code}", *numbers)
+        of, letter = _KINDS.get(tag, (kind, code))
+        raw = struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
         if len(raw) > size:
             at = len(out)
             out += raw + bytes(len(raw) % 2)
             raw = struct.pack(order + code, at)
-        packed[tag] = (3 if small else kind, len(numbers), raw.ljust(size, b"\0"))
+        packed[tag] = (of, len(numbers), raw.ljust(size, b"\0"))
     at = len(out)
     out += struct.pack(order + ("Q" if big else "H"), len(packed))
     for tag in sorted(packed):

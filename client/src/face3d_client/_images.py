@@ -28,12 +28,13 @@ __all__ = [
 ]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8]"
-"""A path, the bytes of a picture file (JPEG, PNG, WebP, BMP, TIFF), or an array uint8 (H, W, 3) RGB or (H, W) grey."""
+"""A path, the bytes of a picture file, or an array uint8 (H, W, 3) RGB or (H, W) grey."""
 
 # What Triton's HTTP door takes by default; refused here so that a film in a folder of photographs is not even read.
 MAX_BYTES: Final = 64 * 1024 * 1024
-# As the service: the other decoders of Pillow are never called (the one for EPS would start Ghostscript).
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# As the service, but HEIC, which Pillow does not decode: the other decoders of Pillow are never called (the one for EPS
+# would start Ghostscript).
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF")
 # As the service, by the picture's header: 195 MB of RGB.
 MAX_PIXELS: Final = 65_000_000
 # What a shell connects to a command: these names may be pipes. Any other pipe might never end or never begin.
@@ -64,7 +65,7 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
     else:
         raise TypeError(f"a picture is a path, bytes or a uint8 array, not {type(image).__name__}")
     if not data:
-        raise BadImage(f"{name} is empty (0 bytes). Send a JPEG, PNG, WebP, BMP or TIFF file.")
+        raise BadImage(f"{name} is empty (0 bytes). Send a JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF file.")
     if len(data) > MAX_BYTES:
         raise _too_large(name)
     return data
@@ -180,5 +181,5 @@ def decode_upright(data: bytes, largest: int | None = None) -> tuple[Image.Image
         raise ImageTooLarge(f"{error}. Scale it.") from error
     except Exception as error:  # decoders raise nearly anything on hostile bytes: SyntaxError, struct.error, ...
         raise BadImage(
-            f"this picture cannot be decoded: {error}. Send a whole JPEG, PNG, WebP, BMP or TIFF."
+            f"this picture cannot be decoded: {error}. Send a whole JPEG, PNG, WebP, AVIF, BMP or TIFF."
         ) from error

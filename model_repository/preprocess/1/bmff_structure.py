@@ -154,7 +154,7 @@ def _note(data: bytes, kind: bytes, body: int, end: int, found: _Found) -> None:
 
 def _note_items(data: bytes, body: int, end: int, found: _Found) -> None:
     wide = data[body] != 0
-    count = struct.unpack_from(">I" if wide else ">H", data, body + 4)[0] if end - body >= 8 else 0
+    count = int.from_bytes(data[body + 4 : min(end, body + (8 if wide else 6))], "big")
     if count > MAX_ITEMS:
         raise unusual(f"more than {MAX_ITEMS} items")
     for number, (kind, at, _) in enumerate(_children(data, body + (8 if wide else 6), end)):

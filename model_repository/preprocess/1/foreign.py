@@ -172,7 +172,10 @@ def _film(brand: bytes) -> BadPicture:
 
 def _text(head: bytes) -> BadPicture | None:
     text = head.removeprefix(b"\xef\xbb\xbf").strip()
-    wide = text.startswith((b"\xff\xfe", b"\xfe\xff")) or text[1::2].count(b"\0") > len(text) // 3 > 4
+    # Letters and zeros by turns, as of Latin text.
+    zeros, letters = text[1::2].count(b"\0"), text[::2]
+    turns = len(text) >= 16 and zeros > len(letters) * 0.8 and letters.isascii() and b"\0" not in letters[:-1]
+    wide = text.startswith((b"\xff\xfe", b"\xfe\xff")) or turns
     if wide and not head.startswith(_READ):
         return foreign("a text (UTF-16)", SEND)
     quoted = text.strip(b"\"'")

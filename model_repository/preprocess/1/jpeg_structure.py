@@ -108,6 +108,12 @@ def has_end(data: bytes) -> bool:
     return data.find(b"\xff\xd9", _header(data)[1]) >= 0
 
 
+def reduction_of(data: bytes) -> int:
+    """`reduction` of a file that `scan` has accepted."""
+    frame = _header(data)[0]
+    return reduction(frame.width, frame.height)
+
+
 def without_film(data: bytes) -> bytes:
     """The file up to the end of its picture, where more than a trailer follows, such as a motion photo's film."""
     if data.rfind(b"\xff\xd9", len(data) - KEPT_BEHIND) >= 0 and not _is_film(data):

@@ -46,9 +46,8 @@ STRIP_PIXELS = 4 << 20
 # Pixels of a JPEG up to which its turned raster is exact (see _draft).
 _EXACT_PIXELS = 16_000_000
 _JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
-# What stands in place of blocks where a file is tried for missing ones, and the bytes from which on it is tried at an
-# eighth of its size.
-_NO_BLOCK, _LARGE_FILE = b"\xaa" * 64, 4 << 20
+# What stands in place of blocks where a file is tried for missing ones.
+_NO_BLOCK = (b"\xaa" * 64, b"\x55\x13\xc7" * 21)
 # Modes of Pillow that a profile for grey is meant for.
 _GREYS = ("L", "LA", "I;16", "I;16B", "I", "F", "1")
 # What a viewer shows behind a transparent picture.
@@ -248,11 +247,13 @@ def _ended(data: bytes) -> bytes:
     """
     if jpeg_structure.has_end(data):
         return data
-    step = 8 if len(data) > _LARGE_FILE else 1
+    how = _READ[jpeg_structure.reduction_of(data)]
     whole = data.removesuffix(b"\xff") + _END
-    one, other = (_opencv(file, _READ[step]) for file in (whole, whole[:-2] + _NO_BLOCK + _END))
-    if one is None or other is None or not np.array_equal(one, other):
-        raise damaged("its data end early")
+    shown = _opencv(whole, how)
+    for block in _NO_BLOCK:
+        other = _opencv(whole[:-2] + block + _END, how)
+        if shown is None or other is None or not np.array_equal(shown, other):
+            raise damaged("its data end early")
     return whole
 
 
@@ -369,7 +370,9 @@ def _rgb(image: Image.Image, colours: Colours | None, size: tuple[int, int]) -> 
     if image.mode.startswith("I") or image.mode == "F":
         grey = _scaled(_eight_bits(image, colour.grey_curve(colours)), size)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data and not _is_all_transparent(image):
+    if image.has_transparency_data and _is_all_transparent(image):
+        image.info.pop("transparency", None)
+    elif image.has_transparency_data:
         image = _on_paper(image, size)
     # Inks have four channels and are converted as they are; everything else after it was made small.
     to_srgb = colours if colours is not None and colours.mode == "CMYK" else None

@@ -30,6 +30,8 @@ _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _INKS: 
 _RARE_COLOURS = {9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 # These have samples of their own kind, which their decoders unpack: CCITT, JPEG, WebP.
 _OWN_SAMPLES, _JPEG = (2, 3, 4, 6, 7, 50001), (6, 7)
+# With these there may be a predictor, as in libtiff: LZW, Deflate, LZMA, Zstandard. With others the tag means nothing.
+_PREDICTED = (5, 8, 32946, 34925, 50000)
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 # Samples that are unpacked at a time; as floating point and in bits they take up to 40 bytes each.
@@ -152,6 +154,8 @@ def _is_common(page: _Page) -> bool:
         return True
     if page.planar or page.alpha == _ASSOCIATED or (page.layout.big and page.layout.order == ">"):
         return False
+    if page.samples == 1 and page.bits > 8 and page.colours in (_WHITE_IS_ZERO, _PALETTE):
+        return False
     if page.samples == 1:
         return (page.bits, page.kind) in ((1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 2), (32, 3))
     if page.colours == _RGB:
@@ -173,7 +177,7 @@ def _byte_pictures(data: bytes, page: _Page) -> Iterator[Image.Image]:
     places, sizes = (_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)
     pieces = page.tags.get(places, [])
     each = len(pieces) // planes
-    if not each or not width or not height:
+    if not width or not height or each < _pieces(page, width, height):
         raise damaged("its rows are missing")
     for plane in range(planes):
         entries = {
@@ -195,6 +199,13 @@ def _byte_pictures(data: bytes, page: _Page) -> Iterator[Image.Image]:
         with Image.open(BytesIO(_with_directory(data, entries)), formats=("TIFF",)) as image:
             image.load()
             yield image
+
+
+def _pieces(page: _Page, width: int, height: int) -> int:
+    """How many strips or tiles a plane has."""
+    if page.tags.get(_TILES):
+        return width // max(1, page.one(_TILE_WIDTH, 1)) * math.ceil(height / max(1, page.one(_TILE_HEIGHT, 1)))
+    return math.ceil(height / max(1, min(page.one(_ROWS, height), height)))
 
 
 def _with_directory(data: bytes, entries: dict[int, list[int]]) -> bytes:
@@ -247,7 +258,7 @@ def _blocks(page: _Page, rows: list[NDArray[np.uint8]], width: int) -> Iterator[
 
 def _samples(page: _Page, rows: NDArray[np.uint8], width: int, together: int) -> NDArray[np.generic]:
     """Rows of bytes [h, bytes] as numbers [h, w, samples]."""
-    predictor = page.one(_PREDICTOR, 1)
+    predictor = page.one(_PREDICTOR, 1) if page.one(_COMPRESSION, 1) in _PREDICTED else 1
     across = page.one(_TILE_WIDTH, width) if page.tags.get(_TILES) else width
     if predictor == 3:
         if page.kind != _FLOAT:
