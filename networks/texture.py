@@ -19,13 +19,13 @@ from networks.camera import CROP, CROP_HD, DISTANCE, project_coordinates
 from networks.chart import Chart
 from networks.head_model import AnyFaceModel
 from networks.parser import HAIR, PARTS, SKIN
+from networks.parser import SIDE as PARTS_SIDE
 from networks.texture_fill import UNet, fill
 from networks.uv_table import adjacency
 
 SIZE = 1024  # texels along a side of the texture
 TABLE = 256  # size at which positions are gathered, then interpolated: a mesh edge is about 9 texels of 1024 long
 FILL = 128  # size at which unseen texels are filled and corrected, as their detail is unknown
-PARTS_SIDE = 112  # of the parser's answer
 ATTRIBUTES = 4  # of a vertex: column and row in the 224 px crop, depth, cosine between normal and view
 DEPTH_GRID = 112  # cells of two crop pixels; finer ones would leave holes between the splatted texels
 # Cosine between normal and view: below the first a texel is unseen, above the second fully seen.
@@ -174,7 +174,7 @@ class UVSampler(nn.Module):
         return seen.view(-1, 1, TABLE, TABLE) * self.outside
 
     def shares(self, field: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-        """Sample skin and hair in UV space: field (B, 4, T, T), parts (B, 3, 112, 112) uint8 -> (B, 2, T, T) 0..1."""
+        """Sample skin and hair in UV space: field (B, 4, T, T), parts (B, 3, 128, 128) uint8 -> (B, 2, T, T) 0..1."""
         grid = (field[:, 0:2] + 0.5) * (2 / CROP) - 1
         chosen = parts[:, [SKIN, HAIR]].float() / 255
         return F.grid_sample(chosen, grid.permute(0, 2, 3, 1), align_corners=False)
@@ -298,7 +298,7 @@ class TextureNet(nn.Module):
 
     Inputs:
         crop_hd: (B, 3, 512, 512) uint8 RGB; shapes: (B, 3, N, 3) float32 dm, the first one posed;
-        context: (B, 23) float32, camera in the last eight; parts: (B, 3, 112, 112) uint8 of the parser.
+        context: (B, 23) float32, camera in the last eight; parts: (B, 3, 128, 128) uint8 of the parser.
 
     Outputs, in the order of ``OUTPUTS``:
         texture (B, 3, 1024, 1024) uint8 RGB, row 0 at v = 1; visibility (B, 1, 1024, 1024) uint8, 255 = seen.

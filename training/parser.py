@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from networks.camera import CROP
-from networks.parser import PARTS, ParserNet
+from networks.parser import PARTS, SIDE, ParserNet
 from training.parser_covers import cover
 from training.parser_labels import HAIR, PERSON, SKIN
 
@@ -28,7 +28,7 @@ F32 = npt.NDArray[np.float32]
 Chance = np.random.Generator
 
 BATCH = 16
-SIDE = 256  # of the crops in memory
+MEMORY = 256  # side of the crops in memory
 HELD_OUT = 24  # one crop of so many only measures
 POOL, FRESH = 512, 6  # samples at hand, and how many of them a step draws anew: drawing costs as much as learning
 SOURCES = "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0)"
@@ -43,13 +43,13 @@ class Pictures:
         # Crops in which the teachers see nobody teach nothing.
         self.index = np.flatnonzero([answer[PERSON].any() for answer in answers])
         self.labels = np.asarray(answers[self.index])
-        size = (SIDE, SIDE)
+        size = (MEMORY, MEMORY)
         self.crops = np.stack(
             [cv2.resize(np.asarray(whole[k]), size, interpolation=cv2.INTER_AREA) for k in self.index]
         )
 
     def drawn(self, index: int, side: int, chance: Chance) -> tuple[U8, F32]:
-        """A changed picture (side, side, 3) and its target (3, side / 2, side / 2) 0..1."""
+        """A changed picture (side, side, 3) and its target (3, side, side) 0..1."""
         crop, labels = self.crops[index], self.labels[index].transpose(1, 2, 0)
         other = cv2.resize(self.crops[int(chance.integers(len(self.crops)))], (CROP, CROP))
         crop, labels = _moved(crop, labels, chance)
@@ -63,7 +63,7 @@ class Pictures:
             drawn = cover(crop, other, chance)
             crop, target = drawn.picture, target * (1 - drawn.mask[..., None])
             target[..., 2] += drawn.mask
-        small = cv2.resize(target, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
         crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
         return photographed(crop, chance), np.ascontiguousarray(small.transpose(2, 0, 1))
 
@@ -71,7 +71,7 @@ class Pictures:
         """The picture and its target as they are, to measure with."""
         crop = cv2.resize(self.crops[index], (side, side), interpolation=cv2.INTER_AREA)
         target = parts_of(self.labels[index].transpose(1, 2, 0).astype(np.float32) / 255)
-        small = cv2.resize(target, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
         return crop, np.ascontiguousarray(small.transpose(2, 0, 1))
 
 
@@ -86,9 +86,9 @@ def parts_of(answers: F32) -> F32:
 
 def _moved(crop: U8, labels: U8, chance: Chance) -> tuple[U8, U8]:
     """Turn, scale, shift and mirror alike; beyond the crop all is black and nobody."""
-    scale = CROP / SIDE * math.exp(chance.normal(0, 0.1))
-    matrix = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), chance.normal(0, 7), scale)
-    matrix[:, 2] += (CROP - SIDE) / 2 + chance.normal(0, 6, 2)
+    scale = CROP / MEMORY * math.exp(chance.normal(0, 0.1))
+    matrix = cv2.getRotationMatrix2D((MEMORY / 2, MEMORY / 2), chance.normal(0, 7), scale)
+    matrix[:, 2] += (CROP - MEMORY) / 2 + chance.normal(0, 6, 2)
     if chance.random() < 0.5:
         matrix = np.array([[-1, 0, CROP - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
     size = (CROP, CROP)
@@ -152,7 +152,7 @@ def photographed(crop: U8, chance: Chance) -> U8:
 
 
 def batch_of(samples: list[tuple[U8, F32]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack samples: pictures (B, 3, s, s) 0..1 and targets (B, 3, s / 2, s / 2)."""
+    """Stack samples: pictures (B, 3, s, s) 0..1 and targets (B, 3, s, s)."""
     pictures = torch.from_numpy(np.stack([picture for picture, _ in samples]).transpose(0, 3, 1, 2)).to(device)
     targets = torch.from_numpy(np.stack([target for _, target in samples])).to(device)
     return pictures.float().div(255).contiguous(memory_format=torch.channels_last), targets
@@ -232,7 +232,8 @@ def train(a: argparse.Namespace) -> None:
         if step % 100 == 0:
             save(net, kept, optimiser, (step, spent), a)
         if step % 300 == 0:
-            print("held out IoU", *(f"{n} {v:.4f}" for n, v in zip(PARTS, measure(kept, pictures, held_out, a.side, device), strict=True)), flush=True)  # fmt: skip
+            scores = zip(PARTS, measure(kept, pictures, held_out, a.side, device), strict=True)
+            print("held out IoU", *(f"{name} {value:.4f}" for name, value in scores), flush=True)
     save(net, kept, optimiser, (step, spent), a)
 
 
@@ -270,7 +271,7 @@ if __name__ == "__main__":
     parser.add_argument("--labels", type=Path, required=True, help="as above")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
-    parser.add_argument("--side", type=int, default=CROP, help="of the pictures it sees; a multiple of 32")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the pictures it sees; a multiple of 32")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, default=1e9, help="of training; pauses do not count")
     parser.add_argument("--rate", type=float, default=3e-3)

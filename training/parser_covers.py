@@ -127,11 +127,13 @@ def _face_mask(chance: Chance) -> F32:
         (0.95 * half, bottom - chance.uniform(18, 35)), (0.45 * half, bottom), (-0.45 * half, bottom),
         (-0.95 * half, bottom - chance.uniform(18, 35)),
     ]  # fmt: skip
-    _fill(mask, np.array(shape) + [middle, 0])
+    _fill(mask, np.array(shape) + np.array([middle, 0]))
     if chance.random() < 0.6:
         for side in (-1, 1):
             start = np.array([middle + side * half, top + 12])
-            cv2.line(mask, _pixel(start), _pixel(start + [side * 60, chance.uniform(-40, 5)]), 1.0, 2, cv2.LINE_8)
+            cv2.line(
+                mask, _pixel(start), _pixel(start + np.array([side * 60, chance.uniform(-40, 5)])), 1.0, 2, cv2.LINE_8
+            )
     return mask
 
 
@@ -147,10 +149,10 @@ def _glasses(chance: Chance) -> F32:
         else:
             cv2.rectangle(mask, _pixel(centre - size), _pixel(centre + size), 1.0, thick, cv2.LINE_8)
     line = int(chance.integers(2, 5))
-    cv2.line(mask, _pixel(centres[0] + [size[0], 0]), _pixel(centres[1] - [size[0], 0]), 1.0, line, cv2.LINE_8)
+    cv2.line(mask, _pixel(centres[0] + size * [1, 0]), _pixel(centres[1] - size * [1, 0]), 1.0, line, cv2.LINE_8)
     for side, centre in zip((-1, 1), centres, strict=True):
-        end = centre + [side * (size[0] + 50), chance.uniform(-8, 8)]
-        cv2.line(mask, _pixel(centre + [side * size[0], 0]), _pixel(end), 1.0, line, cv2.LINE_8)
+        end = centre + np.array([side * (size[0] + 50), chance.uniform(-8, 8)])
+        cv2.line(mask, _pixel(centre + size * [side, 0]), _pixel(end), 1.0, line, cv2.LINE_8)
     return mask
 
 
@@ -189,7 +191,7 @@ def _hat(chance: Chance) -> F32:
 
 
 def _pixel(point: npt.NDArray[np.floating]) -> tuple[int, int]:
-    return int(round(float(point[0]))), int(round(float(point[1])))
+    return round(float(point[0])), round(float(point[1]))
 
 
 KINDS: dict[str, Callable[[Chance], F32]] = {

@@ -135,7 +135,7 @@ REGRESSOR = Network(
     parameters=(CONTEXT_RANGE,),
 )
 
-PARTS = Tensor("parts", "UINT8", (3, 112, 112), "Probabilities 0..255 of the crop's pixels: skin, hair, other.")
+PARTS = Tensor("parts", "UINT8", (3, 128, 128), "Probabilities 0..255 of the crop's pixels: skin, hair, other.")
 
 PARSER = Network(
     name="parser",
@@ -162,7 +162,7 @@ TEXTURE = Network(
     batch_reason="As many as the regressor hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=8,
     gpu_batch_reason=(
-        "Half of the regressor: its activations at 1024 x 1024 are the largest of the service. The plan is built for it."
+        "Half of the regressor: its activations at 1024 x 1024 are the service's largest. The plan is built for it."
     ),
     full_reason="the largest batch: every core's memory is allocated here and not under load",
     inputs=(

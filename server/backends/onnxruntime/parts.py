@@ -241,7 +241,9 @@ def mix(colour: U8, spans: Sequence[Span], seen: F32, guess: F32, gain: F32, res
 
 def _blended(first: Array, second: Array, share: Array) -> Array:
     """``first`` where ``share`` is 255, ``second`` where it is 0; bytes throughout, which are faster than floats."""
-    return cv2.add(cv2.multiply(first, share, scale=1 / 255), cv2.multiply(second, cv2.bitwise_not(share), scale=1 / 255))
+    return cv2.add(
+        cv2.multiply(first, share, scale=1 / 255), cv2.multiply(second, cv2.bitwise_not(share), scale=1 / 255)
+    )
 
 
 def _bytes(planes: F32) -> U8:
