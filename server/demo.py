@@ -1,7 +1,7 @@
 """`python -m server.demo`: one photograph through the whole service, on a server of its own.
 
 Starts the server on free ports, runs the client's command as any user would, and stops the server again. Leaves
-``face.glb``, ``face.png`` (the texture) and ``preview.png`` in the output folder. Ends with the client's exit status: 2
+``face.glb``, ``face_texture.png`` and ``preview.png`` in the output folder. Ends with the client's exit status: 2
 when there is no face in the picture.
 """
 
@@ -20,7 +20,7 @@ from server.errors import ServerError
 from server.service import Service
 
 # What the demonstration promises, with a word on each.
-_RESULTS = {"face.glb": "the textured face", "face.png": "its texture", "preview.png": "pictures of it"}
+_RESULTS = {"face.glb": "the textured face", "face_texture.png": "its texture", "preview.png": "pictures of it"}
 
 
 def default_photo() -> Path:

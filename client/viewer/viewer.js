@@ -1,4 +1,5 @@
-// A GLB on a turntable. It comes by drop, by the file button, or by ?url=; ?turntable and ?wireframe switch those on.
+// A GLB on a turntable, with sliders for its morph targets. It comes by drop, by the file button, or by ?url=;
+// ?turntable and ?wireframe switch those on, ?track= plays a track of weights, ?shapes=jawOpen:0.5,... sets weights.
 import {
   Box3,
   Color,
@@ -12,6 +13,7 @@ import {
 } from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
+import { readTrack } from "./track.js";
 
 const part = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
@@ -30,6 +32,8 @@ const controls = new OrbitControls(camera, renderer.domElement);
 const lamp = new DirectionalLight(0xffffff, 1.6);
 let face = null;
 let number = 0; // of the newest file asked for: an older one that comes later is not shown
+let track = null;
+let began = 0; // when the track did, in milliseconds of the page
 
 scene.add(new HemisphereLight(0xffffff, 0xb8b8c0, 2.0), lamp, lamp.target);
 controls.enableDamping = true;
@@ -74,6 +78,8 @@ function dress() {
     node.userData.own ??= node.material;
     node.material = bare ? clay : node.userData.own;
     node.material.wireframe = part("wireframe").checked;
+    // What is seen through, as lashes are, has no shape of its own.
+    node.visible = !(bare && node.userData.own.transparent);
   });
 }
 
@@ -86,11 +92,101 @@ function discard(old) {
   });
 }
 
+// Names of the morph targets of the file, in its order; none where it is not rigged.
+function targets() {
+  const names = [];
+  face?.traverse((node) => names.push(...Object.keys(node.morphTargetDictionary ?? {})));
+  return [...new Set(names)];
+}
+
+function weigh(name, value) {
+  face?.traverse((node) => {
+    const place = node.morphTargetDictionary?.[name];
+    if (place !== undefined) node.morphTargetInfluences[place] = value;
+  });
+}
+
+function weight(name) {
+  let value = 0;
+  face?.traverse((node) => {
+    const place = node.morphTargetDictionary?.[name];
+    if (place !== undefined) value = node.morphTargetInfluences[place];
+  });
+  return value;
+}
+
+// A slider for each morph target.
+function list() {
+  const rows = targets().map((name) => {
+    const label = document.createElement("label");
+    const slider = document.createElement("input");
+    Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.01 });
+    slider.value = weight(name); // after its range, which would round it
+    slider.dataset.shape = name;
+    slider.addEventListener("input", () => {
+      stop();
+      weigh(name, slider.valueAsNumber);
+    });
+    label.append(slider, name);
+    return label;
+  });
+  part("sliders").replaceChildren(...rows);
+  part("shapes").hidden = rows.length === 0;
+  part("playing").hidden = rows.length === 0;
+}
+
+function move(weights) {
+  for (const [name, value] of weights) weigh(name, value);
+  for (const slider of part("sliders").querySelectorAll("input")) slider.value = weight(slider.dataset.shape);
+}
+
+function reset(photographed) {
+  stop();
+  face?.traverse((node) => {
+    if (node.isMesh && node.morphTargetInfluences) {
+      node.userData.photographed ??= [...node.morphTargetInfluences];
+      const weights = photographed ? node.userData.photographed : node.userData.photographed.map(() => 0);
+      weights.forEach((value, place) => (node.morphTargetInfluences[place] = value));
+    }
+  });
+  move([]);
+}
+
+function play() {
+  if (!track) return;
+  const known = new Set(targets());
+  if (!track.names.some((name) => known.has(name))) {
+    tell("This track moves shapes that the file does not have. Ask the server for rig=arkit.");
+    return;
+  }
+  tell("");
+  reset(false);
+  began = performance.now();
+  part("play").textContent = "Stop";
+}
+
+function stop() {
+  began = 0;
+  part("play").textContent = "Play";
+}
+
+function take(name, text) {
+  try {
+    track = readTrack(JSON.parse(text));
+    part("track-name").textContent = `${name}, ${track.duration.toFixed(1)} s`;
+    part("play").disabled = false;
+    play();
+  } catch (error) {
+    tell(`${name} is no track: ${error.message || error}`);
+  }
+}
+
 async function show(name, read) {
   const mine = ++number;
   try {
     const gltf = await new GLTFLoader().parseAsync(await read(), "");
     if (mine !== number) return;
+    stop();
     if (face) {
       scene.remove(face);
       discard(face);
@@ -100,28 +196,46 @@ async function show(name, read) {
     let triangles = 0;
     face.traverse((node) => {
       if (node.isMesh) triangles += (node.geometry.index ?? node.geometry.attributes.position).count / 3;
+      if (node.morphTargetInfluences) node.userData.photographed = [...node.morphTargetInfluences];
     });
     const size = new Box3().setFromObject(face).getSize(new Vector3()).multiplyScalar(1000);
     const mm = [size.x, size.y, size.z].map((value) => value.toFixed(0)).join(" × ");
-    part("told").textContent = `${name}: ${triangles.toLocaleString("en")} triangles, ${mm} mm`;
+    const shapes = targets().length;
+    part("told").textContent =
+      `${name}: ${triangles.toLocaleString("en")} triangles, ${mm} mm` + (shapes ? `, ${shapes} shapes` : "");
     part("hint").hidden = true;
     tell("");
+    list();
     dress();
     front();
+    // Shapes of the address, for pictures and links.
+    for (const entry of (asked.get("shapes") ?? "").split(",").filter(Boolean)) {
+      const [shape, value] = entry.split(":");
+      move([[shape, Number(value)]]);
+    }
+    if (track) play();
   } catch (error) {
     if (mine === number) tell(`${name} cannot be shown: ${error.message || error}. A whole .glb file is needed.`);
   }
 }
 
-const showFile = (file) => file && show(file.name, () => file.arrayBuffer());
+async function showFile(file) {
+  if (!file) return;
+  if (file.name.endsWith(".json")) take(file.name, await file.text());
+  else show(file.name, () => file.arrayBuffer());
+}
 
 async function fetched(url) {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`its server answered ${answer.status}`);
-  return answer.arrayBuffer();
+  return answer;
 }
 
 part("file").addEventListener("change", (event) => showFile(event.target.files[0]));
+part("track").addEventListener("change", (event) => showFile(event.target.files[0]));
+part("play").addEventListener("click", () => (began ? stop() : play()));
+part("photographed").addEventListener("click", () => reset(true));
+part("neutral").addEventListener("click", () => reset(false));
 part("wireframe").addEventListener("change", dress);
 part("texture").addEventListener("change", dress);
 part("light").addEventListener("input", shine);
@@ -136,7 +250,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 
-renderer.setAnimationLoop(() => {
+renderer.setAnimationLoop((now) => {
   const { clientWidth: width, clientHeight: height } = renderer.domElement;
   const ratio = Math.min(devicePixelRatio, 2);
   if (renderer.domElement.width !== Math.floor(width * ratio) || renderer.domElement.height !== Math.floor(height * ratio)) {
@@ -145,6 +259,7 @@ renderer.setAnimationLoop(() => {
     camera.aspect = width / height;
     camera.updateProjectionMatrix();
   }
+  if (began) move(track.at(((now - began) / 1000) % track.duration));
   controls.update();
   renderer.render(scene, camera);
 });
@@ -154,4 +269,11 @@ for (const name of ["turntable", "wireframe"]) {
   if (asked.has(name) && asked.get(name) !== "0") part(name).click();
 }
 const url = asked.get("url");
-if (url) show(url.split("/").pop(), () => fetched(url));
+if (url) show(url.split("/").pop(), async () => (await fetched(url)).arrayBuffer());
+const recorded = asked.get("track");
+if (recorded) {
+  fetched(recorded)
+    .then((answer) => answer.text())
+    .then((text) => take(recorded.split("/").pop(), text))
+    .catch((error) => tell(`${recorded} cannot be played: ${error.message || error}`));
+}

@@ -26,6 +26,10 @@ from tests.client import mixed
 COMMAND = [sys.executable, "-m", "face3d_client", "reconstruct"]
 
 
+# Beside an OBJ of a head.
+PICTURES = ("texture", "eye_left", "eye_right", "teeth", "mouth", "lashes")
+
+
 def finish(server: Service, folder: Path, out: Path, good: set[str], bad: dict[str, str]) -> None:
     """Run the command on a folder and hold every promise against what it left."""
     done = subprocess.run(
@@ -105,7 +109,9 @@ def test_the_real_server_killed_in_mid_batch_and_started_again_loses_nothing(
     assert process.returncode == 0, complaints
     assert len(finished) < 30, "the server was killed too late to show anything"
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        f"{number:02}.{suffix}" for number in range(30) for suffix in ("glb", "obj", "mtl", "png")
+        f"{number:02}{end}"
+        for number in range(30)
+        for end in (".glb", ".obj", ".mtl", *(f"_{part}.png" for part in PICTURES))
     )
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items()), "written twice"
     assert [json.loads(line)["status"] for line in told.splitlines()] == ["written"] * 30

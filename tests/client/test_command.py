@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import trimesh
+from face3d_client._mesh.formats import safe_stem
 from face3d_client.balance import BalancedFace3DClient
 from face3d_client.cli import main
 from face3d_client.cli.jobs import UsageError, check_out, plan
@@ -129,11 +130,21 @@ def test_a_folder_that_may_not_be_entered_is_listed(
 
 def test_pictures_are_never_written_over(pictures: Path, tmp_path: Path) -> None:
     (pictures / "c.png").write_text("NUMBER 1")
-    with pytest.raises(UsageError, match=r"would be written over c\.png"):
+    plan([str(pictures)], pictures)  # the texture of c.png is c_texture.png
+    for name in ("c_texture.png", "c-preview.PNG", "c-3-overlay.png", "c-12_eye_left.png", "c_atlas.png"):
+        (pictures / name).write_text("NUMBER 1")
+        with pytest.raises(UsageError, match=rf"results of .*c\.png would be written over {name}"):
+            plan([str(pictures)], pictures)
+        (pictures / name).unlink()
+    (pictures / "d e.jpg").write_text("NUMBER 1")
+    (pictures / f"{safe_stem('d e')}_texture.png").write_text("NUMBER 1")
+    with pytest.raises(UsageError, match=r"results of .*d e\.jpg would be written over"):
         plan([str(pictures)], pictures)
-    (tmp_path / "face.png").write_text("NUMBER 1")
-    with pytest.raises(UsageError, match="choose another -o"):
-        plan([str(tmp_path / "face.png")], tmp_path)
+    for name in ("face_texture.png", "preview.png", "overlay.png"):
+        (tmp_path / name).write_text("NUMBER 1")
+        with pytest.raises(UsageError, match="choose another -o"):
+            plan([str(tmp_path / name)], tmp_path)
+        plan([str(tmp_path / name)], tmp_path / "out")
 
 
 def test_a_word_that_stands_for_nothing_is_said(tmp_path: Path) -> None:
@@ -164,8 +175,8 @@ def test_a_photograph_becomes_face_texture_and_preview(
     out = tmp_path / "out"
     done = face3d("reconstruct", pictures / "a.jpg", "-o", out, url=stand_in_server.grpc)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["face.glb", "face.png", "preview.png"]
-    assert (out / "face.png").read_bytes() == synthetic.png()
+    assert sorted(path.name for path in out.iterdir()) == ["face.glb", "face_texture.png", "preview.png"]
+    assert (out / "face_texture.png").read_bytes() == synthetic.png()
     assert str(out / "face.glb") in done.stdout.splitlines()
     assert done.stderr == ""
 
@@ -175,11 +186,11 @@ def test_every_format_and_the_same_over_http(pictures: Path, tmp_path: Path, sta
     words = ["--format", "glb,obj,ply,stl,npz", "--no-preview", "--protocol", "http", "--neutral"]
     done = face3d("reconstruct", pictures / "a.jpg", "-o", out, *words, url=stand_in_server.http)
     assert done.returncode == 0, done.stderr
-    suffixes = {"glb", "mtl", "npz", "obj", "ply", "png", "stl"}
-    assert {path.name for path in out.iterdir()} == {f"face.{suffix}" for suffix in suffixes}
+    suffixes = {".glb", ".mtl", ".npz", ".obj", ".ply", ".stl", "_texture.png"}
+    assert {path.name for path in out.iterdir()} == {f"face{suffix}" for suffix in suffixes}
     mesh: Any = trimesh.load_mesh(out / "face.obj")
     assert mesh.visual.material.image.size == (64, 64)
-    assert "pose='neutral'" in done.stderr  # the stand-in warns of every parameter it was sent
+    assert "expression='neutral'" in done.stderr  # the stand-in warns of every parameter it was sent
 
 
 def test_no_face_is_one_sentence_and_status_2(pictures: Path, tmp_path: Path, stand_in_server: EmbeddedServer) -> None:
@@ -236,7 +247,7 @@ def test_every_face_of_a_photograph_is_numbered(
     assert {path.name for path in out.glob("*.glb")} == {"face-0.glb", "face-1.glb"}  # the third has 40 pixels
     told = json.loads(done.stdout)
     assert [face["score"] for face in told["faces"]] == [0.99, 0.95]
-    assert {"face-0-preview.png", "face-1.png"} <= {Path(name).name for name in told["files"]}
+    assert {"face-0-preview.png", "face-1_texture.png"} <= {Path(name).name for name in told["files"]}
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
@@ -284,7 +295,7 @@ def test_a_second_run_skips_what_is_there(pictures: Path, tmp_path: Path, stand_
         "J\u00f6rg \u4e09.jpg": "skipped",
     }
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    assert {path.name for path in before if before[path] != after[path]} == {"b.glb", "b.png"}
+    assert {path.name for path in before if before[path] != after[path]} == {"b.glb", "b_texture.png"}
 
 
 def test_nothing_done_among_many_is_status_2(pictures: Path, tmp_path: Path, stand_in_server: EmbeddedServer) -> None:

@@ -60,7 +60,14 @@ def test_glb_of_another_pose_keeps_texture_and_order(result: Reconstruction, tmp
 
 def test_obj_opens_with_its_texture_in_metres(result: Reconstruction, tmp_path: Path) -> None:
     written = result.save(tmp_path / "the face \u00e9.obj")
-    assert [path.name for path in written] == ["the face \u00e9.png", "the face \u00e9.mtl", "the face \u00e9.obj"]
+    texture, material, obj = (path.name for path in written)
+    assert obj == "the face \u00e9.obj"
+    safe = material.removesuffix(".mtl")
+    assert texture == f"{safe}_texture.png"
+    assert safe.startswith("the_face_\u00e9-")
+    assert not any(
+        " " in line.split(" ", 1)[1] for line in written[-1].read_text().splitlines() if line[:2] in "o g us mt"
+    )
     mesh = load(written[-1])
     assert mesh.extents == pytest.approx([0.16, 0.2, 0.06], abs=1e-4)
     assert len(mesh.faces) == len(result.faces)
@@ -70,9 +77,9 @@ def test_obj_opens_with_its_texture_in_metres(result: Reconstruction, tmp_path: 
 def test_obj_says_its_axes_and_unit(result: Reconstruction, tmp_path: Path) -> None:
     result.save(tmp_path / "face.obj", units="mm")
     text = (tmp_path / "face.obj").read_text()
-    assert text.startswith("# face3d: y up, facing +z, unit mm\nmtllib face.mtl\n")
+    assert text.startswith("# face3d: y up, facing +z, unit mm\nmtllib face.mtl\no face\n")
     assert load(tmp_path / "face.obj").extents == pytest.approx([160, 200, 60], abs=0.1)
-    assert "map_Kd face.png" in (tmp_path / "face.mtl").read_text()
+    assert "map_Kd face_texture.png" in (tmp_path / "face.mtl").read_text()
     assert text.count("\nv ") == text.count("\nvt ") == text.count("\nvn ") == len(result.uv)
 
 
@@ -83,8 +90,8 @@ def test_obj_of_a_jpeg_texture_still_has_a_png_beside_it(tmp_path: Path) -> None
     from face3d_client._mesh.formats import obj_files
     from face3d_client._mesh.surface import Surface
 
-    files = obj_files(Surface(vertices, faces, uv, buffer.getvalue()), "face", "face.obj")
-    with Image.open(io.BytesIO(files["face.png"])) as image:
+    files = obj_files(Surface.single(vertices, faces, uv, buffer.getvalue()), "face", "face.obj")
+    with Image.open(io.BytesIO(files["face_texture.png"])) as image:
         assert image.format == "PNG"
 
 
@@ -133,7 +140,7 @@ def test_npz_of_coefficients_alone_holds_just_those(tmp_path: Path) -> None:
 
 
 def test_another_suffix_is_refused_by_name(result: Reconstruction, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"one of \.glb, \.obj, \.ply, \.stl, \.npz"):
+    with pytest.raises(ValueError, match=r"one of \.glb, \.obj, \.ply, \.stl, \.usdz, \.npz"):
         result.save(tmp_path / "face.fbx")
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from face3d_client import Reconstruction
 from face3d_client._mesh.expressions import Expressions
-from face3d_client._mesh.renderer import Light, render
+from face3d_client._mesh.renderer import Light, View, render
 from face3d_client._mesh.surface import Surface
 from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ DARK = Light(strength=0)
 
 
 def pixels(surface: Surface, yaw: float = 0, light: Light = DARK) -> NDArray[np.float64]:
-    return np.asarray(render(surface, yaw=yaw, light=light, side=200), np.float64)
+    return np.asarray(render(surface, View(yaw, side=200), light), np.float64)
 
 
 @pytest.fixture
@@ -48,19 +48,18 @@ def test_a_positive_yaw_turns_the_face_to_the_right_of_the_picture(patch: Surfac
 
 
 def test_what_is_nearer_hides_what_is_behind(patch: Surface) -> None:
-    behind = patch.vertices - np.array([0, 0, 100], np.float32)
-    both = dataclasses.replace(
-        patch,
-        vertices=np.concatenate([patch.vertices, behind]),
-        # The one behind comes last and is all bottom right: red and green.
-        faces=np.concatenate([patch.faces, patch.faces + len(patch.vertices)]),
-        uv=np.concatenate([patch.uv, np.full_like(patch.uv, (1, 0))]),
+    (part,) = patch.parts
+    # The one behind comes last and is all bottom right: red and green.
+    behind = dataclasses.replace(
+        part, vertices=part.vertices - np.array([0, 0, 100], np.float32), uv=np.full_like(part.uv, (1, 0))
     )
+    both = dataclasses.replace(patch, parts=(part, behind))
     assert pixels(both)[60, 60, 0] < 100
 
 
 def test_the_light_falls_on_the_side_it_comes_from(patch: Surface) -> None:
-    grey = dataclasses.replace(patch, uv=np.full_like(patch.uv, 0.5))
+    (part,) = patch.parts
+    grey = dataclasses.replace(patch, parts=(dataclasses.replace(part, uv=np.full_like(part.uv, 0.5)),))
     from_right, from_left = (pixels(grey, light=Light(side, 0, 1.5)) for side in (70, -70))
     assert from_right[100, 150].sum() > 1.1 * from_right[100, 50].sum()
     assert from_left[100, 50].sum() > 1.1 * from_left[100, 150].sum()

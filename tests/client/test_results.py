@@ -15,7 +15,8 @@ from face3d_client import (
     NotRequested,
     Reconstruction,
 )
-from face3d_client._mesh.overlay import front_edges
+from face3d_client._mesh.overlay import mesh_edges
+from face3d_client._mesh.surface import Surface
 from face3d_client._protocol.codec import parse_detect, parse_reconstruct
 from PIL import Image
 
@@ -175,11 +176,12 @@ def test_the_overlay_of_something_that_is_no_picture_is_refused(result: Reconstr
 
 
 def test_only_edges_of_triangles_that_face_the_camera_are_drawn() -> None:
-    vertices, faces, _ = synthetic.grid()
+    vertices, faces, uv = synthetic.grid()
+    surface, depth = Surface.single(vertices, faces, uv, synthetic.png()), 1000 - vertices[:, 2]
     down = vertices[:, :2] * [1, -1]
-    edges = front_edges(down, faces)
+    edges = mesh_edges(surface, down, depth)
     assert (
         len(edges)
         == (synthetic.COLUMNS - 1) * synthetic.ROWS + (synthetic.ROWS - 1) * synthetic.COLUMNS + len(faces) // 2
     )
-    assert len(front_edges(down * [-1, 1], faces)) == 0
+    assert len(mesh_edges(surface, down * [-1, 1], depth)) == 0

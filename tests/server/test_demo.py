@@ -17,7 +17,7 @@ def test_a_portrait_becomes_a_textured_face(tmp_path: Path) -> None:
     mesh = trimesh.load(tmp_path / "out" / "face.glb", force="mesh")
     assert isinstance(mesh, trimesh.Trimesh)
     assert len(mesh.faces) > 5000
-    for name in ("face.png", "preview.png"):
+    for name in ("face_texture.png", "preview.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 10
 

@@ -63,7 +63,16 @@ from face3d_client._errors import (
 )
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
-from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, Pose, TextureFormat
+from face3d_client._protocol.options import (
+    DEFAULT_OUTPUTS,
+    Expression,
+    MeshKind,
+    Options,
+    Output,
+    Pose,
+    Rig,
+    TextureFormat,
+)
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
 from face3d_client._transports.endpoint import TLS, Protocol
@@ -84,11 +93,13 @@ __all__ = [
     "Camera",
     "Coefficients",
     "DetectedFace",
+    "Expression",
     "Face3DClient",
     "Face3DError",
     "FaceModelMismatch",
     "ImageSource",
     "ImageTooLarge",
+    "MeshKind",
     "ModelStatus",
     "NoFace",
     "NoSuchFace",
@@ -102,6 +113,7 @@ __all__ = [
     "Reconstruction",
     "RequestError",
     "Retry",
+    "Rig",
     "ServerInfo",
     "ServerUnavailable",
     "ServiceError",

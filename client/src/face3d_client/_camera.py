@@ -64,6 +64,11 @@ class Camera:
         pixels: NDArray[np.float64] = homogeneous[..., :2] / homogeneous[..., 2:]
         return pixels
 
+    def distance(self, points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Measure how far points (..., 3) in mm, in the frame of `Reconstruction.vertices`, lie before the camera."""
+        away: NDArray[np.float64] = _DISTANCE - np.asarray(points, np.float64)[..., 2]
+        return away
+
     def crop_to_source(self, pixels: NDArray[np.floating[Any]], crop: Literal[224, 512] = 224) -> NDArray[np.float64]:
         """Convert pixels (..., 2) (column, row) of one of the two crops to source pixels (..., 2)."""
         numbers = self.numbers[:4] if crop == 224 else self.numbers[4:]

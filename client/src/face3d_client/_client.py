@@ -12,7 +12,7 @@ from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_
 from face3d_client._detection import DetectedFace
 from face3d_client._errors import Face3DError
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
-from face3d_client._images import ImageSource, image_bytes
+from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map
 from face3d_client._outcome import Outcome
 from face3d_client._protocol.calls import Call, Reply
@@ -100,7 +100,8 @@ class Face3DClient(BaseClient):
             ServiceError: the service will not do.
             OSError: the file cannot be read.
         """
-        return parse_reconstruct(self._infer(build_reconstruct(self._bytes(image), options), timeout))
+        call = build_reconstruct(self._bytes(image), options)
+        return parse_reconstruct(self._infer(call, timeout), source_path(image))
 
     @overload
     def reconstruct_all(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Coefficients"]
+
+_MM_PER_DM: Final = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +59,18 @@ class Coefficients:
     def translation(self) -> NDArray[np.float32]:
         """float32 (3,): place of the head in the camera's frame, decimetres."""
         return self.values[254:257]
+
+    @property
+    def head_to_camera(self) -> NDArray[np.float64]:
+        """float64 (4, 4): from the head frame to the frame of `Reconstruction.vertices`, mm: Rz Ry Rx, then the shift.
+
+        The rotation is that of Deep3DFaceRecon (``compute_rotation``).
+        """
+        x, y, z = self.angles.astype(np.float64)
+        about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+        about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+        about_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
+        matrix = np.eye(4)
+        matrix[:3, :3] = about_z @ about_y @ about_x
+        matrix[:3, 3] = self.translation.astype(np.float64) * _MM_PER_DM
+        return matrix

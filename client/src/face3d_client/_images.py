@@ -24,6 +24,7 @@ __all__ = [
     "image_bytes",
     "open_upright",
     "read_file",
+    "source_path",
 ]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8]"
@@ -67,6 +68,11 @@ def image_bytes(image: ImageSource, *, compress: bool = True) -> bytes:
     if len(data) > MAX_BYTES:
         raise _too_large(name)
     return data
+
+
+def source_path(image: ImageSource) -> Path | None:
+    """Return the file that a picture is read from. None: it is not read from a file."""
+    return Path(image) if isinstance(image, (str, os.PathLike)) else None
 
 
 def read_file(name: str, most: int = MAX_BYTES) -> bytes:

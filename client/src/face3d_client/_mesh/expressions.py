@@ -1,7 +1,7 @@
-"""Expression modes of a face model, which change a face's expression after its reconstruction.
+"""Expression modes of a face model, which change the expression of `vertices` after a reconstruction.
 
-The service sends shapes, not the basis they are made of; whoever wants to open a mouth needs the face model's file
-(``weights/face_model.npz`` of the repository, or what `export` made of BFM or FLAME).
+A rigged mesh (``rig="arkit"``) carries its shapes and needs none of this. Here is what the coefficients speak of: the
+modes of the face model's file (``weights/face_model.npz`` of the repository, or what `export` made of BFM or FLAME).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 import struct
 import tokenize
 import zipfile
@@ -63,9 +64,11 @@ class Expressions:
             with np.load(io.BytesIO(_checked(path)), allow_pickle=False) as arrays:
                 # As `export` does it: the first eight bytes of a SHA-256 over mean shape and topology.
                 digest = hashlib.sha256()
-                for key in ("mean", "triangles", "uv"):
+                for key in ("mean", "faces" if "faces" in arrays else "triangles", "uv"):
                     digest.update(np.ascontiguousarray(arrays[key]).tobytes())
-                modes = np.asarray(arrays["expression"], np.float32) * np.float32(_MM_PER_DM)
+                # A whole head's modes are integers, of which one is a step.
+                step = float(arrays["expression_step"]) if "expression_step" in arrays else 1.0
+                modes = np.asarray(arrays["expression"], np.float32) * np.float32(step * _MM_PER_DM)
                 names = tuple(str(name) for name in arrays["expression_names"])
                 shape = arrays["mean"].shape
         except _MALFORMED as error:
@@ -73,6 +76,18 @@ class Expressions:
         if modes.ndim != 3 or modes.shape[1:] != shape or len(names) != len(modes) or not np.isfinite(modes).all():
             raise ValueError(f"{path} is no face model: its expressions do not fit its shape. Give a face_model.npz.")
         return cls(modes, names, int.from_bytes(digest.digest()[:8], "little", signed=True))
+
+    def modes_of(self, shape: str) -> tuple[str, ...]:
+        """Find the modes that make one of Apple's shapes: ``eyeBlinkLeft`` is ``eyeBlink_L``, ``cheekPuff`` has two.
+
+        Returns:
+            Names of modes that are added up; none where this face model has no such shape.
+        """
+        sided = re.sub("(L)eft$|(R)ight$", r"_\1\2", shape)
+        for modes in ((shape,), (sided,), (f"{shape}_L", f"{shape}_R")):
+            if all(mode in self.names for mode in modes):
+                return modes
+        return ()
 
     def move(
         self,

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_overlay", "front_edges"]
+from face3d_client._mesh.renderer import visible
+from face3d_client._mesh.surface import Surface
+
+__all__ = ["draw_overlay", "mesh_edges"]
 
 _WIRE: Final = (80, 220, 255)
 _POINT: Final = (255, 80, 60, 255)
@@ -27,7 +30,7 @@ def draw_overlay(
 
     Args:
         photograph: the source, or a scaled copy of it.
-        mesh: projected vertices (N, 2) and triangles (F, 3): the edges of those that face the camera are drawn.
+        mesh: projected places (M, 2) and the edges (E, 2) to draw, see `mesh_edges`.
         landmarks: (68, 2): a dot for each.
         box: x1, y1, x2, y2 (4,).
         scale: pixels of `photograph` per source pixel.
@@ -35,8 +38,7 @@ def draw_overlay(
     layer = Image.new("RGBA", photograph.size)
     pen = ImageDraw.Draw(layer)
     if mesh is not None:
-        pixels = mesh[0] * scale
-        edges = front_edges(pixels, mesh[1])
+        pixels, edges = mesh[0] * scale, mesh[1]
         wire = (*_WIRE, _opacity(pixels, edges))
         for start, end in edges:
             pen.line([tuple(pixels[start]), tuple(pixels[end])], fill=wire, width=1)
@@ -58,20 +60,28 @@ def _opacity(pixels: NDArray[np.floating[Any]], edges: NDArray[np.int32]) -> int
     return int(np.clip(25 * length, 30, 140))
 
 
-def front_edges(pixels: NDArray[np.floating[Any]], faces: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Find the edges, each once, of the triangles that face the camera.
+def mesh_edges(
+    surface: Surface, pixels: NDArray[np.floating[Any]], depth: NDArray[np.floating[Any]]
+) -> NDArray[np.int32]:
+    """Find the edges, each once, of the triangles and quads that the camera sees.
 
     Args:
-        pixels: (N, 2) projected vertices, y down.
-        faces: (F, 3) triangles, counter-clockwise from outside (so clockwise in signed area where y points down).
+        surface: the mesh.
+        pixels: (M, 2) its projected places, y down.
+        depth: (M,) their distances from the camera, mm.
 
     Returns:
-        int32 (E, 2): vertex numbers.
+        int32 (E, 2): place numbers.
     """
-    first, second, third = (pixels[faces[:, corner]] for corner in range(3))
-    to_second, to_third = second - first, third - first
-    area = to_second[:, 0] * to_third[:, 1] - to_second[:, 1] * to_third[:, 0]
-    front = faces[area < 0]
-    edges = np.concatenate([front[:, [0, 1]], front[:, [1, 2]], front[:, [2, 0]]])
+    faces = surface.faces
+    # Corners 2 and 0 of the first half of a quad, and 0 and 1 of the second one, are its diagonal.
+    diagonal = np.zeros((len(faces), 3), bool)
+    begin = 0
+    for part in surface.parts:
+        diagonal[begin : begin + 2 * part.quads : 2, 2] = True
+        diagonal[begin + 1 : begin + 2 * part.quads : 2, 0] = True
+        begin += len(part.faces)
+    seen = visible(pixels, depth, faces)
+    edges = np.stack([faces[seen][:, [0, 1]], faces[seen][:, [1, 2]], faces[seen][:, [2, 0]]], 1)[~diagonal[seen]]
     unique: NDArray[np.int32] = np.unique(np.sort(edges, axis=1), axis=0).astype(np.int32)
     return unique

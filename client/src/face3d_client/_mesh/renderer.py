@@ -1,4 +1,4 @@
-"""Renderer of a textured, lit face in NumPy; it needs no GPU and no window.
+"""Renderer of a textured, lit mesh in NumPy; it needs no GPU and no window.
 
 Every step is one operation on all triangles or all pixels, fast enough for a slider.
 """
@@ -6,7 +6,7 @@ Every step is one operation on all triangles or all pixels, fast enough for a sl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,17 @@ from PIL import Image
 
 from face3d_client._mesh.surface import Surface
 
-__all__ = ["Light", "render"]
+__all__ = ["Light", "View", "render", "visible"]
 
-_OVERSAMPLING: Final = 1.25
 _DISTANCE: Final = 900.0  # mm between camera and face: a portrait's perspective
 _FILL: Final = 0.9  # how much of the picture's side the head's longest extent takes
 _BACKGROUND: Final = ((0.95, 0.95, 0.96), (0.82, 0.83, 0.85))  # behind the face, top and bottom, sRGB
 _AMBIENT: Final = 0.45
 _GAMMA: Final = 2.2
+_CLAY: Final = (0.60, 0.57, 0.54)  # linear
+_SHARPNESS: Final = 60  # exponent of a highlight: that of a wet eyeball is a few degrees wide
+_LOOK: Final = 512  # pixels of the side at which `visible` looks
+_TOLERANCE: Final = 3.0  # mm by which a triangle may lie behind another: less than a lip
 
 
 @dataclass(frozen=True)
@@ -44,41 +47,128 @@ class Light:
         return np.array([np.sin(side) * np.cos(height), np.sin(height), np.cos(side) * np.cos(height)])
 
 
-def render(surface: Surface, *, yaw: float = 0.0, light: Light | None = None, side: int = 420) -> Image.Image:
-    """Render the face turned by `yaw` and lit.
+@dataclass(frozen=True)
+class View:
+    """Where a mesh is looked at from, and how it is drawn.
+
+    Attributes:
+        yaw: degrees about the vertical axis; positive turns the face to the picture's right.
+        pitch: degrees about the horizontal axis; positive turns the face up.
+        clay: grey, without texture: for the shape.
+        side: of the square picture in pixels.
+        oversampling: rays per pixel and side; more make smoother outlines.
+    """
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    clay: bool = False
+    side: int = 420
+    oversampling: float = 1.25
+
+    def rotation(self) -> NDArray[np.float64]:
+        """Return float64 (3, 3), from the head frame to the view's."""
+        yaw, pitch = np.radians([self.yaw, -self.pitch])
+        turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+        nod = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
+        rotation: NDArray[np.float64] = nod @ turn
+        return rotation
+
+
+def render(surface: Surface, view: View | None = None, light: Light | None = None) -> Image.Image:
+    """Render a mesh, turned and lit.
 
     Args:
         surface: vertices in the head frame: mm, y up, facing +z.
-        yaw: degrees about the vertical axis; positive turns the face to the picture's right.
+        view: None: `View()`.
         light: stays where it is when the face turns. None: `Light()`.
-        side: of the square picture in pixels.
     """
-    lamp = light or Light()
-    fine = round(side * _OVERSAMPLING)
-    turn = np.radians(yaw)
-    rotation = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    look, lamp = view or View(), light or Light()
+    rotation = look.rotation()
     low, high = surface.vertices.min(0), surface.vertices.max(0)
     placed = (surface.vertices - (low + high) / 2) @ rotation.T
     depth = _DISTANCE - placed[:, 2]
+    fine = round(look.side * look.oversampling)
     focal = fine * _FILL * _DISTANCE / float(max(high - low))
     pixels = np.stack([fine / 2 + focal * placed[:, 0] / depth, fine / 2 - focal * placed[:, 1] / depth], 1) - 0.5
-    seen, triangles, corners = _rasterise(pixels, depth, surface.faces, fine)
-
-    top, bottom = (np.array(colour) for colour in _BACKGROUND)
+    top, bottom = (np.array(colour) ** _GAMMA for colour in _BACKGROUND)
     wall = np.linspace(top, bottom, fine)[:, np.newaxis].repeat(fine, 1).reshape(-1, 3)
+    nearest = np.full(fine * fine, np.inf)
+    # What is seen through comes second, over what is behind it; of bare shape it is left out.
+    blended = np.array([part.material.blended for part in surface.parts])[surface.part_of_face]
+    for layer in (~blended,) if look.clay else (~blended, blended):
+        chosen = np.flatnonzero(layer)
+        both = np.array([part.material.double_sided for part in surface.parts])[surface.part_of_face[chosen]]
+        seen, triangles, corners = _rasterise(pixels, depth, surface.faces[chosen], fine, both)
+        far = np.einsum("nc,nc->n", corners, depth[surface.faces[chosen][triangles]])
+        near = far < nearest[seen]
+        seen, triangles, corners = seen[near], chosen[triangles[near]], corners[near]
+        nearest[seen] = far[near]
+        colours, alpha = _shaded(surface, triangles, corners, look, lamp)
+        wall[seen] += alpha[:, np.newaxis] * (colours - wall[seen])
+    # Light adds up in linear numbers; the picture's are sRGB.
+    shown = np.clip(wall, 0, 1).reshape(fine, fine, 3) ** (1 / _GAMMA)
+    picture = Image.fromarray((shown * 255 + 0.5).astype(np.uint8))
+    return picture.resize((look.side, look.side), Image.Resampling.BOX)
+
+
+def _shaded(
+    surface: Surface, triangles: NDArray[np.intp], corners: NDArray[np.float64], view: View, light: Light
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Light the surface at barycentric weights (M, 3) of triangles (M,): linear colours (M, 3), opacity (M,) 0..1."""
     faces = surface.faces[triangles]
-    normals = np.einsum("nc,nck->nk", corners, (surface.normals @ rotation.T)[faces])
+    normals = np.einsum("nc,nck->nk", corners, (surface.normals @ view.rotation().T)[faces])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    shade = _AMBIENT + (1 - _AMBIENT) * lamp.strength * np.maximum(normals @ lamp.toward(), 0)
-    skin = _sample(np.asarray(surface.texture_image()), np.einsum("nc,nck->nk", corners, surface.uv[faces]))
-    # Light adds up in linear numbers; the texture's are sRGB.
-    wall[seen] = np.clip(skin**_GAMMA * shade[:, np.newaxis], 0, 1) ** (1 / _GAMMA)
-    picture = Image.fromarray((wall.reshape(fine, fine, 3) * 255 + 0.5).astype(np.uint8))
-    return picture.resize((side, side), Image.Resampling.BOX)
+    normals *= np.where(normals[:, 2:] < 0, -1, 1)  # the back of a sheet that is seen from both sides
+    toward = light.toward()
+    shade = _AMBIENT + (1 - _AMBIENT) * light.strength * np.maximum(normals @ toward, 0)
+    half = toward + np.array([0.0, 0.0, 1.0])
+    half /= np.linalg.norm(half)
+    gloss = np.array([_gloss(part.material.roughness) for part in surface.parts])[surface.part_of_face[triangles]]
+    shine = gloss * light.strength * np.maximum(normals @ half, 0) ** _SHARPNESS
+    if view.clay:
+        colours, alpha = np.broadcast_to(_CLAY, (len(faces), 3)), np.ones(len(faces))
+    else:
+        atlas = surface.atlas
+        texels = _sample(np.asarray(atlas.picture), np.einsum("nc,nck->nk", corners, atlas.uv[faces]))
+        colours = texels[:, :3] ** _GAMMA * np.einsum("nc,nck->nk", corners, atlas.tints[faces])
+        alpha = texels[:, 3] if texels.shape[1] == 4 else np.ones(len(faces))
+    return colours * shade[:, np.newaxis] + shine[:, np.newaxis], alpha
+
+
+def _gloss(roughness: float) -> float:
+    """Choose the strength of the highlight: wet eyes shine, skin and what is rougher does not."""
+    return 0.5 * max(0.0, 1 - 2 * roughness)
+
+
+def visible(
+    pixels: NDArray[np.floating[Any]], depth: NDArray[np.floating[Any]], faces: NDArray[np.int32]
+) -> NDArray[np.intp]:
+    """Find the triangles (V,) that face the camera and lie behind nothing.
+
+    Args:
+        pixels: (N, 2) column and row of the vertices.
+        depth: (N,) mm from the camera.
+        faces: (F, 3), clockwise where y points down.
+    """
+    low, high = pixels.min(0), pixels.max(0)
+    small = (pixels - low) * ((_LOOK - 1) / max(float(max(high - low)), 1e-9))
+    first, second, third = (small[faces[:, corner]] for corner in range(3))
+    front = np.flatnonzero(_cross(second - first, third - first) < 0)
+    seen, triangles, corners = _rasterise(small, depth, faces, _LOOK)
+    nearest = np.full(_LOOK * _LOOK, np.inf)
+    nearest[seen] = np.einsum("nc,nc->n", corners, depth[faces[triangles]])
+    column, row = np.rint(small[faces[front]].mean(1)).astype(np.intp).T
+    hidden = depth[faces[front]].mean(1) > nearest[row * _LOOK + column] + _TOLERANCE
+    seen_triangles: NDArray[np.intp] = front[~hidden]
+    return seen_triangles
 
 
 def _rasterise(
-    pixels: NDArray[np.float64], depth: NDArray[np.float64], faces: NDArray[np.int32], side: int
+    pixels: NDArray[np.floating[Any]],
+    depth: NDArray[np.floating[Any]],
+    faces: NDArray[np.int32],
+    side: int,
+    both: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Find the nearest triangle at each pixel.
 
@@ -87,6 +177,7 @@ def _rasterise(
         depth: (N,) distance from the camera.
         faces: (F, 3), clockwise where y points down.
         side: of the picture.
+        both: (F,) which are seen from behind too. None: none.
 
     Returns:
         flat numbers of the M pixels that show something, the triangle (M,) and the barycentric weights (M, 3) there.
@@ -97,7 +188,8 @@ def _rasterise(
     low = np.clip(np.ceil(corners.min(0)), 0, side).astype(np.intp)
     high = np.clip(np.floor(corners.max(0)) + 1, 0, side).astype(np.intp)
     width, height = np.maximum(high - low, 0).T
-    counts = np.where(area < 0, width * height, 0)
+    front = area < 0 if both is None else (area < 0) | (both & (area > 0))
+    counts = np.where(front, width * height, 0)
     # Every pixel of every triangle's bounding box at once, instead of a loop over triangles.
     triangle = np.repeat(np.arange(len(faces)), counts)
     place = np.arange(len(triangle)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -118,13 +210,13 @@ def _rasterise(
     return seen, triangle[shown[seen]], weights[shown[seen]]
 
 
-def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cross(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     product: NDArray[np.float64] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
     return product
 
 
 def _sample(texture: NDArray[np.uint8], uv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sample colours 0..1 (M, 3) of a texture whose row 0 is at v = 1, bilinearly."""
+    """Sample colours 0..1 (M, 3), or (M, 4) with alpha, of a texture whose row 0 is at v = 1, bilinearly."""
     height, width = texture.shape[:2]
     x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
     y = np.clip((1 - uv[:, 1]) * height - 0.5, 0, height - 1)

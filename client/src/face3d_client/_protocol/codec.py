@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -107,6 +108,11 @@ def parse_detect(reply: Reply, score_threshold: float | None = None) -> list[Det
     return [DetectedFace(row, index) for index, row in enumerate(kept)]
 
 
-def parse_reconstruct(reply: Reply) -> Reconstruction:
-    """Wrap an answer of `face3d` or `reconstruct`; its fields are decoded when first read."""
-    return Reconstruction({name: array[0] for name, array in reply.items()})
+def parse_reconstruct(reply: Reply, source: Path | None = None) -> Reconstruction:
+    """Wrap an answer of `face3d` or `reconstruct`; its fields are decoded when first read.
+
+    Args:
+        reply: the answer.
+        source: the photograph's file, which no result is written over.
+    """
+    return Reconstruction({name: array[0] for name, array in reply.items()}, source)

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from face3d_client._detection import DetectedFace
 
-__all__ = ["DEFAULT_OUTPUTS", "Options", "Output", "Pose", "TextureFormat", "with_face"]
+__all__ = [
+    "DEFAULT_OUTPUTS",
+    "Expression",
+    "MeshKind",
+    "Options",
+    "Output",
+    "Pose",
+    "Rig",
+    "TextureFormat",
+    "with_face",
+]
 
 Output: TypeAlias = Literal[
     "mesh",
@@ -29,8 +39,18 @@ Output: TypeAlias = Literal[
 ]
 """What `outputs` may name. The server runs only the steps that these need: coefficients alone cost no texture."""
 
-Pose: TypeAlias = Literal["head", "camera", "neutral"]
-"""Which frame `mesh` is in: upright with the expression, as photographed, or upright without expression."""
+MeshKind: TypeAlias = Literal["head", "face"]
+"""What `mesh` holds: the whole head with eyes, teeth and neck, or the front of it as one open sheet."""
+
+Rig: TypeAlias = Literal["none", "arkit"]
+"""Whether `mesh` has morph targets: none, or Apple's 52 face-tracking shapes by name."""
+
+Expression: TypeAlias = Literal["photo", "neutral"]
+"""The expression of `mesh`: as photographed, or none."""
+
+Pose: TypeAlias = Literal["canonical", "camera", "head", "neutral"]
+"""Which frame `mesh` is in: upright or as photographed. In this release ``"head"`` is another word for ``"canonical"``,
+and ``"neutral"`` for ``"canonical"`` with expression ``"neutral"``."""
 
 TextureFormat: TypeAlias = Literal["png", "jpeg"]
 
@@ -59,8 +79,12 @@ class Options(TypedDict, total=False):
             server the detection.
         box: x1, y1, x2, y2 in source pixels: the face that overlaps this most (at least 0.3 of the union).
         score_threshold: lowest score of a face, 0..1 (0.7).
-        pose: frame of `mesh` (``"head"``).
-        texture_size: side of the texture in pixels, 64..2048 (512).
+        mesh: the whole head, or the face alone (``"head"``).
+        rig: morph targets in `mesh` (``"none"``). With ``"arkit"`` the shape is without expression, and the
+            photographed one is in the weights of the targets.
+        expression: of `mesh` (``"photo"``).
+        pose: frame of `mesh` (``"canonical"``).
+        texture_size: side of the texture in pixels, 64..2048 (1024).
         texture_format: of `texture` and inside `mesh` (PNG for the former, JPEG for the latter, which makes it small).
         white_balance: grey-world white balance of the texture (False).
         sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
@@ -70,6 +94,9 @@ class Options(TypedDict, total=False):
     face: int | DetectedFace | None
     box: Sequence[float] | NDArray[np.float32] | None
     score_threshold: float | None
+    mesh: MeshKind | None
+    rig: Rig | None
+    expression: Expression | None
     pose: Pose | None
     texture_size: int | None
     texture_format: TextureFormat | None

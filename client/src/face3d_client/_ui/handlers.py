@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
@@ -17,11 +17,13 @@ from face3d_client._ui.studio import DOWNLOADS, Studio, Visit, as_markdown, visi
 
 __all__ = ["Handlers"]
 
+_OPTIONS: Final = 7  # face alone, rig, without expression, as photographed, white balance, sharpening, texture size
+
 
 class Handlers:
     """Event handlers of the page. They take and return the values of its components, in the order of `Layout.shown`.
 
-    ``values`` are those of the options (4) and of the sliders (5, then one for each mood).
+    ``values`` are those of the options (`_OPTIONS`) and of the sliders (5, then one for each mood).
 
     Args:
         gr: the module gradio.
@@ -74,14 +76,17 @@ class Handlers:
         """Make a file of the face as the sliders left it; turn and light are no part of it."""
         if visit is None or visit.result is None:
             return self._update(value=None, visible=False)
-        return self._update(value=self._studio.moved_file(self._moved(visit.result, values)), visible=True)
+        own, moods = self._expression(values)
+        return self._update(value=self._studio.moved_file(visit.result, own, moods), visible=True)
 
-    def _moved(self, result: Reconstruction, values: tuple[Any, ...]) -> Any:
-        return self._studio.moved(result, float(values[4]), dict(zip(self._moods, values[5:], strict=True)))
+    def _expression(self, values: tuple[Any, ...]) -> tuple[float, dict[str, float]]:
+        return float(values[4]), dict(zip(self._moods, values[5:], strict=True))
 
     def _moved_picture(self, result: Reconstruction, values: tuple[Any, ...]) -> Any:
         yaw, side, height, strength = (float(value) for value in values[:4])
-        picture = self._studio.picture(self._moved(result, values), yaw, Light(side, height, strength))
+        picture = self._studio.picture(
+            self._studio.moved(result, *self._expression(values)), yaw, Light(side, height, strength)
+        )
         return self._studio.picture_file(picture, "moved.jpg")
 
     def _file(self, picture: Image.Image | None, name: str) -> str | None:
@@ -90,9 +95,12 @@ class Handlers:
     def _made(self, visit: Visit, number: int, words: str, values: tuple[Any, ...]) -> list[Any]:
         if not visit.faces:
             return self._nothing(words, visit)
-        neutral, balance, sharpen, size = values[:4]
+        face_only, rig, neutral, camera, balance, sharpen, size = values[:_OPTIONS]
         options = Options(
-            pose="neutral" if neutral else "head",
+            mesh="face" if face_only else "head",
+            rig="arkit" if rig else "none",
+            expression="neutral" if neutral else "photo",
+            pose="camera" if camera else "canonical",
             white_balance=bool(balance),
             sharpen=float(sharpen),
             texture_size=int(size),
@@ -118,7 +126,7 @@ class Handlers:
             words,
             self._update(value=self._file(visit.annotated(), "faces.jpg"), visible=visit.shown is not None),
             files["GLB"],
-            self._moved_picture(result, values[4:]),
+            self._moved_picture(result, values[_OPTIONS:]),
             _summary(result),
             self._file(result.preview, "preview.png"),
             self._file(visit.overlaid(), "overlay.jpg"),
@@ -154,7 +162,10 @@ def _summary(result: Reconstruction) -> str:
     pitch, yaw, roll = np.degrees(result.coefficients.angles)
     width, height = (float(value) for value in result.mesh.extents[:2])
     turned = f"Turned {yaw:+.0f}\u00b0, nodding {pitch:+.0f}\u00b0, tilted {roll:+.0f}\u00b0."
-    size = f"{width:.0f} \u00d7 {height:.0f} mm, {len(result.mesh.vertices):,} vertices."
-    lines = [f"Score {result.score:.2f}. {turned} {size}"]
+    shape = f"{width:.0f} \u00d7 {height:.0f} mm (the model's size, not measured), {len(result.vertices):,} vertices."
+    lines = [f"Score {result.score:.2f}. {turned} {shape}"]
+    if result.rigged:
+        strong = sorted(result.blendshapes.items(), key=lambda item: -item[1])[:4]
+        lines.append("Strongest shapes: " + ", ".join(f"{name} {weight:.2f}" for name, weight in strong) + ".")
     lines += [f"\u26a0 {as_markdown(warning)}" for warning in result.warnings]
     return "\n\n".join(lines)

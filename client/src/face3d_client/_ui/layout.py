@@ -25,7 +25,7 @@ class Input:
         faces: the photograph with a box around every face.
         threshold: lowest score of a face.
         again: detects again.
-        settings: options of the reconstruction: neutral, white balance, sharpening, texture size.
+        settings: options of the reconstruction, in the order of `handlers`.
         apply: makes the face again.
     """
 
@@ -77,7 +77,7 @@ def lay_out(gr: Any, moods: list[str], uploads: str) -> Layout:
 
     Args:
         gr: the module gradio.
-        moods: names of the sliders of the expression; without any, a sentence stands in their place.
+        moods: names of the sliders of the expression.
         uploads: the folder of uploaded files.
     """
     visit = gr.State(None, time_to_live=FORGET)
@@ -112,12 +112,16 @@ def _input(gr: Any, uploads: str) -> Input:
     threshold = gr.Slider(0.3, 0.95, SCORE_THRESHOLD, step=0.05, label="Lowest score of a face", elem_id="threshold")
     again = gr.Button("Detect again", elem_id="again")
     with gr.Accordion("Options", open=False):
+        face_only = gr.Checkbox(label="The face alone, not the whole head")
+        rig = gr.Checkbox(value=True, label="With ARKit's 52 shapes, which the sliders move")
         neutral = gr.Checkbox(label="Without expression")
+        camera = gr.Checkbox(label="Turned as in the photograph")
         balance = gr.Checkbox(label="Correct the light's colour")
         sharpen = gr.Slider(0, 1, 0.3, step=0.1, label="Sharpening")
-        size = gr.Radio([256, 512, 1024, 2048], value=512, label="Texture, pixels")
+        size = gr.Radio([256, 512, 1024, 2048], value=1024, label="Texture, pixels")
         apply = gr.Button("Make the face again", elem_id="apply")
-    return Input(photograph, status, faces, threshold, again, [neutral, balance, sharpen, size], apply)
+    settings = [face_only, rig, neutral, camera, balance, sharpen, size]
+    return Input(photograph, status, faces, threshold, again, settings, apply)
 
 
 def _motion(gr: Any, moods: list[str]) -> Motion:
@@ -131,12 +135,7 @@ def _motion(gr: Any, moods: list[str]) -> Motion:
             gr.Slider(0, 2, 1, step=0.05, label="Light's strength", elem_id="strength"),
         ]
     with gr.Column(scale=2):
-        if not moods:
-            gr.Markdown(
-                "Sliders for the expression need the face model's file: start the page with "
-                "`face3d ui --face-model face_model.npz`."
-            )
-        own = gr.Slider(0, 1.5, 1, step=0.05, label="Photographed expression", visible=bool(moods))
+        own = gr.Slider(0, 1.5, 1, step=0.05, label="Photographed expression", elem_id="own")
         expression = [
             gr.Slider(0, 1, 0, step=0.05, label=mood, elem_id=f"mood-{number}") for number, mood in enumerate(moods)
         ]

@@ -19,7 +19,7 @@ from face3d_client._mesh.expressions import Expressions
 from face3d_client._ui.guard import PageGuard
 from face3d_client._ui.handlers import Handlers
 from face3d_client._ui.layout import FORGET, TITLE, Layout, lay_out
-from face3d_client._ui.studio import Studio
+from face3d_client._ui.studio import MOODS, Studio
 
 __all__ = ["build_page", "launch_options"]
 
@@ -54,7 +54,7 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
 
     Args:
         client: the server.
-        expressions: the face model's, for the sliders of the expression; None: a sentence stands in their place.
+        expressions: the face model's, for the sliders of the expression where the mesh is not rigged.
 
     Raises:
         ModuleNotFoundError: gradio is not installed.
@@ -64,7 +64,7 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
         # Files in Gradio's folder are served as they are. Pictures that it puts there itself lie under their content's
         # hash, and are written again while another visitor reads them.
         studio = Studio(client, expressions, parent=page.GRADIO_CACHE)
-        moods = studio.moods()
+        moods = list(MOODS)
         layout = lay_out(gr, moods, page.GRADIO_CACHE)
         _connect(gr, layout, Handlers(gr, studio, moods))
     # Waiting visitors are told their place; beyond a hundred they are asked to come back.

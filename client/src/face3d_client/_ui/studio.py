@@ -23,16 +23,16 @@ from face3d_client._detection import DetectedFace
 from face3d_client._errors import BadImage, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
 from face3d_client._images import decode_upright, read_file
 from face3d_client._mesh.expressions import Expressions
-from face3d_client._mesh.formats import glb_bytes, write_whole
+from face3d_client._mesh.formats import write_whole
 from face3d_client._mesh.overlay import draw_overlay
-from face3d_client._mesh.renderer import Light, render
+from face3d_client._mesh.renderer import Light, View, render
 from face3d_client._mesh.surface import Surface
 from face3d_client._protocol.options import Options, with_face
 from face3d_client._results import Reconstruction
 
 __all__ = ["DOWNLOADS", "MOODS", "Studio", "Visit", "as_markdown", "visitor_message"]
 
-DOWNLOADS: Final = ("GLB", "OBJ (zip)", "PLY", "NPZ")
+DOWNLOADS: Final = ("GLB", "OBJ (zip)", "PLY (zip)", "STL", "NPZ")
 _SHOWN: Final = 1280  # longer side of the photograph on the page, px
 _KEPT: Final = 3600.0  # seconds for which a visitor's files are kept
 _CLEANUP_INTERVAL: Final = 60.0  # seconds between two searches for old files
@@ -40,15 +40,17 @@ _CLEANUP_INTERVAL: Final = 60.0  # seconds between two searches for old files
 _DECODING: Final = threading.BoundedSemaphore(2)
 _CHOSEN, _OTHER = (255, 140, 0), (60, 190, 255)
 
-# Sliders of the page and the modes that each moves, by their ARKit-style names.
+# Sliders of the page and the shapes that each moves, by Apple's names.
 MOODS: Final[dict[str, tuple[str, ...]]] = {
-    "Smile": ("mouthSmile_L", "mouthSmile_R"),
+    "Smile": ("mouthSmileLeft", "mouthSmileRight"),
     "Open mouth": ("jawOpen",),
     "Pucker": ("mouthPucker",),
-    "Raise brows": ("browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R"),
-    "Frown": ("browDown_L", "browDown_R", "mouthFrown_L", "mouthFrown_R"),
-    "Close eyes": ("eyeBlink_L", "eyeBlink_R"),
-    "Puff cheeks": ("cheekPuff_L", "cheekPuff_R"),
+    "Raise brows": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
+    "Frown": ("browDownLeft", "browDownRight", "mouthFrownLeft", "mouthFrownRight"),
+    "Close eyes": ("eyeBlinkLeft", "eyeBlinkRight"),
+    "Puff cheeks": ("cheekPuff",),
+    "Look to the left": ("eyeLookOutLeft", "eyeLookInRight"),
+    "Look to the right": ("eyeLookInLeft", "eyeLookOutRight"),
 }
 
 
@@ -95,8 +97,7 @@ class Visit:
         if self.shown is None or self.result is None:
             return None
         result = self.result
-        mesh = result.camera.project(result.vertices), result.faces
-        return draw_overlay(self.shown, mesh=mesh, landmarks=result.landmarks, scale=self.scale)
+        return draw_overlay(self.shown, mesh=result._wireframe(), landmarks=result.landmarks, scale=self.scale)
 
     def face_at(self, x: float, y: float) -> int | None:
         """Find the face whose box holds a pixel of the shown photograph; the smallest box where several do."""
@@ -113,7 +114,7 @@ class Studio:
 
     Args:
         client: the server.
-        expressions: the face model's, for the sliders; None: there are none.
+        expressions: the face model's, for the sliders where a mesh is not rigged. None: then they do nothing.
         parent: a folder that takes the folder of its files. None: the system's for temporary files.
     """
 
@@ -167,51 +168,64 @@ class Studio:
     def files(self, result: Reconstruction) -> dict[str, str]:
         """Write the result as files to show and to download."""
         folder = self._new_folder()
-        for suffix in (".glb", ".ply", ".npz"):
+        for suffix in (".glb", ".stl", ".npz"):
             result.save(folder / f"face{suffix}")
         # What lies here is what a visitor gets: the page's clock deletes no other files.
-        with (
-            tempfile.TemporaryDirectory() as parts,
-            zipfile.ZipFile(folder / "face-obj.zip", "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
-            for path in result.save(Path(parts) / "face.obj"):
-                archive.write(path, path.name)
-        names = ("face.glb", "face-obj.zip", "face.ply", "face.npz")
+        for kind in ("obj", "ply"):
+            with (
+                tempfile.TemporaryDirectory() as parts,
+                zipfile.ZipFile(folder / f"face-{kind}.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+            ):
+                for path in result.save(Path(parts) / f"face.{kind}"):
+                    archive.write(path, path.name)
+        names = ("face.glb", "face-obj.zip", "face-ply.zip", "face.stl", "face.npz")
         return {what: str(folder / name) for what, name in zip(DOWNLOADS, names, strict=True)}
 
     # --- moving it --------------------------------------------------------------------------------------------------
 
-    def moods(self) -> list[str]:
-        """List the names of `MOODS` that the face model has."""
-        known = set(self._expressions.names) if self._expressions else set()
-        return [mood for mood, modes in MOODS.items() if known.intersection(modes)]
-
     def moved(self, result: Reconstruction, own: float, moods: Mapping[str, float]) -> Surface:
-        """Change the expression of the upright face.
+        """Change the expression of the upright mesh.
 
         Args:
-            result: has mesh, vertices_neutral, coefficients and face_model.
+            result: has mesh, which is rigged; or vertices_neutral, coefficients and face_model, and this page the face
+                model's expressions.
             own: how much of the photographed expression stays, 1 = all of it.
             moods: weights by the names of `MOODS`.
 
         Returns:
-            Without the face model's expressions, or with those of another model: the face without expression.
+            Without either, and with a model that is not the result's: the mesh as it came.
         """
+        if result.rigged:
+            return result._surface_in("canonical", self._blendshapes(result, own, moods))
         model = self._expressions
-        if model is None or model.face_model != result.face_model:
-            return result._surface_in("neutral")
-        modes = ((mode, weight) for mood, weight in moods.items() for mode in MOODS[mood])
-        named = {mode: weight for mode, weight in modes if mode in model.names}
+        if model is None or model.face_model != result.face_model or len(result.parts) > 1:
+            return result._surface_in()
+        shapes = ((shape, weight) for mood, weight in moods.items() for shape in MOODS[mood])
+        named = {mode: weight for shape, weight in shapes for mode in model.modes_of(shape)}
         weights = result.coefficients.expression * np.float32(own)
-        return result._surface_in("neutral").with_vertices(model.move(result.vertices_neutral, weights, named))
+        return result._surface.with_vertices(model.move(result.vertices_neutral, weights, named))
+
+    def _blendshapes(self, result: Reconstruction, own: float, moods: Mapping[str, float]) -> dict[str, float]:
+        """Add the moods to the photographed weights; no shape goes beyond 1."""
+        weights = {name: own * weight for name, weight in result.blendshapes.items()}
+        for mood, weight in moods.items():
+            for shape in MOODS[mood]:
+                if shape in weights:
+                    weights[shape] += weight
+        return {name: min(weight, 1.0) for name, weight in weights.items()}
 
     def picture(self, surface: Surface, yaw: float, light: Light) -> Image.Image:
         """Render it turned and lit."""
-        return render(surface, yaw=yaw, light=light)
+        return render(surface, View(yaw), light)
 
-    def moved_file(self, surface: Surface) -> str:
-        """Write a GLB of it."""
-        return str(write_whole(self._new_folder() / "face-moved.glb", glb_bytes(surface)))
+    def moved_file(self, result: Reconstruction, own: float, moods: Mapping[str, float]) -> str:
+        """Write a GLB of the mesh with another expression, see `moved`; a rigged one stays rigged."""
+        path = self._new_folder() / "face-moved.glb"
+        if result.rigged:
+            result.save(path, pose="canonical", blendshapes=self._blendshapes(result, own, moods))
+            return str(path)
+        surface = self.moved(result, own, moods)
+        return str(write_whole(path, result._glb_of(surface)))
 
     def picture_file(self, picture: Image.Image, name: str) -> str:
         """Write a picture as a file; the name's suffix is its format."""

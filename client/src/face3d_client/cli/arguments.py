@@ -63,7 +63,7 @@ def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> arg
     ui.add_argument("--no-browser", action="store_true", help="only print the address")
     ui.add_argument(
         "--face-model", type=Path, metavar="FILE",
-        help="the server's face_model.npz, for the sliders of the expression (default: that of the checkout, if any)",
+        help="the server's face_model.npz, to move meshes without ARKit's shapes (default: the checkout's)",
     )  # fmt: skip
     command("serve", "start the server that comes with the repository (options: as for python -m server)")
     return parser
@@ -101,7 +101,11 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     _picture_options(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument(
-        "--format", type=_formats, default=(".glb",), metavar="LIST", help="glb,obj,ply,stl,npz (default: glb)"
+        "--format",
+        type=_formats,
+        default=(".glb",),
+        metavar="LIST",
+        help="glb,obj,ply,stl,usdz,npz (default: glb; usdz needs usd-core)",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--face", type=int, metavar="N", help="which face, in the order of score (default: 0)")
@@ -113,7 +117,16 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="with --all-faces: leave out smaller ones (default: 60)",
     )
-    parser.add_argument("--neutral", action="store_true", help="without the expression")
+    parser.add_argument("--mesh", choices=("head", "face"), help="the whole head or the face alone (default: head)")
+    parser.add_argument("--rig", choices=("none", "arkit"), help="arkit: with Apple's 52 shapes (default: none)")
+    expression = parser.add_mutually_exclusive_group()
+    expression.add_argument("--expression", choices=("photo", "neutral"), help="of the mesh (default: photo)")
+    expression.add_argument(
+        "--neutral", action="store_const", const="neutral", dest="expression", help="--expression neutral"
+    )
+    parser.add_argument(
+        "--pose", choices=("canonical", "camera"), help="upright, or turned as photographed (default: canonical)"
+    )
     parser.add_argument(
         "--preview",
         action=argparse.BooleanOptionalAction,
@@ -122,7 +135,7 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", action="store_true", help="also the photograph with the mesh drawn over it")
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 512)")
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
     parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are all there")
     parser.add_argument(
         "--outage", type=float, default=60.0, metavar="S",

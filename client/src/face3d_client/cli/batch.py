@@ -55,7 +55,7 @@ class Settings:
         names: list[Output] = list(DEFAULT_OUTPUTS) if ".npz" in self.formats else ["mesh", "face", "warnings"]
         names.append("texture")  # the one inside the mesh is a JPEG
         if self.overlay:
-            names += ["vertices", "landmarks", "camera"]
+            names += ["vertices", "coefficients", "landmarks", "camera"]
         if self.preview:
             names.append("preview")
         return list(dict.fromkeys(names))
@@ -186,12 +186,12 @@ class Batch:
 
     def _expected(self, job: Job) -> list[Path]:
         face = 0 if self._settings.all_faces else None
-        paths = [job.mesh(suffix, face) for suffix in (*self._settings.formats, ".png")]
+        paths = [job.mesh(suffix, face) for suffix in self._settings.formats] + [job.texture(face)]
         paths += [job.extra("preview", face)] if self._settings.preview else []
         return paths + ([job.extra("overlay", face)] if self._settings.overlay else [])
 
     def _write(self, job: Job, face: int | None, result: Reconstruction) -> list[Path]:
-        files = [write_whole(job.mesh(".png", face), result.texture_bytes)]
+        files = [write_whole(job.texture(face), result.texture_bytes)]
         if self._settings.preview:
             files.append(write_whole(job.extra("preview", face), result.preview_bytes))
         if self._settings.overlay:

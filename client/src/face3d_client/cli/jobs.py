@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from face3d_client._mesh.formats import PARTS, SUFFIXES, safe_stem
 
 __all__ = ["Job", "UsageError", "check_out", "plan"]
+
+# Names of results: meshes, what lies beside them, and pictures.
+_ENDS: Final = "|".join(
+    [re.escape(suffix) for suffix in (*SUFFIXES, ".mtl")]
+    + [rf"_{part}\.png" for part in PARTS]
+    + [r"-preview\.png", r"-overlay\.png"]
+)
+_RESULT: Final = re.compile(rf"(?P<stem>.+?)(?P<face>-\d+)?(?:{_ENDS})", re.IGNORECASE)
 
 
 class UsageError(Exception):
@@ -35,6 +47,11 @@ class Job:
     def mesh(self, suffix: str, face: int | None) -> Path:
         """Name the file of the mesh; `face` numbers it where all faces of a picture are made."""
         return self._named("" if face is None else f"-{face}", suffix)
+
+    def texture(self, face: int | None) -> Path:
+        """Name the file of the skin's texture, as the one beside an OBJ is named."""
+        mesh = self.mesh(".png", face)
+        return mesh.with_name(f"{safe_stem(mesh.stem)}_texture.png")
 
     def extra(self, what: str, face: int | None) -> Path:
         """Name the file of a picture beside the mesh: ``preview`` or ``overlay``."""
@@ -138,7 +155,22 @@ def _named(pairs: list[tuple[Path, Path]], out: Path) -> list[Job]:
 
 
 def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        if (texture := job.mesh(".png", None).resolve()) in sources:
-            raise UsageError(f"the texture of {job.name} would be written over {texture.name}: choose another -o.")
+    """Refuse results that would be written over any picture of the run, in whatever format and for whichever face.
+
+    Raises:
+        UsageError: naming both.
+    """
+    # Compared without case, as on some systems.
+    results = {
+        (job.stem.parent.resolve(), stem.casefold()): job
+        for job in jobs
+        for stem in (job.stem.name, safe_stem(job.stem.name))
+    }
+    for source in (job.source.resolve() for job in jobs):
+        named = _RESULT.fullmatch(source.name)
+        stems = {named["stem"], named["stem"] + (named["face"] or "")} if named else set()
+        hit = [results[key] for key in ((source.parent, stem.casefold()) for stem in stems) if key in results]
+        alone = jobs[0].alone and source == jobs[0].stem.parent.resolve() / source.name
+        if hit or (alone and source.name in ("preview.png", "overlay.png")):
+            name = (hit or jobs)[0].name
+            raise UsageError(f"results of {name} would be written over {source.name}: choose another -o.")

@@ -41,7 +41,10 @@ def reconstruct(options: argparse.Namespace) -> int:
         options=Options(
             face=options.face,
             score_threshold=options.score_threshold,
-            pose="neutral" if options.neutral else None,
+            mesh=options.mesh,
+            rig=options.rig,
+            expression=options.expression,
+            pose=options.pose,
             white_balance=options.white_balance,
             sharpen=options.sharpen,
             texture_size=options.texture_size,
