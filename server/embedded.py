@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from server import census, shared_memory, triton_log
+from server import shared_memory, stub_processes, triton_log
 from server.errors import (
     ModelLoadFailed,
     PortTaken,
@@ -45,8 +45,8 @@ Progress = Callable[[str], None]
 # on a machine that is very busy, its Python backend aborts now and then while it starts the models' processes
 # (boost::interprocess::lock_exception; one of seven starts with eight times more work than cores; a known fault).
 _ATTEMPTS = 3
-# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; the limit doubles each
-# time, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
+# Seconds without a sign of work (`server.stall`) after which a start is tried again; the limit doubles each time,
+# for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
 # start of 3 to 5 s leave a service away for less than 10 s.
 _HUNG_AFTER = 3.0
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
@@ -335,7 +335,7 @@ class EmbeddedServer:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(0.1)
-            if census.dead_stubs(process.pid) and not census.stubs(process.pid):
+            if stub_processes.dead_stubs(process.pid) and not stub_processes.stubs(process.pid):
                 # Every other model has answered and gone. Triton would wait for the dead one until its own timeout.
                 process.kill()
                 process.wait()

@@ -16,7 +16,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from server import census
+from server import stub_processes
 from server.errors import SharedMemoryTooSmall
 
 SHM = Path("/dev/shm")
@@ -54,7 +54,7 @@ def sweep() -> int:
     models that outlived their tritonserver.
     """
     removed = 0
-    for pid, prefix in census.orphans().items():
+    for pid, prefix in stub_processes.orphans().items():
         if _is_left(prefix):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
