@@ -113,6 +113,7 @@ class EmbeddedServer:
         self._progress: Progress = progress or (lambda _: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._claim: int | None = None
         self._prefix = ""
         self._ports = self._asked_ports()
 
@@ -232,6 +233,7 @@ class EmbeddedServer:
         """Start the process on the ports that were asked for, with a folder and shared memory of its own."""
         self._ports = choose_ports({kind: (self._listens_at(kind), port) for kind, port in self._asked_ports().items()})
         self._prefix = shared_memory.new_prefix()
+        self._claim = shared_memory.claim(self._prefix)
         self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         backends = runtime.lay_out_backends(self._folder / "backends")
         command = [str(runtime.binary), *self._arguments(backends, runtime.caches, self._ports)]
@@ -315,6 +317,9 @@ class EmbeddedServer:
         if self._prefix:
             shared_memory.remove(self._prefix)
             self._prefix = ""
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
