@@ -39,7 +39,7 @@ _DEFAULTS = {
 }
 
 
-class _Stop(BaseException):
+class _StopRequested(BaseException):
     """Raised in the main thread by SIGTERM or SIGINT."""
 
 
@@ -209,7 +209,7 @@ def _serve(settings: Settings) -> int:
             _say(f"error: tritonserver ended by itself with status {status}; its last words are above.")
         else:
             _stay_supervised(service, settings, settings.supervision.period, signals)
-    except _Stop:
+    except _StopRequested:
         _say("stopping: requests in flight may finish")
         if not (end := service.stop()):
             return 0
@@ -259,7 +259,7 @@ def _start_again(server: EmbeddedServer, supervisor: Supervisor, backoff: Backof
 
 
 class _Signals:
-    """Turns SIGTERM and SIGINT into `_Stop`, raised in the main thread; the second time everything is ended at once."""
+    """Turns the first SIGTERM or SIGINT into `_StopRequested` in the main thread; the second ends all at once."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._count = service, 0
@@ -269,13 +269,13 @@ class _Signals:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._count += 1
         if self._count == 1:
-            raise _Stop
+            raise _StopRequested
         self._service.kill()  # the second time somebody is in a hurry
 
     def check(self) -> None:
-        """Raise `_Stop` once more: Python drops what is raised while it collects garbage."""
+        """Raise `_StopRequested` once more: Python drops what is raised while it collects garbage."""
         if self._count:
-            raise _Stop
+            raise _StopRequested
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

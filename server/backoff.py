@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-# What lived so many seconds did not end because of its start: the next start comes at once.
+# Seconds of life after which an end was not caused by the start: the next start comes at once.
 _MIN_UPTIME_S = 5.0
 # The first wait after a short life, in seconds, doubled for each further one up to the ceiling. A start takes 3 to 5 s,
 # and a service shall be back within 10 s of every death.

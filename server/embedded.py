@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from server import census, shared_memory, triton_log
+from server import shared_memory, stub_processes, triton_log
 from server.errors import (
     ModelLoadFailed,
     PortTaken,
@@ -45,8 +45,8 @@ Progress = Callable[[str], None]
 # on a machine that is very busy, its Python backend aborts now and then while it starts the models' processes
 # (boost::interprocess::lock_exception; one of seven starts with eight times more work than cores; a known fault).
 _ATTEMPTS = 3
-# A start that has shown no sign of work (`server.stall`) for so many seconds is tried again; the limit doubles each
-# time, for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
+# Seconds without a sign of work (`server.stall`) after which a start is tried again; the limit doubles each time,
+# for a model whose start really waits for something, until the start timeout is over. 3 s of silence and a
 # start of 3 to 5 s leave a service away for less than 10 s.
 _HUNG_AFTER = 3.0
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
@@ -113,6 +113,7 @@ class EmbeddedServer:
         self._progress: Progress = progress or (lambda _: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._claim: int | None = None
         self._prefix = ""
         self._ports = self._asked_ports()
 
@@ -232,6 +233,7 @@ class EmbeddedServer:
         """Start the process on the ports that were asked for, with a folder and shared memory of its own."""
         self._ports = choose_ports({kind: (self._listens_at(kind), port) for kind, port in self._asked_ports().items()})
         self._prefix = shared_memory.new_prefix()
+        self._claim = shared_memory.claim(self._prefix)
         self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         backends = runtime.lay_out_backends(self._folder / "backends")
         command = [str(runtime.binary), *self._arguments(backends, runtime.caches, self._ports)]
@@ -315,6 +317,9 @@ class EmbeddedServer:
         if self._prefix:
             shared_memory.remove(self._prefix)
             self._prefix = ""
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -335,7 +340,7 @@ class EmbeddedServer:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(0.1)
-            if census.dead_stubs(process.pid) and not census.stubs(process.pid):
+            if stub_processes.dead_stubs(process.pid) and not stub_processes.stubs(process.pid):
                 # Every other model has answered and gone. Triton would wait for the dead one until its own timeout.
                 process.kill()
                 process.wait()

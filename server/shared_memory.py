@@ -1,13 +1,14 @@
 """The stubs' shared memory in /dev/shm: room for it, names of our own, and nothing left of a server that was killed.
 
 Triton's Python backend makes one region for each instance and leaves it there when a stub or the server is killed.
-Regions get a prefix that says whose they are (PID namespace and process id), so that what a dead server left can be
-removed by the next one without touching anybody else's.
+Regions get a prefix that says whose they are (PID namespace and process id) and a lock that is held as long as their
+server lives, so that what a dead server left can be removed by the next one without touching anybody else's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -16,11 +17,11 @@ import signal
 import tempfile
 from pathlib import Path
 
-from server import census
+from server import stub_processes
 from server.errors import SharedMemoryTooSmall
 
 SHM = Path("/dev/shm")
-_PREFIX = "face3d"
+_PREFIX, _LOCK = "face3d", "lock"
 _NAME = re.compile(rf"^{_PREFIX}-(\d+)-(\d+)-[0-9a-f]+-")
 
 
@@ -32,6 +33,17 @@ def _namespace() -> int:
 def new_prefix() -> str:
     """Make a prefix for one server's regions, unique on the machine."""
     return f"{_PREFIX}-{_namespace()}-{os.getpid()}-{secrets.token_hex(4)}-"
+
+
+def claim(prefix: str) -> int:
+    """Show that a server with this prefix lives, and return the descriptor that shows it until it is closed.
+
+    A lock on a file tells the living from the dead across PID namespaces as well: containers that follow each other may
+    share /dev/shm, and the kernel lets go of a lock with the process that holds it.
+    """
+    descriptor = os.open(SHM / f"{prefix}{_LOCK}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # another's `sweep` may hold it for a moment
+    return descriptor
 
 
 def regions(prefix: str) -> list[Path]:
@@ -54,13 +66,15 @@ def sweep() -> int:
     models that outlived their tritonserver.
     """
     removed = 0
-    for pid, prefix in census.orphans().items():
+    for pid, prefix in stub_processes.orphans().items():
         if _is_left(prefix):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             removed += 1
-    for place in (SHM, Path(tempfile.gettempdir())):
-        for path in place.glob(f"{_PREFIX}-{_namespace()}-*"):
+    # A lock goes last: as long as it is there, it tells of what is still to be removed.
+    found = [path for place in (Path(tempfile.gettempdir()), SHM) for path in place.glob(f"{_PREFIX}-*")]
+    for path in sorted(found, key=lambda path: path.name.endswith(_LOCK)):
+        with contextlib.suppress(FileNotFoundError):  # another start removes the same
             if _is_left(path.name) and path.lstat().st_uid == os.getuid():
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
@@ -71,9 +85,23 @@ def sweep() -> int:
 
 
 def _is_left(name: str) -> bool:
-    """Return whether a name belongs to a server of this PID namespace whose process no longer lives."""
+    """Return whether a name belongs to a server that no longer lives.
+
+    Its lock tells; without one, its process id does where that is of this PID namespace.
+    """
     match = _NAME.match(name)
-    return match is not None and int(match[1]) == _namespace() and not Path(f"/proc/{match[2]}").exists()
+    if match is None:
+        return False
+    with contextlib.suppress(OSError):  # no such file, or another user's
+        descriptor = os.open(SHM / f"{match[0]}{_LOCK}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+    return int(match[1]) == _namespace() and not Path(f"/proc/{match[2]}").exists()
 
 
 def check_room(needed: int) -> None:

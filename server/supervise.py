@@ -1,7 +1,7 @@
 """Watches a server from outside and revives models whose process has died.
 
 Triton 2.51 neither notices nor restarts a dead stub: the model stays "ready" and every request to it fails after a
-second. Two things find it: a count of the stubs (`server.census`, on the same machine, costs nothing), and a real small
+second. Two things find it: a count of the stubs (`server.stub_processes`, on the same machine), and a real small
 inference through every model (`server.probe`), which also finds what no count can. The cure is a load with the
 model's own configuration, marked by a parameter so that it differs; a load without any change does nothing. Where that
 does not bring the service back, and where the server itself hangs and gives no answer to anything, it is ended, for
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from server import census, metrics_page, probe, stall
+from server import metrics_page, probe, stall, stub_processes
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
 from server.metrics_page import counter, counters, gauge
@@ -45,10 +45,10 @@ _LOOK = 0.5
 _STATE_WITHIN, _LOAD_WITHIN, _ANSWER_WITHIN = 3.0, 6.0, 4.0
 # Seconds that a stub without a sign of life gets before its model is loaded again.
 _SECOND_CHANCE = 1.0
-# So many steps in a row without any answer, and the server counts as hung. A step waits 3 s for the state of models and
+# Steps in a row without any answer after which the server counts as hung. A step waits 3 s for the state of models and
 # 30 s for the probe, which a full queue of the default models takes 5 s to reach.
 _SILENT_STEPS = 3
-# Under load a load goes on after its limit: for so many seconds no second one is sent after it.
+# Seconds for which a load that exceeded its limit is not sent again: under load it goes on after the limit.
 _LOAD_GOES_ON = 20.0
 # What a revival adds to a model's parameters: the time. No model looks at it.
 REVIVAL_PARAMETER = "face3d_revival"
@@ -83,7 +83,7 @@ class Supervisor:
         self._pending_kills: dict[int, float] = {}  # process id -> when to end it
         # Models that were seen to have stubs: on other backends there are none to count. Seen now, for one that dies
         # before the first step.
-        self._counted = set() if pid is None else {model for model, _ in census.stubs(pid)}
+        self._counted = set() if pid is None else {model for model, _ in stub_processes.stubs(pid)}
         self._loading: dict[str, float] = {}  # models whose load did not end in time -> until when it may still
         self._noticed: set[int] = set()  # stubs whose death has been looked into
         self._silent = 0  # steps in a row without any answer
@@ -160,9 +160,9 @@ class Supervisor:
         """
         if self._pid is None:
             return False
-        for pid in census.stopped_stubs(self._pid):
+        for pid in stub_processes.stopped_stubs(self._pid):
             _end(pid)
-        dead = census.dead_stubs(self._pid)
+        dead = stub_processes.dead_stubs(self._pid)
         new = dead - self._noticed
         self._noticed = dead
         return bool(new)
@@ -182,13 +182,13 @@ class Supervisor:
 
     def _short_of_stubs(self) -> set[str]:
         assert self._pid is not None
-        alive = census.stubs(self._pid)
+        alive = stub_processes.stubs(self._pid)
         self._counted |= {model for model, _ in alive}
         short = set()
         for entry in self._control.index():
             if entry.state == "READY" and entry.model in self._counted:
                 count = len(alive.get((entry.model, entry.version), set()) - set(self._pending_kills))
-                if count < census.expected(self._control.config(entry.model)):
+                if count < stub_processes.expected(self._control.config(entry.model)):
                     short.add(entry.model)
         return short
 
@@ -230,7 +230,7 @@ class Supervisor:
     def _living_stub(self, message: str) -> int | None:
         """Find the process of the instance that a message calls dead, if there still is one."""
         match = _DEAD_STUB.search(message)
-        return None if self._pid is None or match is None else census.stub_of(self._pid, match["instance"])
+        return None if self._pid is None or match is None else stub_processes.stub_of(self._pid, match["instance"])
 
     def _dead_model(self, message: str) -> str | None:
         if not (match := _DEAD_STUB.search(message)):
@@ -255,12 +255,12 @@ class Supervisor:
     def _stubs_of(self, model: str) -> set[int]:
         if self._pid is None:
             return set()
-        return {pid for (name, _), pids in census.stubs(self._pid).items() if name == model for pid in pids}
+        return {pid for (name, _), pids in stub_processes.stubs(self._pid).items() if name == model for pid in pids}
 
     def _end_outdated_stubs(self, *, early: bool = False) -> None:
         if not self._pending_kills or self._pid is None:
             return
-        living = {pid for pids in census.stubs(self._pid).values() for pid in pids}
+        living = {pid for pids in stub_processes.stubs(self._pid).values() for pid in pids}
         for pid, when in list(self._pending_kills.items()):
             if pid not in living:
                 del self._pending_kills[pid]

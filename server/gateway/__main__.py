@@ -62,13 +62,13 @@ def _names(options: argparse.Namespace) -> tuple[str, ...]:
 async def _serve(options: argparse.Namespace, names: tuple[str, ...]) -> int:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def told() -> None:
+    def on_signal() -> None:
         if stop.is_set():
             os._exit(1)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
+        loop.add_signal_handler(number, on_signal)
     upstream = Upstream(
         options.triton_http, options.triton_grpc, names, lambda on: log("Triton serves" if on else "Triton is away")
     )
@@ -127,7 +127,7 @@ def _keep_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
 
 
-def _ends_with(parent: int) -> bool:
+def _end_with(parent: int) -> bool:
     """Have the kernel send SIGTERM when the parent is gone; returns whether it is still there."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.getppid() == parent
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resource.RLIMIT_NOFILE, (most, most)
     )  # a connection is a descriptor, and so is its way to Triton
     _keep_memory()
-    if options.parent is not None and not _ends_with(options.parent):
+    if options.parent is not None and not _end_with(options.parent):
         return 1
     try:
         names = _names(options)

@@ -67,21 +67,21 @@ class Admission:
         return Ticket(self)
 
     @contextlib.asynccontextmanager
-    async def reading(self, whole: bool) -> AsyncIterator[None]:
+    async def reading(self, in_one_piece: bool) -> AsyncIterator[None]:
         """Bound the reading of one request, as a context manager around it.
 
         Args:
-            whole: whether its bytes are counted only when all have come, so that it takes one of MAX_READING places.
+            in_one_piece: whether its bytes are counted only when all have come: it takes one of MAX_READING places.
 
         Raises:
             Refused: ``Timeout`` when it takes too long, ``Overloaded`` when there is no place for too long.
         """
-        if whole:
-            await self._place()
+        if in_one_piece:
+            await self._wait_for_place()
         reader = None
         try:
             async with asyncio.timeout(limits.BODY_TIME) as deadline:
-                reader = _Reader(asyncio.get_running_loop().time(), whole, deadline)
+                reader = _Reader(asyncio.get_running_loop().time(), in_one_piece, deadline)
                 self._readers.append(reader)
                 self._idle.clear()
                 if self._closing:
@@ -92,7 +92,7 @@ class Admission:
         finally:
             if reader is not None:
                 self._readers.remove(reader)
-            if whole and self._for_place:
+            if in_one_piece and self._for_place:
                 _wake(self._for_place)
             self._settle()
 
@@ -107,7 +107,7 @@ class Admission:
         if not self.in_flight and not self._readers:
             self._idle.set()
 
-    async def _place(self) -> None:
+    async def _wait_for_place(self) -> None:
         while True:
             taken = [reader for reader in self._readers if reader.takes_place]
             if len(taken) < limits.MAX_READING:
@@ -116,7 +116,7 @@ class Admission:
                 oldest.hurry()
             await _wait(self._for_place, limits.HURRIED_BODY_TIME + 1)
 
-    async def _take(self, size: int) -> None:
+    async def _take_bytes(self, size: int) -> None:
         # What is small passes what is large and waits: else a few large bodies that never end would keep all waiting.
         if self.held + size <= self._bytes:
             self.held += size
@@ -128,20 +128,20 @@ class Admission:
                 await room
         except BaseException as error:
             if room.done() and not room.cancelled():
-                self._give(size)  # it came at the same moment
+                self._give_bytes(size)  # it came at the same moment
             else:
-                with contextlib.suppress(ValueError):  # `_next` may have met it first
+                with contextlib.suppress(ValueError):  # `_admit_waiting` may have met it first
                     self._for_bytes.remove((size, room))
-                self._next()
+                self._admit_waiting()
             if isinstance(error, TimeoutError):
                 raise overloaded("the server holds as many bytes of requests as it can") from None
             raise
 
-    def _give(self, size: int) -> None:
+    def _give_bytes(self, size: int) -> None:
         self.held -= size
-        self._next()
+        self._admit_waiting()
 
-    def _next(self) -> None:
+    def _admit_waiting(self) -> None:
         while self._for_bytes and self.held + self._for_bytes[0][0] <= self._bytes:
             size, room = self._for_bytes.popleft()
             if not room.done():
@@ -170,9 +170,9 @@ class Ticket:
         """
         more = size - self._held
         if more > 0:
-            await self._admission._take(more)
+            await self._admission._take_bytes(more)
         elif more < 0:
-            self._admission._give(-more)
+            self._admission._give_bytes(-more)
         self._held = size
 
     def enter(self) -> None:
@@ -188,7 +188,7 @@ class Ticket:
 
     def close(self) -> None:
         """Give everything back."""
-        self._admission._give(self._held)
+        self._admission._give_bytes(self._held)
         self._held = 0
         if self._inside:
             self._inside = False

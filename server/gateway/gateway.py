@@ -44,11 +44,11 @@ class Gateway:
     @property
     def ready(self) -> bool:
         """Whether inference requests are taken now."""
-        return self.upstream.seen.serving and not self.draining
+        return self.upstream.state.serving and not self.draining
 
     def state(self) -> str:
         """Return ``starting``, ``serving`` or ``draining``."""
-        return "draining" if self.draining else "serving" if self.upstream.seen.serving else "starting"
+        return "draining" if self.draining else "serving" if self.upstream.state.serving else "starting"
 
     @contextmanager
     def request(self, protocol: str) -> Iterator[Ticket]:
@@ -59,7 +59,7 @@ class Gateway:
         """
         began, became, ticket = time.monotonic(), outcome.CANCELLED, self.admission.ticket()
         try:
-            self.open()
+            self.check_serving()
             self.admission.check_room()
             yield ticket
             became = outcome.OK if ticket.error is None else outcome.of_error(ticket.error)
@@ -74,7 +74,7 @@ class Gateway:
             self.answers[protocol, became] += 1
             self.seconds[protocol] += time.monotonic() - began
 
-    def open(self) -> None:
+    def check_serving(self) -> None:
         """See that Triton can be asked.
 
         Raises:
@@ -82,18 +82,18 @@ class Gateway:
         """
         if self.draining:
             raise stopping()
-        if not self.upstream.seen.serving:
+        if not self.upstream.state.serving:
             raise starting()
 
-    def model(self, name: str, version: str) -> PublicModel:
+    def find_model(self, name: str, version: str) -> PublicModel:
         """Find the public model that is meant.
 
         Raises:
             Refused: it, or its version, is not served.
         """
-        return find_model(name, version, self.upstream.seen.models, self.upstream.names)
+        return find_model(name, version, self.upstream.state.models, self.upstream.names)
 
-    def known(self, name: str) -> None:
+    def check_public(self, name: str) -> None:
         """See that a model of this name is public.
 
         Raises:
@@ -108,7 +108,7 @@ class Gateway:
         Raises:
             Refused: with a sentence that names what is wrong.
         """
-        check(request, self.model(request.model, request.version))
+        check(request, self.find_model(request.model, request.version))
 
     def is_model_ready(self, name: str, version: str) -> bool:
         """Return whether a public model takes requests.
@@ -116,11 +116,11 @@ class Gateway:
         Raises:
             Refused: no such model is served.
         """
-        self.known(name)
+        self.check_public(name)
         return (
             self.ready
-            and name in self.upstream.seen.ready
-            and (not version or version in self.upstream.seen.models[name].versions)
+            and name in self.upstream.state.ready
+            and (not version or version in self.upstream.state.models[name].versions)
         )
 
 

@@ -88,7 +88,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
     # --- inference --------------------------------------------------------------------------------------------------
     async def _infer(self, context: Any) -> None:
         with self._gateway.request("grpc") as ticket:
-            async with self._gateway.admission.reading(whole=True):
+            async with self._gateway.admission.reading(in_one_piece=True):
                 data = await _read(context)
             await ticket.hold(len(data))
             ticket.enter()
@@ -135,8 +135,8 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _server_metadata(self, data: bytes, _: Any) -> bytes:
         parse(pb.ServerMetadataRequest, data)
-        self._gateway.open()
-        version = self._gateway.upstream.seen.version
+        self._gateway.check_serving()
+        version = self._gateway.upstream.state.version
         return pb.ServerMetadataResponse(name="triton", version=version, extensions=EXTENSIONS).SerializeToString()  # type: ignore[no-any-return]
 
     async def _model_ready(self, data: bytes, _: Any) -> bytes:
@@ -153,9 +153,9 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         return await self._about("ModelConfig", asked, pb.ModelConfigRequest, context)
 
     async def _about(self, method: str, asked: Any, kind: Any, context: Any) -> bytes:
-        self._gateway.known(asked.name)
-        self._gateway.open()
-        self._gateway.model(asked.name, asked.version)
+        self._gateway.check_public(asked.name)
+        self._gateway.check_serving()
+        self._gateway.find_model(asked.name, asked.version)
         return await self._call(method, kind(name=asked.name, version=asked.version).SerializeToString(), context)
 
     async def _health(self, data: bytes, _: Any) -> bytes:

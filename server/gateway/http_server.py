@@ -90,25 +90,25 @@ class HttpServer:
         return await self._about(name, version, end)
 
     def _server_metadata(self) -> web.Response:
-        self._gateway.open()
-        about = {"name": "triton", "version": self._gateway.upstream.seen.version, "extensions": EXTENSIONS}
+        self._gateway.check_serving()
+        about = {"name": "triton", "version": self._gateway.upstream.state.version, "extensions": EXTENSIONS}
         return passed(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
 
     async def _about(self, name: str, version: str, end: str) -> web.Response:
-        self._gateway.known(name)
-        self._gateway.open()
-        self._gateway.model(name, version)
+        self._gateway.check_public(name)
+        self._gateway.check_serving()
+        self._gateway.find_model(name, version)
         return await self._pass("GET", _path(name, version) + end)
 
     # --- inference --------------------------------------------------------------------------------------------------
     async def _infer(self, request: web.BaseRequest, name: str, version: str) -> web.StreamResponse:
         _check_headers(request)
         with self._gateway.request("http") as ticket:
-            self._gateway.model(name, version)
+            self._gateway.find_model(name, version)
             size = request.content_length
             if size is not None and size > limits.MAX_MESSAGE:
                 raise _too_large()
-            async with self._gateway.admission.reading(whole=False):
+            async with self._gateway.admission.reading(in_one_piece=False):
                 body = await _body(request, ticket)
             ticket.enter()
             length, media = request.headers.get(_LENGTH), request.headers.get("Content-Type", "")
@@ -131,14 +131,14 @@ class HttpServer:
     ) -> web.Response:
         """Ask Triton, and give what it answers."""
         try:
-            async with self._gateway.upstream.exchange(method, path, body, headers) as answer:
+            async with self._gateway.upstream.http_request(method, path, body, headers) as answer:
                 data = await answer.read()
         except TimeoutError:
             raise Refused(
                 NO_ANSWER, "Timeout", f"no answer within {limits.WORK_TIME:.0f} s: try again later."
             ) from None
         except (OSError, aiohttp.ClientError):
-            raise self._gateway.upstream.broken() from None
+            raise self._gateway.upstream.connection_lost() from None
         if answer.status >= 500:
             check_process(data.decode(errors="replace"))
         back = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}

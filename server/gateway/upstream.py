@@ -48,7 +48,7 @@ _LOOK_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
 
 @dataclass
-class Seen:
+class TritonState:
     """What the last looks at Triton found.
 
     Attributes:
@@ -88,7 +88,7 @@ class Upstream:
     def __init__(self, http: str, grpc_address: str, names: tuple[str, ...], changed: Callable[[bool], None]) -> None:
         self._base = f"http://{http}"
         self.names = names
-        self.seen = Seen()
+        self.state = TritonState()
         self._changed = changed
         # No limit of connections: requests are counted before they come here. No compression between the two.
         self._session = aiohttp.ClientSession(
@@ -137,14 +137,14 @@ class Upstream:
             raise
         return answer
 
-    def exchange(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    def http_request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Make one HTTP request, as a context manager that gives aiohttp's response.
 
-        The errors of the connection are aiohttp's: see `broken`.
+        The errors of the connection are aiohttp's: see `connection_lost`.
         """
         return self._session.request(method, self._base + path, data=body, headers=headers, allow_redirects=False)
 
-    def broken(self) -> Refused:
+    def connection_lost(self) -> Refused:
         """Return the refusal where HTTP to Triton broke, and look at once whether it is gone."""
         self._wake.set()
         return lost()
@@ -159,18 +159,18 @@ class Upstream:
 
     # --- state ------------------------------------------------------------------------------------------------------
     def _set(self, serving: bool) -> None:
-        if serving != self.seen.serving:
-            self.seen.serving = serving
+        if serving != self.state.serving:
+            self.state.serving = serving
             self._changed(serving)
         if not serving:
-            self.seen.ready = frozenset()
+            self.state.ready = frozenset()
 
     async def _look_for_ever(self) -> None:
         turn = 0
         while True:
             with contextlib.suppress(TimeoutError):  # busy is not gone: what was known still holds
                 try:
-                    await self._look(read_configs=not self.seen.serving or turn % _CONFIG_EVERY == 0)
+                    await self._look(read_configs=not self.state.serving or turn % _CONFIG_EVERY == 0)
                 except (OSError, aiohttp.ClientError, ValueError, KeyError):
                     self._set(False)  # gone until it is seen again
             turn += 1
@@ -184,7 +184,7 @@ class Upstream:
         connected = self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
         if read_configs and ready:
             await self._read_configs(ready)
-        self.seen.ready = ready
+        self.state.ready = ready
         # One that is loaded again is not ready for a moment, and the others are: that does not end the service.
         if connected and len(ready) == len(self.names):
             self._set(True)
@@ -197,9 +197,9 @@ class Upstream:
         for name in names:
             config = await self._json(f"/v2/models/{name}/config")
             metadata = await self._json(f"/v2/models/{name}")
-            self.seen.configs[name] = config
-            self.seen.models[name] = public_model(config, tuple(metadata.get("versions", ())))
-        self.seen.version = str((await self._json("/v2"))["version"])
+            self.state.configs[name] = config
+            self.state.models[name] = public_model(config, tuple(metadata.get("versions", ())))
+        self.state.version = str((await self._json("/v2"))["version"])
 
     async def _json(self, path: str) -> Any:
         async with self._session.get(self._base + path, timeout=_LOOK_TIMEOUT) as answer:

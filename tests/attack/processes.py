@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from server import census
+from server import stub_processes
 from tests.server.commands import Command
 
 Victims = Callable[[Command], list[int]]
@@ -35,7 +35,10 @@ def stubs(model: str) -> Victims:
 
     def find(command: Command) -> list[int]:
         found = (
-            pids for server in triton(command) for (name, _), pids in census.stubs(server).items() if name == model
+            pids
+            for server in triton(command)
+            for (name, _), pids in stub_processes.stubs(server).items()
+            if name == model
         )
         return [pid for pids in found for pid in pids]
 

@@ -19,6 +19,7 @@ from export.stages import gate
 from networks.detector.weights import default_weights
 from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, products_are_exact
 
+pytestmark = pytest.mark.usefixtures("shared_context")
 Captured = pytest.CaptureFixture[str]
 
 
@@ -27,7 +28,7 @@ def _files(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(shared_context: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a repository with version 3 of the detector."""
     repository = tmp_path_factory.mktemp("repository")
     (repository / "detector").mkdir()

@@ -15,7 +15,7 @@ import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2_grpc
 
-from server import census
+from server import stub_processes
 from server.embedded import EmbeddedServer
 
 _TYPES = {"float32": "FP32", "int64": "INT64", "float64": "FP64"}
@@ -47,10 +47,10 @@ def raw(server: EmbeddedServer) -> Iterator[Any]:
 @contextlib.contextmanager
 def every_process_stays(server: EmbeddedServer) -> Iterator[None]:
     """Fail when tritonserver or one of its models' processes has ended meanwhile, also if it was replaced."""
-    before = census.stubs(server.pid)
+    before = stub_processes.stubs(server.pid)
     yield
     assert server.poll() is None, server.log()[-2000:]
-    assert census.stubs(server.pid) == before, "a process was lost"
+    assert stub_processes.stubs(server.pid) == before, "a process was lost"
 
 
 def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:

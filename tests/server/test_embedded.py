@@ -16,7 +16,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from server import census, shared_memory
+from server import shared_memory, stub_processes
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.errors import (
     ExportMissing,
@@ -276,11 +276,11 @@ class TestStop:
             os.kill(stub, signal.SIGSTOP)
             os.kill(int(group), signal.SIGKILL)
             parent.kill()
-        assert census.orphans()[stub].startswith(prefix)
+        assert stub_processes.orphans()[stub].startswith(prefix)
         assert processes_in_group(int(group)) == [stub]
         with serving(options(tmp_path)) as server:
             assert server.is_ready("arithmetic")
-            assert stub not in census.orphans()
+            assert stub not in stub_processes.orphans()
             deadline = time.monotonic() + 10
             while processes_in_group(int(group)):
                 assert time.monotonic() < deadline

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton_http
 
-from server import census, probe
+from server import probe, stub_processes
 from server.__main__ import Supervision, parse_options
 from server.control import Control
 from server.embedded import ServerOptions
@@ -142,7 +142,7 @@ def test_revives_a_model_whose_process_was_killed(tmp_path: Path, commands: list
     health = f"http://{command.supervisor()}/healthz"
     server = command.server_pid()
     assert server is not None
-    ((stub,),) = census.stubs(server).values()
+    ((stub,),) = stub_processes.stubs(server).values()
     os.kill(stub, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while not any(line.startswith("supervisor: reviving arithmetic: ") for line in command.errors):

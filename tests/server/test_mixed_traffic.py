@@ -14,7 +14,7 @@ import pytest
 from tqdm import tqdm
 
 from perf.machine import resident_mb
-from server import census
+from server import stub_processes
 from server.control import Control
 from server.embedded import ServerOptions, on_free_ports
 from tests.client import mixed
@@ -40,7 +40,7 @@ WANTS = (
 def by_process(server: int) -> dict[str, float]:
     """Memory in MB of the server without its models' processes, and of each model's."""
     whole = resident_mb(server)
-    stubs = {name: sum(map(resident_mb, pids)) for (name, _), pids in census.stubs(server).items()}
+    stubs = {name: sum(map(resident_mb, pids)) for (name, _), pids in stub_processes.stubs(server).items()}
     return {"tritonserver": whole - sum(stubs.values()), **stubs}
 
 

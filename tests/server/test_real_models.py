@@ -20,7 +20,7 @@ import onnx
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from server import census, probe, shared_memory
+from server import probe, shared_memory, stub_processes
 from server.control import Control, ControlError
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
@@ -147,7 +147,7 @@ def test_models_of_one_release_arrive_together_or_not_at_all(
 
 def living(server: int, model: str) -> set[int]:
     """Process ids of a model's stubs."""
-    return {pid for (name, _), pids in census.stubs(server).items() if name == model for pid in pids}
+    return {pid for (name, _), pids in stub_processes.stubs(server).items() if name == model for pid in pids}
 
 
 def killed_and_back(command: Command, control: Control, model: str) -> float:

@@ -44,6 +44,23 @@ def test_sweeps_what_a_dead_process_left_and_nothing_of_a_living_one() -> None:
         shared_memory.remove(living)
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_lock_tells_the_living_from_the_dead_of_another_pid_namespace(alive: bool) -> None:
+    """Containers that follow each other, or run side by side, may share /dev/shm: process ids say nothing there."""
+    prefix = f"face3d-1-1-{os.urandom(4).hex()}-"  # its process id, 1, lives here
+    claimed = shared_memory.claim(prefix)
+    (shared_memory.SHM / f"{prefix}region").touch()
+    try:
+        if not alive:
+            os.close(claimed)
+        shared_memory.sweep()
+        assert len(shared_memory.regions(prefix)) == (2 if alive else 0)
+    finally:
+        shared_memory.remove(prefix)
+        if alive:
+            os.close(claimed)
+
+
 def test_refuses_to_start_without_room() -> None:
     shared_memory.check_room(0)
     with pytest.raises(SharedMemoryTooSmall, match=r"^/dev/shm has \d+ MB free .* need about 1048576 MB"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from server import census, stall, supervise
+from server import stall, stub_processes, supervise
 from server.control import Control, Unreachable
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.release.commands import Releases
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 
 def stubs(server: EmbeddedServer, model: str) -> set[int]:
-    return {pid for (name, _), pids in census.stubs(server.pid).items() if name == model for pid in pids}
+    return {pid for (name, _), pids in stub_processes.stubs(server.pid).items() if name == model for pid in pids}
 
 
 def supervisor(server: EmbeddedServer, *, counting: bool = True, lines: list[str] | None = None) -> Supervisor:
@@ -66,10 +66,10 @@ def kill(pid: int) -> None:
 
 
 def test_counts_the_processes_of_each_version(server: EmbeddedServer) -> None:
-    counts = {key: len(pids) for key, pids in census.stubs(server.pid).items()}
+    counts = {key: len(pids) for key, pids in stub_processes.stubs(server.pid).items()}
     assert counts == {("single", 1): 1, ("double", 1): 2, ("echo", 1): 1, ("moody", 1): 1}
     control = Control(server.http)
-    assert {name: census.expected(control.config(name)) for name in ("single", "double", "echo", "chain")} == {
+    assert {name: stub_processes.expected(control.config(name)) for name in ("single", "double", "echo", "chain")} == {
         "single": 1,
         "double": 2,
         "echo": 1,

@@ -106,7 +106,8 @@ def faces(
     ("file", "mobile"),
     [
         ("retinaface_resnet50_2020-07-20_old_torch.pth", False),
-        ("Resnet50_Final.pth", False),
+        # The architecture of the first with the recipe of the last.
+        pytest.param("Resnet50_Final.pth", False, marks=pytest.mark.soak),
         ("mobilenet0.25_Final.pth", True),
     ],
 )

@@ -15,7 +15,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from export.__main__ import main
-from export.models import MODEL_NAMES
+from export.models import MODEL_NAMES, get_model
 from export.official.face_models import main as make_face_model
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.export.official import layouts
@@ -26,19 +26,19 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the repository without versions of the networks."""
+    """Copy the repository without versions of the networks that know a face model."""
     folder = tmp_path_factory.mktemp("official") / "model_repository"
 
     def products(directory: str, names: list[str]) -> list[str]:
-        network = Path(directory).name in MODEL_NAMES
-        return [n for n in names if (network and n.isdigit()) or n in {"topology.npz", "warmup", "__pycache__"}]
+        network = Path(directory).name in MODEL_NAMES and get_model(Path(directory).name).needs_face_model
+        return [n for n in names if (network and n.isdigit()) or n in {"topology.npz", "__pycache__"}]
 
     shutil.copytree(ROOT / "model_repository", folder, ignore=products)
     return folder
 
 
 @pytest.fixture(scope="module")
-def served(repository: Path) -> Iterator[EmbeddedServer]:
+def served(shared_context: None, repository: Path) -> Iterator[EmbeddedServer]:
     """Start the server with a random checkpoint of HRN's layout and a random BFM."""
     downloads = repository.parent
     checkpoint = layouts.hrn(seed=2)
@@ -54,7 +54,6 @@ def served(repository: Path) -> Iterator[EmbeddedServer]:
     assert make_face_model(["bfm", str(downloads), "-o", face_model]) == 0
     assert main(["regressor", "--weights", str(downloads / "pytorch_model.pt"), *common, "--precision", "fp32"]) == 0
     assert main(["texture", *common]) == 0
-    assert main(["detector", "--repository", str(repository), "--version", "2"]) == 0
     options = ServerOptions(repository=repository, log_file=repository.parent / "triton.log")
     with serving(on_free_ports(options)) as running:
         yield running

@@ -124,7 +124,7 @@ def test_a_slow_sender_is_hurried_while_others_wait_and_left_in_peace_otherwise(
 
         async def read(name: str, seconds: float) -> None:
             try:
-                async with admission.reading(whole=True):
+                async with admission.reading(in_one_piece=True):
                     await asyncio.sleep(seconds)
                 outcomes.append(f"{name} read")
             except Refused as error:
