@@ -101,8 +101,14 @@ class ExportContext:
     def feeds(self, name: str, samples: Sequence[Sample]) -> list[Feed]:
         """Return a model's inputs for samples."""
         model = get_model(name)
-        shapes = self._shapes(samples) if model.needs_shapes else [{}] * len(samples)
-        return [model.feed(sample, shape) for sample, shape in zip(samples, shapes, strict=True)]
+        earlier = self._earlier(samples) if model.needs_earlier else [{}] * len(samples)
+        return [model.feed(sample, found) for sample, found in zip(samples, earlier, strict=True)]
+
+    def _earlier(self, samples: Sequence[Sample]) -> list[Feed]:
+        """Return what the regressor and the parser give."""
+        parser = Session(self.float32_graph("parser", None))
+        parts = [parser(feed) for feed in self.feeds("parser", samples)]
+        return [{**shape, **found} for shape, found in zip(self._shapes(samples), parts, strict=True)]
 
     def _shapes(self, samples: Sequence[Sample]) -> list[Feed]:
         """Return the regressor's results, or the mean face where the face model is not the built-in one.

@@ -19,9 +19,12 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from networks.chart import Chart
 from networks.face_model import ALBEDO, FaceModel
+from networks.head_model import AnyFaceModel, load_face_model
+from networks.parser import Parser
 from networks.regressor import ReconstructionNet, Regressor
-from networks.texture import TextureNet
+from networks.texture import TABLE, TextureNet
 from training.crops import faces_of, listed
 
 Float = npt.NDArray[np.float64]
@@ -66,11 +69,13 @@ def fit_light(colour: Float, albedo: Float, basis: Float, weight: Float) -> Floa
 
 
 @torch.no_grad()
-def collect(a: argparse.Namespace, model: FaceModel) -> tuple[Float, Float, Float, list[torch.Tensor]]:
-    """Vertex colours (n, N, 3) 0..255, visibility (n, N), normals (n, N, 3), crops of the folder's faces."""
+def collect(a: argparse.Namespace, model: AnyFaceModel) -> tuple[Float, Float, Float, list[torch.Tensor]]:
+    """Colours (n, S, 3) 0..255, visibility (n, S), normals (n, S, 3) of the skin's S vertices, and the crops."""
     regressor = Regressor.load(a.regressor, model)
     texturing = TextureNet.load(a.texture, model)
-    grid = torch.from_numpy(np.stack([model.uv[:, 0] * 2 - 1, 1 - model.uv[:, 1] * 2], -1))[None, None].float()
+    parser = Parser.load(a.parser)
+    uv = model.uv[places_of(model)[Chart.of(model, TABLE).skin]]
+    grid = torch.from_numpy(np.stack([uv[:, 0] * 2 - 1, 1 - uv[:, 1] * 2], -1))[None, None].float()
     colours, seen, normals, crops = [], [], [], []
     files = listed(a.pictures)
     files = [files[k] for k in np.random.default_rng(a.seed).permutation(len(files))[: a.count]]
@@ -78,13 +83,22 @@ def collect(a: argparse.Namespace, model: FaceModel) -> tuple[Float, Float, Floa
         if sample is None:
             continue
         context = torch.from_numpy(sample.context)
-        shapes = regressor(torch.from_numpy(sample.crop), context)[0]
-        texture, visible = texturing(torch.from_numpy(sample.crop_hd), shapes, context)
+        crop = torch.from_numpy(sample.crop)
+        shapes, parts = regressor(crop, context)[0], parser(crop, regressor.fingerprint)
+        texture, visible = texturing(torch.from_numpy(sample.crop_hd), shapes, context, parts)
         colours.append(F.grid_sample(texture.float(), grid, align_corners=False)[0, :, 0].T.numpy())
         seen.append(F.grid_sample(visible.float() / 255, grid, align_corners=False)[0, 0, 0].numpy())
-        normals.append(texturing.sampler.normals(shapes[:, 0])[0].numpy())
-        crops.append(torch.from_numpy(sample.crop))
+        sampler = texturing.sampler
+        normals.append(sampler.normals(shapes[:, 0, sampler.rows[: sampler.count]])[0].numpy())
+        crops.append(crop)
     return _stack(colours), _stack(seen), _stack(normals), crops
+
+
+def places_of(model: AnyFaceModel) -> npt.NDArray[np.int64]:
+    """The place of each vertex (N,), the first one of those on a seam."""
+    if isinstance(model, FaceModel):
+        return np.arange(len(model.mean))
+    return np.unique(model.vertex, return_index=True)[1]
 
 
 def _stack(arrays: list[npt.NDArray[np.float32]]) -> Float:
@@ -128,7 +142,7 @@ def separate(colours: Float, seen: Float, normals: Float) -> tuple[Float, Float,
 
 
 @torch.no_grad()
-def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor], targets: Float) -> None:
+def fit_heads(a: argparse.Namespace, model: AnyFaceModel, crops: list[torch.Tensor], targets: Float) -> None:
     """Ridge regression from the backbone's features (of each crop and a blurred copy) to albedo and light.
 
     Rewrites the two heads in the regressor's weights file.
@@ -175,10 +189,13 @@ def fit_heads(a: argparse.Namespace, model: FaceModel, crops: list[torch.Tensor]
 
 def main(a: argparse.Namespace) -> None:
     """Run the step; the face model and the regressor's weights are rewritten in place."""
-    model = FaceModel.load(a.face_model)
+    model = load_face_model(a.face_model)
     colours, seen, normals, crops = collect(a, model)
     mean, modes, coefficients, lights = separate(colours, seen, normals)
-    complete = replace(model, albedo_mean=mean.astype(np.float32), albedo=modes.astype(np.float32))
+    skin = Chart.of(model, TABLE).skin
+    albedo_mean, albedo = model.albedo_mean.copy(), np.zeros_like(model.albedo)  # what is no skin keeps its colour
+    albedo_mean[skin], albedo[:, skin] = mean, modes
+    complete = replace(model, albedo_mean=albedo_mean, albedo=albedo)
     complete.save(a.face_model)
     fit_heads(a, complete, crops, np.concatenate([coefficients, lights], 1))
 
@@ -189,6 +206,7 @@ if __name__ == "__main__":
     parser.add_argument("--face-model", type=Path, required=True)
     parser.add_argument("--regressor", type=Path, required=True)
     parser.add_argument("--texture", type=Path, required=True)
+    parser.add_argument("--parser", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     main(parser.parse_args())

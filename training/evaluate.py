@@ -33,16 +33,20 @@ from tqdm import tqdm
 from export.samples import Sample, sample_of
 from networks.camera import CROP_HD, project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
+from networks.head_model import AnyFaceModel, load_face_model
+from networks.parser import Parser
 from networks.regressor import Regressor
 from networks.texture import TextureNet
 from training.crops import Finder, faces_of
 from training.face_model import ORIGIN_CM
+from training.face_model import build as build_face_model
 from training.raster import interpolate, rasterise
 from training.refinement_net import Refinement, RefinementNet
 from training.render import MARGIN, MEDIAPIPE_OF_IBUG, euler
 from training.teacher_map import MAX_SCATTER_MM
 
 Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
 # From the first degree on, below the second; measured poses come in steps of 15, and 60 is the end of the range.
 BANDS = ((0, 20), (20, 40), (40, 61), (61, 91))
 RANGE = (0, 61)  # what the regressor is made for
@@ -51,6 +55,9 @@ _SAME_FACE = 0.35
 FIDELITIES = 60  # faces whose texture is judged
 SERVED_THRESHOLD = 0.7  # of a face's score: what `align` asks for, so that what is missed here is missed there
 _ROUNDS = 15  # of ICP; eight leave the mean face 1.5 % too far away
+_ON_SKIN_DM = 0.0015  # of the source's own surface
+# The teacher's points that lie on face model 1's patches over the eyes; a head has eyeballs there.
+_ON_PATCHES = (145, 163, 374, 390, 468, 473, 476)
 _CANDIDATES = 32  # triangles tried for each point, nearest centres first
 
 
@@ -80,26 +87,29 @@ def nearest_on_surface(points: Float, vertices: Float, triangles: npt.NDArray[np
     return found[rows, best], distance[rows, best]
 
 
-@dataclass(frozen=True)
-class NarrowFace:
-    """Where the vertices of ICT-FaceKit's narrow face lie on the face model.
+def surface_of(model: AnyFaceModel) -> Int:
+    """The triangles (F, 3) that shapes are judged by, as vertices: of a head, its skin without what lies inside."""
+    if isinstance(model, FaceModel):
+        return model.triangles.astype(np.int64)
+    return model.vertex[model.triangles("face", "head_and_neck")].astype(np.int64)
 
-    They cover what our own vertices of the inner face cover, but crowd at the eyes, the nose and the mouth, so that
-    these weigh more; measures by the original's vertices are of this kind.
+
+@dataclass(frozen=True)
+class Places:
+    """Places on a face model's surface, wherever that goes.
 
     Attributes:
         corners: (P, 3) vertices. weights: (P, 3) barycentric.
     """
 
-    corners: npt.NDArray[np.int64]
+    corners: Int
     weights: Float
 
     @classmethod
-    def find(cls, model: FaceModel, heads: Path) -> NarrowFace:
-        """Nearest places of the mean face to the vertices of ``ict_facekit.npz``."""
-        with np.load(heads, allow_pickle=False) as data:
-            wanted = (data["neutral"][: int(data["n_narrow_face"])].astype(np.float64) - ORIGIN_CM) / 10
-        corners = model.mean.astype(np.float64)[model.triangles]
+    def find(cls, model: AnyFaceModel, wanted: Float) -> Places:
+        """Nearest places of the mean face to points (P, 3), decimetres, head frame."""
+        triangles = surface_of(model)
+        corners = model.mean.astype(np.float64)[triangles]
         near = cKDTree(corners.mean(1)).query(wanted, k=_CANDIDATES)[1]
         places = trimesh.triangles.closest_point(corners[near.ravel()], np.repeat(wanted, _CANDIDATES, 0))
         distance = np.linalg.norm(places.reshape(*near.shape, 3) - wanted[:, None], axis=2)
@@ -107,7 +117,7 @@ class NarrowFace:
         best = distance.argmin(1)
         triangle = near[rows, best]
         weights = trimesh.triangles.points_to_barycentric(corners[triangle], places.reshape(*near.shape, 3)[rows, best])
-        return cls(model.triangles[triangle].astype(np.int64), weights)
+        return cls(triangles[triangle], weights)
 
     def on(self, vertices: Float) -> Float:
         """(N, 3) -> (P, 3)."""
@@ -115,26 +125,52 @@ class NarrowFace:
         return points
 
 
-def shape_error(predicted: Float, model: FaceModel, truth: Float, narrow: NarrowFace | None = None) -> float:
+def narrow_face(heads: Path) -> Float:
+    """Vertices (P, 3) dm of the narrow face of ``ict_facekit.npz``, head frame.
+
+    They cover what vertices of face model 1 cover, but crowd at the eyes, the nose and the mouth, so that these weigh
+    more; measures by the original's vertices are of this kind.
+    """
+    with np.load(heads, allow_pickle=False) as data:
+        points: Float = (data["neutral"][: int(data["n_narrow_face"])].astype(np.float64) - ORIGIN_CM) / 10
+    return points
+
+
+def even_face(heads: Path) -> Float:
+    """Every third vertex (P, 3) dm of face model 1 that lies on the skin of ``ict_facekit.npz``, head frame.
+
+    They are spread evenly; those on its patches over eyes and mouth are left out, for a head has openings there.
+    """
+    model, _ = build_face_model(heads)
+    with np.load(heads, allow_pickle=False) as data:
+        triangles = data["faces_tri"].astype(np.int64)
+        skin = (data["neutral"].astype(np.float64) - ORIGIN_CM) / 10
+    points = model.mean[::3].astype(np.float64)
+    away = nearest_on_surface(points, skin, triangles[(triangles < len(skin)).all(1)])[1]
+    return points[away < _ON_SKIN_DM]
+
+
+def shape_error(predicted: Float, model: AnyFaceModel, truth: Float, places: Places | None = None) -> float:
     """Mean distance in mm from the true inner face (within 7.5 cm of the nose tip) to the predicted surface.
 
     Args:
         predicted: (N, 3) dm. It is moved, turned and scaled first: by landmarks, then by ICP.
         model: gives triangles and landmarks.
         truth: (N, 3) dm.
-        narrow: which points of the true surface count; without it, every third vertex.
+        places: which points of the true surface count; without them, every third vertex.
     """
+    triangles = surface_of(model)
     marks = model.landmarks[17:]
     scale, turn, shift = similarity(predicted[marks], truth[marks])
     placed = scale * predicted @ turn + shift
-    points = truth[::3] if narrow is None else narrow.on(truth)
+    points = truth[::3] if places is None else places.on(truth)
     points = points[np.linalg.norm(points - truth[model.landmarks[30]], axis=1) < 0.75]
     for _ in range(_ROUNDS):
-        nearest, distance = nearest_on_surface(points, placed, model.triangles)
+        nearest, distance = nearest_on_surface(points, placed, triangles)
         near = distance < np.percentile(distance, 90)
         scale, turn, shift = similarity(nearest[near], points[near])
         placed = scale * placed @ turn + shift
-    return float(nearest_on_surface(points, placed, model.triangles)[1].mean() * 100)
+    return float(nearest_on_surface(points, placed, triangles)[1].mean() * 100)
 
 
 def summary(name: str, errors: Iterable[float]) -> str:
@@ -232,19 +268,39 @@ def named(files: npt.NDArray[np.str_], parts: Sequence[str]) -> npt.NDArray[np.b
     return np.array([any(part in str(file) for part in parts) for file in files], bool)
 
 
+def teacher_places(model: AnyFaceModel, teacher_map: Path) -> tuple[Places, npt.NDArray[np.float32]]:
+    """Where the teacher's points lie on a face model, and by how many mm each scatters (478,).
+
+    Args:
+        model: a head says it itself.
+        teacher_map: of face model 1, from `training.teacher_map`.
+    """
+    if not isinstance(model, FaceModel):
+        places = Places(model.teacher_vertices.astype(np.int64), model.teacher_weights.astype(np.float64))
+        return places, model.teacher_scatter.copy()
+    with np.load(teacher_map, allow_pickle=False) as found:
+        vertex, scatter = found["vertex"].astype(np.int64), found["scatter_mm"].copy()
+    first = np.tile([1.0, 0.0, 0.0], (len(vertex), 1))
+    return Places(np.repeat(vertex[:, None], 3, axis=1), first), scatter
+
+
 class Evaluator:
     """Networks and correspondences, loaded once."""
 
     def __init__(self, weights: Path, teacher_map: Path, refinement: Path | None = None) -> None:
-        self.model = FaceModel.load(weights / "face_model.npz")
+        self.model = load_face_model(weights / "face_model.npz")
         self.regressor = Regressor.load(weights / "regressor.safetensors", self.model)
         self.refinement = None
         if refinement is not None:
+            if not isinstance(self.model, FaceModel):
+                raise SystemExit("--refinement judges what corrects face model 1: give --weights with that.")
             self.refinement = Refinement(self.model, RefinementNet.load(refinement)).eval()
         self.texture = TextureNet.load(weights / "texture.safetensors", self.model)
-        found = np.load(teacher_map)
-        self.vertex, self.scatter = found["vertex"], found["scatter_mm"]
-        self.dense = np.flatnonzero(self.scatter < MAX_SCATTER_MM)
+        self.parser = Parser.load(weights / "parser.safetensors")
+        self.teacher, scatter = teacher_places(self.model, teacher_map)
+        steady = scatter < MAX_SCATTER_MM
+        steady[list(_ON_PATCHES)] = False
+        self.dense = np.flatnonzero(steady)
         self.inner = np.array(list(MEDIAPIPE_OF_IBUG.values()))
 
     @torch.no_grad()
@@ -268,13 +324,18 @@ class Evaluator:
     @torch.no_grad()
     def fidelity(self, sample: Sample, shapes: torch.Tensor) -> float:
         """PSNR in dB of the re-rendered visible face against the 512 px crop; 0 where nothing of it is visible."""
-        context = torch.from_numpy(sample.context)
-        texture, seen = self.texture(torch.from_numpy(sample.crop_hd), shapes, context)
+        context, crop = torch.from_numpy(sample.context), torch.from_numpy(sample.crop)
+        parts = self.parser(crop, self.regressor.fingerprint)
+        texture, seen = self.texture(torch.from_numpy(sample.crop_hd), shapes, context, parts)
         camera = sample.context[0, 15:23]
         place = (self.in_source(shapes, sample) - camera[6:8]) / camera[4:6]
-        posed = shapes[0, 0].numpy()
-        tri, bary, _ = rasterise(place, posed[:, 2], self.model.triangles, CROP_HD, CROP_HD)
-        uv = interpolate(tri, bary, self.model.triangles, self.model.uv)
+        posed, model = shapes[0, 0].numpy(), self.model
+        if isinstance(model, FaceModel):
+            triangles = model.triangles
+        else:
+            place, posed, triangles = place[model.vertex], posed[model.vertex], model.triangles(*model.skin)
+        tri, bary, _ = rasterise(place, posed[:, 2], triangles, CROP_HD, CROP_HD)
+        uv = interpolate(tri, bary, triangles, model.uv)
         grid = torch.from_numpy(np.stack([uv[..., 0] * 2 - 1, 1 - uv[..., 1] * 2], -1))[None].float()
         drawn = torch.nn.functional.grid_sample(texture.float(), grid, align_corners=False)[0].numpy()
         visible = torch.nn.functional.grid_sample(seen.float(), grid, align_corners=False)[0, 0].numpy()
@@ -289,7 +350,7 @@ class Evaluator:
         across = float(np.ptp(points, 0).max())
         # In profile the outer eye corners fall together: the width of a face is the honest unit then.
         unit = max(float(np.linalg.norm(points[33] - points[263])), 0.35 * across)
-        distance = np.linalg.norm(self.in_source(shapes, sample)[self.vertex] - points, axis=1) / unit
+        distance = np.linalg.norm(self.teacher.on(self.in_source(shapes, sample)) - points, axis=1) / unit
         return float(distance[self.inner].mean()), float(distance[self.dense].mean())
 
     def pictures(self, folder: Path, labels: Path, limit: int, leave_out: Sequence[str] = ()) -> None:
@@ -314,8 +375,18 @@ class Evaluator:
                 measured.fidelities.append(self.fidelity(sample, shapes))
         measured.show(folder.name)
 
-    def heads(self, renders: Path, limit: int, leave_out: Sequence[str] = (), narrow: NarrowFace | None = None) -> None:
-        """Print what `pictures` prints, shape error beside the mean face's, and pose error, on exact heads' renders."""
+    def heads(self, renders: Path, limit: int, leave_out: Sequence[str] = (), heads: Path | None = None) -> None:
+        """Print what `pictures` prints, shape error beside the mean face's, and pose error, on exact heads' renders.
+
+        Args:
+            renders: of `training.render`.
+            limit: how many.
+            leave_out: parts of names of files.
+            heads: ``ict_facekit.npz``, which says where shapes are judged: evenly, and at its narrow face. A head needs
+                it; face model 1 without it is judged at every third vertex.
+        """
+        even = Places.find(self.model, even_face(heads)) if heads else None
+        narrow = Places.find(self.model, narrow_face(heads)) if heads else None
         crops = np.load(renders.with_suffix(".npy"), mmap_mode="r")
         with np.load(renders.with_suffix(".labels.npz"), allow_pickle=False) as data:
             labels = {k: data[k].astype(np.float64) for k in ("identity", "expression", "angle", "camera")}
@@ -335,12 +406,12 @@ class Evaluator:
             head = neutral + np.tensordot(labels["expression"][k], self.model.expression, 1)
             truth = rendered_at(head, labels["angle"][k], labels["camera"][k])
             yaw = float(np.degrees(labels["angle"][k][1]))
-            measured.add(*self.errors_2d(shapes, sample, truth[self.vertex]), yaw)
+            measured.add(*self.errors_2d(shapes, sample, self.teacher.on(truth)), yaw)
             if len(measured.fidelities) < FIDELITIES:
                 measured.fidelities.append(self.fidelity(sample, shapes))
             predicted, predicted_neutral = (shapes[0, j].numpy().astype(np.float64) for j in (1, 2))
             pairs = ((predicted, head), (mean, head), (predicted_neutral, neutral), (mean, neutral))
-            shape_errors.append([shape_error(guess, self.model, true) for guess, true in pairs])
+            shape_errors.append([shape_error(guess, self.model, true, even) for guess, true in pairs])
             if narrow:
                 shape_errors[-1] += [shape_error(guess, self.model, head, narrow) for guess in (predicted, mean)]
             turned.append(np.abs(np.degrees(coefficients[COEFFICIENTS["angle"]] - labels["angle"][k])))
@@ -390,7 +461,7 @@ class Evaluator:
         print(f"  same or different by the identity code alone: AUC {discrimination(found, names):.3f}", flush=True)
 
 
-def variation(codes: npt.NDArray[np.floating[Any]], model: FaceModel) -> float:
+def variation(codes: npt.NDArray[np.floating[Any]], model: AnyFaceModel) -> float:
     """Root mean square in mm of how neutral shapes differ from their mean, size and place aside.
 
     Args:
@@ -429,7 +500,7 @@ if __name__ == "__main__":
     parser.add_argument("--refinement", type=Path, help="weights of `training.refinement`: judge what they correct")
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument(
-        "--heads", type=Path, help="ict_facekit.npz: judge shapes at the vertices of its narrow face as well"
+        "--heads", type=Path, help="ict_facekit.npz: judge shapes evenly over its skin, and at its narrow face as well"
     )
     parser.add_argument(
         "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
@@ -437,9 +508,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     evaluator = Evaluator(options.weights, options.teacher_map, options.refinement)
     if options.what == "heads":
-        face = NarrowFace.find(evaluator.model, options.heads) if options.heads else None
         for path in options.paths:
-            evaluator.heads(path, options.limit, options.leave_out, face)
+            evaluator.heads(path, options.limit, options.leave_out, options.heads)
     elif options.what == "people":
         for path in options.paths:
             evaluator.people(path, options.limit)

@@ -80,9 +80,10 @@ class Plan:
         self.folders = sorted(path.parent for path in self.data.glob("*/index.csv"))
         self.labels = {folder.name: self.work / f"labels-{folder.name}.npz" for folder in self.folders}
         self.heads, self.pictures = self.data / "ict_facekit.npz", self.data / TRAINING
+        self.whole, self.head = self.data / "ict_facekit_full.npz", self.work / "head_model.npz"
         self.model, self.mapping = self.work / "face_model.npz", self.work / "teacher_map.npz"
         self.trained, self.textured = self.work / "regressor.safetensors", self.work / "texture.safetensors"
-        self.screen = self.work / "screen.safetensors"
+        self.screen, self.parser = self.work / "screen.safetensors", self.work / "parser.safetensors"
         self.label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
         self.ready_teacher = None if options.teacher else install_teacher
 
@@ -94,6 +95,7 @@ class Plan:
             *self._render(),
             *self._regressor(),
             *self._refinement(),
+            *self._head(),
             *self._texture_and_screen(),
             *self._albedo(),
             *self._evaluate(),
@@ -214,6 +216,16 @@ class Plan:
             )
         ]  # fmt: skip
 
+    def _head(self) -> list[Step]:
+        return [
+            Step(
+                "head",
+                "the whole head, moved by the coefficients of the face",
+                module("head_model", self.whole, self.heads, self.model, self.mapping, self.head),
+                [self.head],
+            )
+        ]
+
     def _texture_and_screen(self) -> list[Step]:
         options, work = self.options, self.work
         return [
@@ -221,7 +233,7 @@ class Plan:
                 "texture",
                 "the texture network",
                 module(
-                    "texture", "--face-model", self.model, "--regressor", self.trained, "--pictures", self.pictures,
+                    "texture", "--face-model", self.head, "--regressor", self.trained, "--pictures", self.pictures,
                     "--cache", work / "textures", "--checkpoint", work / "texture.pt", "--weights", self.textured,
                     "--steps", options.texture_steps,
                 ),
@@ -240,8 +252,9 @@ class Plan:
 
         def assemble() -> None:
             weights.mkdir(exist_ok=True)
-            for path in (self.model, self.mapping, self.trained, self.textured, self.screen):
+            for path in (self.mapping, self.trained, self.textured, self.screen, self.parser):
                 shutil.copy(path, weights / path.name)
+            shutil.copy(self.head, weights / self.model.name)
 
         return [
             Step(
@@ -249,7 +262,8 @@ class Plan:
                 "albedo modes and light",
                 module(
                     "albedo", "--pictures", self.pictures, "--face-model", weights / self.model.name, "--regressor",
-                    weights / self.trained.name, "--texture", weights / self.textured.name,
+                    weights / self.trained.name, "--texture", weights / self.textured.name, "--parser",
+                    weights / self.parser.name,
                 ),
                 [weights / ".complete"],
                 assemble,
@@ -272,5 +286,11 @@ class Plan:
         ]  # fmt: skip
         if HEADS in self.labels:
             exact = self.work / f"heads-{TEST_SEED}-000"
-            steps.append(Step("evaluate", "3D errors on exact heads", module("evaluate", "heads", exact, *judge)))
+            steps.append(
+                Step(
+                    "evaluate",
+                    "3D errors on exact heads",
+                    module("evaluate", "heads", exact, *judge, "--heads", self.heads),
+                )
+            )
         return steps

@@ -48,9 +48,10 @@ REGRESS = Step(
         *("face_model", "expression"),
     ),
 )
+PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
 PAINT = Step(
     "texture",
-    same("crop_hd", "shapes", "context"),
+    same("crop_hd", "shapes", "context", "parts"),
     {"texture": "raw_texture", "visibility": "visibility"},
 )
 MESH = Step(
@@ -98,14 +99,12 @@ FACE3D = Ensemble(
         ),
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
-        Tensor(
-            "visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw the texture, 0 where it was filled in."
-        ),
+        Tensor("visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw skin, 0 where it was filled in."),
         Tensor("mesh", "STRING", (1,), "Files: GLB with the texture inside; PNG or JPEG; PNG."),
         Tensor("texture", "STRING", (1,)),
         Tensor("preview", "STRING", (1,)),
     ),
-    steps=(PREPROCESS, DETECT, ALIGN, REGRESS, PAINT, MESH, IMAGE_FILE, PREVIEW),
+    steps=(PREPROCESS, DETECT, ALIGN, REGRESS, PARSE, PAINT, MESH, IMAGE_FILE, PREVIEW),
     steps_reason="The steps form a chain. On Triton 2.51 two steps that run side by side and both fail bring the whole "
     "server down.",
 )

@@ -1,4 +1,4 @@
-"""Detector, regressor and texture network: what both flavours share, and what each has of its own."""
+"""Detector, regressor, parser and texture network: what both flavours share, and what each has of its own."""
 
 from __future__ import annotations
 
@@ -135,15 +135,34 @@ REGRESSOR = Network(
     parameters=(CONTEXT_RANGE,),
 )
 
+PARTS = Tensor("parts", "UINT8", (3, 128, 128), "Probabilities 0..255 of the crop's pixels: skin, hair, other.")
+
+PARSER = Network(
+    name="parser",
+    title="Crop -> what of it is skin, hair, anything else: see networks/parser.py.",
+    batch=8,
+    batch_reason="As many as the regressor hands over at once; on a CPU a larger batch is no faster a face.",
+    gpu_batch=16,
+    gpu_batch_reason="As the regressor: who has passed there in one batch stays together. The plan is built for it.",
+    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    inputs=(
+        Tensor("crop", "UINT8", (3, 224, 224), "The aligned face, RGB."),
+        Tensor(
+            "fingerprint", "INT64", (1,), "Of the regressor, after which this step runs; it does not change the answer."
+        ),
+    ),
+    outputs=(PARTS,),
+)
+
 TEXTURE = Network(
     name="texture",
-    title="Large crop and shapes -> texture. UV sampling, visibility, and the network that fills what is hidden:\n"
+    title="Large crop, shapes and parts -> texture. UV sampling, visibility, and what fills the skin that is hidden:\n"
     "networks/texture.py.",
     batch=8,
     batch_reason="As many as the regressor hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=8,
     gpu_batch_reason=(
-        "Half of the regressor: its activations at 512 x 512 are the largest of the service. The plan is built for it."
+        "Half of the regressor: its activations at 1024 x 1024 are the service's largest. The plan is built for it."
     ),
     full_reason="the largest batch: every core's memory is allocated here and not under load",
     inputs=(
@@ -155,10 +174,11 @@ TEXTURE = Network(
             "Of the regressor; -1: the vertices of the face model that was exported.",
         ),
         CONTEXT,
+        replace(PARTS, comment="Of the parser."),
     ),
     outputs=(
-        Tensor("texture", "UINT8", (3, 512, 512), "RGB, row 0 is v = 1."),
-        Tensor("visibility", "UINT8", (1, 512, 512), "255: seen in the photograph; 0: filled in."),
+        Tensor("texture", "UINT8", (3, 1024, 1024), "RGB, row 0 is v = 1."),
+        Tensor("visibility", "UINT8", (1, 1024, 1024), "255: skin seen in the photograph; 0: filled in."),
     ),
     about_warmup=(
         f" {MAX_VERTICES} vertices: room for the largest face model (BFM, 35,709); the graph reads the ones it knows."
@@ -183,7 +203,7 @@ TEXTURE = Network(
     ),
 )
 
-NETWORKS = (DETECTOR, REGRESSOR, TEXTURE)
+NETWORKS = (DETECTOR, REGRESSOR, PARSER, TEXTURE)
 
 
 def cpu_config(network: Network) -> str:

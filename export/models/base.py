@@ -38,7 +38,7 @@ class ExportedModel(ABC):
         inner: names of results that follow the outputs, at which a graph can be split; there may be fewer.
         dynamic_axes: tensor -> axis -> name, for free axes besides the batch.
         needs_face_model: whether the graph holds a face model.
-        needs_shapes: whether the model takes the regressor's shapes.
+        needs_earlier: whether the model takes what regressor and parser give.
         cpu_precisions: precisions to try for a CPU, best first. float16 is no faster there in ONNX Runtime.
         float_streams: number of last residual streams in float32, unless a calibration has chosen it.
         calibration_error: criterion that calibration methods are compared by; None: the model is not calibrated.
@@ -52,7 +52,7 @@ class ExportedModel(ABC):
     inner: tuple[str, ...] = ()
     dynamic_axes: Mapping[str, Mapping[int, str]] = MappingProxyType({})
     needs_face_model: bool = True
-    needs_shapes: bool = False
+    needs_earlier: bool = False
     cpu_precisions: tuple[Precision, ...] = ("int8", "fp32")
     float_streams: int = 0
     calibration_error: str | None = None
@@ -74,8 +74,8 @@ class ExportedModel(ABC):
         """
 
     @abstractmethod
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
-        """Return the model's inputs for a sample; ``shapes`` is the regressor's result where `needs_shapes`."""
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
+        """Return the model's inputs for a sample; ``earlier``: shapes and parts, where `needs_earlier`."""
 
     @abstractmethod
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:

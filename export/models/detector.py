@@ -51,9 +51,9 @@ class DetectorModel(ExportedModel):
             return RetinaFaceDetector.load(path, recipe), example_inputs()
         return Detector.load(path, fixed), example_inputs()
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return canvas and geometry."""
-        del shapes
+        del earlier
         return {"canvas": sample.canvas, "geometry": sample.geometry}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:

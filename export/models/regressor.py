@@ -55,9 +55,9 @@ class RegressorModel(ExportedModel):
         checkpoint.load_strictly(network, state, path)
         return Regressor(network, face_model, trained_resolution(path)).eval(), example_inputs()
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the 224 px crop and its context."""
-        del shapes
+        del earlier
         return {"crop": sample.crop, "context": sample.context}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:

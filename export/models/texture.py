@@ -1,4 +1,4 @@
-"""The texture network, UV sampling, visibility and the U-Net that fills: 512 px crop and shapes -> texture."""
+"""The texture network, UV sampling, visibility and the U-Net that fills: 512 px crop, shapes and parts -> texture."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from export.models.base import WEIGHTS, ExportedModel, Loaded, is_built_in
 from export.official import checkpoint
 from export.samples import Sample
 from export.session import Feed
-from networks.face_model import FaceModel
-from networks.texture import TextureNet, UNet, example_inputs
+from networks.head_model import AnyFaceModel
+from networks.texture import TextureNet, example_inputs
+from networks.texture_fill import UNet
 
 
 class TextureModel(ExportedModel):
@@ -29,15 +30,15 @@ class TextureModel(ExportedModel):
 
     name = "texture"
     weights = WEIGHTS / "texture.safetensors"
-    inputs = ("crop_hd", "shapes", "context")
+    inputs = TextureNet.INPUTS
     outputs = TextureNet.OUTPUTS
     inner = TextureNet.INNER
     dynamic_axes = MappingProxyType({"shapes": {2: VERTICES}})
-    needs_shapes = True
+    needs_earlier = True
     calibration_error = "texture, mean squared error"
 
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load the network; the U-Net belongs to the built-in UV layout and is left out for another one."""
         del recipe, fixed
@@ -46,13 +47,15 @@ class TextureModel(ExportedModel):
         count = len(face_model.mean)
         sampler = TextureNet(face_model, None)
         if is_built_in(face_model):
-            sampler.unet = UNet()
-            checkpoint.load_strictly(sampler.unet, checkpoint.state_dict(checkpoint.read(path), path), path)
+            unet = UNet()
+            checkpoint.load_strictly(unet, checkpoint.state_dict(checkpoint.read(path), path), path)
+            sampler.completion.unet = unet
         return _FirstVertices(sampler.eval(), count), example_inputs(count)
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
-        """Return the 512 px crop, the regressor's shapes, and the context."""
-        return {"crop_hd": sample.crop_hd, "shapes": shapes["shapes"], "context": sample.context}
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
+        """Return the 512 px crop, the regressor's shapes, the context, and the parser's parts."""
+        found = {"shapes": earlier["shapes"], "parts": earlier["parts"]}
+        return {"crop_hd": sample.crop_hd, "context": sample.context, **found}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
         """Compare structural similarity and mean squared error (0..1) of the textures, and changes of visibility."""
@@ -73,7 +76,7 @@ class TextureModel(ExportedModel):
         """Split the graph where SciPy and OpenCV are faster than ONNX Runtime."""
         return texture_split.split(graph)
 
-    def note(self, face_model: FaceModel) -> str | None:
+    def note(self, face_model: AnyFaceModel) -> str | None:
         """Return a remark when the graph has no U-Net."""
         if is_built_in(face_model):
             return None
@@ -92,8 +95,8 @@ class _FirstVertices(nn.Module):
         super().__init__()
         self.network, self.count = network, count
 
-    def forward(self, crop_hd: Tensor, shapes: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        results: tuple[Tensor, ...] = self.network(crop_hd, shapes[:, :, : self.count], context, inner=True)
+    def forward(self, crop_hd: Tensor, shapes: Tensor, context: Tensor, parts: Tensor) -> tuple[Tensor, ...]:
+        results: tuple[Tensor, ...] = self.network(crop_hd, shapes[:, :, : self.count], context, parts, inner=True)
         return results
 
 

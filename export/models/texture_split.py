@@ -26,8 +26,8 @@ LEVEL_TOLERANCE = 8  # levels of 0..255
 MAX_OUTLIER_SHARE = 1e-3  # of the texels
 MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
 # Inputs and outputs of each part, by names of `TextureNet.INNER`; None: the inputs of the whole graph.
-_INPUTS = {ATTRIBUTES: None, VISIBLE: ["field"], FILL: ["small", "small_seen"]}
-_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["guess", "correction"]}
+_INPUTS = {ATTRIBUTES: None, VISIBLE: ["attributes", "field", "shares"], FILL: ["cells", "visible"]}
+_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["seen", "guess", "gain"]}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
     tensors = graph.tensors()
     needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names or []}
-    if not needed - {"correction"} <= set(tensors):  # a graph without a U-Net has no correction
+    if not needed <= set(tensors):
         return None
     size = int(next(value.shape[2] for value in graph.outputs if value.name == "texture"))
     corners, weights = _table(tensors["attributes"])
@@ -51,7 +51,7 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
     for name in GRAPHS:
         part = graph.copy()
         part_tensors = part.tensors()
-        part.outputs = [part_tensors[output] for output in _OUTPUTS[name] if output in part_tensors]
+        part.outputs = [part_tensors[output] for output in _OUTPUTS[name]]
         inputs = _INPUTS[name]
         if inputs:
             part.inputs = [part_tensors[tensor] for tensor in inputs]

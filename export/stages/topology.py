@@ -9,22 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-
 from scipy.spatial import cKDTree
 
 from export.context import ExportContext
 from export.errors import ExportError
 from export.stages.write import staged
 from networks.face_model import FaceModel
-from networks.head_model import SHAPE_STEP_DM, HeadModel, turn_quads
+from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
 
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
 EYE_FIELDS = ("eye_poles", "eye_centre", "eye_radius", "iris_radius", "lids")
-# The face alone, seen from the front: inside of this ellipse, in front of this depth (decimetres, head frame).
-FACE_MIDDLE_DM = np.array([0.0, -0.10, -0.55])
-FACE_RADII_DM = np.array([0.74, 1.05, 1.0])
-
+# ICT-FaceKit's "narrow face", which an edge loop of its artists bounds: the first vertices of the head.
+NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
 # Side of the maps of linings; distances from the rim within which lips and lids pass into them.
@@ -74,19 +71,23 @@ def write_topology(context: ExportContext) -> Path | None:
     return path
 
 
-def _save_topology(path: Path, model: FaceModel | HeadModel) -> None:
+def _save_topology(path: Path, model: AnyFaceModel) -> None:
     temporary = path.with_name(".topology.npz")
-    arrays = _of_head(model) if isinstance(model, HeadModel) else _of_face(model)
-    np.savez_compressed(
-        temporary,
-        **arrays,
-        uv=model.uv,
-        landmarks=model.landmarks,
-        fingerprint=np.array([model.fingerprint], np.int64),
-        name=np.array(model.name),
-        credit=np.array(f"Shape: {model.source}" if model.source != "unknown" else ""),
-    )
+    np.savez_compressed(temporary, **arrays_of(model))
     temporary.rename(path)
+
+
+def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
+    """What `postprocess` reads (surface.py and head.py of its version folder): name -> array."""
+    own = _of_head(model) if isinstance(model, HeadModel) else _of_face(model)
+    return {
+        **own,
+        "uv": model.uv,
+        "landmarks": model.landmarks,
+        "fingerprint": np.array([model.fingerprint], np.int64),
+        "name": np.array(model.name),
+        "credit": np.array("" if model.source == "unknown" else f"Shape: {model.source}"),
+    }
 
 
 def _of_face(model: FaceModel) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def _of_head(model: HeadModel) -> dict[str, Any]:
 
 
 def upper_jaw(model: HeadModel) -> npt.NDArray[np.float32]:
-    """How firmly vertices (N,) hang on the upper jaw, 0..1: upper teeth, and gums but for their way to the lower ones."""
+    """How firmly vertices (N,) hang on the upper jaw, 0..1: upper teeth, and upper gums."""
     held = np.zeros(len(model.mean), np.float32)
     gums = model.vertices_of("gums")
     y, z = model.mean[gums, 1], model.mean[gums, 2]
@@ -140,14 +141,14 @@ def gum_line(model: HeadModel) -> npt.NDArray[np.int32]:
     gums = model.vertices_of("gums")
     x, y, z = model.mean[gums].T
     there = (np.abs(x) < 0.09) & (y > GUM_LINE_DM[0]) & (y < GUM_LINE_DM[1]) & (z > 0.31)
-    return gums[there].astype(np.int32)
+    return np.asarray(gums[there], np.int32)
 
 
 def lining(model: HeadModel) -> npt.NDArray[np.uint8]:
     """Where a skin's texture shows the inside of the mouth or of the sockets of the eyes.
 
     Returns:
-        (2, `LINING`, `LINING`) uint8, row 0 at v = 1: how far inside a texel lies, 0..255, of the mouth and of the eyes.
+        (2, `LINING`, `LINING`) uint8, row 0 at v = 1: how far inside of mouth and of sockets a texel lies.
     """
     outside = np.unique(model.vertices_of("face", "head_and_neck"))
     drawn = []
@@ -162,7 +163,7 @@ def lining(model: HeadModel) -> npt.NDArray[np.uint8]:
             corners = face[face >= 0]
             level = smoothstep(depth[model.vertex[corners]].mean(), *LINING_DM)
             place = model.uv[corners] * [1, -1] + [0, 1]
-            cv2.fillPoly(canvas, [np.rint(place * LINING * 16 - 8).astype(np.int32)], float(255 * level), shift=4)
+            cv2.fillPoly(canvas, [np.rint(place * LINING * 16 - 8).astype(np.int32)], (float(255 * level),), shift=4)
         drawn.append(cv2.GaussianBlur(canvas, (0, 0), 1.0))
     return np.stack(drawn)
 
@@ -174,9 +175,7 @@ def smoothstep(x: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]
 
 
 def face_alone(model: HeadModel) -> npt.NDArray[np.bool_]:
-    """Which faces (F,) the mesh of the face alone has: the skin in front of the ears, and what lies behind it."""
-    middle = np.stack([model.mean[model.vertex[corner]] for corner in model.faces[:, :3].T]).mean(0)
-    x, y, z = (middle - FACE_MIDDLE_DM).T / FACE_RADII_DM[:, None]
-    inside = (x * x + y * y < 1) & (z > 0)
+    """Which faces (F,) the mesh of the face alone has: the skin before ears and neck, and all that lies behind it."""
+    corners = model.vertex[np.where(model.faces < 0, model.faces[:, :1], model.faces)]
     outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
-    return np.where(outer, inside, True)
+    return np.asarray(~outer | (corners < NARROW_FACE).all(axis=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,24 @@ def shapes(yaw: float = 0.0) -> NDArray[np.float32]:
     return np.stack([turned(yaw), vertices(), vertices() * np.float32(0.9)])
 
 
+def arrays() -> dict[str, Any]:
+    """What export writes for a face model of a face alone."""
+    count = len(triangles())
+    return {
+        "faces": np.column_stack([triangles(), np.full(count, -1)]).astype(np.int32),
+        "vertex": np.arange(SIDE * SIDE, dtype=np.int32),
+        "material": np.zeros(count, np.uint8),
+        "materials": np.array(["skin"]),
+        "in_face": np.ones(count, bool),
+        "uv": uv(),
+        "fingerprint": np.array([FINGERPRINT]),
+        "name": np.array("dome"),
+        "credit": np.array("nobody"),
+        "landmarks": np.arange(68, dtype=np.int32),
+    }
+
+
 def write_topology(path: Path) -> Path:
     """Write the file that export writes into postprocess's version folder."""
-    np.savez(
-        path,
-        triangles=triangles(),
-        uv=uv(),
-        fingerprint=np.array([FINGERPRINT]),
-        name=np.array("dome"),
-        landmarks=np.arange(68, dtype=np.int32),
-    )
+    np.savez(path, **arrays())
     return path

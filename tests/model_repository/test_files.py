@@ -20,7 +20,7 @@ surface = load("postprocess", "surface")
 
 
 def tensors(**changes: Any) -> dict[str, NDArray[Any]]:
-    texture = np.random.default_rng(4).integers(60, 200, (3, 512, 512), np.uint8)
+    texture = np.random.default_rng(4).integers(60, 200, (3, 1024, 1024), np.uint8)
     step = 224 / 512
     return {
         "texture": texture,
@@ -33,7 +33,7 @@ def tensors(**changes: Any) -> dict[str, NDArray[Any]]:
 
 
 def made(given: dict[str, NDArray[Any]] | None = None, **chosen: Any) -> Any:
-    face = surface.Surface(dome.triangles(), dome.uv(), dome.FINGERPRINT, "dome")
+    face = surface.Surface.from_arrays(dome.arrays())
     return files.Files(face, tensors() if given is None else given, options.Options(**chosen))
 
 
@@ -46,10 +46,24 @@ def image_of(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-@pytest.mark.parametrize(("pose", "index"), [("camera", 0), ("head", 1), ("neutral", 2)])
-def test_the_mesh_shows_the_pose_that_was_asked_for(pose: str, index: int) -> None:
-    mesh = mesh_of(made(pose=pose).mesh)
-    np.testing.assert_allclose(mesh.vertices, dome.shapes(yaw=20.0)[index] * 0.1, atol=1e-6)
+@pytest.mark.parametrize(
+    ("pose", "expression", "expected"),
+    [
+        ("camera", "photo", dome.turned(20.0)),
+        ("canonical", "photo", dome.vertices()),
+        ("canonical", "neutral", dome.vertices() * 0.9),
+        ("camera", "neutral", dome.turned(20.0) * 0.9),
+    ],
+)
+def test_the_mesh_shows_what_was_asked_for(pose: str, expression: str, expected: NDArray[np.float32]) -> None:
+    mesh = mesh_of(made(pose=pose, expression=expression).mesh)
+    np.testing.assert_allclose(mesh.vertices, expected * 0.1, atol=1e-6)
+
+
+def test_a_face_model_without_a_head_has_no_rig() -> None:
+    with pytest.raises(options.Refused, match='`rig` is "arkit"') as caught:
+        made(rig="arkit")
+    assert caught.value.tag == "BadOption"
 
 
 def test_without_a_format_the_texture_file_is_png_and_the_mesh_holds_a_jpeg() -> None:

@@ -28,7 +28,7 @@ def portrait(size: int = 512, seed: int = 2) -> U8:
 
 
 def plain(**changes: Any) -> Any:
-    return options.Options(**{"sharpen": 0.0, **changes})
+    return options.Options(**{"sharpen": 0.0, "texture_size": 512, **changes})
 
 
 def test_without_options_the_texture_stays_as_it_is() -> None:

@@ -15,7 +15,9 @@ options = load("postprocess", "options")
 def test_nothing_said_means_the_defaults() -> None:
     assert options.options_from("") == options.options_from("{}") == options.Options()
     defaults = options.Options()
-    assert (defaults.pose, defaults.sharpen, defaults.texture_size) == ("head", 0.3, 512)
+    assert (defaults.sharpen, defaults.texture_size) == (0.3, 1024)
+    assert (defaults.mesh, defaults.rig) == ("head", "none")
+    assert (defaults.expression, defaults.pose) == ("photo", "canonical")
     assert not defaults.white_balance
 
 
@@ -30,7 +32,10 @@ def test_nothing_said_means_the_defaults() -> None:
         ("texture_format", "JPEG", "jpeg"),
         ("texture_size", "1024", 1024),
         ("texture_size", 64, 64),
-        ("pose", "neutral", "neutral"),
+        ("mesh", "Face", "face"),
+        ("rig", "arkit", "arkit"),
+        ("expression", "neutral", "neutral"),
+        ("pose", "camera", "camera"),
     ],
 )
 def test_numbers_and_booleans_may_come_as_text(name: str, given: Any, read: Any) -> None:
@@ -54,6 +59,11 @@ def test_numbers_and_booleans_may_come_as_text(name: str, given: Any, read: Any)
         ("texture_size", "512.5"),
         ("texture_size", True),
         ("pose", "profile"),
+        ("mesh", "body"),
+        ("mesh", True),
+        ("rig", "vrm"),
+        ("rig", None),
+        ("expression", "smile"),
         ("pose", "x" * 5000),
     ],
 )
@@ -69,3 +79,24 @@ def test_a_wrong_value_is_refused_with_what_may_be(name: str, given: Any) -> Non
 
 def test_options_of_other_steps_are_left_alone() -> None:
     assert options.options_from(json.dumps({"face": 3, "score_threshold": "0.1"})) == options.Options()
+
+
+@pytest.mark.parametrize(
+    ("given", "pose", "expression"),
+    [
+        ({"pose": "head"}, "canonical", "photo"),
+        ({"pose": "head", "expression": "neutral"}, "canonical", "neutral"),
+        ({"pose": "neutral"}, "canonical", "neutral"),
+        ({"pose": "neutral", "expression": "neutral"}, "canonical", "neutral"),
+        ({"pose": "camera", "expression": "neutral"}, "camera", "neutral"),
+    ],
+)
+def test_old_poses_mean_what_they_meant(given: dict[str, str], pose: str, expression: str) -> None:
+    read = options.options_from(json.dumps(given))
+    assert (read.pose, read.expression) == (pose, expression)
+
+
+def test_a_pose_that_contradicts_the_expression_is_refused() -> None:
+    with pytest.raises(options.Refused, match='`pose` "neutral" means `expression` "neutral"') as caught:
+        options.options_from(json.dumps({"pose": "neutral", "expression": "photo"}))
+    assert caught.value.tag == "BadOption"

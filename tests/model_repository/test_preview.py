@@ -13,6 +13,9 @@ from tests.model_repository.version_folder import load
 
 preview = load("postprocess", "preview")
 surface = load("postprocess", "surface")
+figure = load("postprocess", "figure")
+irises = load("postprocess", "irises")
+placing = load("postprocess", "placing")
 U8 = NDArray[np.uint8]
 
 P, G = preview.PANEL, preview.GUTTER
@@ -23,7 +26,7 @@ CROP = np.full((3, 512, 512), 40, np.uint8)
 
 
 def face() -> Any:
-    return surface.Surface(dome.triangles(), dome.uv(), dome.FINGERPRINT, "dome")
+    return surface.Surface.from_arrays(dome.arrays())
 
 
 def chart(size: int = 256) -> U8:
@@ -38,9 +41,18 @@ def panels(sheet: U8) -> list[list[U8]]:
     return [[sheet[G + i * (P + G) :, G + k * (P + G) :][:P, :P] for k in range(4)] for i in range(2)]
 
 
+def page(shapes: NDArray[np.float32], texture: U8) -> U8:
+    posed, upright = (
+        figure.Figure(face(), "head", shape, np.eye(3), None, irises.Irises(), None).painted(texture)
+        for shape in shapes[:2]
+    )
+    turn = placing.Pose.between(shapes[1], shapes[0]).turn
+    return np.asarray(preview.page(posed, upright, turn, CONTEXT, CROP))
+
+
 def drawn(yaw: float = 0.0, texture: U8 | None = None) -> list[list[U8]]:
     texture = chart() if texture is None else texture
-    sheet = preview.page(face(), dome.shapes(yaw), 1, texture, CONTEXT, CROP)
+    sheet = page(dome.shapes(yaw), texture)
     assert sheet.shape == (2 * P + 3 * G, 4 * P + 5 * G, 3)
     assert sheet.dtype == np.uint8
     return panels(sheet)
@@ -109,6 +121,5 @@ def test_fine_detail_of_the_texture_is_still_there() -> None:
 
 
 def test_a_shape_of_no_size_is_drawn_as_nothing() -> None:
-    nothing = np.zeros_like(dome.shapes())
-    sheet = preview.page(face(), nothing, 1, chart(), CONTEXT, CROP)
+    sheet = page(np.zeros_like(dome.shapes()), chart())
     np.testing.assert_array_equal(panels(sheet)[0][1], preview._wall())

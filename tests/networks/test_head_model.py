@@ -8,27 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from networks import arkit
 from networks.face_model import FaceModelError
-from networks.head_eyes import aim, settle
-from networks.head_model import SHAPE_STEP_DM, HeadModel, split_quads
-from networks.head_mouth import OVERLAP_DM, close_lips, lip_gap
+from networks.head_model import SHAPE_STEP_DM, HeadModel, load_face_model, split_quads, turn_quads
 from tests.export.synthetic import face_model
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "head_model.npz"
-
-# Apple's documentation of ARFaceAnchor.BlendShapeLocation, in its order.
-APPLE = """
-eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft eyeBlinkRight
-eyeLookDownRight eyeLookInRight eyeLookOutRight eyeLookUpRight eyeSquintRight eyeWideRight jawForward jawLeft jawRight
-jawOpen mouthClose mouthFunnel mouthPucker mouthLeft mouthRight mouthSmileLeft mouthSmileRight mouthFrownLeft
-mouthFrownRight mouthDimpleLeft mouthDimpleRight mouthStretchLeft mouthStretchRight mouthRollLower mouthRollUpper
-mouthShrugLower mouthShrugUpper mouthPressLeft mouthPressRight mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft
-mouthUpperUpRight browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft
-cheekSquintRight noseSneerLeft noseSneerRight tongueOut
-"""
+WEIGHTS = Path(__file__).parents[2] / "weights" / "face_model.npz"
 
 
 @pytest.fixture(scope="module")
@@ -126,91 +111,18 @@ def test_quads_are_split_along_the_shorter_diagonal_and_triangles_stay() -> None
     assert split_quads(faces, points, every, every).tolist() == [[0, 1, 3], [1, 4, 2], [1, 2, 3]]
 
 
-def test_shapes_have_apples_names(head: HeadModel) -> None:
-    assert sorted(arkit.NAMES) == sorted(APPLE.split())
-    assert arkit.shapes(head).shape == (52, len(head.mean), 3)
-    assert not [name for name, moved in zip(arkit.NAMES, arkit.shapes(head), strict=True) if not np.abs(moved).max()]
+def test_quads_are_turned_so_that_their_shorter_diagonal_joins_first_and_third_corner(head: HeadModel) -> None:
+    points = head.mean[head.vertex]
+    turned = turn_quads(head.faces, points, head.mirror, head.vertex)
+    np.testing.assert_array_equal(np.sort(turned, axis=1), np.sort(head.faces, axis=1))
+    a, b, c, d = points[turned[turned[:, 3] >= 0]].transpose(1, 0, 2)
+    first, second = np.linalg.norm(a - c, axis=1), np.linalg.norm(b - d, axis=1)
+    assert (first <= second * (1 + 1e-3)).all()
+    triangles = head.faces[:, 3] < 0
+    np.testing.assert_array_equal(turned[triangles], head.faces[triangles])
 
 
-def test_a_shape_of_one_side_moves_that_side(head: HeadModel) -> None:
-    for name, moved in zip(arkit.NAMES, arkit.shapes(head), strict=True):
-        if name.endswith(("Left", "Right")) and name not in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):
-            length = np.linalg.norm(moved, axis=1)
-            left, right = length[head.mean[:, 0] > 0.05].sum(), length[head.mean[:, 0] < -0.05].sum()
-            assert (left > 2 * right) if name.endswith("Left") else (right > 2 * left), name
-
-
-def test_jaw_and_mouth_go_to_the_persons_own_left(head: HeadModel) -> None:
-    shapes = dict(zip(arkit.NAMES, arkit.shapes(head), strict=True))
-    lip = head.landmarks[57]  # the lower lip's middle; +x is the person's left
-    for name in ("jaw", "mouth"):
-        assert shapes[name + "Left"][lip, 0] > 0.02
-        assert shapes[name + "Right"][lip, 0] < -0.02
-
-
-def test_what_apple_has_for_both_sides_is_the_sum_of_two(head: HeadModel) -> None:
-    shapes = dict(zip(arkit.NAMES, arkit.shapes(head), strict=True))
-    for name in ("browInnerUp", "cheekPuff"):
-        sides = [head.expression[head.expression_names.index(f"{name}_{side}")] for side in "LR"]
-        np.testing.assert_allclose(shapes[name], sides[0] + sides[1], atol=1e-6)
-
-
-def test_weights_are_the_coefficients_by_name_within_their_range(head: HeadModel) -> None:
-    expression = np.zeros(64, np.float32)
-    for name, value in {"jawOpen": 0.4, "eyeBlink_L": 1.7, "browInnerUp_L": 0.2, "browInnerUp_R": 0.4}.items():
-        expression[head.expression_names.index(name)] = value
-    found = dict(zip(arkit.NAMES, arkit.weights(head, expression).tolist(), strict=True))
-    expected = {"jawOpen": 0.4, "eyeBlinkLeft": 1.0, "browInnerUp": 0.3}
-    assert {k: pytest.approx(v) for k, v in found.items() if v} == expected
-
-
-def test_an_eyeball_turns_about_its_centre_to_where_it_shall_look(head: HeadModel) -> None:
-    direction = np.array([0.2, -0.1, 1.0], np.float32) / np.float32(np.sqrt(1.05))
-    for side in (0, 1):
-        turned = aim(head, head.mean, side, direction)
-        before, after = head.eye(head.mean, side), head.eye(turned, side)
-        np.testing.assert_allclose(after[0], before[0], atol=1e-5)
-        np.testing.assert_allclose(after[1], direction, atol=1e-4)
-        moved = np.flatnonzero(np.abs(turned - head.mean).max(1) > 0)
-        assert set(moved) <= set(head.vertices_of(("eye_left", "eye_right")[side]))
-
-
-def test_settling_moves_only_eyeballs_and_those_as_a_whole(head: HeadModel) -> None:
-    pushed = head.mean.copy()
-    eye = head.vertices_of("eye_left")
-    pushed[eye, 2] += 0.02  # two millimetres out of the lids
-    settled = settle(head, pushed)
-    moved = settled - pushed
-    assert np.ptp(moved[eye], axis=0).max() < 1e-6
-    assert moved[eye[0], 2] < -0.01
-    assert not np.abs(np.delete(moved, eye, axis=0)).max()
-
-
-def with_jaw_open(head: HeadModel, millimetres: float) -> NDArray[np.float32]:
-    """Coefficients of an expression whose lips are that much further apart than the neutral ones."""
-    expression = np.zeros(64, np.float32)
-    jaw = head.expression_names.index("jawOpen")
-    expression[jaw] = millimetres / 100 / lip_gap(head, head.expression[jaw])
-    return expression
-
-
-def test_lips_that_are_hardly_open_are_closed_for_everybody(head: HeadModel) -> None:
-    rng = np.random.default_rng(0)
-    for opened in (0.0, 2.0, 4.5):
-        identity, expression = rng.standard_normal(80).astype(np.float32), with_jaw_open(head, opened)
-        result = close_lips(head, identity, expression)
-        assert lip_gap(head, head.shape(identity, result)) == pytest.approx(-OVERLAP_DM, abs=1e-4)
-        changed = np.flatnonzero(result != expression)
-        assert [head.expression_names[k] for k in changed] == ["mouthClose"]
-
-
-def test_an_open_mouth_stays_as_it_is(head: HeadModel) -> None:
-    expression = with_jaw_open(head, 6.0)
-    assert close_lips(head, np.zeros(80, np.float32), expression) is expression
-
-
-def test_lips_that_overlap_already_are_not_opened(head: HeadModel) -> None:
-    expression = np.zeros(64, np.float32)
-    expression[head.expression_names.index("mouthClose")] = 0.2
-    result = close_lips(head, np.zeros(80, np.float32), expression)
-    np.testing.assert_array_equal(result, expression)
+def test_a_face_model_of_either_version_is_read_by_its_own_class(head: HeadModel, tmp_path: Path) -> None:
+    face_model().save(tmp_path / "face.npz")
+    assert load_face_model(tmp_path / "face.npz").fingerprint == face_model().fingerprint
+    assert load_face_model(WEIGHTS).fingerprint == head.fingerprint

@@ -24,6 +24,7 @@ def data(tmp_path: Path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "index.csv").write_text("file\n")
     (folder / "ict_facekit.npz").touch()
+    (folder / "ict_facekit_full.npz").touch()
     return folder
 
 
@@ -36,6 +37,7 @@ def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path
         "teacher-map",
         "render",
         "regressor",
+        "head",
         "texture",
         "screen",
         "albedo",

@@ -11,9 +11,10 @@ import trimesh
 from tests.export.synthetic import face_model, rotation_matrix
 from training.evaluate import (
     Measured,
-    NarrowFace,
+    Places,
     in_bands,
     named,
+    narrow_face,
     nearest_on_surface,
     noted_yaws,
     rendered_at,
@@ -60,7 +61,7 @@ def test_the_narrow_face_lies_on_the_face_model_wherever_that_goes(tmp_path: Pat
     kept = np.linalg.norm(MEAN - MEAN[MODEL.landmarks[30]], axis=1) < 0.75
     first = np.flatnonzero(kept)[::20]
     np.savez(tmp_path / "heads.npz", neutral=MEAN[first] * 10 + ORIGIN_CM, n_narrow_face=len(first) - 1)
-    narrow = NarrowFace.find(MODEL, tmp_path / "heads.npz")
+    narrow = Places.find(MODEL, narrow_face(tmp_path / "heads.npz"))
     moved = 1.3 * MEAN @ rotation_matrix(0.1, 0.3, -0.2) + [0.5, 0.0, -1.0]
     np.testing.assert_allclose(narrow.on(moved), moved[first[:-1]], atol=1e-9)
     assert shape_error(moved, MODEL, MEAN, narrow) == pytest.approx(0, abs=1e-6)

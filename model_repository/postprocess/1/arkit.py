@@ -7,7 +7,6 @@ ICT-FaceKit names its shapes after them: ``_L`` and ``_R`` for sides, and a side
 from __future__ import annotations
 
 import numpy as np
-
 from head import F32, Head
 
 _SIDED = (

@@ -53,7 +53,7 @@ def eye_picture(iris_radius: float, iris: tuple[int, int, int], white: tuple[int
 
 @lru_cache(maxsize=2)
 def _eye_fields(iris_radius: float) -> tuple[F32, F32, F32]:
-    """Distance from the middle in radii of the iris, brightness of its fibres, redness of the white; one seed for all."""
+    """Distance from the middle in radii of the iris, brightness of its fibres, redness of the white."""
     axis = ((np.arange(EYE_SIDE) + 0.5) / EYE_SIDE - 0.5).astype(np.float32)
     x, y = np.meshgrid(axis, axis)
     radius = np.hypot(x, y) / np.float32(iris_radius)
@@ -86,7 +86,7 @@ def eye_shade(head: Head, vertices: F32, side: int) -> F32:
 
 
 def mouth_light(head: Head, vertices: F32) -> F32:
-    """How much light reaches each vertex of a shape [N, 3] if it lies in the mouth, 0..1: less further behind the lips."""
+    """How much light reaches each vertex of a shape [N, 3] in the mouth, 0..1: less further behind the lips."""
     lips = float(vertices[head.landmarks[[62, 66]], 2].mean())
     dark = _smoothstep(lips - vertices[:, 2], _LIT, _UNLIT)
     return np.asarray(1 - (1 - _LEAST_LIGHT) * dark, np.float32)

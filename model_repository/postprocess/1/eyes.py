@@ -8,7 +8,6 @@ tenths of a millisecond, with nothing but NumPy.
 from __future__ import annotations
 
 import numpy as np
-
 from head import F32, Head
 
 # How far an eyeball may come through a lid's vertices (decimetres): a lid's own thickness is not modelled.

@@ -11,9 +11,9 @@ from colours import eye_picture
 from finish import encode
 from glb import Part, write_glb
 from head import F32
-from numpy.typing import NDArray
 from irises import Irises
 from materials import LASHES, MATERIALS, SKIN, lashes_png, materials_of
+from numpy.typing import NDArray
 from preview import Painted
 from rig import rig_of
 from surface import Primitive, Surface
@@ -66,7 +66,7 @@ class Figure:
             targets = None if self.expression is None else rig.targets(k, self.turn)
             parts.append(
                 Part(
-                    k, vertices[at], normals[at], primitive.texels, primitive.triangles, len(primitive.quads),
+                    k, vertices[at], normals[at], primitive.uv_down, primitive.triangles, len(primitive.quads),
                     self._colours(primitive), targets,
                 )
             )  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from lining import Lining
+from numpy.typing import NDArray
 from options import Options
 
 U8 = NDArray[np.uint8]

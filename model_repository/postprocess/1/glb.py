@@ -2,8 +2,8 @@
 
 glTF's axes are those of the service (x right, y up, z to the viewer); its unit is the metre and its v points down.
 Written by hand because it is short, and because a library would re-encode the texture and spend 32 bits on every
-number. Positions stay float32, so that the mesh needs no scale on its node; normals, texture coordinates and
-displacements are 16 bit (KHR_mesh_quantization).
+number. Positions stay float32, so that the mesh needs no scale on its node, and so do texture coordinates, which some
+readers do not take as integers; normals and displacements are 16 bit (KHR_mesh_quantization).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _LINEAR, _MIPMAPS, _CLAMP = 9729, 9987, 33071
 METRES_PER_DECIMETRE = 0.1
 # Metres of one step of a displacement: normalised 16-bit integers count in 32767ths.
 STEP = 1 / 32767
+# Displacements shorter than this are left out: a fifth of the places that statistics move at all.
+LEAST_DM = 2e-4
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,18 @@ class Targets:
 
     @classmethod
     def of(cls, displacements: F32, places: int) -> Targets:
-        """Keep what is not 0.
+        """Keep what moves by `LEAST_DM` or more.
 
         Args:
             displacements: float32 [K, M, 3], decimetres, M = ``places``.
             places: M.
         """
         kind = np.uint16 if places <= 65535 else np.uint32
+        far = np.abs(displacements).max(axis=2) >= LEAST_DM
         rounded = np.rint(displacements * np.float32(METRES_PER_DECIMETRE / STEP)).astype(np.int16)
         at, steps = [], []
-        for target in rounded:
-            moved = np.flatnonzero(target.any(axis=1))
+        for target, moves in zip(rounded, far, strict=True):
+            moved = np.flatnonzero(moves)
             moved = moved if len(moved) else np.array([0])  # glTF wants at least one
             at.append(moved.astype(kind))
             steps.append(np.ascontiguousarray(target[moved]))
@@ -69,7 +72,7 @@ class Part:
         material: index into the file's materials.
         positions: float32 [M, 3], decimetres.
         normals: float32 [M, 3], unit.
-        uv: uint16 [M, 2], 65535ths, v down.
+        uv: float32 [M, 2] in 0..1, v down.
         triangles: int32 [F, 3] places, counter-clockwise seen from outside.
         quads: how many quads the first triangles are, two each.
         colours: float32 [M, 3] linear 0..1 that the material is multiplied by, or None.
@@ -79,7 +82,7 @@ class Part:
     material: int
     positions: F32
     normals: F32
-    uv: NDArray[np.uint16]
+    uv: F32
     triangles: I32
     quads: int
     colours: F32 | None = None
@@ -120,10 +123,10 @@ class _Buffer:
             normalized=True, count=len(normals), type="VEC3",
         )  # fmt: skip
 
-    def uv(self, uv: NDArray[np.uint16]) -> int:
+    def uv(self, uv: F32) -> int:
         return self.accessor(
-            bufferView=self.view(np.ascontiguousarray(uv, "<u2").tobytes(), target=_VERTICES, byteStride=4),
-            componentType=_UNSIGNED_SHORT, normalized=True, count=len(uv), type="VEC2",
+            bufferView=self.view(np.ascontiguousarray(uv, "<f4").tobytes(), target=_VERTICES), componentType=_FLOAT,
+            count=len(uv), type="VEC2",
         )  # fmt: skip
 
     def colours(self, colours: F32) -> int:
@@ -175,7 +178,7 @@ def write_glb(
     images: Sequence[tuple[str, bytes, str]],
     extras: Mapping[str, Any],
     weights: Sequence[float] = (),
-    copyright: str = "",
+    credit: str = "",
 ) -> bytes:
     """One mesh in one node, with its textures inside.
 
@@ -186,7 +189,7 @@ def write_glb(
         images: name, bytes of a PNG or JPEG file whose first row is v = 1, and its media type.
         extras: what else to say about the mesh; must fit into JSON.
         weights: of the morph targets.
-        copyright: of the file.
+        credit: who holds the copyright, under which licence.
     """
     buffer = _Buffer()
     primitives = [_primitive(buffer, part) for part in parts]
@@ -194,7 +197,7 @@ def write_glb(
     mesh: dict[str, Any] = {"name": name, "primitives": primitives, "extras": dict(extras)}
     if weights:
         mesh["weights"] = list(weights)
-    asset = {"version": "2.0", "generator": "Face3D on Triton", **({"copyright": copyright} if copyright else {})}
+    asset = {"version": "2.0", "generator": "Face3D on Triton", **({"copyright": credit} if credit else {})}
     document = {
         "asset": asset,
         "extensionsUsed": ["KHR_mesh_quantization"],

@@ -1,4 +1,4 @@
-"""What a photograph shows of the eyes: the colours of iris and white, and where they look if that is far off the camera.
+"""What a photograph shows of the eyes: the colours of iris and white, and whether they look past the camera.
 
 An eye is some twenty pixels wide in most photographs, and the decoded shape is off by one or two millimetres there.
 Colours are medians over what lies between the decoded lids; a gaze counts only where both eyes say the same.
@@ -129,7 +129,7 @@ def _darkest_disk(grey: F32, opened: F32) -> tuple[tuple[float, float], float]:
     ]
     dark, dark_area, light, light_area = sums
     score = light / np.maximum(light_area, 1) - dark / np.maximum(dark_area, 1)
-    rows, cols = grey.shape
+    cols = grey.shape[1]
     aside = np.abs(np.arange(cols) - cols / 2)[None] / _RADIUS
     score -= 6 * aside  # straight ahead where the picture does not say
     score[(dark_area < 0.35 * disk.sum()) | (light_area < 12)] = -1e3

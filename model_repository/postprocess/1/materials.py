@@ -25,7 +25,7 @@ _LASHES_SIDE = (64, 256)  # rows from root to tip, columns
 
 
 def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """glTF's materials of these names, in their order, and the names of the pictures that textures 0, 1, ... show."""
+    """GlTF's materials of these names, in their order, and the names of the pictures that textures 0, 1, ... show."""
     pictures = list(dict.fromkeys(picture for name in names if (picture := MATERIALS[name][1])))
     materials = []
     for name in names:
@@ -36,6 +36,8 @@ def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]
         if colour != (255, 255, 255):
             surface["baseColorFactor"] = [*linear(colour), 1.0]
         material: dict[str, Any] = {"name": name, "pbrMetallicRoughness": surface}
+        if name == SKIN:  # open at the neck
+            material["doubleSided"] = True
         if name == LASHES:  # sheets of hair, seen from both sides
             material |= {"alphaMode": "BLEND", "doubleSided": True}
         materials.append(material)

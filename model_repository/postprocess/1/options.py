@@ -105,7 +105,9 @@ def _side(value: Any) -> int:
 
 
 def _one_of(names: tuple[str, ...], value: Any) -> str:
-    return names[names.index(str(value).lower())]
+    if not isinstance(value, str):
+        raise ValueError
+    return names[names.index(value.lower())]
 
 
 _OPTIONS = (

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import arkit
 import numpy as np
-from glb import STEP, Targets
+from glb import LEAST_DM, STEP, Targets
 from head import F32
 from surface import Surface
 
@@ -57,7 +57,8 @@ def rig_of(surface: Surface, mesh: str) -> Rig:
 
 def _stored(displacements: F32) -> F32:
     """Displacements as the file gives them back, decimetres."""
-    return np.asarray(np.rint(displacements / _STEP_DM) * _STEP_DM, np.float32)
+    far = np.abs(displacements).max(axis=2, keepdims=True) >= LEAST_DM
+    return np.asarray(np.rint(displacements / _STEP_DM) * _STEP_DM * far, np.float32)
 
 
 def _is_identity(turn: F32) -> bool:

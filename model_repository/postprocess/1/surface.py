@@ -40,10 +40,9 @@ class Primitive:
     singles: I32
 
     @cached_property
-    def texels(self) -> NDArray[np.uint16]:
-        """The texture coordinates as glTF has them: uint16 [M, 2], 65535ths, v down."""
-        down = np.column_stack([self.uv[:, 0], 1 - self.uv[:, 1]])
-        return np.asarray(np.rint(down * 65535), np.uint16)
+    def uv_down(self) -> F32:
+        """The texture coordinates as glTF has them: float32 [M, 2], v down."""
+        return np.ascontiguousarray(np.column_stack([self.uv[:, 0], 1 - self.uv[:, 1]]), np.float32)
 
     @cached_property
     def triangles(self) -> I32:
@@ -90,10 +89,20 @@ class Surface:
                 outside of 0..1.
         """
         with np.load(path, allow_pickle=False) as file:
-            data: Mapping[str, Any] = {key: file[key] for key in file.files}
+            data = {key: file[key] for key in file.files}
         if "faces" not in data:
             raise ValueError(f"{path.name} was written by an older export: run the export again")
-        surface = cls(
+        surface = cls.from_arrays(data)
+        if surface.faces[:, :3].min() < 0 or surface.faces.max() >= len(surface.uv):
+            raise ValueError(f"{path.name}: faces name places that are not there: run the export again")
+        if surface.uv.min() < 0 or surface.uv.max() > 1:
+            raise ValueError(f"{path.name}: texture coordinates are not within 0..1: run the export again")
+        return surface
+
+    @classmethod
+    def from_arrays(cls, data: Mapping[str, Any]) -> Surface:
+        """Take a surface out of the arrays of ``topology.npz``, by name."""
+        return cls(
             faces=np.ascontiguousarray(data["faces"], np.int32),
             material=np.ascontiguousarray(data["material"], np.uint8),
             materials=tuple(str(name) for name in data["materials"]),
@@ -106,11 +115,6 @@ class Surface:
             head=Head.from_arrays(data) if "expression" in data else None,
             lining=Lining.from_maps(data["lining"]) if "lining" in data else None,
         )
-        if surface.faces[:, :3].min() < 0 or surface.faces.max() >= len(surface.uv):
-            raise ValueError(f"{path.name}: faces name places that are not there: run the export again")
-        if surface.uv.min() < 0 or surface.uv.max() > 1:
-            raise ValueError(f"{path.name}: texture coordinates are not within 0..1: run the export again")
-        return surface
 
     @cached_property
     def vertices(self) -> int:

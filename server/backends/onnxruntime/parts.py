@@ -5,9 +5,10 @@ parts beside it:
 
     shapes -> attributes of vertices              attributes.onnx
            -> field: attributes of table texels   a sparse matrix, table.npz
+    parts  -> shares of skin and hair             OpenCV
            -> visible                             visible.onnx
-           -> sampled colours, seen share         OpenCV, bytes
-           -> what fills the rest, small          fill.onnx, the network
+           -> sampled colours, and in cells       OpenCV, bytes
+           -> seen; what fills the rest, small    fill.onnx, the network
            -> texture and visibility              OpenCV
 
 The whole graph stays what other runtimes load, and what is run where there are no parts.
@@ -32,6 +33,11 @@ ATTRIBUTES, VISIBLE, FILL, TABLE = "attributes.onnx", "visible.onnx", "fill.onnx
 GRAPHS = (ATTRIBUTES, VISIBLE, FILL)
 # Rows of a texture that are mixed at a time: what is computed on the way stays in the cache, and in the heap.
 STRIP = 64
+# Texels of the table around one that is seen whose colours are read: two for black beside it, one for enlarging.
+REACH = 3
+# What a gain of 1 is in bytes: the largest gain is 2.
+GAIN_STEPS = 127
+CROP = 224  # pixels a side of the small crop, in which the field's places are
 # Entry of the graphs' metadata: the digest of the whole graph's file.
 WHOLE = "face3d.whole"
 
@@ -45,7 +51,7 @@ class Table:
     """From vertices to table texels.
 
     Attributes:
-        corners: int32 [3, t * t], the vertices around each texel of the table.
+        corners: int32 [3, t * t], rows of attributes: of the vertices around each texel of the table.
         weights: float32 [3, t * t], theirs; all 0 for a texel of no triangle.
         size: texels a side of the texture.
         whole: digest of the whole graph's file.
@@ -91,7 +97,8 @@ class PartsSession:
     """The parts behind that much of a session's interface as is used here.
 
     Inputs: crop_hd uint8 (B, 3, H, W); shapes float32 (B, 3, N, 3); context float32 (B, 23), the cameras of both crops
-    in its last eight. Outputs: texture uint8 (B, 3, size, size); visibility uint8 (B, 1, size, size).
+    in its last eight; parts uint8 (B, 3, h, w). Outputs: texture uint8 (B, 3, size, size); visibility uint8
+    (B, 1, size, size).
     """
 
     def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
@@ -100,7 +107,6 @@ class PartsSession:
         self._attributes, self._visible, self._fill = graphs
         self._matrix = table.matrix(int(self._attributes.get_outputs()[0].shape[1]))
         self._side, self._size = table.side, table.size
-        self._coarse = int(self._fill.get_inputs()[0].shape[-1])
 
     def get_inputs(self) -> list[Any]:
         """The whole graph's."""
@@ -115,19 +121,23 @@ class PartsSession:
         self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions | None = None
     ) -> list[Array]:
         """As the session of the whole graph: outputs by name, all of them for None."""
-        (attributes,) = self._attributes.run(None, feed, options)
+        whole = {value.name: feed[value.name] for value in self.get_inputs()}
+        (attributes,) = self._attributes.run(None, whole, options)
         fields = np.stack([self._field(rows) for rows in attributes])
-        (visible,) = self._visible.run(None, {"field": fields}, options)
+        shares = np.stack([_shares(*pair) for pair in zip(feed["parts"], fields, strict=True)])
+        inner = {"attributes": attributes, "field": fields, "shares": shares}
+        (visible,) = self._visible.run(None, inner, options)
+        spans = [spans_of(cells[0], self._size) for cells in visible]
         colours = [
-            sample(picture, field[:2], context[-8:], self._size)
-            for picture, field, context in zip(feed["crop_hd"], fields, feed["context"], strict=True)
+            sample(picture, field[:2], context[-8:], self._size, parts)
+            for picture, field, context, parts in zip(feed["crop_hd"], fields, feed["context"], spans, strict=True)
         ]
-        for colour, cells in zip(colours, visible, strict=True):
-            _hide_black(colour, cells[0])
+        cells = np.stack([self._cells(colour) for colour in colours])
+        seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers = {
-            "texture": lambda: self._texture(colours, visible, options),
-            "visibility": lambda: self._visibility(visible),
+            "texture": lambda: self._texture(colours, spans, seen, guess, gain),
+            "visibility": lambda: self._visibility(seen),
         }
         return [makers[name]() for name in wanted]
 
@@ -137,30 +147,52 @@ class PartsSession:
         cv2.split((self._matrix @ attributes).reshape(self._side, self._side, -1), list(field))
         return field
 
-    def _texture(self, colours: Sequence[U8], visible: F32, options: ort.RunOptions | None) -> U8:
-        small = [weighed(colour, cells[0], self._coarse) for colour, cells in zip(colours, visible, strict=True)]
-        feed = {
-            "small": np.stack([colour for colour, _ in small]),
-            "small_seen": np.stack([seen[None] for _, seen in small]),
-        }
-        fillings = self._fill.run(None, feed, options)
+    def _cells(self, colour: U8) -> F32:
+        """Sampled colours (size, size, 3) as means over the table's texels (3, t, t)."""
+        cells = np.empty((3, self._side, self._side), np.float32)
+        small = cv2.resize(colour, (self._side, self._side), interpolation=cv2.INTER_AREA)
+        cv2.split(small.astype(np.float32), list(cells))
+        return cells
+
+    def _texture(self, colours: Sequence[U8], spans: Sequence[list[Span]], seen: F32, guess: F32, gain: F32) -> U8:
         texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
-        for result, colour, cells, *filling in zip(texture, colours, visible, *fillings, strict=True):
-            mix(colour, cells[0], filling, result)
+        for result, colour, parts, cells, *filling in zip(texture, colours, spans, seen, guess, gain, strict=True):
+            mix(colour, parts, cells[0], *filling, result)
         return texture
 
-    def _visibility(self, visible: F32) -> U8:
-        return np.stack([cv2.convertScaleAbs(_resized(cells[0], self._size), alpha=255)[None] for cells in visible])
+    def _visibility(self, seen: F32) -> U8:
+        return np.stack([cv2.convertScaleAbs(_resized(cells[0], self._size), alpha=255)[None] for cells in seen])
 
 
-def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
-    """The picture at the places, bilinear to 1/32 of a pixel, black beyond it.
+Span = tuple[slice, slice]
+"""Rows and columns of the texture; the columns are as far from the left border as from the right one."""
+
+
+def spans_of(visible: F32, size: int) -> list[Span]:
+    """The parts of a texture of ``size`` texels a side, `STRIP` rows each, that hold what is visible (t, t) in it.
+
+    And its mirror image, and what is read around a texel of the table.
+    """
+    scale = size // len(visible)
+    grown = cv2.dilate(visible, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
+    columns = (grown + grown[:, ::-1]).reshape(-1, STRIP // scale, len(visible)).any(1)
+    spans = []
+    for index, line in enumerate(columns):
+        if line.any():
+            left = int(line.argmax()) * scale
+            spans.append((slice(index * STRIP, (index + 1) * STRIP), slice(left, size - left)))
+    return spans
+
+
+def sample(picture: U8, places: F32, camera: F32, size: int, spans: Sequence[Span]) -> U8:
+    """The picture at the places, bilinear to 1/32 of a pixel, black beyond it and outside of the spans.
 
     Args:
         picture: (3, H, W).
         places: (2, t, t), column and row in the small crop.
         camera: (8,), scale x, y and origin x, y of the small crop, then of the picture, in source pixels.
         size: of the result; places between the table's are interpolated.
+        spans: of `spans_of`.
 
     Returns:
         (size, size, 3).
@@ -170,54 +202,53 @@ def sample(picture: U8, places: F32, camera: F32, size: int) -> U8:
     columns, rows = (_resized(plane * k + d, size) for plane, k, d in zip(places, scale, shift, strict=True))
     # Interleaved, three numbers of a pixel cost one look-up.
     pixels = cv2.merge(list(picture))
-    return _u8(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+    colour = np.zeros((size, size, 3), np.uint8)
+    for span in spans:
+        colour[span] = cv2.remap(pixels, columns[span], rows[span], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return colour
 
 
-def weighed(colour: U8, visible: F32, side: int) -> tuple[F32, F32]:
-    """Sampled colours (size, size, 3) times their visible share (t, t), and that share, as means over cells.
-
-    Returns:
-        (3, side, side) 0..255 and (side, side) 0..1.
-    """
-    cells = cv2.resize(colour, visible.shape, interpolation=cv2.INTER_AREA)
-    weighed_cells = cv2.multiply(cells, cv2.merge([visible] * 3), dtype=cv2.CV_32F)
-    small = np.empty((3, side, side), np.float32)
-    cv2.split(cv2.resize(weighed_cells, (side, side), interpolation=cv2.INTER_AREA), list(small))
-    return small, np.asarray(cv2.resize(visible, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+def _shares(parts: U8, field: F32) -> F32:
+    """Skin and hair of the parts (3, h, w) at the places of a field (4, t, t): (2, t, t) 0..1, 0 beyond the crop."""
+    ratio = parts.shape[1] / CROP
+    columns, rows = ((plane + 0.5) * ratio - 0.5 for plane in field[:2])
+    pixels = cv2.merge([parts[0].astype(np.float32), parts[1].astype(np.float32)])
+    sampled = cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return np.ascontiguousarray(sampled.transpose(2, 0, 1)) * np.float32(1 / 255)
 
 
-def mix(colour: U8, visible: F32, filling: Sequence[F32], result: U8) -> None:
-    """Sampled colours where they were seen; elsewhere those of the other side, or else the filling.
+def mix(colour: U8, spans: Sequence[Span], seen: F32, guess: F32, gain: F32, result: U8) -> None:
+    """Sampled colours where they were seen; elsewhere those of the other side under this side's light, or the guess.
 
     Args:
         colour: (size, size, 3).
-        visible: (t, t), 0..1.
-        filling: (3, s, s): colours for where the other side was not seen either, then what is added everywhere.
+        spans: of `spans_of`; outside of them nothing was seen on either side.
+        seen: (t, t), 0..1.
+        guess: (3, s, s), colours for where the other side was not seen either.
+        gain: (3, s, s), 0.5..2, by what colours of the other side are multiplied.
         result: (3, size, size), contiguous, takes the texture.
     """
     size = len(colour)
-    wide = _resized(visible, size)
-    guess, *corrections = (_resized(cv2.merge(list(part)), size) for part in filling)
-    texture = np.empty_like(colour)
-    for first in range(0, size, STRIP):
-        rows = slice(first, first + STRIP)
-        seen = cv2.merge([wide[rows]] * 3)
-        # a * w + b * (1 - w) as (a - b) * w + b, with bytes and floats in one step each
-        rest = cv2.subtract(cv2.flip(colour[rows], 1), guess[rows], dtype=cv2.CV_32F)
-        cv2.multiply(rest, cv2.flip(seen, 1), rest)
-        for part in (guess, *corrections):
-            cv2.add(rest, part[rows], rest)
-        own = cv2.subtract(colour[rows], rest, dtype=cv2.CV_32F)
-        cv2.multiply(own, seen, own)
-        cv2.add(rest, own, texture[rows], dtype=cv2.CV_8U)
+    share = _u8(cv2.convertScaleAbs(_resized(seen, size), alpha=255))
+    texture, gains = (_u8(cv2.resize(_bytes(planes), (size, size))) for planes in (guess, gain * GAIN_STEPS))
+    for span in spans:
+        own = cv2.merge([share[span]] * 3)
+        mirrored = cv2.multiply(cv2.flip(colour[span], 1), gains[span], scale=1 / GAIN_STEPS)
+        rest = _blended(mirrored, texture[span], cv2.flip(own, 1))
+        texture[span] = _blended(colour[span], rest, own)
     cv2.split(texture, list(result))
 
 
-def _hide_black(colour: U8, visible: F32) -> None:
-    """Set ``visible`` (t, t) to 0 where the colours (size, size, 3) are black, and in the cells around."""
-    cells = cv2.resize(colour, visible.shape, interpolation=cv2.INTER_AREA)
-    black = cv2.inRange(cells, np.zeros(3), np.zeros(3))
-    visible[cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0] = 0
+def _blended(first: Array, second: Array, share: Array) -> Array:
+    """``first`` where ``share`` is 255, ``second`` where it is 0; bytes throughout, which are faster than floats."""
+    return cv2.add(
+        cv2.multiply(first, share, scale=1 / 255), cv2.multiply(second, cv2.bitwise_not(share), scale=1 / 255)
+    )
+
+
+def _bytes(planes: F32) -> U8:
+    """Planes (C, h, w) as bytes (h, w, C)."""
+    return _u8(cv2.merge([cv2.convertScaleAbs(plane.clip(0, 255)) for plane in planes]))
 
 
 def _resized(array: Array, size: int) -> F32:

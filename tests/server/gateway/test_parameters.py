@@ -80,6 +80,8 @@ GOOD: list[tuple[str, Value]] = [
     ("white_balance", 1), ("white_balance", "0"), ("sharpen", 0), ("sharpen", "0.25"), ("sharpen", 1.0),
     ("texture_format", "png"), ("texture_format", "JPEG"), ("texture_size", 64), ("texture_size", 2048),
     ("texture_size", "512"), ("pose", "head"), ("pose", "camera"), ("pose", "Neutral"),
+    ("pose", "canonical"), ("mesh", "head"), ("mesh", "Face"), ("rig", "arkit"), ("rig", "none"),
+    ("expression", "photo"), ("expression", "neutral"),
 ]  # fmt: skip
 BAD: list[tuple[str, Value]] = [
     ("score_threshold", -0.1), ("score_threshold", 2), ("score_threshold", True), ("score_threshold", "nan"),
@@ -88,6 +90,7 @@ BAD: list[tuple[str, Value]] = [
     ("white_balance", "yes"), ("white_balance", 2), ("sharpen", 1.5), ("sharpen", True), ("sharpen", "x"),
     ("texture_format", "webp"), ("texture_format", 1), ("texture_size", 63), ("texture_size", 2049),
     ("texture_size", 512.0), ("texture_size", True), ("pose", "sideways"), ("pose", 0),
+    ("mesh", "body"), ("mesh", True), ("rig", "vrm"), ("rig", 52), ("expression", "smile"), ("expression", 1),
 ]  # fmt: skip
 
 
@@ -113,6 +116,13 @@ def test_what_the_models_refuse_is_refused(name: str, value: Value, readers: dic
     assert sentence is not None
     assert sentence.startswith(f"[BadOption] `{name}` is ")
     assert ": give " in sentence
+
+
+def test_a_pose_that_contradicts_the_expression_is_refused() -> None:
+    check_parameters("face3d", {"pose": "neutral", "expression": "neutral"})
+    check_parameters("face3d", {"pose": "camera", "expression": "photo"})
+    with pytest.raises(Refused, match='`pose` "neutral" means `expression` "neutral"'):
+        check_parameters("face3d", {"pose": "Neutral", "expression": "photo"})
 
 
 @pytest.mark.parametrize("text", ["1_000", "\uff11\uff10", " 5 ", "0x10", "5" * 5000, "\u0663"])

@@ -1,0 +1,191 @@
+"""Measure parser and texture: what of a photograph is taken for skin, and what the texture shows of anything else.
+
+    python -m training.evaluate_skin masks FOLDER
+    python -m training.evaluate_skin background CROPS.npy LABELS.npy
+    python -m training.evaluate_skin covers CROPS.npy
+    python -m training.evaluate_skin hidden
+
+``masks``: intersection over union with masks drawn by hand (FASSEG's colours) in pictures NAME.jpg, NAME.png.
+``background``: people cut out of crops by MediaPipe's selfie segmentation (files of `training.parser_labels`) and laid
+on green and on magenta: how far the textures differ. ``covers``: drawn covers (`training.parser_covers`): how many of
+the texels under them are taken from the photograph. ``hidden``: the error of texels that a pose hides, on exact heads drawn
+from the albedo model, beside that of mirroring and diffusion alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from export.models.parser import overlap
+from export.pictures import load_picture
+from export.samples import Sample, sample_of, served_alignment
+from networks.camera import CROP, CROP_HD
+from networks.head_model import HeadModel
+from networks.parser import HAIR, SKIN, Parser
+from networks.regressor import Regressor
+from networks.texture import TABLE, TextureNet
+from networks.texture_fill import fill
+from training.crops import Finder
+from training.evaluate import SERVED_THRESHOLD
+from training.parser_covers import KINDS, cover
+from training.parser_labels import PERSON
+from training.texture import BATCH, POSES, Heads, covers, errors
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+
+# FASSEG's colours, RGB: skin, eyes, mouth, nose; hair.
+FACE_COLOURS = ((255, 255, 0), (0, 0, 255), (0, 255, 0), (0, 255, 255))
+HAIR_COLOUR = (127, 0, 0)
+GREEN, MAGENTA = (0, 255, 0), (255, 0, 255)
+VISIBLE = 24  # levels by which a texel must differ to be counted
+COVERS = 200
+
+
+class Skin:
+    """The networks of the whole way from a crop to its texture."""
+
+    def __init__(self, weights: Path) -> None:
+        self.model = HeadModel.load(weights / "face_model.npz")
+        self.regressor = Regressor.load(weights / "regressor.safetensors", self.model)
+        self.parser = Parser.load(weights / "parser.safetensors")
+        self.texture = TextureNet.load(weights / "texture.safetensors", self.model)
+        ratio = CROP / CROP_HD
+        self.context = torch.zeros(1, 23)
+        self.context[:, 15:23] = torch.tensor([1, 1, 0, 0, ratio, ratio, ratio / 2 - 0.5, ratio / 2 - 0.5])
+
+    @torch.no_grad()
+    def textured(self, picture: U8) -> tuple[F32, U8, torch.Tensor]:
+        """Texture (1024, 1024, 3), visibility (1024, 1024) and the posed head (1, N, 3) of a crop (512, 512, 3)."""
+        small = cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA)
+        crop, crop_hd = (torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1)))[None] for p in (small, picture))
+        found = self.regressor(crop, self.context)
+        texture, seen = self.texture(crop_hd, found[0], self.context, self.parser(crop, found[1]))
+        return texture[0].permute(1, 2, 0).numpy().astype(np.float32), seen[0, 0].numpy(), found[0][:, 0]
+
+    @torch.no_grad()
+    def shown(self, posed: torch.Tensor, mask: F32) -> tuple[F32, F32]:
+        """Where the camera sees the table's texels (256, 256), and a mask (224, 224) of the crop at them."""
+        sampler = self.texture.sampler
+        attributes = sampler.attributes(posed)
+        field = sampler.field(attributes)
+        grid = (field[:, 0:2] + 0.5) * (2 / CROP) - 1
+        values = F.grid_sample(torch.from_numpy(mask)[None, None], grid.permute(0, 2, 3, 1), align_corners=False)
+        return sampler.visibility(field, attributes)[0, 0].numpy(), values[0, 0].numpy()
+
+
+def crop_of(picture: U8, sample: Sample) -> U8:
+    """Cut the 224 px crop of a sample out of a picture (h, w, 3) that shows the same scene."""
+    alignment = served_alignment()
+    height, width = picture.shape[:2]
+    camera = alignment.fit(sample.context[0, 5:15].reshape(5, 2), height)
+    cut: U8 = alignment.cut(picture, alignment.window(camera, (width, height), CROP))
+    return cut
+
+
+def masks(skin: Skin, folder: Path) -> None:
+    """Print the intersection over union of face and hair, by the first part of the files' names."""
+    find, found = Finder(), defaultdict(list)
+    for path in tqdm(sorted(folder.glob("*.jpg")), desc="masks", mininterval=5):
+        sample = sample_of(path.name, load_picture(path), find, SERVED_THRESHOLD)
+        if sample is None:
+            print(f"no face in {path.name}")
+            continue
+        drawn = crop_of(load_picture(path.with_suffix(".png")), sample).astype(np.int16)
+        near = [np.abs(drawn - colour).sum(-1) < 90 for colour in (*FACE_COLOURS, HAIR_COLOUR)]
+        truth = np.stack([np.any(near[:-1], 0), near[-1], drawn.any(-1)], -1)
+        with torch.no_grad():
+            parts = skin.parser(torch.from_numpy(sample.crop), torch.zeros(1, 1, dtype=torch.int64))[0].numpy()
+        wide = cv2.resize(parts.transpose(1, 2, 0), (CROP, CROP), interpolation=cv2.INTER_LINEAR).argmax(-1)
+        inside = truth[..., 2]  # beyond the picture all is black, which is no label's colour
+        scores = [overlap((wide == part) & inside, truth[..., part] & inside) for part in (SKIN, HAIR)]
+        found[path.name.split("_")[0]].append(scores)
+        found["turned" if path.name.startswith("pan") else "all frontal"].append(scores)
+    for name, rows in sorted(found.items()):
+        face, hair = np.mean(rows, 0)
+        print(f"{name:12s} n {len(rows):3d}  face {face:.3f} (lowest {np.min(rows, 0)[0]:.3f})  hair {hair:.3f}")
+
+
+def background(skin: Skin, crops: Path, labels: Path) -> None:
+    """Print how far textures of the same person before green and before magenta differ."""
+    pictures, answers = np.load(crops, mmap_mode="r"), np.load(labels, mmap_mode="r")
+    shares, means = [], []
+    for picture, answer in zip(tqdm(pictures, desc="background", mininterval=5), answers, strict=True):
+        person = cv2.resize(answer[PERSON], (CROP_HD, CROP_HD), interpolation=cv2.INTER_LINEAR)[..., None] / 255.0
+        before = [np.rint(picture * person + np.array(c) * (1 - person)).astype(np.uint8) for c in (GREEN, MAGENTA)]
+        apart = np.abs(np.subtract(*(skin.textured(p)[0] for p in before)))
+        shares.append(float((apart.max(-1) > VISIBLE).mean()))
+        means.append(float(apart.mean()))
+    print(
+        f"{len(shares)} people on green and magenta: texels that differ by more than {VISIBLE} levels "
+        f"{np.mean(shares):.2%} (worst {np.max(shares):.1%}), mean difference {np.mean(means):.2f} levels"
+    )
+
+
+def covered(skin: Skin, crops: Path) -> None:
+    """Print the share of covered texels that are not taken from the photograph, by kind of cover."""
+    pictures, chance = np.load(crops, mmap_mode="r"), np.random.default_rng(0)
+    rows: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for index in tqdm(range(COVERS), desc="covers", mininterval=5):
+        kind = list(KINDS)[index % len(KINDS)]
+        picture = np.asarray(pictures[index % len(pictures)])
+        patch = cv2.resize(np.asarray(pictures[int(chance.integers(len(pictures)))]), (CROP, CROP))
+        small = cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA)
+        drawn = cover(small, patch, chance, kind)
+        wide = cv2.resize(drawn.mask, (CROP_HD, CROP_HD))[..., None]
+        shown = picture * (1 - wide) + cv2.resize(drawn.picture, (CROP_HD, CROP_HD)) * wide
+        _, seen, posed = skin.textured(np.rint(shown).astype(np.uint8))
+        visible, under = skin.shown(posed, drawn.mask)
+        hidden = (under > 0.9) & (visible > 0.5)
+        taken = cv2.resize(seen, (TABLE, TABLE), interpolation=cv2.INTER_AREA) > 127
+        if hidden.any():
+            rows[kind].append((float((~taken[hidden]).sum()), float(hidden.sum())))
+    for kind, counts in rows.items():
+        left, whole = np.sum(counts, 0)
+        print(f"  {kind:11s} n {len(counts):3d}  {left / whole:.1%}")
+    left, whole = np.sum([pair for counts in rows.values() for pair in counts], 0)
+    print(f"covered texels not taken from the photograph: {left / whole:.1%}")
+
+
+@torch.no_grad()
+def hidden(skin: Skin) -> None:
+    """Print the errors of texels that a pose or a cover hides, by filling, with and without the U-Net."""
+    heads, chance = Heads(skin.model, skin.texture, seed=1), np.random.default_rng(1)
+    completion = skin.texture.completion
+    flat = torch.full_like(completion.albedo, 128.0)
+    totals = defaultdict(list)
+    for _ in range(25):
+        colour = heads.drawn(BATCH, chance)
+        truth = torch.ones(BATCH, 1, *colour.shape[2:])
+        left = heads.poses[torch.from_numpy(chance.integers(POSES, size=BATCH))] * covers(BATCH, chance)
+        totals["albedo and U-Net"].append(errors(skin.texture, completion.unet, colour, truth, left).mean())
+        totals["albedo"].append(errors(skin.texture, None, colour, truth, left).mean())
+        mean = (colour * left).sum((2, 3), keepdim=True) / left.sum((2, 3), keepdim=True).clamp(min=1) / 128
+        guess, _ = fill(colour * left, left, flat, mean, torch.zeros_like(completion.back), None)
+        judged = (1 - left) * (1 - 0.75 * left.flip(3))
+        totals["mirroring and diffusion"].append(((guess - colour).abs() * judged).sum() / (765 * judged.sum()))
+    alone = float(np.mean(totals["mirroring and diffusion"]))
+    for name, values in totals.items():
+        mean_error = float(np.mean(values))
+        print(f"hidden texels of exact heads, {name}: {mean_error:.4f} ({mean_error / alone - 1:+.0%})")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("masks", "background", "covers", "hidden"))
+    parser.add_argument("paths", type=Path, nargs="*")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    options = parser.parse_args()
+    networks = Skin(options.weights)
+    {"masks": masks, "background": background, "covers": covered, "hidden": hidden}[options.what](
+        networks, *options.paths
+    )

@@ -1,0 +1,279 @@
+"""Train the parser on the teachers' labels (`training.parser_labels`), with covers whose masks are known.
+
+The crops are turned, scaled, mirrored, coloured, blurred and compressed; people are put before other backgrounds, so
+that these tell nothing; some have their hair coloured anew, because the teachers are weak on white hair and few
+training pictures have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+
+from networks.camera import CROP
+from networks.parser import PARTS, SIDE, ParserNet
+from training.parser_covers import cover
+from training.parser_labels import HAIR, PERSON, SKIN
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+Chance = np.random.Generator
+
+BATCH = 16
+MEMORY = 256  # side of the crops in memory
+HELD_OUT = 24  # one crop of so many only measures
+POOL, FRESH = 512, 6  # samples at hand, and how many of them a step draws anew: drawing costs as much as learning
+SOURCES = "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0)"
+AVERAGE = 0.998  # of the weights that are kept, a step
+
+
+class Pictures:
+    """Crops (n, 256, 256, 3) and the teachers' answers (n, 3, 256, 256), uint8 each; draws training samples."""
+
+    def __init__(self, crops: Path, labels: Path) -> None:
+        whole, answers = np.load(crops, mmap_mode="r"), np.load(labels, mmap_mode="r")
+        # Crops in which the teachers see nobody teach nothing.
+        self.index = np.flatnonzero([answer[PERSON].any() for answer in answers])
+        self.labels = np.asarray(answers[self.index])
+        size = (MEMORY, MEMORY)
+        self.crops = np.stack(
+            [cv2.resize(np.asarray(whole[k]), size, interpolation=cv2.INTER_AREA) for k in self.index]
+        )
+
+    def drawn(self, index: int, side: int, chance: Chance) -> tuple[U8, F32]:
+        """A changed picture (side, side, 3) and its target (3, side, side) 0..1."""
+        crop, labels = self.crops[index], self.labels[index].transpose(1, 2, 0)
+        other = cv2.resize(self.crops[int(chance.integers(len(self.crops)))], (CROP, CROP))
+        crop, labels = _moved(crop, labels, chance)
+        target = parts_of(labels.astype(np.float32) / 255)
+        person = np.clip(labels[..., PERSON].astype(np.float32) / 255 * 3 - 1, 0, 1)
+        if chance.random() < 0.15:
+            crop = _with_hair_coloured(crop, target[..., 1], chance)
+        if chance.random() < 0.4:
+            crop = _before(crop, person, background(other, chance))
+        for _ in range(int(chance.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))):
+            drawn = cover(crop, other, chance)
+            crop, target = drawn.picture, target * (1 - drawn.mask[..., None])
+            target[..., 2] += drawn.mask
+        small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
+        crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+        return photographed(crop, chance), np.ascontiguousarray(small.transpose(2, 0, 1))
+
+    def plain(self, index: int, side: int) -> tuple[U8, F32]:
+        """The picture and its target as they are, to measure with."""
+        crop = cv2.resize(self.crops[index], (side, side), interpolation=cv2.INTER_AREA)
+        target = parts_of(self.labels[index].transpose(1, 2, 0).astype(np.float32) / 255)
+        small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
+        return crop, np.ascontiguousarray(small.transpose(2, 0, 1))
+
+
+def parts_of(answers: F32) -> F32:
+    """Join the teachers: their answers (h, w, 3) 0..1 -> `PARTS` (h, w, 3) of sum 1."""
+    # The teachers' borders are some pixels wide; what is sure stays sure.
+    sharp = np.clip((answers - 0.5) * 3 + 0.5, 0, 1)
+    hair = sharp[..., HAIR] * sharp[..., PERSON]
+    skin = sharp[..., SKIN] * sharp[..., PERSON] * (1 - hair)
+    return np.stack([skin, hair, 1 - skin - hair], -1).astype(np.float32)
+
+
+def _moved(crop: U8, labels: U8, chance: Chance) -> tuple[U8, U8]:
+    """Turn, scale, shift and mirror alike; beyond the crop all is black and nobody."""
+    scale = CROP / MEMORY * math.exp(chance.normal(0, 0.1))
+    matrix = cv2.getRotationMatrix2D((MEMORY / 2, MEMORY / 2), chance.normal(0, 7), scale)
+    matrix[:, 2] += (CROP - MEMORY) / 2 + chance.normal(0, 6, 2)
+    if chance.random() < 0.5:
+        matrix = np.array([[-1, 0, CROP - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
+    size = (CROP, CROP)
+    return cv2.warpAffine(crop, matrix, size), cv2.warpAffine(labels, matrix, size)
+
+
+def _with_hair_coloured(crop: U8, hair: F32, chance: Chance) -> U8:
+    """White, grey, fair, red or dyed hair in place of what is there, with its own strands."""
+    grey = crop.astype(np.float32).mean(-1, keepdims=True)
+    mean = (grey * hair[..., None]).sum() / (hair.sum() + 1)
+    colour = chance.uniform(120, 240) + chance.normal(0, 12, 3)
+    if chance.random() < 0.3:
+        colour = chance.uniform(20, 240, 3)
+    strands = (grey - mean) * chance.uniform(0.6, 1.4)
+    mixed = crop * (1 - hair[..., None]) + (colour + strands) * hair[..., None]
+    return np.rint(mixed.clip(0, 255)).astype(np.uint8)
+
+
+def background(other: U8, chance: Chance) -> F32:
+    """A background (224, 224, 3): one colour, a run of colours, or another picture, blurred and turned."""
+    kind = chance.random()
+    if kind < 0.35:
+        return np.broadcast_to(chance.choice([0, 255, *chance.uniform(0, 255, 3)], 3), (CROP, CROP, 3)).astype(
+            np.float32
+        )
+    if kind < 0.6:
+        cells = chance.uniform(0, 255, (int(chance.integers(2, 9)), int(chance.integers(2, 9)), 3)).astype(np.float32)
+        return cv2.resize(cells, (CROP, CROP), interpolation=cv2.INTER_LINEAR if kind < 0.5 else cv2.INTER_NEAREST)
+    turned = np.rot90(other, int(chance.integers(1, 4))).astype(np.float32)
+    blurred: F32 = cv2.blur(turned, (int(chance.integers(1, 25)),) * 2)
+    return blurred
+
+
+def _before(crop: U8, person: F32, behind: F32) -> U8:
+    mixed = crop * person[..., None] + behind * (1 - person[..., None])
+    return np.rint(mixed.clip(0, 255)).astype(np.uint8)
+
+
+def photographed(crop: U8, chance: Chance) -> U8:
+    """Other light, colour, sharpness, noise and compression."""
+    picture = crop.astype(np.float32)
+    if chance.random() < 0.7:
+        gamma = chance.uniform(0.6, 1.6)
+        tint = chance.uniform(0.75, 1.15) * chance.normal(1, 0.06, 3).clip(0.8, 1.2)
+        curve = 255 * (np.arange(256)[:, None] / 255) ** gamma * tint
+        picture = np.stack([cv2.LUT(crop[..., k], curve[:, k].astype(np.float32)) for k in range(3)], -1)
+    if chance.random() < 0.15:
+        picture = np.repeat(picture.mean(-1, keepdims=True), 3, -1)
+    if chance.random() < 0.25:
+        picture = cv2.GaussianBlur(picture, (0, 0), crop.shape[0] / CROP * chance.uniform(0.4, 2.5))
+    if chance.random() < 0.25:
+        small, whole = int(crop.shape[0] * chance.uniform(0.2, 0.7)), (crop.shape[1], crop.shape[0])
+        picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), whole)
+    if chance.random() < 0.3:
+        picture = picture + chance.standard_normal(picture.shape, np.float32) * np.float32(chance.uniform(1, 12))
+    result: U8 = np.rint(picture.clip(0, 255)).astype(np.uint8)
+    if chance.random() < 0.3:
+        _, data = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, int(chance.integers(15, 80))])
+        result = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+    return result
+
+
+def batch_of(samples: list[tuple[U8, F32]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack samples: pictures (B, 3, s, s) 0..1 and targets (B, 3, s, s)."""
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in samples]).transpose(0, 3, 1, 2)).to(device)
+    targets = torch.from_numpy(np.stack([target for _, target in samples])).to(device)
+    return pictures.float().div(255).contiguous(memory_format=torch.channels_last), targets
+
+
+def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Cross entropy, and how far the parts' areas fail to overlap (soft Dice), (B, 3, h, w) each."""
+    entropy = -(target * logits.log_softmax(1)).sum(1).mean()
+    parts = logits.softmax(1)
+    overlap = 2 * (parts * target).sum((0, 2, 3)) / (parts + target).sum((0, 2, 3)).clamp(min=1)
+    return entropy + 0.3 * (1 - overlap).mean()
+
+
+@torch.no_grad()
+def measure(
+    net: ParserNet, pictures: Pictures, held_out: npt.NDArray[np.intp], side: int, device: torch.device
+) -> list[float]:
+    """Intersection over union of each part with the teachers' on held-out crops."""
+    net.eval()
+    both, either = np.zeros(3), np.zeros(3)
+    for start in range(0, len(held_out), BATCH):
+        samples = [pictures.plain(int(k), side) for k in held_out[start : start + BATCH]]
+        images, targets = batch_of(samples, device)
+        found, wanted = net(images).argmax(1), targets.argmax(1)
+        for part in range(len(PARTS)):
+            a, b = found == part, wanted == part
+            both[part] += (a & b).sum().item()
+            either[part] += (a | b).sum().item()
+    net.train()
+    return list(both / either)
+
+
+def train(a: argparse.Namespace) -> None:
+    """Run the step; a checkpoint is written every hundred steps and resumed from."""
+    torch.manual_seed(a.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pictures = Pictures(a.crops, a.labels)
+    measures = pictures.index % HELD_OUT == 0
+    held_out, trained_on = np.flatnonzero(measures), np.flatnonzero(~measures)
+    # torch documents this form of `to`; its types lack it
+    net: ParserNet = ParserNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept: ParserNet = ParserNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept.load_state_dict(net.state_dict())
+    optimiser = torch.optim.AdamW(net.parameters(), a.rate, weight_decay=1e-3)
+    step, spent = 0, 0.0
+    if a.checkpoint.exists():
+        state = torch.load(a.checkpoint, weights_only=True, map_location=device)
+        net.load_state_dict(state["net"])
+        kept.load_state_dict(state["kept"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent = state["step"], state["spent"]
+        print(f"resumed at step {step}", flush=True)
+    chance = np.random.default_rng((a.seed, step))  # not the same samples again
+    smooth, last = 0.0, time.time()
+    pool: list[tuple[U8, F32]] = []
+    while (done := max(step / a.steps, spent / (60 * a.minutes))) < 1:
+        rate = a.rate * min(1, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        pool += [pictures.drawn(int(k), a.side, chance) for k in chance.choice(trained_on, FRESH if pool else BATCH)]
+        pool = pool[-POOL:]
+        images, targets = batch_of([pool[int(k)] for k in chance.integers(len(pool), size=BATCH)], device)
+        if chance.random() < 0.5:
+            images, targets = images.flip(3), targets.flip(3)
+        loss = loss_of(net(images), targets)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        _average(kept, net, min(AVERAGE, step / (step + 20)))
+        smooth = 0.97 * smooth + 0.03 * loss.item() if smooth else loss.item()
+        # A pause of the process is not training.
+        spent, last = spent + min(time.time() - last, 60), time.time()
+        if step % 20 == 0:
+            print(f"{done:5.1%} step {step}: loss {smooth:.4f}", flush=True)
+        if step % 100 == 0:
+            save(net, kept, optimiser, (step, spent), a)
+        if step % 300 == 0:
+            scores = zip(PARTS, measure(kept, pictures, held_out, a.side, device), strict=True)
+            print("held out IoU", *(f"{name} {value:.4f}" for name, value in scores), flush=True)
+    save(net, kept, optimiser, (step, spent), a)
+
+
+@torch.no_grad()
+def _average(kept: ParserNet, net: ParserNet, decay: float) -> None:
+    for name, value in net.state_dict().items():
+        mine = kept.state_dict()[name]
+        if value.is_floating_point():
+            mine.mul_(decay).add_(value, alpha=1 - decay)
+        else:
+            mine.copy_(value)
+
+
+def save(
+    net: ParserNet,
+    kept: ParserNet,
+    optimiser: torch.optim.Optimizer,
+    progress: tuple[int, float],
+    a: argparse.Namespace,
+) -> None:
+    """Write checkpoint and weights; a run that is killed meanwhile leaves the old ones whole."""
+    step, spent = progress
+    state = {"net": net.state_dict(), "kept": kept.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save({**state, "step": step, "spent": spent}, a.checkpoint.with_suffix(".part"))
+    a.checkpoint.with_suffix(".part").replace(a.checkpoint)
+    metadata = {"samples": str(step * BATCH), "sources": SOURCES, "licence": "Apache-2.0"}
+    weights = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in kept.state_dict().items()}
+    save_file(weights, a.weights.with_suffix(".part"), metadata)
+    a.weights.with_suffix(".part").replace(a.weights)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crops", type=Path, required=True, help="of training.parser_labels")
+    parser.add_argument("--labels", type=Path, required=True, help="as above")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the pictures it sees; a multiple of 32")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--minutes", type=float, default=1e9, help="of training; pauses do not count")
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
