@@ -99,7 +99,9 @@ def add_people(gr: Any, client: Face3DClient, uploaded: Callable[[Any], str | No
     """
     people, private = People(client), {"api_visibility": "private"}
     with gr.Accordion("Who is it?", open=False, elem_id="people"):
-        gr.Markdown("Add people by a photograph each, then name the faces of another. Nothing of it is kept.")
+        gr.Markdown(
+            "Add people by a photograph each, then name the faces of another. Who they are is forgotten with the visit."
+        )
         known = gr.State(None, time_to_live=forget)
         with gr.Row():
             with gr.Column():
@@ -115,5 +117,9 @@ def add_people(gr: Any, client: Face3DClient, uploaded: Callable[[Any], str | No
                 said = gr.Markdown(elem_id="named")
     for picture in (portrait, group):
         picture.preprocess = uploaded
-    add.click(people.enrol, [known, name, portrait, agreed], [known, status], **private)
+
+    def enrol(*values: Any) -> tuple[Any, ...]:
+        return *people.enrol(*values), False  # each person is asked
+
+    add.click(enrol, [known, name, portrait, agreed], [known, status, agreed], **private)
     ask.click(people.name_faces, [known, group], [answer, said], **private)
