@@ -31,6 +31,7 @@ _LARGEST = {
     "shapes": 3 * 40_000 * 3 * 4,  # BFM has 35,709 vertices
     "vertices": 40_000 * 3 * 4,
     "vertices_neutral": 40_000 * 3 * 4,
+    "embedding": 1024 * 4,  # embedders give 128 to 1024 numbers
     "image": 32 * _MIB,  # max_bytes of preprocess
     "mesh": 16 * _MIB,
     "texture_image": 12 * _MIB,

@@ -147,17 +147,18 @@ def measure(pairs: Pairs, photographs: Photographs, members: NDArray[np.int64]) 
         photographs: what they are of.
         members: int64 [pairs, 2], places in ``photographs``.
     """
-    folds = accuracies(balanced(pairs))
+    folds, found = accuracies(balanced(pairs)), photographs.found[members].all(axis=1)
     thresholds = {rate: threshold_at(pairs, rate) for rate in RATES}
     turned = (photographs.yaw > TURNED)[members].any(axis=1)
     small = (photographs.size < SMALL)[members].any(axis=1)
-    parts = {"turned": turned, "frontal": ~turned, "small": small, "large": ~small}
+    parts = {"turned": turned, "frontal": ~turned, "small": small, "large": ~small, "found": found}
     return {
         "photographs": len(photographs.vectors),
         "without a face": int((~photographs.found).sum()),
         "equal pairs": int(pairs.same.sum()),
         "unequal pairs": int((~pairs.same).sum()),
         "accuracy": {"mean": float(folds.mean()), "deviation": float(folds.std()), "folds": folds.tolist()},
+        "accuracy where faces were found": float(accuracies(balanced(pairs.of(found))).mean()),
         "thresholds": {f"{rate:g}": thresholds[rate] for rate in RATES},
         "accepted": {f"{rate:g}": accepted(pairs, thresholds[rate]) for rate in RATES},
         "accepted at 0.001": {name: accepted(pairs.of(part), thresholds[1e-3]) for name, part in parts.items()},

@@ -9,7 +9,7 @@ from face3d_client._protocol.codec import SCORE_THRESHOLD
 from face3d_client._ui.guard import is_upload
 from face3d_client._ui.studio import DOWNLOADS
 
-__all__ = ["FORGET", "TITLE", "Layout", "lay_out"]
+__all__ = ["FORGET", "TITLE", "Layout", "lay_out", "uploaded"]
 
 TITLE = "Face3D: a photograph becomes a 3D face"
 FORGET = 3600  # seconds after which files and visits are deleted
@@ -106,7 +106,7 @@ def _input(gr: Any, uploads: str) -> Input:
     )  # fmt: skip
     # Gradio would decode it first, whatever it is, and its check for files that nobody uploaded can be avoided by
     # leaving out a word of the request.
-    photograph.preprocess = lambda payload: _uploaded(gr, payload, uploads)
+    photograph.preprocess = lambda payload: uploaded(gr, payload, uploads)
     status = gr.Markdown(elem_id="status")
     faces = gr.Image(show_label=False, interactive=False, visible=False, buttons=[], elem_id="faces")
     threshold = gr.Slider(0.3, 0.95, SCORE_THRESHOLD, step=0.05, label="Lowest score of a face", elem_id="threshold")
@@ -160,7 +160,7 @@ def _pictures(gr: Any) -> tuple[list[Any], list[Any]]:
     return [preview, overlay, texture], plots
 
 
-def _uploaded(gr: Any, payload: Any, uploads: str) -> str | None:
+def uploaded(gr: Any, payload: Any, uploads: str) -> str | None:
     """Return the path of a visitor's photograph, which must be a file that was uploaded."""
     if payload is None or payload.path is None:
         return None

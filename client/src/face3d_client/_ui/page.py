@@ -18,7 +18,8 @@ from face3d_client._images import MAX_BYTES
 from face3d_client._mesh.expressions import Expressions
 from face3d_client._ui.guard import PageGuard
 from face3d_client._ui.handlers import Handlers
-from face3d_client._ui.layout import FORGET, TITLE, Layout, lay_out
+from face3d_client._ui.layout import FORGET, TITLE, Layout, lay_out, uploaded
+from face3d_client._ui.people import add_people
 from face3d_client._ui.studio import MOODS, Studio
 
 __all__ = ["build_page", "launch_options"]
@@ -67,6 +68,7 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
         moods = list(MOODS)
         layout = lay_out(gr, moods, page.GRADIO_CACHE)
         _connect(gr, layout, Handlers(gr, studio, moods))
+        add_people(gr, client, lambda payload: uploaded(gr, payload, page.GRADIO_CACHE), FORGET)
     # Waiting visitors are told their place; beyond a hundred they are asked to come back.
     page.queue(max_size=100, default_concurrency_limit=4, api_open=False)
     page.studio = studio
