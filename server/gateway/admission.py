@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from server.gateway import limits
+from server.gateway.outcomes import OK
 from server.gateway.refusal import overloaded, too_slow
 
 
@@ -150,9 +151,14 @@ class Admission:
 
 
 class Ticket:
-    """One request's bytes and, from `enter` on, its place."""
+    """One request's bytes and, from `enter` on, its place.
+
+    Attributes:
+        outcome: how the request ends where nothing is raised (see outcomes.py).
+    """
 
     def __init__(self, admission: Admission) -> None:
+        self.outcome = OK
         self._admission = admission
         self._held = 0
         self._inside = False

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from server.gateway import outcomes
 from server.gateway.admission import Admission, Ticket
 from server.gateway.checks import check, find_model
 from server.gateway.description import InferRequest, PublicModel
@@ -26,8 +27,8 @@ class Gateway:
         upstream: Triton.
         admission: what is inside.
         draining: whether no new inference is taken.
-        answers: (protocol, outcome) -> number of inference requests; an outcome is ``ok``, a tag, or ``triton`` for
-            what Triton refused.
+        answers: (protocol, outcome) -> number of inference requests; an outcome is ``ok``, ``cancelled``, the tag of a
+            refusal (the gateway's, a model's or Triton's), or ``Fault``.
         seconds: protocol -> seconds of all inference requests together.
     """
 
@@ -54,17 +55,17 @@ class Gateway:
         Raises:
             Refused: the gateway is draining, full, or Triton does not serve.
         """
-        began, outcome, ticket = time.monotonic(), "cancelled", self.admission.ticket()
+        began, outcome, ticket = time.monotonic(), outcomes.CANCELLED, self.admission.ticket()
         try:
             self.open()
             self.admission.check_room()
             yield ticket
-            outcome = "ok"
+            outcome = ticket.outcome
         except Refused as error:
             outcome = error.tag
             raise
-        except Exception:
-            outcome = "triton"
+        except Exception as error:
+            outcome = outcomes.of_error(error)
             raise
         finally:
             ticket.close()

@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from server.gateway import limits
+from server.gateway import limits, outcomes
 from server.gateway.admission import Ticket
 from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.http_body import parse_body
@@ -121,6 +121,8 @@ class HttpServer:
             del body, parsed
             response = await self._pass("POST", _path(name, version) + "/infer", sent, headers)
             del sent
+            assert isinstance(response.body, bytes)
+            ticket.outcome = outcomes.of_http(response.status, response.body)
             return await _write(request, response)
 
     async def _pass(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
+from server.gateway import outcomes
 from server.gateway.gateway import Gateway
 
 
@@ -42,6 +43,13 @@ def _lines(gateway: Gateway) -> Iterator[str]:
     yield "# TYPE face3d_gateway_requests_total counter"
     for (protocol, outcome), count in sorted(gateway.answers.items()):
         yield f'face3d_gateway_requests_total{{protocol="{protocol}",outcome="{outcome}"}} {count}'
+    yield "# HELP face3d_gateway_causes_total Inference requests by who has to do something about how they ended."
+    yield "# TYPE face3d_gateway_causes_total counter"
+    causes = dict.fromkeys(outcomes.CAUSES, 0)  # all of them from the start, so that an alert sees the first step
+    for (_, outcome), count in gateway.answers.items():
+        causes[outcomes.cause(outcome)] += count
+    for cause, count in causes.items():
+        yield f'face3d_gateway_causes_total{{cause="{cause}"}} {count}'
     yield "# HELP face3d_gateway_request_seconds_total Seconds that inference requests were inside, by protocol."
     yield "# TYPE face3d_gateway_request_seconds_total counter"
     for protocol, seconds in sorted(gateway.seconds.items()):

@@ -6,8 +6,9 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -19,6 +20,8 @@ from meters import Meters
 from numpy.typing import NDArray
 from refusals import BadPicture
 from structure import Limits, budget, inspect, without_film
+
+T = TypeVar("T")
 
 
 class Outputs(NamedTuple):
@@ -62,7 +65,7 @@ class TritonPythonModel:
         """Hand a request to a lane; the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
-            costs = [inspect(data, self._limits) for data in files]
+            costs = [_of_row(row, len(files), inspect, data, self._limits) for row, data in enumerate(files)]
         except BadPicture as error:
             return error
 
@@ -86,9 +89,10 @@ class TritonPythonModel:
     def _decoded(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs:
         canvases, geometries, pictures, decoded = [], [], [], []
         alone = len(files) == 1
-        for data, cost in zip(files, costs, strict=True):
+        for row, (data, cost) in enumerate(zip(files, costs, strict=True)):
             start = time.perf_counter()
-            result = worker.decode(data, self._limits.max_pixels, budget(cost), picture="picture" in wanted)
+            decode = partial(worker.decode, data, self._limits.max_pixels, budget(cost), picture="picture" in wanted)
+            result = _of_row(row, len(files), decode)
             decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
             # The worker's memory holds one picture; of several, each is copied out of it.
             canvases.append(result.canvas if alone else result.canvas.copy())
@@ -112,6 +116,19 @@ class TritonPythonModel:
             self._admission.let_in(1)
             for seconds, pixels in result.decoded:
                 self._meters.decoded(seconds, pixels)
+
+
+def _of_row(row: int, rows: int, step: Callable[..., T], *arguments: Any) -> T:
+    """What a step gives for one picture; its refusal names the picture where the request has several.
+
+    Triton has one answer for a request: the good pictures of such a batch are sent again without the named one.
+    """
+    try:
+        return step(*arguments)
+    except BadPicture as error:
+        if rows == 1:
+            raise
+        raise BadPicture(error.tag, f"row {row} of the {rows} in this request: {error}") from None
 
 
 def _files(request: pb_utils.InferenceRequest) -> list[bytes]:
