@@ -12,6 +12,7 @@
     http_server, grpc_server    the two public endpoints
     upstream      the connections to Triton, and whether it serves
     admission     how many requests and bytes are inside at the same time
+    outcomes      what became of a request, and who has to do something about it
     process       the gateway as a child process
 
 `python -m server.gateway --help` lists the options.

@@ -201,5 +201,5 @@ async def _write(request: web.BaseRequest, response: web.Response) -> web.Respon
 
 
 def _too_large() -> Refused:
-    words = f"the request has more than {limits.MAX_MESSAGE >> 20} MiB: send a smaller file."
+    words = f"the request has more than {limits.MAX_MESSAGE >> 20} MiB: send a smaller file, without a film behind it."
     return Refused(TOO_LARGE, "ImageTooLarge", words)
