@@ -6,7 +6,7 @@
     refusal       why a request is not passed on: tag, sentence, status
     description   a request and a model as both protocols see them
     parameters    the typed table of the parameters that each ensemble takes
-    outcome       by which outcomes requests are counted
+    outcome       by which outcomes requests are counted, and who has to do something about each
     checks        pure functions on a description: what is refused, and in which words
     http_body     HTTP bodies <-> descriptions;  grpc_message: the same for gRPC
     wire          a look at gRPC's messages before they are parsed

@@ -153,11 +153,11 @@ class Ticket:
     """One request's bytes and, from `enter` on, its place.
 
     Attributes:
-        error: what Triton answered in place of tensors; None where it gave them, or has not answered.
+        outcome: how Triton's error counts (`server.gateway.outcome`); None where it gave tensors, or nothing yet.
     """
 
     def __init__(self, admission: Admission) -> None:
-        self.error: str | None = None
+        self.outcome: str | None = None
         self._admission = admission
         self._held = 0
         self._inside = False

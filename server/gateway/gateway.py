@@ -62,12 +62,12 @@ class Gateway:
             self.check_serving()
             self.admission.check_room()
             yield ticket
-            became = outcome.OK if ticket.error is None else outcome.of_error(ticket.error)
+            became = ticket.outcome or outcome.OK
         except Refused as error:
             became = error.tag
             raise
         except Exception:
-            became = outcome.FAULT if ticket.error is None else outcome.of_error(ticket.error)
+            became = ticket.outcome or outcome.FAULT
             raise
         finally:
             ticket.close()

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from server.gateway import limits
+from server.gateway import limits, outcome
 from server.gateway.gateway import EXTENSIONS, Gateway, log
 from server.gateway.grpc_message import description, parse, to_triton
 from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, Refused, bad_request, shown, too_slow
@@ -100,8 +100,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             try:
                 answer = await self._call("ModelInfer", data, context)
             except grpc.aio.AioRpcError as error:
-                over = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # the client's own, which has no tag
-                ticket.error = "[Timeout] " if over else error.details() or ""
+                ticket.outcome = outcome.of_grpc(error.code(), error.details() or "")
                 raise
             del data
             await _write(context, answer)

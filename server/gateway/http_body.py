@@ -106,7 +106,16 @@ _PICTURES: Final = (
     (b"MM\0*", "a TIFF"),
     (b"GIF8", "a GIF"),
 )
+_OTHERS: Final = (
+    (b"\x93NUMPY", "an array of NumPy, which is no picture file"),
+    (b"PK\3\4", "an archive (ZIP)"),
+    (b"\x1f\x8b", "compressed (gzip)"),
+    (b"%PDF", "a PDF document"),
+    (b"\x80\4\x95", "an object of Python (pickle)"),
+    (b"\x80\5\x95", "an object of Python (pickle)"),
+)
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\r\n-]{64}")
+_ADDRESS: Final = re.compile(rb"(?:https?|s3|gs|file|ftp)://", re.IGNORECASE)
 _FORM: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,60}=")
 
 
@@ -130,13 +139,22 @@ def _what_it_is(body: bytes, media: str) -> str:
     for magic, name in _PICTURES:
         if body.startswith(magic):
             return f"{name} file without the header that says so"
+    if body[4:8] == b"ftyp":
+        return "a HEIC or AVIF file, or a film, without the header that says so"
+    for magic, name in _OTHERS:
+        if body.startswith(magic):
+            return name
     kind = media.partition(";")[0].strip().lower()
     if kind == "multipart/form-data" or body.startswith(b"--"):
         return "a form (multipart/form-data)"
     if _FORM.match(body):
         return "a form (application/x-www-form-urlencoded)"
-    if body.startswith(b"data:") or _BASE64.match(body):
+    if body.startswith(b"data:") or _BASE64.match(body.strip(b"\"'")):
         return "base64 text"
+    if body[:64].lstrip().startswith(b"<"):
+        return "a page or another text (HTML, XML)"
+    if _ADDRESS.match(body):
+        return "an address, which is not fetched"
     return "no JSON of the protocol"
 
 

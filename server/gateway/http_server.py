@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from server.gateway import limits
+from server.gateway import limits, outcome
 from server.gateway.admission import Ticket
 from server.gateway.gateway import EXTENSIONS, Gateway
 from server.gateway.http_body import parse_body
@@ -123,7 +123,7 @@ class HttpServer:
             del sent
             if response.status >= 400:
                 assert isinstance(response.body, bytes)
-                ticket.error = response.body[:4096].decode(errors="replace")
+                ticket.outcome = outcome.of_http(response.status, response.body)
             return await _write(request, response)
 
     async def _pass(
@@ -202,5 +202,5 @@ async def _write(request: web.BaseRequest, response: web.Response) -> web.Respon
 
 
 def _too_large() -> Refused:
-    words = f"the request has more than {limits.MAX_MESSAGE >> 20} MiB: send a smaller file."
+    words = f"the request has more than {limits.MAX_MESSAGE >> 20} MiB: send a smaller file, without a film behind it."
     return Refused(TOO_LARGE, "ImageTooLarge", words)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from aiohttp import web
 from prometheus_client import Metric
 
+from server.gateway import outcome
 from server.gateway.gateway import Gateway
 from server.metrics_page import CONTENT_TYPE, counters, gauge, page
 
@@ -45,6 +46,16 @@ def _metrics(gateway: Gateway) -> Iterator[Metric]:
         "Inference requests by protocol and outcome.",
         ["protocol", "outcome"],
         gateway.answers.items(),
+    )
+    # All of them from the start, so that an alert sees the first step.
+    causes = dict.fromkeys(outcome.CAUSES, 0)
+    for (_, name), count in gateway.answers.items():
+        causes[outcome.cause(name)] += count
+    yield counters(
+        "face3d_gateway_causes_total",
+        "Inference requests by who has to do something about how they ended.",
+        ["cause"],
+        [((cause,), count) for cause, count in causes.items()],
     )
     yield counters(
         "face3d_gateway_request_seconds_total",

@@ -79,7 +79,7 @@ def test_what_is_piped_into_the_program_is_a_picture_up_to_the_limit() -> None:
 
 
 def test_only_the_service_s_formats_are_decoded(tmp_path: Path) -> None:
-    assert FORMATS == ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+    assert FORMATS == ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF")
     picture = Image.new("RGB", (20, 10))
     for kind in ("EPS", "GIF", "ICO", "PPM", "TGA", "PDF"):
         (tmp_path / "x.jpg").unlink(missing_ok=True)

@@ -74,10 +74,15 @@ def seeds() -> list[bytes]:
     return files
 
 
-def mutations(count: int, seed: int) -> Iterator[bytes]:
-    """``count`` damaged files: bytes and bits changed, numbers made extreme, pieces cut, doubled, moved and mixed."""
+def mutations(count: int, seed: int, originals: list[bytes] | None = None) -> Iterator[bytes]:
+    """``count`` damaged files: bytes and bits changed, numbers made extreme, pieces cut, doubled, moved and mixed.
+
+    Args:
+        count, seed: of the files, and of the random numbers.
+        originals: what is damaged, one after the other; by default `seeds`.
+    """
     random = np.random.default_rng(seed)
-    originals = seeds()
+    originals = originals or seeds()
     extremes = [struct.pack(order + "I", value) for order in "<>" for value in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 65_535)]
     for index in range(count):
         data = bytearray(originals[index % len(originals)])

@@ -27,7 +27,7 @@ def light(samples: NDArray[Any]) -> NDArray[np.float64]:
 
 def chart_by(exponent: float) -> NDArray[np.uint8]:
     """The chart with samples that are light to the power of 1 / ``exponent``."""
-    return np.rint(255 * light(colour_chart()) ** (1 / exponent)).astype(np.uint8)
+    return np.asarray(np.rint(255 * light(colour_chart()) ** (1 / exponent)), np.uint8)
 
 
 def with_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
@@ -46,7 +46,8 @@ def off(data: bytes) -> int:
 def test_a_profile_is_judged_by_its_curve_and_not_by_its_name(kind: str, exponent: float) -> None:
     profile = icc.profile(icc.BT709, icc.power(exponent)).replace(b"stated by the file", b"sRGB IEC61966-2.1 ")
     assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    options: dict[str, Any] = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    every: dict[str, dict[str, Any]] = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options = every.get(kind, {})
     data = file_of(Image.fromarray(chart_by(exponent)), kind, icc_profile=profile, **options)
     assert off(data) <= (10 if kind == "JPEG" else 5), "a level of a dark linear sample is four of sRGB"
 

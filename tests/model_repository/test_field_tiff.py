@@ -32,7 +32,7 @@ def samples(kind: str, alpha: bool = False) -> NDArray[Any]:
     dtype = np.dtype(kind)
     top = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
     channels = [CHART / 255.0, *([np.ones((50, 70, 1))] if alpha else [])]
-    return (np.concatenate(channels, axis=2) * top).astype(dtype)
+    return np.asarray((np.concatenate(channels, axis=2) * top).astype(dtype))
 
 
 # --- pages ----------------------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def _packed(block: NDArray[Any], page: Page, order: str) -> bytes:
     if page.predictor == 2:
         first = np.zeros_like(block[:, :1])
         block = np.diff(block, axis=1, prepend=first).astype(block.dtype)
-    raw = block.astype(block.dtype.newbyteorder(order)).tobytes()
+    raw = block.astype(block.dtype.newbyteorder("<" if order == "<" else ">")).tobytes()
     if page.predictor == 3:
         big = block.astype(block.dtype.newbyteorder(">")).tobytes()
         weights = (

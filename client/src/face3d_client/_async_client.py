@@ -45,8 +45,8 @@ class AsyncFace3DClient(BaseClient):
         async with AsyncFace3DClient("localhost:8001") as client:
             face = await client.reconstruct("portrait.jpg")
 
-    It belongs to the event loop that makes its first call. Cancelling a task cancels its call on the server too (gRPC).
-    Files are read and arrays encoded in a thread, so that neither holds up the loop.
+    It may be used in several event loops; each has connections of its own. Cancelling a task cancels its call on the
+    server too (gRPC). Files are read and arrays encoded in a thread, so that neither holds up the loop.
     """
 
     def _open(self) -> None:
@@ -170,6 +170,7 @@ class AsyncFace3DClient(BaseClient):
 
     async def _run(self, flow: Flow[T]) -> T:
         """Await the steps of a flow; return what it returns."""
+        self._leave_parent()
         with contextlib.closing(flow):
             step = advance(flow)
             while not isinstance(step, Done):

@@ -6,9 +6,10 @@ A method that needs more than one request is a flow here (see `_flows`), which e
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar, cast
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 from face3d_client._detection import DetectedFace
 from face3d_client._errors import Face3DError, ServerUnavailable, Timeout
@@ -24,6 +25,8 @@ from face3d_client._transports.shared_memory import Region, Regions, is_unknown_
 __all__ = ["AllFacesOptions", "BaseClient", "Connection", "raise_first_error"]
 
 T = TypeVar("T")
+
+_OF_PARENTS: Final[list[Any]] = []  # what processes that were forked leave alone
 
 
 class Connection(TypedDict, total=False):
@@ -76,6 +79,9 @@ class AllFaces:
 class BaseClient:
     """Address, deadlines, retries and shared memory of a client; its arguments are described at `Face3DClient`."""
 
+    _transport: Any
+    _regions: Regions | None
+
     def __init__(
         self,
         url: str | None = None,
@@ -90,6 +96,18 @@ class BaseClient:
         shared_memory: bool = False,
     ) -> None:
         self.endpoint = Endpoint.parse(url, protocol, tls, token, headers, admin_key)
+        # The address as it was understood: the environment of another process may say something else.
+        self._settings: dict[str, Any] = {
+            "url": str(self.endpoint),
+            "timeout": timeout,
+            "retry": retry,
+            "tls": tls,
+            "token": token,
+            "headers": None if headers is None else dict(headers),
+            "admin_key": admin_key,
+            "shared_memory": shared_memory,
+        }
+        self._pid = os.getpid()
         self._timeout = Deadline.checked(timeout)
         self._budget = Budget(retry or Retry())
         if shared_memory:
@@ -100,6 +118,24 @@ class BaseClient:
     def _open(self) -> None:
         """Make the transport; nothing is connected yet."""
         raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickle and copy as the settings: the other client connects anew. Token and key are among them."""
+        return _revived, (type(self), self._settings)
+
+    def _leave_parent(self) -> None:
+        """Begin anew in a process that was forked from the one that made this client.
+
+        The connections, and the locks that a thread of that process may have held, are the parent's: they are kept as
+        they are, since closing them here would end them there.
+        """
+        if self._pid == os.getpid():
+            return
+        _OF_PARENTS.append((self._transport, self._regions, self._budget))
+        self._pid = os.getpid()
+        self._budget = Budget(self._settings["retry"] or Retry())
+        self._regions = Regions() if self._settings["shared_memory"] else None
+        self._open()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.endpoint)!r})"
@@ -180,6 +216,10 @@ class BaseClient:
             except Face3DError:
                 continue  # a server that is gone does not hold it either
         self._regions.close()
+
+
+def _revived(kind: type[BaseClient], settings: dict[str, Any]) -> BaseClient:
+    return kind(**settings)
 
 
 def _model_ready_flow(model: str, deadline: Deadline) -> Flow[bool]:

@@ -47,7 +47,8 @@ class Face3DClient(BaseClient):
 
     One client may be used by many threads at the same time, and should be: over gRPC they share one channel, over HTTP
     a pool of connections, and both are made when first needed and kept. `close` (or leaving the ``with``) may happen in
-    any thread; calls in flight then end with `ServerUnavailable`. A client must not be carried across a fork.
+    any thread; calls in flight then end with `ServerUnavailable`. A client may be pickled, and be used in a process
+    that was forked: it connects anew there.
 
     Args:
         url: ``[grpc|grpcs|http|https://]host[:port]``. None: environment variable FACE3D_URL, else localhost. Default
@@ -256,6 +257,7 @@ class Face3DClient(BaseClient):
 
     def _run(self, flow: Flow[T]) -> T:
         """Perform the steps of a flow; return what it returns."""
+        self._leave_parent()
         with contextlib.closing(flow):
             step = advance(flow)
             while not isinstance(step, Done):

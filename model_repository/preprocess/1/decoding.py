@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from cage import Worker
 from cost import Cost
 from numpy.typing import NDArray
+from refusals import BadPicture
 from structure import budget
+
+T = TypeVar("T")
 
 
 class Outputs(NamedTuple):
@@ -36,9 +40,10 @@ def decode(worker: Worker, files: Sequence[bytes], costs: Sequence[Cost], wanted
     """
     canvases, geometries, pictures, decoded = [], [], [], []
     alone = len(files) == 1
-    for data, cost in zip(files, costs, strict=True):
+    for row, (data, cost) in enumerate(zip(files, costs, strict=True)):
         start = time.perf_counter()
-        result = worker.decode(data, max_pixels, budget(cost), picture="picture" in wanted)
+        decode_one = partial(worker.decode, data, max_pixels, budget(cost), picture="picture" in wanted)
+        result = of_row(row, len(files), decode_one)
         decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
         # The worker's memory holds one picture; of several, each is copied out of it.
         canvases.append(result.canvas if alone else result.canvas.copy())
@@ -52,6 +57,22 @@ def decode(worker: Worker, files: Sequence[bytes], costs: Sequence[Cost], wanted
     if pictures:
         tensors["picture"] = _padded(pictures)
     return Outputs({name: tensors[name] for name in wanted}, decoded)
+
+
+def of_row(row: int, rows: int, step: Callable[..., T], *arguments: Any) -> T:
+    """Return what a step gives for one picture; its refusal names the picture where the request has several.
+
+    Triton has one answer for a request: the good pictures of such a batch are sent again without the named one.
+
+    Raises:
+        BadPicture: of the step.
+    """
+    try:
+        return step(*arguments)
+    except BadPicture as error:
+        if rows == 1:
+            raise
+        raise BadPicture(error.tag, f"row {row} of the {rows} in this request: {error}") from None
 
 
 def _padded(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 from admission import Admission, Overloaded
 from cage import Worker
 from cost import Cost
-from decoding import Outputs, decode
+from decoding import Outputs, decode, of_row
 from lanes import Lanes
 from meters import Meters
 from refusals import BadPicture
@@ -51,7 +51,7 @@ class TritonPythonModel:
         """Hand a request to a lane; the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
-            costs = [inspect(data, self._limits) for data in files]
+            costs = [of_row(row, len(files), inspect, data, self._limits) for row, data in enumerate(files)]
         except BadPicture as error:
             return error
 

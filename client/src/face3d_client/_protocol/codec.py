@@ -6,6 +6,7 @@ and a `Reply` back.
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -70,7 +71,8 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     """
     existing = Options.__annotations__
     if unknown := set(options) - set(existing):
-        raise TypeError(f"no such option: {', '.join(sorted(unknown))}. There are: {', '.join(existing)}")
+        near = [f"{name} (did you mean {close[0]}?)" for name in sorted(unknown) if (close := _near(name, existing))]
+        raise TypeError(f"no such option: {', '.join(near or sorted(unknown))}. There are: {', '.join(existing)}")
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
     inputs: dict[str, NDArray[Any]] = {"image": _bytes_tensor(image)}
@@ -89,6 +91,10 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     for name, value in given.items():
         parameters[name] = _parameter(value)
     return Call(model, inputs, outputs, parameters)
+
+
+def _near(name: str, existing: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name[:40], list(existing), n=1)
 
 
 def _outputs(names: Iterable[str]) -> tuple[str, ...]:

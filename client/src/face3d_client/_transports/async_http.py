@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from typing import TypeVar
+import weakref
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -14,6 +16,7 @@ from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._transports import http_messages as messages
 from face3d_client._transports.endpoint import Endpoint
 from face3d_client._transports.failures import client_closed, no_server
+from face3d_client._transports.loops import PerLoop
 from face3d_client._transports.retry import Deadline
 from face3d_client._transports.shared_memory import Region
 
@@ -23,12 +26,12 @@ T = TypeVar("T")
 
 
 class AsyncHttpTransport:
-    """A session of aiohttp. It is made by the first call: it belongs to the event loop that runs then."""
+    """A session of aiohttp for each event loop, made by the first call there."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._context = None if endpoint.tls is None else messages.ssl_context(endpoint.tls)
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = PerLoop(lambda: _Session(endpoint, self._context), _Session.close)
         self._closed = False
 
     async def infer(self, call: Call, timeout: float) -> Reply:
@@ -58,27 +61,19 @@ class AsyncHttpTransport:
     async def close(self) -> None:
         """See `AsyncTransport`."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.close()
 
     async def _exchange(self, request: messages.Request[T], timeout: float) -> T:
         if self._closed:
             raise client_closed()
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._context or True, limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),  # the deadline below holds
-                headers={**messages.PLAIN, **self._endpoint.headers},
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+        session = (await self._sessions.get()).session
         scheme = "http" if self._context is None else "https"
         url = f"{scheme}://{self._endpoint.address}{self._endpoint.path}{request.path}"
         deadline = Deadline(timeout)
         try:
             async with (
                 asyncio.timeout(timeout),
-                self._session.request(
+                session.request(
                     request.method, url, data=request.body, headers=request.headers, allow_redirects=False
                 ) as response,
             ):
@@ -88,6 +83,33 @@ class AsyncHttpTransport:
         except (OSError, aiohttp.ClientError, ValueError) as error:  # ValueError: a line that is no header
             raise _unreachable(self._endpoint, error) from error
         return request.read(answer)
+
+
+class _Session:
+    """A session of one event loop, and its sockets: those of a loop that is closed, aiohttp leaves open."""
+
+    def __init__(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context or True, limit=0, socket_factory=self._socket),
+            timeout=aiohttp.ClientTimeout(total=None),  # the deadline of each call holds
+            headers={**messages.PLAIN, **endpoint.headers},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        made = socket.socket(*address[:3])
+        made.setblocking(False)
+        self._sockets.add(made)
+        return made
+
+    async def close(self) -> None:
+        await self.session.close()
+        if self._loop.is_closed():
+            for made in list(self._sockets):
+                made.close()
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

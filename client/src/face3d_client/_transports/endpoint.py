@@ -73,6 +73,16 @@ class Endpoint:
         """``host:port``, an IPv6 host in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine, by its name or address."""
+        if self.host.lower().rstrip(".") == "localhost" or self.host.lower().endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         scheme = self.protocol + ("s" if self.tls else "")
         return f"{scheme}://{self.address}{self.path}"

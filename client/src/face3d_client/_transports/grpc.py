@@ -19,6 +19,7 @@ from face3d_client._protocol.tensors import MAX_ANSWER, Tensor, read_tensors
 from face3d_client._transports.endpoint import Endpoint
 from face3d_client._transports.failures import client_closed, no_server
 from face3d_client._transports.inputs import microseconds, pack_inputs
+from face3d_client._transports.loops import PerLoop
 from face3d_client._transports.retry import MORE_TIME
 from face3d_client._transports.shared_memory import Region
 
@@ -47,7 +48,9 @@ _CHANNEL: Final[list[tuple[str, Any]]] = [
 
 
 def _client_options(endpoint: Endpoint) -> dict[str, Any]:
-    options: dict[str, Any] = {"url": endpoint.address, "channel_args": _CHANNEL}
+    # A server on this machine is not reached through a proxy, whatever the environment says; over HTTP none is ever.
+    proxy = [("grpc.enable_http_proxy", 0)] if endpoint.is_loopback else []
+    options: dict[str, Any] = {"url": endpoint.address, "channel_args": _CHANNEL + proxy}
     if endpoint.tls is not None:
         options["ssl"] = True
         for name, path in (
@@ -182,62 +185,64 @@ class GrpcTransport:
 
 
 class AsyncGrpcTransport:
-    """Non-blocking gRPC. The channel is made by the first call: it belongs to the event loop that runs then."""
+    """Non-blocking gRPC: a channel for each event loop, made by the first call there."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._headers = dict(endpoint.headers)
-        self._made: Any = None
+        self._clients: PerLoop[Any] = PerLoop(
+            lambda: triton_aio.InferenceServerClient(**_client_options(endpoint)), lambda client: client.close()
+        )
         self._closed = False
 
-    @property
-    def _client(self) -> Any:
+    async def _client(self) -> Any:
         if self._closed:
             raise client_closed()
-        if self._made is None:
-            self._made = triton_aio.InferenceServerClient(**_client_options(self._endpoint))
-        return self._made
+        return await self._clients.get()
 
     async def infer(self, call: Call, timeout: float) -> Reply:
         """See `AsyncTransport`."""
         with self._errors():
-            return _reply(call, await self._client.infer(**_request(call, timeout, self._headers)))
+            return _reply(call, await (await self._client()).infer(**_request(call, timeout, self._headers)))
 
     async def model_ready(self, model: str, timeout: float) -> bool:
         """See `AsyncTransport`."""
         with self._errors():
-            return bool(await self._client.is_model_ready(model, headers=self._headers, client_timeout=timeout))
+            return bool(
+                await (await self._client()).is_model_ready(model, headers=self._headers, client_timeout=timeout)
+            )
 
     async def models(self, timeout: float) -> list[ModelStatus]:
         """See `AsyncTransport`."""
         with self._errors():
             return _statuses(
-                await self._client.get_model_repository_index(headers=self._headers, client_timeout=timeout)
+                await (await self._client()).get_model_repository_index(headers=self._headers, client_timeout=timeout)
             )
 
     async def info(self, timeout: float) -> ServerInfo:
         """See `AsyncTransport`."""
         with self._errors():
-            answer = await self._client.get_server_metadata(headers=self._headers, client_timeout=timeout)
+            answer = await (await self._client()).get_server_metadata(headers=self._headers, client_timeout=timeout)
             return ServerInfo(answer.name, answer.version, tuple(answer.extensions))
 
     async def register(self, region: Region, timeout: float) -> None:
         """See `AsyncTransport`."""
         with self._errors():
-            await self._client.register_system_shared_memory(
+            await (await self._client()).register_system_shared_memory(
                 region.name, region.key, region.size, headers=self._headers, client_timeout=timeout
             )
 
     async def unregister(self, name: str, timeout: float) -> None:
         """See `AsyncTransport`."""
         with self._errors():
-            await self._client.unregister_system_shared_memory(name, headers=self._headers, client_timeout=timeout)
+            await (await self._client()).unregister_system_shared_memory(
+                name, headers=self._headers, client_timeout=timeout
+            )
 
     async def close(self) -> None:
         """See `AsyncTransport`."""
         self._closed = True
-        if self._made is not None:
-            await self._made.close()
+        await self._clients.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
