@@ -55,8 +55,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield (
         f"At most: {limits.MAX_MESSAGE >> 20} MiB a message, {_max_bytes() >> 20} MiB a picture file (without "
-        f"a motion photo's film), {limits.MAX_JSON_HEADER >> 10} KiB of JSON before binary tensors, "
-        f"{limits.MAX_PARAMETERS} parameters, {limits.MAX_OUTPUTS} outputs, {limits.MAX_ID} characters of a request's id."
+        f"a motion photo's film), {limits.MAX_JSON_HEADER >> 10} KiB of JSON before tensors, "
+        f"{limits.MAX_PARAMETERS} parameters, {limits.MAX_OUTPUTS} outputs, {limits.MAX_ID} characters of an id."
     )
 
 

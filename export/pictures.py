@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from networks.detector.pyramid import CANVAS
+from networks.detector.contract import CANVAS
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]

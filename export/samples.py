@@ -44,7 +44,7 @@ class FaceDetector(Protocol):
     """The detector as a function."""
 
     def __call__(self, canvas: NDArray[np.uint8], geometry: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Detect the faces of one picture: canvas [1,3,512,512] and geometry [1,6] -> faces [1,16,15]."""
+        """Detect the faces of one picture: canvas [1,3,512,512] and geometry [1,6] -> faces [1,64,15]."""
         ...
 
 

@@ -13,15 +13,14 @@ from tqdm import tqdm
 
 from export.pictures import load_picture
 from export.samples import THRESHOLD, Sample, sample_of
-from networks.detector.cascade import Detector
-from networks.detector.weights import default_weights
+from networks.detector.single_shot import SingleShotDetector
 
 
 class Finder:
     """The detector's PyTorch module behind the signature that `export.samples` wants."""
 
     def __init__(self) -> None:
-        self.detector = Detector.load(default_weights()).eval()
+        self.detector = SingleShotDetector.load()
 
     @torch.no_grad()
     def __call__(self, canvas: npt.NDArray[np.uint8], geometry: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -32,7 +32,7 @@ from export.pictures import load_picture, pictures_in
 from export.stages.write import sha256
 from networks.detector import pyramid
 from networks.detector.cascade import RNET_THRESHOLD, Detector
-from networks.detector.mtcnn import GREY
+from networks.detector.contract import CANVAS, GREY
 from networks.detector.screen import EXTRA_FEATURES, FEATURES, PNET_OUTPUTS, Screen
 from networks.detector.weights import default_weights
 
@@ -83,7 +83,7 @@ class Scenes:
 
     def one(self) -> tuple[Picture, Tensor]:
         """Draw a canvas [512,512,3] and its geometry [1,6]."""
-        kind, side = self.chance.random(), pyramid.CANVAS
+        kind, side = self.chance.random(), CANVAS
         canvas = np.full((side, side, 3), int(GREY), np.uint8)
         width = height = side
         if kind < 0.45:

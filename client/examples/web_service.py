@@ -46,7 +46,7 @@ async def _tell(_: Request, error: Face3DError) -> JSONResponse:
 @app.post("/face", response_class=Response)
 async def face(
     request: Request,
-    number: Annotated[int, Query(alias="face", ge=0, lt=16, description="which face, in the order of score")] = 0,
+    number: Annotated[int, Query(alias="face", ge=0, lt=64, description="which face, in the order of score")] = 0,
     neutral: Annotated[bool, Query(description="without the expression")] = False,
 ) -> Response:
     """The picture's bytes in the body; a GLB (metres, y up) comes back."""

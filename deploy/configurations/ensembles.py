@@ -132,8 +132,8 @@ DETECT_FACES = Ensemble(
         Tensor(
             "faces",
             "FP32",
-            (16, 15),
-            "16 slots, best score first, empty ones zero: x1 y1 x2 y2, score, five points (x, y); source pixels.\n"
+            (64, 15),
+            "64 slots, best score first, empty ones zero: x1 y1 x2 y2, score, five points (x, y); source pixels.\n"
             "Scores go down to about 0.3; `face3d` takes those from `align`'s `score_threshold` on.",
         ),
     ),

@@ -52,7 +52,7 @@ class Network:
 
 DETECTOR = Network(
     name="detector",
-    title="Canvas -> the faces on it. MTCNN as one graph: see networks/detector.",
+    title="Canvas -> the faces on it. YuNet and O-Net as one graph: see networks/detector.",
     batch=8,
     batch_reason="As many as preprocess hands over at once.",
     gpu_batch=16,
@@ -70,8 +70,8 @@ DETECTOR = Network(
         Tensor(
             "faces",
             "FP32",
-            (16, 15),
-            "16 slots, best first, empty ones zero: x1 y1 x2 y2, score, five points (x, y), all in source pixels.",
+            (64, 15),
+            "64 slots, best first, empty ones zero: x1 y1 x2 y2, score, five points (x, y), all in source pixels.",
         ),
     ),
     parameters=(

@@ -1,4 +1,4 @@
-"""MTCNN as one graph, or a RetinaFace checkpoint."""
+"""YuNet and O-Net as one graph, MTCNN as one graph, or a RetinaFace checkpoint."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from export.models.base import ExportedModel, Loaded
 from export.official.retinaface import RetinaFaceDetector
 from export.samples import Sample
 from export.session import Feed
-from networks.detector.cascade import Detector, example_inputs
-from networks.detector.weights import SCREEN, default_weights
+from networks.detector import contract
+from networks.detector.cascade import Detector
+from networks.detector.contract import example_inputs
+from networks.detector.single_shot import SingleShotDetector
+from networks.detector.weights import ONET, SCREEN, YUNET
 from networks.head_model import AnyFaceModel
 
 Floats = NDArray[np.float32]
@@ -34,19 +37,24 @@ class DetectorModel(ExportedModel):
     """The detector: canvas -> boxes, scores and five points."""
 
     name = "detector"
-    weights = default_weights()
-    inputs = Detector.INPUTS
-    outputs = Detector.OUTPUTS
-    companion_files = (SCREEN,)
+    weights = YUNET
+    inputs = contract.INPUTS
+    outputs = contract.OUTPUTS
+    companion_files = (ONET, SCREEN)
     needs_face_model = False
     cpu_precisions = ("fp32",)
 
     def load(
         self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
-        """Load MTCNN from a folder with its three files, or RetinaFace from a file (always with fixed sizes)."""
+        """Load YuNet from an ONNX file, MTCNN from a folder with its three files, or RetinaFace from another file.
+
+        RetinaFace always has fixed sizes.
+        """
         del face_model
         path = weights or self.weights
+        if path.suffix == ".onnx" or path == self.weights:
+            return SingleShotDetector.load(path, fixed=fixed), example_inputs()
         if path.is_file():
             return RetinaFaceDetector.load(path, recipe), example_inputs()
         return Detector.load(path, fixed), example_inputs()

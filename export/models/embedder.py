@@ -12,7 +12,7 @@ from export.models.base import ExportedModel, Loaded
 from export.samples import Sample
 from export.session import Feed
 from networks.embedder.embedder import Embedder, default_weights, example_inputs
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel
 
 
 class EmbedderModel(ExportedModel):
@@ -27,7 +27,7 @@ class EmbedderModel(ExportedModel):
     calibration_error = "embedding, one minus mean cosine"
 
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         """Load SFace, or dlib's ResNet from a .dat file."""
         del face_model, recipe, fixed

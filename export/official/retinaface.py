@@ -18,16 +18,15 @@ from torch.nn import functional as F
 
 from export.errors import ExportError
 from export.official import checkpoint
-from networks.detector.cascade import MIN_SCORE, SLOTS
-from networks.detector.pyramid import CANVAS
+from networks.detector.contract import CANVAS, MIN_SCORE, SLOTS
 from networks.detector.suppression import overlaps, suppress
 from networks.regressor import Backbone
 
 STEPS = (8, 16, 32)
 MIN_SIZES = ((16, 32), (64, 128), (256, 512))
 VARIANCE = (0.1, 0.2)
-CANDIDATES = 128
-"""Boxes that enter suppression, eight for each slot; TensorRT's largest top-k is 3840."""
+CANDIDATES = 256
+"""Boxes that enter suppression, four for each slot; TensorRT's largest top-k is 3840."""
 SUPPRESS = 0.4
 
 
@@ -180,7 +179,7 @@ def priors() -> Tensor:
 
 
 class RetinaFaceDetector(nn.Module):
-    """`canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,16,15], as `detector.cascade.Detector`."""
+    """`canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,64,15], as in `detector.contract`."""
 
     priors: Tensor
     mean: Tensor

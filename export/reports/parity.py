@@ -1,4 +1,4 @@
-"""Compare the detector graph with the sequential cascade on a folder of photographs.
+"""Compare MTCNN's graph with the sequential cascade on a folder of photographs.
 
     python -m export.reports.parity FOLDER [--limit N] [--mosaics N]
 
@@ -25,7 +25,8 @@ from export.pictures import canvas_of, load_picture, pictures_in
 from export.session import Session
 from export.stages.trace import onnx_from_module
 from networks.detector import reference
-from networks.detector.cascade import FACE_THRESHOLD, Detector, example_inputs
+from networks.detector.cascade import Detector
+from networks.detector.contract import FACE_THRESHOLD, example_inputs
 from networks.detector.mtcnn import ONet, PNet, RNet
 from networks.detector.pyramid import MIN_FACE
 from networks.detector.weights import default_weights
@@ -96,7 +97,7 @@ class Agreement:
 def compare(
     pictures: Iterator[tuple[str, Picture]], networks: tuple[PNet, RNet, ONet], run: Run, on_canvas: bool = False
 ) -> Agreement:
-    """Run both on every picture; `run` maps canvas [1,3,512,512] and geometry [1,6] to faces [1,16,15]."""
+    """Run both on every picture; `run` maps canvas [1,3,512,512] and geometry [1,6] to faces [1,64,15]."""
     agreement = Agreement()
     for name, picture in pictures:
         canvas, geometry = canvas_of(picture)

@@ -11,34 +11,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from networks.detector import pyramid
+from networks.detector import contract, pyramid
+from networks.detector.contract import CANVAS, MIN_SCORE, SLOTS, gather_rows
 from networks.detector.mtcnn import STRIDE, WINDOW, ONet, PNet, RNet, load_networks
 from networks.detector.screen import NEIGHBOURHOOD_RADIUS, PNET_OUTPUTS, SCREEN_CANDIDATES, Screen
 from networks.detector.suppression import overlaps, suppress, suppress_union
 from networks.detector.weights import SCREEN
 
-SLOTS = 16
-"""Rows of the output: K of the repository's contract."""
 WINDOWS_PER_LEVEL = 64
 """Windows kept of each pyramid level: a face scores in 5 to 20 windows of its level."""
 RNET_CANDIDATES = 128
 """Candidates that R-Net gets: a portrait has about 60, and 192 found no further face in pictures of 16 faces."""
 ONET_CANDIDATES = 64
-"""Candidates that O-Net gets: a portrait has about 10, a crowd six or more a face; with 32, 2.5 % of them were lost."""
+"""Candidates that O-Net gets: a portrait has about 10, a crowd six or more a face: a dozen faces are found."""
 ONET_CANDIDATES_FIXED = 32
-"""The same with fixed sizes, where an empty slot costs as much as a full one: two for each slot of the output."""
+"""The same with fixed sizes, where an empty slot costs as much as a full one."""
 MIN_CROPPED_SIDE = 100
 """Side of a level in pixels from which on leaving out the grey around the picture saves more than it costs."""
 PNET_THRESHOLD, RNET_THRESHOLD = 0.6, 0.7
 """Face probabilities, 0..1, that the published cascade asks for after its first two stages."""
-MIN_SCORE = 0.3
-"""Lowest final score that is reported; the models that read the faces apply their own threshold."""
-FACE_THRESHOLD = 0.7
-"""Score, 0..1, from which on a detection counts as a face where detectors are compared: the default of `align`."""
 
 
 class Detector(nn.Module):
-    """Detect faces: `canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,16,15], source pixels.
+    """Detect faces: `canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,64,15], source pixels.
 
     With `fixed`, no size inside depends on the picture and suppression is a product of matrices, as TensorRT needs it.
     Without, P-Net leaves out the grey around the picture, R- and O-Net get only the filled slots (of a portrait's 128
@@ -46,8 +41,8 @@ class Detector(nn.Module):
     same faces, on a CPU in less than half of the time.
     """
 
-    INPUTS = ("canvas", "geometry")
-    OUTPUTS = ("faces",)
+    INPUTS = contract.INPUTS
+    OUTPUTS = contract.OUTPUTS
     windows: Tensor
     window_ends: Tensor
     level_offset: Tensor
@@ -73,7 +68,7 @@ class Detector(nn.Module):
         self.register_buffer("window_ends", torch.cat(window_ends).T.contiguous(), persistent=False)
         # Added to the windows before suppression, so that windows of different levels never overlap.
         level = torch.arange(len(sides), dtype=torch.float32).repeat_interleave(WINDOWS_PER_LEVEL)
-        self.register_buffer("level_offset", level[:, None] * (4 * pyramid.CANVAS), persistent=False)
+        self.register_buffer("level_offset", level[:, None] * (4 * CANVAS), persistent=False)
         # Windows along a side of each level, and the index of each level's first window among all windows.
         self.register_buffer("level_sides", torch.tensor(sides), persistent=False)
         self.register_buffer("level_starts", torch.tensor([0, *self.window_counts]).cumsum(0)[:-1], persistent=False)
@@ -104,7 +99,7 @@ class Detector(nn.Module):
             geometry: [B,6] source_w, source_h, rx_canvas, ry_canvas, (2 unused): source pixels per canvas pixel.
 
         Returns:
-            [B,16,15]: x1 y1 x2 y2 score, then x y of left eye, right eye (as seen), nose tip, left and right mouth
+            [B,64,15]: x1 y1 x2 y2 score, then x y of left eye, right eye (as seen), nose tip, left and right mouth
             corner, in source pixels with centres at integers; best score first, empty slots all zero.
         """
         ratio = geometry[:, None, 2:4]
@@ -145,7 +140,7 @@ class Detector(nn.Module):
             scores = scores * (self.screen(neighbourhoods, level) > 0).to(scores.dtype)
             scores, order = torch.topk(scores, scores.shape[1], dim=1)
             scores, slot = scores[:, :RNET_CANDIDATES], torch.gather(slot, 1, order)[:, :RNET_CANDIDATES]
-        boxes, window = _gather_rows(boxes, slot), torch.gather(window, 1, slot)
+        boxes, window = gather_rows(boxes, slot), torch.gather(window, 1, slot)
         offsets = torch.gather(outputs, 2, window[:, None].expand(-1, PNET_OUTPUTS, -1))[:, 1:].transpose(1, 2)
         size = boxes[..., 2:] - boxes[..., :2]
         return _squares(boxes + offsets * size.repeat(1, 1, 2)), scores
@@ -221,7 +216,7 @@ class Detector(nn.Module):
             # The level's pixels that the picture covers and four more, in steps of two as windows are, one window at
             # least: windows beyond them reach beyond the picture.
             height, width = (
-                (2 * torch.ceil(length * (pixels / pyramid.CANVAS / 2)) + 4).clamp(WINDOW, pixels).long()
+                (2 * torch.ceil(length * (pixels / CANVAS / 2)) + 4).clamp(WINDOW, pixels).long()
                 for length in (rows, columns)
             )
             output = self.p_net(pyramid.level(table, scale, (height, width)), extra_head)
@@ -260,19 +255,19 @@ class Detector(nn.Module):
         boxes = _clip_boxes(boxes[:, :count], content)
         scores = probability * (probability > RNET_THRESHOLD).to(probability.dtype)
         scores, source_index = torch.topk(scores, count, dim=1)
-        boxes, offsets = _gather_rows(boxes, source_index), _gather_rows(offsets, source_index)
+        boxes, offsets = gather_rows(boxes, source_index), gather_rows(offsets, source_index)
         scores = self._suppress(boxes, scores, 0.7)
         boxes = _squares(_apply_offsets(boxes, offsets))
         scores, index = torch.topk(nn.functional.pad(scores, (0, self.onet_candidates)), self.onet_candidates, dim=1)
         source_index = torch.gather(nn.functional.pad(source_index, (0, self.onet_candidates)), 1, index)
         padded = nn.functional.pad(boxes, (0, 0, 0, self.onet_candidates))
-        return _gather_rows(padded, index), scores, source_index
+        return gather_rows(padded, index), scores, source_index
 
     def run_onet(self, table: Tensor, boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
         """Run O-Net on the candidates of `select_rnet` and suppress overlapping faces.
 
         Returns:
-            [B,16,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first; and the index [B,16] of
+            [B,64,15] score, x1 y1 x2 y2, five (x, y) in one-based canvas pixels, best first; and the index [B,64] of
             each one among O-Net's candidates.
         """
         boxes, scores = self._drop_empty_slots(boxes, scores)
@@ -286,12 +281,12 @@ class Detector(nn.Module):
         side = boxes[..., 2:] - boxes[..., :2] + 1
         points = (points * side[:, :, None] + boxes[:, :, None, :2]).reshape(-1, count, 10)
         rows = torch.cat([_apply_offsets(boxes, offsets.reshape(-1, count, 4)), points], 2)
-        padded = nn.functional.pad(scores, (0, self.onet_candidates))
-        scores, source_index = torch.topk(padded, self.onet_candidates, dim=1)
-        rows = _gather_rows(nn.functional.pad(rows, (0, 0, 0, self.onet_candidates)), source_index)
+        places = max(self.onet_candidates, SLOTS)
+        scores, source_index = torch.topk(nn.functional.pad(scores, (0, places)), places, dim=1)
+        rows = gather_rows(nn.functional.pad(rows, (0, 0, 0, places)), source_index)
         keep = suppress(overlaps(rows[..., :4], 0.7, "smaller", extra=1.0), (scores > 0).to(scores.dtype))
         scores, index = torch.topk(scores * keep, SLOTS, dim=1)
-        return torch.cat([scores[..., None], _gather_rows(rows, index)], 2), torch.gather(source_index, 1, index)
+        return torch.cat([scores[..., None], gather_rows(rows, index)], 2), torch.gather(source_index, 1, index)
 
     def _suppress(self, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
         """Return the scores [B,n] of boxes [B,n,4], best first, with 0 for those that a better one overlaps."""
@@ -305,17 +300,6 @@ class Detector(nn.Module):
             return boxes, scores
         count = (scores > 0).sum(1).max().clamp(min=1)
         return boxes[:, :count], scores[:, :count]
-
-
-def example_inputs(batch: int = 2) -> tuple[Tensor, Tensor]:
-    """Return a black canvas uint8 [B,3,512,512] and its geometry float32 [B,6], to trace with."""
-    geometry = torch.tensor([[pyramid.CANVAS, pyramid.CANVAS, 1, 1, 1, 1]], dtype=torch.float32)
-    return torch.zeros(batch, 3, pyramid.CANVAS, pyramid.CANVAS, dtype=torch.uint8), geometry.repeat(batch, 1)
-
-
-def _gather_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """Gather rows [B,n,c] at indices [B,k]: [B,k,c]."""
-    return torch.gather(rows, 1, index[..., None].expand(-1, -1, rows.shape[2]))
 
 
 def _visible_pixels(boxes: Tensor, scores: Tensor, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:

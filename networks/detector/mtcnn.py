@@ -1,6 +1,6 @@
 """P-, R- and O-Net of MTCNN (Zhang et al. 2016), in the layout of the facenet-pytorch 2.6.0 weight files (MIT).
 
-The networks take RGB pixels less 127 (the grey around the picture on the canvas is then zero): the rest of the
+The networks take RGB pixels less `GREY` (the grey around the picture on the canvas is then zero): the rest of the
 normalisation (x - 127.5) / 128 is folded into the first convolution when the weights are loaded, so nothing outside
 has to know it. None of them pads, hence the fold is exact.
 """
@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from networks.detector.contract import GREY
 from networks.errors import NetworkError
 
-GREY = 127.0
-"""Subtracted from the pixels before the networks see them."""
 PIXEL_MEAN = 127.5
 PIXEL_SCALE = 1.0 / 128.0
 STRIDE = 2

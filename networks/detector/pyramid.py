@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from networks.detector.mtcnn import GREY, WINDOW
+from networks.detector.contract import CANVAS, GREY
+from networks.detector.mtcnn import WINDOW
 
-CANVAS = 512
-"""Side of the canvas in pixels (contract of the model repository)."""
 TABLE = CANVAS + 1
 """Side of the summed-area table: entry (y, x) sums the pixels above and left of it."""
 MIN_FACE = 20

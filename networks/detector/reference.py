@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from networks.detector.mtcnn import GREY, STRIDE, WINDOW, ONet, PNet, RNet
+from networks.detector.contract import GREY
+from networks.detector.mtcnn import STRIDE, WINDOW, ONet, PNet, RNet
 
 Floats = NDArray[np.float32]
 Observer = Callable[[str, int], None]

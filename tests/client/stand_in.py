@@ -27,7 +27,7 @@ _OUTPUTS: Final = {
     "warnings": ("STRING", "-1"),
     "face_model": ("INT64", "1"),
 }
-_DETECT: Final = {"faces": ("FP32", "16, 15")}
+_DETECT: Final = {"faces": ("FP32", "64, 15")}
 
 
 def build(repository: Path) -> Path:
@@ -49,7 +49,7 @@ def build(repository: Path) -> Path:
 
 def faces() -> np.ndarray:  # type: ignore[type-arg]
     """What `detect` answers: three faces that count, one below the usual threshold, empty slots."""
-    rows = np.zeros((1, 16, 15), np.float32)
+    rows = np.zeros((1, 64, 15), np.float32)
     for slot, (score, width) in enumerate([(0.99, 200), (0.95, 120), (0.8, 40), (0.5, 300)]):
         rows[0, slot] = synthetic.FACE
         rows[0, slot, 2] = synthetic.FACE[0] + width

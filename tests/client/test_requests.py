@@ -76,7 +76,7 @@ def test_numbers_of_numpy_travel_as_plain_ones() -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
 def test_a_threshold_outside_its_range_is_refused_and_not_taken_for_no_face(threshold: float) -> None:
     with pytest.raises(BadOption, match="from 0 to 1"):
-        parse_detect({"faces": np.zeros((1, 16, 15), np.float32)}, threshold)
+        parse_detect({"faces": np.zeros((1, 64, 15), np.float32)}, threshold)
 
 
 def test_an_option_that_is_none_is_not_sent() -> None:

@@ -121,7 +121,7 @@ def test_warnings_are_the_sentences_that_were_sent(sent: tuple[bytes, ...], read
 
 
 def test_detect_leaves_out_empty_slots_and_low_scores() -> None:
-    rows = np.zeros((1, 16, 15), np.float32)
+    rows = np.zeros((1, 64, 15), np.float32)
     rows[0, 0], rows[0, 1], rows[0, 2] = synthetic.FACE, synthetic.FACE, synthetic.FACE
     rows[0, 1, 4], rows[0, 2, 4] = 0.71, 0.4
     assert [face.score for face in parse_detect({"faces": rows})] == pytest.approx([0.98, 0.71])

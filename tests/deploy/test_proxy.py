@@ -172,7 +172,7 @@ def test_nor_does_it_pass_by_grpc(proxy: Proxy, portrait_bytes: bytes) -> None:
     wanted = [triton.InferRequestedOutput("faces")]
     address = f"localhost:{proxy.grpcs}"
     with triton.InferenceServerClient(address, ssl=True, root_certificates=str(proxy.certificate)) as client:
-        assert client.infer("detect", [tensor], outputs=wanted).as_numpy("faces").shape == (1, 16, 15)
+        assert client.infer("detect", [tensor], outputs=wanted).as_numpy("faces").shape == (1, 64, 15)
         with pytest.raises(triton.InferenceServerException, match=r"415|UNKNOWN|UNIMPLEMENTED"):
             client.infer("detect", [tensor], outputs=wanted, compression_algorithm="gzip")
 

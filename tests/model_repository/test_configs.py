@@ -12,7 +12,7 @@ from face3d_client._protocol import codec
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from networks.detector import cascade
+from networks.detector import contract
 from tests.model_repository.version_folder import REPOSITORY
 
 FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
@@ -66,7 +66,7 @@ def test_preprocess_bounds_what_waits_behind_it() -> None:
 
 def test_every_layer_takes_faces_from_the_same_score_on() -> None:
     served = float(config("align").parameters["score_threshold"].string_value)
-    assert served == codec.SCORE_THRESHOLD == cascade.FACE_THRESHOLD
+    assert served == codec.SCORE_THRESHOLD == contract.FACE_THRESHOLD
 
 
 @pytest.mark.parametrize("path", leaves(), ids=names(leaves()))

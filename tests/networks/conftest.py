@@ -13,7 +13,8 @@ from PIL import Image
 
 from export.session import Session
 from export.stages.trace import onnx_from_module
-from networks.detector.cascade import Detector, example_inputs
+from networks.detector.cascade import Detector
+from networks.detector.contract import example_inputs
 from networks.detector.weights import default_weights
 
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from export.samples import built_in_portraits
 from export.stages.write import sha256
 from networks.detector import pyramid
+from networks.detector.contract import CANVAS
 from networks.detector.screen import FEATURES, NEIGHBOURHOOD_RADIUS, PNET_OUTPUTS, Screen
 from networks.detector.weights import default_weights
 from training import screen
@@ -48,10 +49,10 @@ def test_every_scene_is_a_canvas_and_says_how_much_of_it_is_picture(files: list[
     whole = 0
     for _ in range(40):
         canvas, geometry = scenes.one()
-        assert canvas.shape == (pyramid.CANVAS, pyramid.CANVAS, 3)
+        assert canvas.shape == (CANVAS, CANVAS, 3)
         assert canvas.dtype == np.uint8
         width, height = (int(side) for side in geometry[0, :2])
-        assert max(width, height) == pyramid.CANVAS
+        assert max(width, height) == CANVAS
         assert (canvas[height:] == 127).all()
         assert (canvas[:, width:] == 127).all()
         whole += width == height

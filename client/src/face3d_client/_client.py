@@ -87,7 +87,7 @@ class Face3DClient(BaseClient):
             timeout: seconds for this call.
 
         Returns:
-            At most 16 faces, best first; none is an empty list.
+            At most 64 faces, best first; none is an empty list.
 
         Raises:
             BadImage, ImageTooLarge, ServiceError, OSError.

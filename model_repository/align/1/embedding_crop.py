@@ -14,7 +14,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from faces import detail, points_of
+from face_doubts import detail
+from face_rows import points_of
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
@@ -25,7 +26,7 @@ SIDE = 112
 TEMPLATE: F64 = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
-# Relative detail (faces.py) of a crop that is as sharp as photographs of this size are.
+# Relative detail (face_doubts.py) of a crop that is as sharp as photographs of this size are.
 SHARP = 0.05
 # Sampling without reduction reads two pixels along an axis: from this step on it would leave some out.
 _LARGEST_STEP = 1.5

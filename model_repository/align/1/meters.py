@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from series import Counter, Histogram
 
-_FACES = [0, 1, 2, 4, 8, 16]
+_FACES = [0, 1, 2, 4, 8, 16, 32, 64]
 # From what is barely found to a face that fills a large picture; warnings begin below 100.
 _PIXELS = [32, 64, 100, 150, 224, 350, 512, 800, 1200, 2000]
 # Warnings begin at 30.

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from faces import Refused
+from face_rows import Refused
 from numpy.typing import NDArray
 
 # Dimensions behind the batch's; None: any from 1 on.
 ROWS: dict[str, tuple[int | None, ...]] = {
     "picture": (None, None, 3),
     "geometry": (6,),
-    "faces": (16, 15),
+    "faces": (64, 15),
     "choice": (15,),
 }
 # Pixels of a side. `preprocess` takes 65 megapixels, so that no picture is longer.

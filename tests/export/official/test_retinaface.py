@@ -15,7 +15,7 @@ from export.official.retinaface import RetinaFaceDetector
 from export.session import Session
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
-from networks.detector.cascade import example_inputs
+from networks.detector.contract import example_inputs
 from networks.detector.reference import greedy_suppression
 from tests.export.official import layouts
 
@@ -97,7 +97,7 @@ def faces(
     score = np.exp(logits[:, 1]) / np.exp(logits).sum(1)
     order = np.argsort(-score, kind="stable")
     order = order[score[order] > 0.3][:128]
-    kept = order[greedy_suppression(boxes[order], score[order], 0.4, "union", extra)][:16]
+    kept = order[greedy_suppression(boxes[order], score[order], 0.4, "union", extra)][:64]
     return np.concatenate([boxes[kept], score[kept, None], marks[kept]], 1)
 
 
@@ -142,7 +142,7 @@ def test_the_graph_agrees_with_the_published_network_decode_and_suppression(
         offsets, logits, points = raw(state, pixels, mobile)
         expected = faces(offsets, logits, points, extra=1.0 if "Final" in file else 0.0)
         expected[:, [0, 1, 2, 3, *range(5, 15)]] = expected[:, [0, 1, 2, 3, *range(5, 15)]] * 2 - 0.5
-        assert len(expected) == 16, "random weights should fill every slot"
+        assert len(expected) == 64, "random weights should fill every slot"
         np.testing.assert_allclose(result[index, :, 4], expected[:, 4], atol=1e-4)
         np.testing.assert_allclose(result[index], expected, rtol=1e-4, atol=2e-2)
 

@@ -43,7 +43,7 @@ def test_a_verdict_says_every_number_and_goes_into_the_sidecar() -> None:
 
 
 def _faces(boxes: list[tuple[float, float, float, float]], shift: float = 0.0) -> NDArray[np.float32]:
-    rows = np.zeros((1, 16, 15), np.float32)
+    rows = np.zeros((1, 64, 15), np.float32)
     for index, (x, y, side, score) in enumerate(boxes):
         points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]]) * side + (x, y)
         rows[0, index] = [x, y, x + side, y + side, score, *(points + shift).ravel()]

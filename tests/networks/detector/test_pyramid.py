@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from networks.detector import pyramid
-from networks.detector.mtcnn import GREY
+from networks.detector.contract import GREY
 
 
 def _canvas(seed: int = 0) -> torch.Tensor:

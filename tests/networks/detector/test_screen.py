@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from export.models.detector import iou
 from export.pictures import canvas_of
 from networks.detector import pyramid
-from networks.detector.cascade import ONET_CANDIDATES, SLOTS, Detector
+from networks.detector.cascade import ONET_CANDIDATES, Detector
 from networks.detector.screen import NEIGHBOURHOOD_RADIUS, Screen
 from networks.detector.weights import SCREEN, default_weights
 from networks.errors import NetworkError
@@ -108,7 +108,7 @@ def test_a_batch_is_screened_picture_by_picture(screened: Detector, portraits: d
 
 
 @torch.no_grad()
-def test_a_crowd_has_more_candidates_than_two_a_slot_and_all_of_them_reach_the_last_network(
+def test_a_crowd_has_more_candidates_than_three_a_face_and_all_of_them_reach_the_last_network(
     screened: Detector, portraits: dict[str, NDArray[np.uint8]]
 ) -> None:
     canvas, geometry = _inputs(np.tile(portraits["astronaut"][:320, 80:400], (3, 3, 1)))
@@ -116,4 +116,4 @@ def test_a_crowd_has_more_candidates_than_two_a_slot_and_all_of_them_reach_the_l
     table = pyramid.summed_area_table(canvas)
     boxes, scores = screened.run_pnet(table, content)
     _, scores, _ = screened.select_rnet(boxes, *screened.run_rnet(table, boxes, scores, content), content)
-    assert 2 * SLOTS < int((scores > 0).sum()) < ONET_CANDIDATES
+    assert 3 * 9 < int((scores > 0).sum()) < ONET_CANDIDATES

@@ -1,0 +1,76 @@
+"""What a request may say about the choice of a face."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from face_rows import Refused
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may say about the choice of a face.
+
+    Attributes:
+        score_threshold: faces below it do not count; None for the service's own.
+        face: index among the faces that count, best score first; None for the main person's.
+        box: (x1, y1, x2, y2) in source pixels: the face that overlaps most.
+    """
+
+    score_threshold: float | None = None
+    face: int | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+def options_from(parameters: str) -> Options:
+    """Read the options out of a request's parameters, a JSON object; others' options are left alone.
+
+    Raises:
+        Refused: ``BadOption``.
+    """
+    given: dict[str, Any] = json.loads(parameters or "{}")
+    threshold, face, box = given.get("score_threshold"), given.get("face"), given.get("box")
+    if face is not None and box is not None:
+        raise Refused("BadOption", "`face` and `box` both choose a face: give one of them.")
+    return Options(
+        None if threshold is None else _threshold(threshold),
+        None if face is None else _index(face),
+        None if box is None else _box(box),
+    )
+
+
+def _threshold(value: Any) -> float:
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 <= number <= 1:
+        raise Refused("BadOption", f"`score_threshold` is {_shown(value)}: give a number from 0 to 1.")
+    return number
+
+
+def _index(value: Any) -> int:
+    try:
+        number = -1 if isinstance(value, (bool, float)) else int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        raise Refused("BadOption", f"`face` is {_shown(value)}: give the index of a face, 0 for the best.")
+    return number
+
+
+def _box(value: Any) -> tuple[float, float, float, float]:
+    try:
+        x1, y1, x2, y2 = (float(part) for part in str(value).split(","))
+    except ValueError:
+        x1 = y1 = x2 = y2 = float("nan")
+    if not (x2 > x1 and y2 > y1 and math.isfinite((x2 - x1) * (y2 - y1))):
+        raise Refused("BadOption", f'`box` is {_shown(value)}: give "x1,y1,x2,y2" in pixels of the picture.')
+    return x1, y1, x2, y2
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40]
