@@ -41,7 +41,7 @@ def fold(net: ReconstructionNet) -> None:
             module.downsample = nn.Sequential(_fused(convolution, normalisation), nn.Identity())
 
 
-def unfolded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unfold(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename a folded network's state dict to the names of an unfolded one.
 
     Args:

@@ -84,7 +84,7 @@ def bottlenecks(net: ReconstructionNet) -> Iterator[tuple[str, Bottleneck]]:
 
 
 @torch.no_grad()
-def energies(net: ReconstructionNet, batches: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+def channel_strengths(net: ReconstructionNet, batches: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Compute what each inner channel contributes: mean square of its values times that of the weights that read it.
 
     Returns:
@@ -111,7 +111,7 @@ def energies(net: ReconstructionNet, batches: Sequence[torch.Tensor]) -> dict[st
 
 
 @torch.no_grad()
-def pruned(net: ReconstructionNet, keep: float, batches: Sequence[torch.Tensor]) -> ReconstructionNet:
+def prune_channels(net: ReconstructionNet, keep: float, batches: Sequence[torch.Tensor]) -> ReconstructionNet:
     """Copy the network with a share of the channels inside each bottleneck: those that contribute most.
 
     Args:
@@ -119,7 +119,7 @@ def pruned(net: ReconstructionNet, keep: float, batches: Sequence[torch.Tensor])
         keep: share, rounded up to `LANES` channels.
         batches: pictures that show what is handed on.
     """
-    strength = energies(net, batches)
+    strength = channel_strengths(net, batches)
     state = net.state_dict()
     inner = []
     for name, block in bottlenecks(net):
@@ -219,7 +219,7 @@ def teach(pupil: Pupil, material: Material, minutes: float, steps: int) -> int:
 
 
 @torch.no_grad()
-def judged(whole: Regressor, light: Regressor, samples: Sequence[Sample]) -> Verdict:
+def compare_networks(whole: Regressor, light: Regressor, samples: Sequence[Sample]) -> Verdict:
     """Compare the light network with the whole one, both in float32, by what INT8 is held to."""
     outputs = []
     for network in (whole, light):
@@ -261,14 +261,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     teacher = load(options.whole).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     material = Material(options.renders, options.pictures, options.labels, resolution, options.seed)
     batches = [material.batch() for _ in range(SETTLING)]
-    light = pruned(teacher, options.keep, batches[:8]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    light = prune_channels(teacher, options.keep, batches[:8]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settle(light, batches)
     pupil = Pupil(teacher, light, model, options.rate)
     seen = teach(pupil, material, options.minutes, options.steps)
     more = {"kept_channels": str(options.keep), "taught_by": options.whole.name}
     write_weights(pupil.average, seen, options.light, resolution, **more)
     samples = faces_in([options.judge], options.faces, ExportContext(ExportOptions(), print).detect_faces)
-    verdict = judged(whole, Regressor.load(options.light, model), samples)
+    verdict = compare_networks(whole, Regressor.load(options.light, model), samples)
     print(f"{len(samples)} faces: {verdict}")
     print("passed" if verdict.passed else "refused: it is not what the whole network answers")
     return 0 if verdict.passed else 1

@@ -113,12 +113,12 @@ class Answers:
         )
 
 
-def joined(warps: list[Warp]) -> Warp:
+def join_warps(warps: list[Warp]) -> Warp:
     """Join several batches into one."""
     return Warp(*(torch.cat([getattr(warp, name) for warp in warps]) for name in ("angle", "scale", "shift")))
 
 
-def flattened(
+def sample_flat(
     pictures: Sequence[Picture], places: torch.Tensor, warp: Warp, flip: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Sample what warped pictures show at some places, taken from the pictures before they were mirrored and warped.
@@ -143,7 +143,7 @@ def flattened(
     return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 255
 
 
-def disturbed(first: torch.Tensor) -> torch.Tensor:
+def disturb(first: torch.Tensor) -> torch.Tensor:
     """Disturb coefficients (B, 257) by noise of the size of the regressor's own errors in a share of the rows."""
     noise = torch.zeros_like(first)
     for name, size in NOISE.items():
@@ -151,7 +151,7 @@ def disturbed(first: torch.Tensor) -> torch.Tensor:
     return first + noise * (torch.rand(len(first), 1) < NOISE_SHARE) * torch.rand(len(first), 1)
 
 
-def spoilt(flat: torch.Tensor) -> torch.Tensor:
+def degrade(flat: torch.Tensor) -> torch.Tensor:
     """Add light from a side, colours, blur, occlusion and noise to flat faces (B, 3, ROWS, COLUMNS)."""
     n = len(flat)
     down, right = torch.linspace(-1, 1, ROWS).view(1, 1, -1, 1), torch.linspace(-1, 1, COLUMNS).view(1, 1, 1, -1)
@@ -263,7 +263,7 @@ class Refiner(Task):
             for key in self.renders.labels[0]
         }
         found = [self.render_answers[s].pick(np.array([k]), np.array([v])) for s, k, v in picks]
-        flip, warp = torch.cat([f for _, f, _ in found]), joined([w for _, _, w in found])
+        flip, warp = torch.cat([f for _, f, _ in found]), join_warps([w for _, _, w in found])
         chosen = self.real[torch.from_numpy(self.rng.integers(len(self.real), size=PICTURES_A_BATCH))]
         variants = self.rng.integers(PICTURE_VARIANTS, size=PICTURES_A_BATCH)
         first_real, flip_real, warp_real = self.picture_answers.pick(chosen.numpy(), variants)
@@ -271,7 +271,7 @@ class Refiner(Task):
             [*(np.asarray(self.renders.crops[s][k]) for s, k, _ in picks), *(self.photographs[k] for k in chosen)],
             torch.cat([*(c for c, _, _ in found), first_real]),
             torch.cat([flip, flip_real]),
-            joined([warp, warp_real]),
+            join_warps([warp, warp_real]),
             self.render_truth(labels, flip, warp),
             self.picture_truth(chosen, flip_real, warp_real),
         )
@@ -280,14 +280,14 @@ class Refiner(Task):
         """Compute the terms of the loss on one batch, each already weighted; their sum is minimised."""
         batch = self.batch()
         terms: dict[str, torch.Tensor] = {}
-        out = disturbed(batch.first)
+        out = disturb(batch.first)
         for _ in range(self.arguments.rounds):
             before = out.detach()
             places, facing = self.decoder(before)
-            flat = spoilt(flattened(batch.pictures, places, batch.warp, batch.flip))
+            flat = degrade(sample_flat(batch.pictures, places, batch.warp, batch.flip))
             out, moved = self.net.look_at(flat, facing, before)
             found = self.terms(out, batch.renders, batch.truth)
-            found["moved"] = self.displaced(moved, before, facing, batch)
+            found["moved"] = self.displacement_error(moved, before, facing, batch)
             for name, term in found.items():
                 terms[name] = terms.get(name, 0) + term * WEIGHTS.get(name, 1.0) / self.arguments.rounds
         return terms
@@ -305,7 +305,9 @@ class Refiner(Task):
         table[row[points] * across + column[points], points] = 1
         return table / table.sum(1, keepdim=True).clamp(min=1)
 
-    def displaced(self, moved: torch.Tensor, before: torch.Tensor, facing: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def displacement_error(
+        self, moved: torch.Tensor, before: torch.Tensor, facing: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
         """Compute how far displacements (B, 2, h, w) are from the true ones, where there are any, in 2D errors' unit.
 
         Args:
@@ -328,7 +330,7 @@ class Refiner(Task):
         return mean
 
     @torch.no_grad()
-    def refined(self, pictures: Sequence[Picture], first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:
+    def refine(self, pictures: Sequence[Picture], first: torch.Tensor, warp: Warp, rounds: int) -> torch.Tensor:
         """Refine answers (n, 257) by some rounds of the network as it is."""
         parts = []
         for k in range(0, len(pictures), 32):
@@ -336,7 +338,7 @@ class Refiner(Task):
             out, part = first[rows], Warp(warp.angle[rows], warp.scale[rows], warp.shift[rows])
             for _ in range(rounds):
                 places, facing = self.decoder(out)
-                out = self.net(flattened(pictures[rows], places, part), facing, out)
+                out = self.net(sample_flat(pictures[rows], places, part), facing, out)
             parts.append(out)
         return torch.cat(parts)
 
@@ -350,14 +352,14 @@ class Refiner(Task):
         if not hasattr(self, "held_first"):
             self.prepare_held()
         for rounds in range(3):
-            out = self.refined(list(self.photographs[self.held.numpy()]), self.held_first, self.held_warp, rounds)
+            out = self.refine(list(self.photographs[self.held.numpy()]), self.held_first, self.held_warp, rounds)
             placed = project(self.decode(out)[2])[:, self.probes.teacher_probes]
             error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
             line = f"rounds {rounds}: pictures {error.median():.4f} over10% {(error > 0.1).float().mean():.3f}"
             for pictures, labels, first, warp in self.held_renders:
                 flip = torch.zeros(len(pictures), dtype=torch.bool)
                 truth = self.render_truth(labels, flip, warp)
-                out = self.refined(pictures, first, warp, rounds)
+                out = self.refine(pictures, first, warp, rounds)
                 neutral, _, posed = self.decode(out)
                 k = self.probes.shape_probes
                 error = (project(posed)[:, k] - truth.seen[:, k]).norm(dim=2).mean(1) / EYES

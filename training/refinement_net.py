@@ -76,7 +76,7 @@ class Grid(nn.Module):
         return points
 
 
-def normalised(places: torch.Tensor, size: int = CROP) -> torch.Tensor:
+def to_grid_sample(places: torch.Tensor, size: int = CROP) -> torch.Tensor:
     """Convert places in pixels (B, G, 2) to those of `grid_sample`, (B, ROWS, COLUMNS, 2)."""
     return ((places + 0.5) * (2 / size) - 1).view(-1, ROWS, COLUMNS, 2)
 
@@ -203,7 +203,7 @@ class Refinement(nn.Module):
             turn: (B, 3, 3) its rotation, for row vectors.
         """
         places = project(self.grid.on(posed))
-        flat = F.grid_sample(picture, normalised(places), align_corners=False, padding_mode="zeros")
+        flat = F.grid_sample(picture, to_grid_sample(places), align_corners=False, padding_mode="zeros")
         facing = (self.grid.normals @ turn)[..., 2].view(-1, 1, ROWS, COLUMNS)
         corrected: torch.Tensor = self.net(flat, facing, first)
         return corrected

@@ -27,7 +27,7 @@ from networks.alignment import crop_transform
 from networks.camera import project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
 from networks.regressor import ReconstructionNet, window_of
-from training.fold import fold, unfolded
+from training.fold import fold, unfold
 from training.render import MARGIN, SIZE, five_points_of_teacher
 from training.teacher_map import MAX_SCATTER_MM
 
@@ -442,7 +442,7 @@ class Trainer(Task):
         if arguments.checkpoint.exists():
             state = torch.load(arguments.checkpoint, weights_only=True, map_location=self.device)
             if arguments.restart:
-                self.begin_with(unfolded(state["average"]))
+                self.begin_with(unfold(state["average"]))
         if arguments.freeze:
             fold(self.net)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
@@ -616,4 +616,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     trained = Trainer(options)
     trained.run()
-    write_weights(unfolded(trained.average), trained.samples, options.weights, options.resolution)
+    write_weights(unfold(trained.average), trained.samples, options.weights, options.resolution)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from networks.regressor import ReconstructionNet
-from training.fold import fold, unfolded
+from training.fold import fold, unfold
 
 
 def trained(window: int = 1) -> ReconstructionNet:
@@ -33,13 +33,13 @@ def test_a_folded_network_answers_as_before_and_so_does_one_with_its_weights_unf
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     np.testing.assert_allclose(net(picture), wanted, rtol=1e-3, atol=1e-4)
     again = ReconstructionNet().eval()
-    again.load_state_dict(unfolded(net.state_dict()))
+    again.load_state_dict(unfold(net.state_dict()))
     np.testing.assert_allclose(again(picture), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_with_normalisations_are_unfolded_already() -> None:
     state = trained().state_dict()
-    assert unfolded(state).keys() == state.keys()
+    assert unfold(state).keys() == state.keys()
 
 
 @torch.no_grad()

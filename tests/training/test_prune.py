@@ -16,7 +16,7 @@ from networks.regressor import STAGES, ReconstructionNet, Regressor, inner_of
 from tests.export.synthetic import face_model
 from tests.training.made import run_arguments
 from training import prune
-from training.prune import Pupil, bottlenecks, energies, pruned, settle
+from training.prune import Pupil, bottlenecks, channel_strengths, prune_channels, settle
 
 MODEL = face_model()
 
@@ -43,10 +43,10 @@ def answer(net: ReconstructionNet, seed: int = 9) -> torch.Tensor:
 class TestPruned:
     def test_keeping_all_changes_nothing(self) -> None:
         net = network()
-        torch.testing.assert_close(answer(pruned(net, 1.0, [pictures(2)])), answer(net), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(answer(prune_channels(net, 1.0, [pictures(2)])), answer(net), rtol=1e-4, atol=1e-5)
 
     def test_widths_are_a_share_in_whole_lanes(self) -> None:
-        light = pruned(network(), 0.7, [pictures(2)])
+        light = prune_channels(network(), 0.7, [pictures(2)])
         widths = [block.conv1.out_channels for _, block in bottlenecks(light)]
         whole = [planes for planes, blocks, _ in STAGES for _ in range(blocks)]
         assert all(0.7 * all_of <= width < 0.7 * all_of + 16 for width, all_of in zip(widths, whole, strict=True))
@@ -59,22 +59,24 @@ class TestPruned:
             for _, block in bottlenecks(net):  # half of the channels are never read
                 block.conv2.weight[:, 1::2] = 0
                 block.conv3.weight[:, ::2] = 0
-        light = pruned(net, 0.5, [pictures(9)])  # a channel that is silent on these is as good as one that is not read
+        light = prune_channels(
+            net, 0.5, [pictures(9)]
+        )  # a channel that is silent on these is as good as one that is not read
         torch.testing.assert_close(answer(light), answer(net), rtol=1e-4, atol=1e-5)
         assert sum(p.numel() for p in light.parameters()) < 0.62 * sum(p.numel() for p in net.parameters())
 
     def test_the_whole_network_stays_as_it_is(self) -> None:
         net = network()
         before = answer(net)
-        pruned(net, 0.5, [pictures(2)])
+        prune_channels(net, 0.5, [pictures(2)])
         assert torch.equal(answer(net), before)
 
     def test_energy_is_of_the_values_and_of_the_weights_that_read_them(self) -> None:
         net = network()
-        first = energies(net, [pictures(2)])["backbone.layer1.0.conv2"]
+        first = channel_strengths(net, [pictures(2)])["backbone.layer1.0.conv2"]
         with torch.no_grad():
             net.backbone.layer1[0].conv2.weight[:, 3] *= 2  # type: ignore[index, union-attr]
-        second = energies(net, [pictures(2)])["backbone.layer1.0.conv2"]
+        second = channel_strengths(net, [pictures(2)])["backbone.layer1.0.conv2"]
         torch.testing.assert_close(second[3], 4 * first[3])
         torch.testing.assert_close(second[4:], first[4:])
 
@@ -85,7 +87,7 @@ def total(pupil: Pupil) -> float:
 
 def test_teaching_brings_the_answers_nearer() -> None:
     net = network()
-    light = pruned(net, 0.5, [pictures(2)])
+    light = prune_channels(net, 0.5, [pictures(2)])
     settle(light, [pictures(3, 8)])
     pupil = Pupil(net, light, MODEL, rate=1e-3)
     before = total(pupil)
@@ -97,7 +99,7 @@ def test_teaching_brings_the_answers_nearer() -> None:
 
 
 def test_a_pruned_file_is_exported_like_any_other(tmp_path: Path) -> None:
-    light = pruned(network(), 0.5, [pictures(2)])
+    light = prune_channels(network(), 0.5, [pictures(2)])
     save_file(
         {k: v.half() if v.is_floating_point() else v for k, v in light.state_dict().items()},
         tmp_path / "light.safetensors",

@@ -17,7 +17,7 @@ from networks.regressor import ReconstructionNet, Regressor
 from tests.export.synthetic import face_model
 from tests.training.made import run_arguments, shard
 from training import refinement, regressor
-from training.refinement import Answers, GridDecoder, Refiner, flattened
+from training.refinement import Answers, GridDecoder, Refiner, sample_flat
 from training.refinement_net import COLUMNS, ROWS, Refinement, RefinementNet
 from training.regressor import Warp
 from training.render import MARGIN
@@ -48,14 +48,14 @@ def test_a_flat_face_is_the_same_however_the_picture_was_warped() -> None:
     places = torch.rand(1, ROWS * COLUMNS, 2, generator=generator) * 120 + 50
     still = Warp.random(1, False)
     warp = Warp(torch.tensor([0.2]), torch.tensor([1.1]), torch.tensor([[4.0, -3.0]]))
-    wanted = flattened(picture, places, still)
-    np.testing.assert_allclose(flattened(picture, warp.points(places), warp), wanted, atol=0.01)
+    wanted = sample_flat(picture, places, still)
+    np.testing.assert_allclose(sample_flat(picture, warp.points(places), warp), wanted, atol=0.01)
     mirrored, flip = [np.ascontiguousarray(picture[0][:, ::-1])], torch.tensor([True])
-    np.testing.assert_allclose(flattened(mirrored, warp.points(places), warp, flip), wanted, atol=0.01)
+    np.testing.assert_allclose(sample_flat(mirrored, warp.points(places), warp, flip), wanted, atol=0.01)
     # and it is what the picture has there
     column, row = places[0, 0].round().int().tolist()
     at = torch.tensor([[[float(column), float(row)]]]).expand(1, ROWS * COLUMNS, 2)
-    seen = flattened(picture, at, still)[0, :, 0, 0]
+    seen = sample_flat(picture, at, still)[0, :, 0, 0]
     np.testing.assert_allclose(seen, picture[0][row + MARGIN, column + MARGIN] / 255, atol=1e-5)
 
 
