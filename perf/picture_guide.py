@@ -54,7 +54,7 @@ def _glasses() -> Image.Image:
 
 
 def _dark() -> Image.Image:
-    return ImageEnhance.Brightness(collins()).enhance(0.16)
+    return ImageEnhance.Brightness(collins()).enhance(0.3)
 
 
 def _turned() -> Image.Image:
