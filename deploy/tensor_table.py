@@ -54,9 +54,9 @@ def _lines() -> Iterator[str]:
         yield f"- `{name}` ({', '.join(models)}): {wanted}"
     yield ""
     yield (
-        f"At most: {limits.MAX_MESSAGE >> 20} MiB a message, {_max_bytes() >> 20} MiB a picture file (without a motion "
-        f"photo's film), {limits.MAX_JSON_HEADER >> 10} KiB of JSON before binary tensors, {limits.MAX_PARAMETERS} "
-        f"parameters, {limits.MAX_OUTPUTS} outputs, {limits.MAX_ID} characters of a request's id."
+        f"At most: {limits.MAX_MESSAGE >> 20} MiB a message, {_max_bytes() >> 20} MiB a picture file (without "
+        f"a motion photo's film), {limits.MAX_JSON_HEADER >> 10} KiB of JSON before tensors, "
+        f"{limits.MAX_PARAMETERS} parameters, {limits.MAX_OUTPUTS} outputs, {limits.MAX_ID} characters of an id."
     )
 
 
