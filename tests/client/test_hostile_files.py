@@ -21,6 +21,7 @@ from face3d_client._text import printable
 from PIL import Image
 
 from server.embedded import EmbeddedServer
+from tests.model_repository.version_folder import load
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
@@ -76,6 +77,12 @@ def test_what_is_piped_into_the_program_is_a_picture_up_to_the_limit() -> None:
         feed.stdout.close()
         feed.wait()
     assert "ImageTooLarge" in done.stderr
+
+
+def test_a_heic_is_decoded_where_its_package_is(tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif", reason="pi-heif is not installed")
+    (tmp_path / "x.heic").write_bytes(load("preprocess", "pictures").sample("HEIF"))
+    assert open_upright(tmp_path / "x.heic").size == (640, 480)
 
 
 def test_only_the_service_s_formats_are_decoded(tmp_path: Path) -> None:

@@ -65,6 +65,42 @@ def test_a_bmp_whose_opacity_nobody_wrote_is_opaque(header: int) -> None:
     np.testing.assert_array_equal(quarters(decode(data + rows.tobytes()).pixels), WANTED)
 
 
+FIELDS = {
+    "565": (16, (0xF800, 0x7E0, 0x1F)),
+    "555": (16, (0x7C00, 0x3E0, 0x1F)),
+    "444": (16, (0xF00, 0xF0, 0xF)),
+    "rgbx": (32, (0xFF, 0xFF00, 0xFF0000)),
+    "xrgb": (32, (0xFF000000, 0xFF0000, 0xFF00)),
+    "ten bits": (32, (0x3FF, 0xFFC00, 0x3FF00000)),
+}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_bmp_of_any_fields_of_bits_is_decoded(kind: str, upright: bool) -> None:
+    bits, masks = FIELDS[kind]
+    chart = colour_chart(65, 48)
+    words = np.zeros((48, 65), np.uint32)
+    for channel, mask in enumerate(masks):
+        shift = (mask & -mask).bit_length() - 1
+        words |= (np.rint(chart[..., channel] / 255 * (mask >> shift)).astype(np.uint32)) << np.uint32(shift)
+    rows = words[:: 1 if upright else -1].astype(f"<u{bits // 8}")
+    padded = b"".join(row.tobytes() + bytes(-row.nbytes % 4) for row in rows)
+    info = struct.pack("<IiiHHIIiiII", 40, 65, -48 if upright else 48, 1, bits, 3, len(padded), 0, 0, 0, 0)
+    info += struct.pack("<3I", *masks)
+    data = b"BM" + struct.pack("<IHHI", 66 + len(padded), 0, 0, 66) + info + padded
+    np.testing.assert_allclose(quarters(decode(data).pixels), quarters(chart), atol=9)
+    assert "end early" in refusal(data[:-200])[1]
+    broken = data[:54] + struct.pack("<I", 0xF0F) + data[58:]
+    assert "fields" in refusal(broken)[1]
+
+
+def test_a_bmp_of_another_depth_is_named() -> None:
+    data = bytearray(file_of(Image.fromarray(colour_chart()), "BMP"))
+    data[28] = 64
+    assert "a BMP of 64 bits a pixel" in refusal(bytes(data))[1]
+
+
 def test_a_single_pixel_that_is_seen_leaves_the_rest_transparent() -> None:
     rgba = np.zeros((48, 64, 4), np.uint8)
     rgba[20, 20] = (200, 30, 30, 255)

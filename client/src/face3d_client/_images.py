@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import stat
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -32,8 +34,8 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryvie
 
 # What Triton's HTTP door takes by default; refused here so that a film in a folder of photographs is not even read.
 MAX_BYTES: Final = 64 * 1024 * 1024
-# As the service, but HEIC, which Pillow does not decode: the other decoders of Pillow are never called (the one for EPS
-# would start Ghostscript).
+# As the service, but HEIC, which needs a package of its own (pi-heif): the other decoders of Pillow are never called
+# (that for EPS would start Ghostscript).
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF")
 # As the service, by the picture's header: 195 MB of RGB.
 MAX_PIXELS: Final = 65_000_000
@@ -135,6 +137,17 @@ def _encode(array: NDArray[np.uint8], compress: bool) -> bytes:
     return data
 
 
+def _heif(data: bytes) -> tuple[str, ...]:
+    """Name HEIC to Pillow, where the package pi-heif or pillow-heif is installed and this is such a file."""
+    if data[4:8] != b"ftyp":
+        return ()
+    for name in ("pi_heif", "pillow_heif"):
+        if find_spec(name) is not None:
+            import_module(name).register_heif_opener(thumbnails=False, aux_images=False, depth_images=False)
+            return ("HEIF",)
+    return ()
+
+
 def open_upright(image: ImageSource) -> Image.Image:
     """Decode a picture to RGB, turned by its EXIF tag: the raster whose pixels the service's "source pixels" are.
 
@@ -165,7 +178,7 @@ def decode_upright(data: bytes, largest: int | None = None) -> tuple[Image.Image
     from PIL import ImageOps
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(data), formats=FORMATS + _heif(data)) as opened:
             pixels, side = opened.width * opened.height, max(opened.size)
             if pixels > MAX_PIXELS:
                 raise ImageTooLarge(f"the picture has {pixels / 1e6:.0f} megapixels; at most 65 can be read. Scale it.")

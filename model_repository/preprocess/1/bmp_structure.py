@@ -10,6 +10,8 @@ from refusals import damaged, unsupported
 _COMPRESSIONS = {0: "none", 1: "RLE8", 2: "RLE4", 3: "bit fields", 6: "bit fields with alpha"}
 _NAMES = {4: "a BMP that holds a JPEG", 5: "a BMP that holds a PNG", 11: "a BMP of inks", 12: "a BMP of inks"}
 RLE = (1, 2)
+FIELDS = (3, 6)
+_DEPTHS = (1, 4, 8, 16, 24, 32)
 
 
 def compression(data: bytes) -> int:
@@ -31,6 +33,9 @@ def scan(data: bytes) -> Cost:
     kind = compression(data)
     if kind not in _COMPRESSIONS:
         raise unsupported(_NAMES.get(kind, f"a BMP of compression {kind}"))
+    bits = struct.unpack_from("<H", data, 24 if header == 12 else 28)[0] if len(data) >= 30 else 0
+    if bits not in _DEPTHS:
+        raise unsupported(f"a BMP of {bits} bits a pixel")
     pixels = abs(width) * abs(height)
     # Copied, 4 ns a pixel; runs are decoded by OpenCV, whose work a file of no-op codes adds to.
     return Cost(pixels, max(abs(width), abs(height)), pixels * 5e-9 + len(data) * 5e-9, pixels * 8)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
+import bmp_fields
 import bmp_structure
 import colour
 import cv2
@@ -188,6 +189,8 @@ def _opened(data: bytes) -> Image.Image:
 
 def _decoded(data: bytes, limits: Limits) -> Picture:
     """A PNG, WebP, BMP, HEIC or AVIF."""
+    if data.startswith(b"BM") and (fields := bmp_fields.unpacked(data)) is not None:
+        return _upright(fields, None, colour.colours_of(fields, data), 1)
     with _opened(data) as image:
         if image.width * image.height > limits.max_pixels:
             raise too_many_pixels(image.width * image.height, limits.max_pixels)
