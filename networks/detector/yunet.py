@@ -83,8 +83,8 @@ class YuNet(nn.Module):
                 x = nn.functional.max_pool2d(x, 2)
         fine, middle, coarse = maps[2:]
         coarse = torch.relu(self.lateral[2](coarse))
-        middle = torch.relu(self.lateral[1](middle + nn.functional.interpolate(coarse, scale_factor=2.0)))
-        fine = torch.relu(self.lateral[0](fine + nn.functional.interpolate(middle, scale_factor=2.0)))
+        middle = torch.relu(self.lateral[1](middle + _doubled(coarse)))
+        fine = torch.relu(self.lateral[0](fine + _doubled(middle)))
         return [head(x) for head, x in zip(self.heads, (fine, middle, coarse), strict=True)]
 
     @classmethod
@@ -140,6 +140,16 @@ class YuNet(nn.Module):
                     part.weight[start : start + size] = joined.weight
                     part.bias[start : start + size] = joined.bias
             start += size
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Repeat each cell of a map [B,C,h,w] twice along both sides.
+
+    By broadcasting: ONNX Runtime's Resize, in its blocked layout, takes no empty batch.
+    """
+    batch, channels, height, width = x.shape
+    cells = x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+    return cells.reshape(batch, channels, 2 * height, 2 * width)
 
 
 def _next(layers: Iterator[tuple[Floats, Floats]], path: Path, name: str) -> tuple[Floats, Floats]:
