@@ -101,8 +101,9 @@ class SingleShotDetector(nn.Module):
             and right mouth corner, in source pixels with centres at integers; best score first, empty slots all zero.
         """
         pixels = canvas.float()
-        boxes, axes, scores = self.propose(pixels)
-        faces, probability = self.refine(Levels.of(canvas, pixels), boxes, axes, scores)
+        reduced = _resized(pixels, self.side)
+        boxes, axes, scores = self.propose(pixels, reduced)
+        faces, probability = self.refine(Levels.of(canvas, reduced, self.side), boxes, axes, scores)
         scores = torch.sqrt(calibrated(scores) * probability)
         scores, order = torch.topk(scores * (scores > MIN_SCORE).to(scores.dtype), SLOTS, dim=1)
         faces = gather_rows(faces, order)
@@ -113,19 +114,22 @@ class SingleShotDetector(nn.Module):
         is_face = (scores[..., None] > 0).to(scores.dtype)
         return torch.cat([coordinates[..., :4], scores[..., None], coordinates[..., 4:]], 2) * is_face
 
-    def propose(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self, pixels: Tensor, reduced: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find boxes with YuNet.
 
         Args:
             pixels: RGB 0..255, float32 [B,3,512,512].
+            reduced: the same brought to the reduced canvas.
 
         Returns:
             boxes [B,64,4] x1 y1 x2 y2 in canvas pixels, edges at integers; unit vectors [B,64,2] along the eyes and
             the mouth; and scores [B,64], best first, 0 for an empty slot.
         """
-        rows, scores = self._cells_of(pixels, self.side, self.cells)
+        rows, scores = self._cells_of(reduced, self.side, self.cells)
         again = self._unsure(rows, scores)
-        second_rows, second_scores = self._cells_of(pixels[again], SECOND_SIDE, self.second_cells)
+        second_rows, second_scores = self._cells_of(
+            _resized(pixels[again], SECOND_SIDE), SECOND_SIDE, self.second_cells
+        )
         if not self.fixed:
             second_rows = torch.zeros_like(rows).index_put((again,), second_rows)
             second_scores = torch.zeros_like(scores).index_put((again,), second_scores)
@@ -136,19 +140,19 @@ class SingleShotDetector(nn.Module):
         return rows[..., :4], _axes(rows[..., 4:]), scores
 
     def _cells_of(self, pixels: Tensor, side: int, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Run YuNet on a canvas brought to `side` pixels, and decode its best cells.
+        """Run YuNet and decode its best cells.
 
         Args:
-            pixels: [B,3,512,512].
-            side: a multiple of 32.
-            cells: `_cells` of this side.
+            pixels: [B,3,side,side], the whole canvas in any size; the batch may be empty.
+            side: its size.
+            cells: `_cells` of this size.
 
         Returns:
             boxes and points [B,n,14] in canvas pixels, and scores [B,n], best first, 0 below `MIN_CELL_SCORE`.
         """
-        scaled = F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
         # With sizes written out: nothing is inferred where there is no picture.
-        maps = zip(self.yunet(scaled), STRIDES, strict=True)
+        may_be_empty = not self.fixed and side == SECOND_SIDE
+        maps = zip(self.yunet(pixels, may_be_empty), STRIDES, strict=True)
         shaped = [cell.reshape(cell.shape[0], OUTPUTS, (side // stride) ** 2) for cell, stride in maps]
         outputs = torch.cat(shaped, 2)
         scores = torch.sqrt(torch.sigmoid(outputs[:, 0]) * torch.sigmoid(outputs[:, 5]))
@@ -254,6 +258,10 @@ class SingleShotDetector(nn.Module):
         if self.fixed:
             return scores * suppress(overlaps(boxes, OVERLAP), (scores > 0).to(scores.dtype))
         return suppress_union(boxes, scores, OVERLAP)
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    return F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def calibrated(scores: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ def test_a_crop_is_what_the_canvas_shows_there(fixed: bool) -> None:
     # Levels that rise along both sides: a crop's pixels tell where they were read.
     y, x = np.mgrid[0:CANVAS, 0:CANVAS]
     canvas = torch.from_numpy(np.stack([x // 4, y // 4, np.full_like(x, 200)]).astype(np.uint8))[None]
-    levels = Levels.of(canvas, canvas.float())
+    reduced = torch.nn.functional.interpolate(canvas.float(), size=(320, 320), mode="bilinear", align_corners=False)
+    levels = Levels.of(canvas, reduced, 320)
     squares = torch.tensor(
         [[200.0, 300.0, 48.0, 1.0, 0.0], [256.0, 240.0, 400.0, 0.0, 1.0], [0.0, 0.0, 96.0, 1.0, 0.0]]
     )
@@ -140,7 +141,7 @@ def test_a_crop_is_what_the_canvas_shows_there(fixed: bool) -> None:
 
 
 def folded(path: Path) -> onnx.ModelProto:
-    """Return the published graph with its weights as float32: ONNX Runtime refuses blocks for numbers with one scale."""
+    """Return the published graph with its weights as float32: ONNX Runtime refuses blocks with one scale."""
     model = onnx.load(str(path))
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in list(model.graph.node):
