@@ -1,4 +1,4 @@
-"""Square crops of the canvas at any place, size and angle, sampled bilinearly from a pyramid of halved canvases.
+"""Square crops of the canvas at any place, size and angle, sampled bilinearly from a pyramid of canvases.
 
 The level is chosen so that a pixel of the crop is one to two of its pixels, as area interpolation would see them. A
 summed-area table (`pyramid`) is exact, but costs a pass over the whole canvas that takes longer than a face.
@@ -14,29 +14,32 @@ from torch.nn import functional as F
 
 from networks.detector.contract import CANVAS, GREY
 
-SIDES = (CANVAS, CANVAS // 2, CANVAS // 4, CANVAS // 8)
-"""Sides of the pyramid's levels. In the last one a crop of 48 pixels covers the whole canvas."""
+HALVINGS = 2
+"""Levels below the reduced canvas: of 320 pixels, 160 and 80, where a crop of 48 pixels covers the whole canvas."""
 CHANNELS = 3
 
 
 class Levels(NamedTuple):
-    """A canvas, halved again and again.
+    """A canvas, and a reduced one that is halved again and again.
 
     Attributes:
         full: uint8 [B,3,n], the canvas's own pixels.
         reduced: float32 [B,3,n], those of all other levels, one after the other.
+        sides: of all levels in pixels.
     """
 
     full: Tensor
     reduced: Tensor
+    sides: tuple[int, ...]
 
     @classmethod
-    def of(cls, canvas: Tensor, pixels: Tensor) -> Levels:
-        """Halve a canvas [B,3,512,512], given as uint8 and as float32."""
-        levels = [pixels]
-        while len(levels) < len(SIDES):
+    def of(cls, canvas: Tensor, reduced: Tensor, side: int) -> Levels:
+        """Halve a reduced canvas, float32 [B,3,side,side]; the canvas itself is uint8 [B,3,512,512]."""
+        levels = [reduced]
+        while len(levels) <= HALVINGS:
             levels.append(F.avg_pool2d(levels[-1], 2))
-        return cls(canvas.flatten(2), torch.cat([level.flatten(2) for level in levels[1:]], 2))
+        sides = (CANVAS, *(side >> halving for halving in range(HALVINGS + 1)))
+        return cls(canvas.flatten(2), torch.cat([level.flatten(2) for level in levels], 2), sides)
 
 
 def crops(levels: Levels, picture: Tensor, squares: Tensor, pixels: int, fixed: bool) -> Tensor:
@@ -53,12 +56,12 @@ def crops(levels: Levels, picture: Tensor, squares: Tensor, pixels: int, fixed: 
         [n,3,pixels,pixels], levels less GREY.
     """
     if fixed:
-        return _sampled(torch.cat([levels.full.float(), levels.reduced], 2), SIDES, picture, squares, pixels)
+        return _sampled(torch.cat([levels.full.float(), levels.reduced], 2), levels.sides, picture, squares, pixels)
     is_small = squares[:, 2] < 2 * pixels
     small, large = (torch.nonzero(chosen)[:, 0] for chosen in (is_small, ~is_small))
     parts = [
-        _sampled(levels.full, SIDES[:1], picture[small], squares[small], pixels),
-        _sampled(levels.reduced, SIDES[1:], picture[large], squares[large], pixels),
+        _sampled(levels.full, levels.sides[:1], picture[small], squares[small], pixels),
+        _sampled(levels.reduced, levels.sides[1:], picture[large], squares[large], pixels),
     ]
     empty = squares.new_zeros(1).expand(squares.shape[0], CHANNELS, pixels, pixels)
     return empty.index_put((torch.cat([small, large]),), torch.cat(parts))
@@ -66,7 +69,7 @@ def crops(levels: Levels, picture: Tensor, squares: Tensor, pixels: int, fixed: 
 
 def _sampled(levels: Tensor, sides: tuple[int, ...], picture: Tensor, squares: Tensor, pixels: int) -> Tensor:
     """Sample squares as `crops` from `levels` [B,3,n], the pixels of levels of these sides one after the other."""
-    # Each level but the first doubles the pixels of the canvas that one of the crop spans.
+    # One pixel of the crop spans at most two of its level, if there is a coarser one.
     bounds = torch.tensor([2.0 * pixels * CANVAS / side for side in sides[:-1]])
     level = (squares[:, 2:3] >= bounds).long().sum(1)
     scale = torch.tensor([side / CANVAS for side in sides])[level][:, None]

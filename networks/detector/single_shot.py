@@ -18,10 +18,17 @@ from networks.detector.crops import Levels, crops
 from networks.detector.mtcnn import ONet
 from networks.detector.suppression import overlaps, suppress, suppress_union
 from networks.detector.weights import ONET, YUNET
-from networks.detector.yunet import STRIDES, YuNet
+from networks.detector.yunet import OUTPUTS, STRIDES, YuNet
 
 SIDE = 320
 """Side of the reduced canvas in pixels: at 384 and 512 the same faces, for 1.4 and 2.5 times the time."""
+SECOND_SIDE = 640
+"""Side of the canvas, enlarged, for a second look at pictures whose faces are small or not found: all twelve faces of
+14 pixels of the canvas are found there, at 320 none, at 512 eight."""
+SMALL = 32.0
+"""Canvas pixels of a box's longer side below which a picture gets the second look."""
+SURE = 0.6
+"""Score of YuNet's that a picture without a second look has at least once."""
 CANDIDATES = 512
 """Cells that enter suppression: eight for each slot of the output."""
 CANDIDATES_FIXED = 256
@@ -50,19 +57,21 @@ class SingleShotDetector(nn.Module):
     """Detect faces: `canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,64,15], source pixels.
 
     With `fixed`, no size inside depends on the picture and suppression is a product of matrices, as TensorRT needs it.
-    Without, O-Net gets only the filled slots, and turned crops only of the faces that it doubts; a picture without a
-    face costs no run of it.
+    Without, YuNet looks a second time only where faces are small or not found, and O-Net gets only the filled slots,
+    and turned crops only of the faces that may be turned.
     """
 
     INPUTS = contract.INPUTS
     OUTPUTS = contract.OUTPUTS
     cells: Tensor
+    second_cells: Tensor
 
     def __init__(self, yunet: YuNet, o_net: ONet, fixed: bool = False, side: int = SIDE) -> None:
         super().__init__()
         self.yunet, self.o_net, self.fixed, self.side = yunet, o_net, fixed, side
         self.candidates = CANDIDATES_FIXED if fixed else CANDIDATES
         self.register_buffer("cells", _cells(side), persistent=False)
+        self.register_buffer("second_cells", _cells(SECOND_SIDE), persistent=False)
 
     @classmethod
     def load(cls, yunet: Path = YUNET, o_net: Path = ONET, fixed: bool = False, side: int = SIDE) -> SingleShotDetector:
@@ -92,8 +101,9 @@ class SingleShotDetector(nn.Module):
             and right mouth corner, in source pixels with centres at integers; best score first, empty slots all zero.
         """
         pixels = canvas.float()
-        boxes, axes, scores = self.propose(pixels)
-        faces, probability = self.refine(Levels.of(canvas, pixels), boxes, axes, scores)
+        reduced = _resized(pixels, self.side)
+        boxes, axes, scores = self.propose(pixels, reduced)
+        faces, probability = self.refine(Levels.of(canvas, reduced, self.side), boxes, axes, scores)
         scores = torch.sqrt(calibrated(scores) * probability)
         scores, order = torch.topk(scores * (scores > MIN_SCORE).to(scores.dtype), SLOTS, dim=1)
         faces = gather_rows(faces, order)
@@ -104,27 +114,62 @@ class SingleShotDetector(nn.Module):
         is_face = (scores[..., None] > 0).to(scores.dtype)
         return torch.cat([coordinates[..., :4], scores[..., None], coordinates[..., 4:]], 2) * is_face
 
-    def propose(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self, pixels: Tensor, reduced: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find boxes with YuNet.
 
         Args:
             pixels: RGB 0..255, float32 [B,3,512,512].
+            reduced: the same brought to the reduced canvas.
 
         Returns:
             boxes [B,64,4] x1 y1 x2 y2 in canvas pixels, edges at integers; unit vectors [B,64,2] along the eyes and
             the mouth; and scores [B,64], best first, 0 for an empty slot.
         """
-        reduced = F.interpolate(pixels, size=(self.side, self.side), mode="bilinear", align_corners=False)
-        cells = torch.cat([output.flatten(2) for output in self.yunet(reduced)], 2)
-        scores = torch.sqrt(torch.sigmoid(cells[:, 0]) * torch.sigmoid(cells[:, 5]))
+        rows, scores = self._cells_of(reduced, self.side, self.cells)
+        again = self._unsure(rows, scores)
+        second_rows, second_scores = self._cells_of(
+            _resized(pixels[again], SECOND_SIDE), SECOND_SIDE, self.second_cells
+        )
+        if not self.fixed:
+            second_rows = torch.zeros_like(rows).index_put((again,), second_rows)
+            second_scores = torch.zeros_like(scores).index_put((again,), second_scores)
+        scores, index = torch.topk(torch.cat([scores, second_scores], 1), self.candidates, dim=1)
+        rows = gather_rows(torch.cat([rows, second_rows], 1), index)
+        scores, index = torch.topk(self._suppress(rows[..., :4], scores), SLOTS, dim=1)
+        rows = gather_rows(rows, index)
+        return rows[..., :4], _axes(rows[..., 4:]), scores
+
+    def _cells_of(self, pixels: Tensor, side: int, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Run YuNet and decode its best cells.
+
+        Args:
+            pixels: [B,3,side,side], the whole canvas in any size; the batch may be empty.
+            side: its size.
+            cells: `_cells` of this size.
+
+        Returns:
+            boxes and points [B,n,14] in canvas pixels, and scores [B,n], best first, 0 below `MIN_CELL_SCORE`.
+        """
+        # With sizes written out: nothing is inferred where there is no picture.
+        may_be_empty = not self.fixed and side == SECOND_SIDE
+        maps = zip(self.yunet(pixels, may_be_empty), STRIDES, strict=True)
+        shaped = [cell.reshape(cell.shape[0], OUTPUTS, (side // stride) ** 2) for cell, stride in maps]
+        outputs = torch.cat(shaped, 2)
+        scores = torch.sqrt(torch.sigmoid(outputs[:, 0]) * torch.sigmoid(outputs[:, 5]))
         scores, index = torch.topk(scores * (scores > MIN_CELL_SCORE).to(scores.dtype), self.candidates, dim=1)
-        cell = self.cells[index]
-        corner, stride = cell[..., :2], cell[..., 2:]
-        rows = torch.gather(cells, 2, index[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
+        corner, stride = cells[index][..., :2], cells[index][..., 2:]
+        rows = torch.gather(outputs, 2, index[:, None].expand(-1, outputs.shape[1], -1)).transpose(1, 2)
         centre, half = corner + rows[..., 1:3] * stride, torch.exp(rows[..., 3:5]) * stride / 2
-        boxes = torch.cat([centre - half, centre + half], 2) * (CANVAS / self.side)
-        scores, index = torch.topk(self._suppress(boxes, scores), SLOTS, dim=1)
-        return gather_rows(boxes, index), _axes(gather_rows(rows[..., 6:], index)), scores
+        points = rows[..., 6:] * stride + corner.repeat(1, 1, 5)
+        return torch.cat([centre - half, centre + half, points], 2) * (CANVAS / side), scores
+
+    def _unsure(self, rows: Tensor, scores: Tensor) -> Tensor:
+        """Return the indices of the pictures that get a second look, int64 [m]; with fixed sizes all do."""
+        if self.fixed:
+            return torch.arange(scores.shape[0])
+        side = (rows[..., 2:4] - rows[..., :2]).amax(2)
+        small = ((side < SMALL) & (scores > 0)).any(1)
+        return torch.nonzero(small | (scores[:, 0] < SURE))[:, 0]
 
     def refine(self, levels: Levels, boxes: Tensor, axes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Run O-Net on crops of the boxes.
@@ -213,6 +258,10 @@ class SingleShotDetector(nn.Module):
         if self.fixed:
             return scores * suppress(overlaps(boxes, OVERLAP), (scores > 0).to(scores.dtype))
         return suppress_union(boxes, scores, OVERLAP)
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    return F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def calibrated(scores: Tensor) -> Tensor:

@@ -70,7 +70,9 @@ class YuNet(nn.Module):
         self.lateral = nn.ModuleList(_Separable(WIDTH, WIDTH) for _ in STRIDES)
         self.heads = nn.ModuleList(_Separable(WIDTH, OUTPUTS) for _ in STRIDES)
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
+    def forward(self, pixels: Tensor, may_be_empty: bool = False) -> list[Tensor]:
+        """Compute the three maps; `may_be_empty`: whether the graph has to take a batch of no picture."""
+        doubled = _looked_up if may_be_empty else _enlarged
         x = torch.relu(self.stem2(torch.relu(self.stem(pixels))))
         x = nn.functional.max_pool2d(x, 2)
         maps = []
@@ -83,8 +85,8 @@ class YuNet(nn.Module):
                 x = nn.functional.max_pool2d(x, 2)
         fine, middle, coarse = maps[2:]
         coarse = torch.relu(self.lateral[2](coarse))
-        middle = torch.relu(self.lateral[1](middle + nn.functional.interpolate(coarse, scale_factor=2.0)))
-        fine = torch.relu(self.lateral[0](fine + nn.functional.interpolate(middle, scale_factor=2.0)))
+        middle = torch.relu(self.lateral[1](middle + doubled(coarse)))
+        fine = torch.relu(self.lateral[0](fine + doubled(middle)))
         return [head(x) for head, x in zip(self.heads, (fine, middle, coarse), strict=True)]
 
     @classmethod
@@ -140,6 +142,17 @@ class YuNet(nn.Module):
                     part.weight[start : start + size] = joined.weight
                     part.bias[start : start + size] = joined.bias
             start += size
+
+
+def _enlarged(x: Tensor) -> Tensor:
+    """Repeat each cell of a map [B,C,h,w] twice along both sides."""
+    return nn.functional.interpolate(x, scale_factor=2.0)
+
+
+def _looked_up(x: Tensor) -> Tensor:
+    """Repeat cells as `_enlarged`, but slower: ONNX Runtime's Resize, in its blocked layout, takes no empty batch."""
+    height, width = (torch.arange(2 * length) // 2 for length in x.shape[2:])
+    return x[:, :, height][:, :, :, width]
 
 
 def _next(layers: Iterator[tuple[Floats, Floats]], path: Path, name: str) -> tuple[Floats, Floats]:
