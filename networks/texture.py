@@ -8,10 +8,12 @@ clothes, background, a hand) are filled (`networks.texture_fill`); those that sh
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -39,7 +41,7 @@ USUAL_NEIGHBOURS = 6
 # Sum of a cell's three colours, 0..255, up to which it lies beyond the picture.
 BLACK_SUM = 0.2
 # Probability of skin: below the first a texel is unseen, above the second fully seen.
-NOT_SKIN, SURE_SKIN = 0.5, 0.85
+NOT_SKIN, SURE_SKIN = 0.55, 0.9
 # Texels of the table around each that must be skin as well: the parser's border is 2 mm wide, and hair throws shadows.
 BORDER = 5
 # Texels of the table around each, and the share of them that must be skin: between strands of hair there is none.
@@ -48,8 +50,8 @@ ISLAND, ISLAND_SKIN = 15, (0.4, 0.6)
 NO_BEARD, BEARD = 0.2, 0.5
 # How far a colour outside of the middle of the face may lie from this person's skin, as logarithms of its ratio to it:
 # of a channel against the mean of the three (another hue), and of that mean (much darker, much brighter). Up to the
-# first it is skin, from the second on not.
-HUE, DARKER, BRIGHTER = (0.2, 0.4), (0.9, 1.4), (0.5, 0.8)
+# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark.
+HUE, DARKER, BRIGHTER = (0.2, 0.4), (0.5, 0.9), (0.5, 0.8)
 
 
 def _sum_rows(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -233,14 +235,15 @@ class Completion(nn.Module):
 
     albedo: torch.Tensor
     core: torch.Tensor
+    beard: torch.Tensor
     back: torch.Tensor
 
     def __init__(self, chart: Chart, unet: UNet | None) -> None:
         super().__init__()
         painted = (chart.albedo[chart.corners] * chart.weights[..., None]).sum(1).T.reshape(1, 3, TABLE, TABLE)
-        maps = {"albedo": painted.clip(1), "core": chart.core[None, None], "back": chart.back[None, None]}
+        maps = {"albedo": painted.clip(1)[0], "core": chart.core, "beard": chart.beard, "back": chart.back}
         for name, values in maps.items():
-            self.register_buffer(name, F.avg_pool2d(torch.from_numpy(values.astype(np.float32)), TABLE // FILL))
+            self.register_buffer(name, _reduced(values))
         self.unet = unet
 
     def forward(self, cells: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -271,8 +274,14 @@ class Completion(nn.Module):
         ratio = ((colour + 4) / (self.albedo * tone + 4)).log()  # 4 levels: a shadow has no hue
         shade = ratio.mean(1, keepdim=True)
         hue = (ratio - shade).abs().amax(1, keepdim=True)
-        unlike = (_smoothstep(hue, *HUE), _smoothstep(-shade, *DARKER), _smoothstep(shade, *BRIGHTER))
-        return (1 - unlike[0]) * (1 - unlike[1]) * (1 - unlike[2])
+        dark = _smoothstep(-shade, *DARKER) * (1 - self.beard)
+        return (1 - _smoothstep(hue, *HUE)) * (1 - dark) * (1 - _smoothstep(shade, *BRIGHTER))
+
+
+def _reduced(values: NDArray[np.floating[Any]]) -> torch.Tensor:
+    """Reduce a map (T, T) or maps (C, T, T) of the table to the size of the filling: (1, C, F, F)."""
+    maps = torch.from_numpy(values.astype(np.float32)).reshape(1, -1, TABLE, TABLE)
+    return F.avg_pool2d(maps, TABLE // FILL)
 
 
 def mix(colour: torch.Tensor, seen: torch.Tensor, guess: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
