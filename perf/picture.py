@@ -1,7 +1,7 @@
 """`python -m perf.picture docs/portraits.jpg`: the picture at the head of the README, made by the running service.
 
-Two rows for each portrait, drawn by the client from one rigged head: photograph, front, three-quarter, side, back, clay;
-and below them the same head with expressions of ARKit's shapes.
+Two rows for each portrait, drawn by the client from one rigged head: photograph, front, three-quarter, side, back,
+clay; and below them the same head with expressions of ARKit's shapes.
 """
 
 from __future__ import annotations
