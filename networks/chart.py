@@ -6,6 +6,7 @@ Which triangle lies under a texel never changes, so that neither sampling nor vi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +107,7 @@ def _of_head(model: HeadModel, side: int) -> Chart:
     )
 
 
-def _regions(place: npt.NDArray[np.floating]) -> dict[str, F32]:
+def _regions(place: npt.NDArray[np.floating[Any]]) -> dict[str, F32]:
     """Regions of the mean head by where its texels (n, 3) lie, decimetres; see `Chart`.
 
     The numbers are read off the landmarks of the mean head: brows from 0.46 in height, corners of the mouth at 0.25 to
@@ -125,12 +126,12 @@ def _regions(place: npt.NDArray[np.floating]) -> dict[str, F32]:
 _SOFT = 0.06  # decimetres over which a region fades
 
 
-def _to(values: npt.NDArray[np.floating], limit: float) -> npt.NDArray[np.floating]:
-    return np.clip((limit - values) / _SOFT + 0.5, 0, 1)
+def _to(values: npt.NDArray[np.floating[Any]], limit: float) -> npt.NDArray[np.floating[Any]]:
+    return np.asarray(np.clip((limit - values) / _SOFT + 0.5, 0, 1))
 
 
-def _from(values: npt.NDArray[np.floating], limit: float) -> npt.NDArray[np.floating]:
-    return np.clip((values - limit) / _SOFT + 0.5, 0, 1)
+def _from(values: npt.NDArray[np.floating[Any]], limit: float) -> npt.NDArray[np.floating[Any]]:
+    return np.asarray(np.clip((values - limit) / _SOFT + 0.5, 0, 1))
 
 
 def _points(side: int) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from networks.camera import CROP
 
 PARTS = ("skin", "hair", "other")  # in the order of the output's channels; glasses, hands and background are other
 SKIN, HAIR, OTHER = range(3)
-SIDE = 128  # pixels at which it sees the crop, and of its answer
+PARTS_SIDE = 128  # pixels at which it sees the crop, and of its answer
 WIDTHS = (16, 32, 64, 96, 128)  # channels at 64, 32, 16, 8 and 4 px
 
 
@@ -105,7 +105,7 @@ class Parser(nn.Module):
 
     def forward(self, crop: torch.Tensor, fingerprint: torch.Tensor) -> torch.Tensor:
         """Compute the parts; see the class."""
-        seen = F.interpolate(crop.float(), size=(SIDE, SIDE), mode="bilinear")
+        seen = F.interpolate(crop.float(), size=(PARTS_SIDE, PARTS_SIDE), mode="bilinear")
         logits = self.net(seen / 255)
         levels = 255 + 0 * fingerprint.float()[..., None, None]
         # Not softmax: over the channels, which are not the last axis, runtimes transpose for it.

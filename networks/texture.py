@@ -18,8 +18,7 @@ from torch import nn
 from networks.camera import CROP, CROP_HD, DISTANCE, project_coordinates
 from networks.chart import Chart
 from networks.head_model import AnyFaceModel
-from networks.parser import HAIR, PARTS, SKIN
-from networks.parser import SIDE as PARTS_SIDE
+from networks.parser import HAIR, PARTS, PARTS_SIDE, SKIN
 from networks.texture_fill import UNet, fill
 from networks.uv_table import adjacency
 
@@ -196,7 +195,8 @@ class UVSampler(nn.Module):
         likely = skin + hair * own
         least = -F.max_pool2d(-likely, BORDER, 1, BORDER // 2)
         mean = F.avg_pool2d(likely, ISLAND, 1, ISLAND // 2)
-        return _smoothstep(least, NOT_SKIN, SURE_SKIN) * _smoothstep(mean, *ISLAND_SKIN)
+        sure: torch.Tensor = _smoothstep(least, NOT_SKIN, SURE_SKIN) * _smoothstep(mean, *ISLAND_SKIN)
+        return sure
 
     def places(self, field: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
         """Compute where table texels lie in the 512 px crop: (B, 2, T, T), -1..1 across it.

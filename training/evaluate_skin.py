@@ -8,7 +8,7 @@
 ``masks``: intersection over union with masks drawn by hand (FASSEG's colours) in pictures NAME.jpg, NAME.png.
 ``background``: people cut out of crops by MediaPipe's selfie segmentation (files of `training.parser_labels`) and laid
 on green and on magenta: how far the textures differ. ``covers``: drawn covers (`training.parser_covers`): how many of
-the texels under them are taken from the photograph. ``hidden``: the error of texels that a pose hides, on exact heads drawn
+the texels under them are taken from the photograph. ``hidden``: the error of texels that a pose hides, on exact
 from the albedo model, beside that of mirroring and diffusion alone.
 """
 
@@ -36,6 +36,7 @@ from networks.texture import TABLE, TextureNet
 from networks.texture_fill import fill
 from training.crops import Finder
 from training.evaluate import SERVED_THRESHOLD
+from training.parser import reduced
 from training.parser_covers import KINDS, cover
 from training.parser_labels import PERSON
 from training.texture import BATCH, POSES, Heads, covers, errors
@@ -66,7 +67,7 @@ class Skin:
     @torch.no_grad()
     def textured(self, picture: U8) -> tuple[F32, U8, torch.Tensor]:
         """Texture (1024, 1024, 3), visibility (1024, 1024) and the posed head (1, N, 3) of a crop (512, 512, 3)."""
-        small = cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA)
+        small = reduced(picture, CROP)
         crop, crop_hd = (torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1)))[None] for p in (small, picture))
         found = self.regressor(crop, self.context)
         texture, seen = self.texture(crop_hd, found[0], self.context, self.parser(crop, found[1]))
@@ -138,8 +139,8 @@ def covered(skin: Skin, crops: Path) -> None:
     for index in tqdm(range(COVERS), desc="covers", mininterval=5):
         kind = list(KINDS)[index % len(KINDS)]
         picture = np.asarray(pictures[index % len(pictures)])
-        patch = cv2.resize(np.asarray(pictures[int(chance.integers(len(pictures)))]), (CROP, CROP))
-        small = cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA)
+        patch = reduced(pictures[int(chance.integers(len(pictures)))], CROP)
+        small = reduced(picture, CROP)
         drawn = cover(small, patch, chance, kind)
         wide = cv2.resize(drawn.mask, (CROP_HD, CROP_HD))[..., None]
         shown = picture * (1 - wide) + cv2.resize(drawn.picture, (CROP_HD, CROP_HD)) * wide
@@ -186,6 +187,11 @@ if __name__ == "__main__":
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     options = parser.parse_args()
     networks = Skin(options.weights)
-    {"masks": masks, "background": background, "covers": covered, "hidden": hidden}[options.what](
-        networks, *options.paths
-    )
+    if options.what == "hidden":
+        hidden(networks)
+    elif options.what == "masks":
+        masks(networks, *options.paths)
+    elif options.what == "background":
+        background(networks, *options.paths)
+    else:
+        covered(networks, *options.paths)

@@ -11,6 +11,7 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from networks.camera import CROP
-from networks.parser import PARTS, SIDE, ParserNet
+from networks.parser import PARTS, PARTS_SIDE, ParserNet
 from training.parser_covers import cover
 from training.parser_labels import HAIR, PERSON, SKIN
 
@@ -35,6 +36,14 @@ SOURCES = "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain
 AVERAGE = 0.998  # of the weights that are kept, a step
 
 
+Kind = TypeVar("Kind", np.uint8, np.float32)
+
+
+def reduced(picture: npt.NDArray[Kind], side: int) -> npt.NDArray[Kind]:
+    """Reduce a picture (h, w, C) to (side, side, C) by means over areas."""
+    return np.asarray(cv2.resize(np.asarray(picture), (side, side), interpolation=cv2.INTER_AREA), picture.dtype)
+
+
 class Pictures:
     """Crops (n, 256, 256, 3) and the teachers' answers (n, 3, 256, 256), uint8 each; draws training samples."""
 
@@ -43,15 +52,12 @@ class Pictures:
         # Crops in which the teachers see nobody teach nothing.
         self.index = np.flatnonzero([answer[PERSON].any() for answer in answers])
         self.labels = np.asarray(answers[self.index])
-        size = (MEMORY, MEMORY)
-        self.crops = np.stack(
-            [cv2.resize(np.asarray(whole[k]), size, interpolation=cv2.INTER_AREA) for k in self.index]
-        )
+        self.crops = np.stack([reduced(whole[k], MEMORY) for k in self.index])
 
     def drawn(self, index: int, side: int, chance: Chance) -> tuple[U8, F32]:
         """A changed picture (side, side, 3) and its target (3, side, side) 0..1."""
         crop, labels = self.crops[index], self.labels[index].transpose(1, 2, 0)
-        other = cv2.resize(self.crops[int(chance.integers(len(self.crops)))], (CROP, CROP))
+        other = reduced(self.crops[int(chance.integers(len(self.crops)))], CROP)
         crop, labels = _moved(crop, labels, chance)
         target = parts_of(labels.astype(np.float32) / 255)
         person = np.clip(labels[..., PERSON].astype(np.float32) / 255 * 3 - 1, 0, 1)
@@ -63,15 +69,15 @@ class Pictures:
             drawn = cover(crop, other, chance)
             crop, target = drawn.picture, target * (1 - drawn.mask[..., None])
             target[..., 2] += drawn.mask
-        small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
-        crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+        small = reduced(target, side)
+        crop = reduced(crop, side)
         return photographed(crop, chance), np.ascontiguousarray(small.transpose(2, 0, 1))
 
     def plain(self, index: int, side: int) -> tuple[U8, F32]:
         """The picture and its target as they are, to measure with."""
-        crop = cv2.resize(self.crops[index], (side, side), interpolation=cv2.INTER_AREA)
+        crop = reduced(self.crops[index], side)
         target = parts_of(self.labels[index].transpose(1, 2, 0).astype(np.float32) / 255)
-        small = cv2.resize(target, (side, side), interpolation=cv2.INTER_AREA)
+        small = reduced(target, side)
         return crop, np.ascontiguousarray(small.transpose(2, 0, 1))
 
 
@@ -81,18 +87,19 @@ def parts_of(answers: F32) -> F32:
     sharp = np.clip((answers - 0.5) * 3 + 0.5, 0, 1)
     hair = sharp[..., HAIR] * sharp[..., PERSON]
     skin = sharp[..., SKIN] * sharp[..., PERSON] * (1 - hair)
-    return np.stack([skin, hair, 1 - skin - hair], -1).astype(np.float32)
+    return np.asarray(np.stack([skin, hair, 1 - skin - hair], -1), np.float32)
 
 
 def _moved(crop: U8, labels: U8, chance: Chance) -> tuple[U8, U8]:
     """Turn, scale, shift and mirror alike; beyond the crop all is black and nobody."""
     scale = CROP / MEMORY * math.exp(chance.normal(0, 0.1))
     matrix = cv2.getRotationMatrix2D((MEMORY / 2, MEMORY / 2), chance.normal(0, 7), scale)
-    matrix[:, 2] += (CROP - MEMORY) / 2 + chance.normal(0, 6, 2)
+    matrix = matrix + np.array([[0, 0, 1], [0, 0, 1]]) * ((CROP - MEMORY) / 2 + chance.normal(0, 6, (2, 1)))
     if chance.random() < 0.5:
         matrix = np.array([[-1, 0, CROP - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
     size = (CROP, CROP)
-    return cv2.warpAffine(crop, matrix, size), cv2.warpAffine(labels, matrix, size)
+    moved, with_it = (np.asarray(cv2.warpAffine(plane, matrix, size), np.uint8) for plane in (crop, labels))
+    return moved, with_it
 
 
 def _with_hair_coloured(crop: U8, hair: F32, chance: Chance) -> U8:
@@ -104,7 +111,7 @@ def _with_hair_coloured(crop: U8, hair: F32, chance: Chance) -> U8:
         colour = chance.uniform(20, 240, 3)
     strands = (grey - mean) * chance.uniform(0.6, 1.4)
     mixed = crop * (1 - hair[..., None]) + (colour + strands) * hair[..., None]
-    return np.rint(mixed.clip(0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(mixed.clip(0, 255)), np.uint8)
 
 
 def background(other: U8, chance: Chance) -> F32:
@@ -116,15 +123,16 @@ def background(other: U8, chance: Chance) -> F32:
         )
     if kind < 0.6:
         cells = chance.uniform(0, 255, (int(chance.integers(2, 9)), int(chance.integers(2, 9)), 3)).astype(np.float32)
-        return cv2.resize(cells, (CROP, CROP), interpolation=cv2.INTER_LINEAR if kind < 0.5 else cv2.INTER_NEAREST)
+        how = cv2.INTER_LINEAR if kind < 0.5 else cv2.INTER_NEAREST
+        return np.asarray(cv2.resize(cells, (CROP, CROP), interpolation=how), np.float32)
     turned = np.rot90(other, int(chance.integers(1, 4))).astype(np.float32)
-    blurred: F32 = cv2.blur(turned, (int(chance.integers(1, 25)),) * 2)
-    return blurred
+    size = int(chance.integers(1, 25))
+    return np.asarray(cv2.blur(turned, (size, size)), np.float32)
 
 
 def _before(crop: U8, person: F32, behind: F32) -> U8:
     mixed = crop * person[..., None] + behind * (1 - person[..., None])
-    return np.rint(mixed.clip(0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(mixed.clip(0, 255)), np.uint8)
 
 
 def photographed(crop: U8, chance: Chance) -> U8:
@@ -138,16 +146,17 @@ def photographed(crop: U8, chance: Chance) -> U8:
     if chance.random() < 0.15:
         picture = np.repeat(picture.mean(-1, keepdims=True), 3, -1)
     if chance.random() < 0.25:
-        picture = cv2.GaussianBlur(picture, (0, 0), crop.shape[0] / CROP * chance.uniform(0.4, 2.5))
+        blur = crop.shape[0] / CROP * chance.uniform(0.4, 2.5)
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), blur), np.float32)
     if chance.random() < 0.25:
-        small, whole = int(crop.shape[0] * chance.uniform(0.2, 0.7)), (crop.shape[1], crop.shape[0])
-        picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), whole)
+        small = reduced(picture, int(crop.shape[0] * chance.uniform(0.2, 0.7)))
+        picture = np.asarray(cv2.resize(small, (crop.shape[1], crop.shape[0])), np.float32)
     if chance.random() < 0.3:
         picture = picture + chance.standard_normal(picture.shape, np.float32) * np.float32(chance.uniform(1, 12))
     result: U8 = np.rint(picture.clip(0, 255)).astype(np.uint8)
     if chance.random() < 0.3:
         _, data = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, int(chance.integers(15, 80))])
-        result = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+        result = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return result
 
 
@@ -271,7 +280,7 @@ if __name__ == "__main__":
     parser.add_argument("--labels", type=Path, required=True, help="as above")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
-    parser.add_argument("--side", type=int, default=SIDE, help="of the pictures it sees; a multiple of 32")
+    parser.add_argument("--side", type=int, default=PARTS_SIDE, help="of the pictures it sees; a multiple of 32")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, default=1e9, help="of training; pauses do not count")
     parser.add_argument("--rate", type=float, default=3e-3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from networks.camera import CROP
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
+Points = npt.NDArray[np.floating[Any]]
 Chance = np.random.Generator
 
 # Eyes, nose tip, mouth corners in the 224 px crop.
@@ -57,7 +59,7 @@ def _surface(chance: Chance, skin: F32, patch: U8) -> F32:
         zoom = int(chance.integers(60, CROP + 1))
         top, left = (int(chance.integers(CROP - zoom + 1)) for _ in range(2))
         piece = np.ascontiguousarray(turned[top : top + zoom, left : left + zoom])
-        return cv2.resize(piece, (CROP, CROP)).astype(np.float32)
+        return np.asarray(cv2.resize(piece, (CROP, CROP)), np.float32)
     shade = cv2.resize(
         chance.normal(1, 0.15, (4, 4, 1)).astype(np.float32), (CROP, CROP), interpolation=cv2.INTER_CUBIC
     )
@@ -72,7 +74,7 @@ def _surface(chance: Chance, skin: F32, patch: U8) -> F32:
     return noisy
 
 
-def _fill(mask: F32, points: npt.NDArray[np.floating]) -> None:
+def _fill(mask: F32, points: Points) -> None:
     cv2.fillPoly(mask, [np.rint(points * 2**_SHIFT).astype(np.int32)], 1.0, cv2.LINE_8, _SHIFT)
 
 
@@ -190,7 +192,7 @@ def _hat(chance: Chance) -> F32:
     return mask
 
 
-def _pixel(point: npt.NDArray[np.floating]) -> tuple[int, int]:
+def _pixel(point: Points) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
@@ -220,7 +222,7 @@ def cover(crop: U8, patch: U8, chance: Chance, kind: str | None = None) -> Cover
     skin = np.median(crop[nose[1] - 20 : nose[1] + 20, nose[0] - 25 : nose[0] + 25].reshape(-1, 3), 0).astype(
         np.float32
     )
-    soft = cv2.GaussianBlur(mask, (0, 0), chance.uniform(0.4, 0.9))
+    soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), chance.uniform(0.4, 0.9)), np.float32)
     surface = _surface(chance, skin, patch)
     if kind == "glasses" and chance.random() < 0.6:
         surface = surface * 0.3  # most frames and lenses are dark

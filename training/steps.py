@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAINING = "permissive"
 HEADS = "portraits"  # whose renders measure the shape
 TEACHER = "mediapipe==0.10.21"
+PARSING_TEACHER = "teacher-parsing.onnx"  # knows skin from hair; in the folder of data
 TEST_SEED = 99
 SHARD, SHARDS = 500, 10  # renders in a file, files of one seed
 
@@ -62,7 +63,7 @@ def install_teacher() -> None:
     if not (folder / ".installed").exists():
         print(f"[label] {TEACHER} into {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-qq", TEACHER, "tqdm"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", TEACHER, "onnxruntime", "tqdm"], check=True)
         (folder / ".installed").touch()
 
 
@@ -84,6 +85,7 @@ class Plan:
         self.model, self.mapping = self.work / "face_model.npz", self.work / "teacher_map.npz"
         self.trained, self.textured = self.work / "regressor.safetensors", self.work / "texture.safetensors"
         self.screen, self.parser = self.work / "screen.safetensors", self.work / "parser.safetensors"
+        self.crops, self.parts = self.work / "crops.npy", self.work / "parts.npy"
         self.label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
         self.ready_teacher = None if options.teacher else install_teacher
 
@@ -96,6 +98,7 @@ class Plan:
             *self._regressor(),
             *self._refinement(),
             *self._head(),
+            *self._parser(),
             *self._texture_and_screen(),
             *self._albedo(),
             *self._evaluate(),
@@ -226,6 +229,33 @@ class Plan:
             )
         ]
 
+    def _parser(self) -> list[Step]:
+        teach = [self.label[0], str(ROOT / "training" / "parser_labels.py"), "teach", str(self.crops)]
+        return [
+            Step(
+                "parser",
+                "the crops that the parser learns from",
+                module("parser_labels", "crops", self.pictures, self.crops),
+                [self.crops],
+            ),
+            Step(
+                "parser",
+                "what the teachers say of them",
+                [*teach, str(self.data / PARSING_TEACHER), str(self.parts)],
+                [self.parts],
+                self.ready_teacher,
+            ),
+            Step(
+                "parser",
+                "the parser",
+                module(
+                    "parser", "--crops", self.crops, "--labels", self.parts, "--checkpoint", self.work / "parser.pt",
+                    "--weights", self.parser, "--steps", self.options.parser_steps,
+                ),
+                [self.parser],
+            ),
+        ]  # fmt: skip
+
     def _texture_and_screen(self) -> list[Step]:
         options, work = self.options, self.work
         return [
@@ -233,9 +263,9 @@ class Plan:
                 "texture",
                 "the texture network",
                 module(
-                    "texture", "--face-model", self.head, "--regressor", self.trained, "--pictures", self.pictures,
-                    "--cache", work / "textures", "--checkpoint", work / "texture.pt", "--weights", self.textured,
-                    "--steps", options.texture_steps,
+                    "texture", "--face-model", self.head, "--regressor", self.trained, "--crops", self.crops,
+                    "--labels", self.parts, "--cache", work / "textures.npy", "--checkpoint", work / "texture.pt",
+                    "--weights", self.textured, "--steps", options.texture_steps,
                 ),
                 [self.textured],
             ),

@@ -11,6 +11,7 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,10 +24,11 @@ from tqdm import tqdm
 from networks.camera import CROP, CROP_HD
 from networks.chart import Chart
 from networks.head_model import HeadModel
+from networks.parser import PARTS_SIDE
 from networks.regressor import Regressor
-from networks.texture import FILL, PARTS_SIDE, TABLE, TextureNet
+from networks.texture import FILL, TABLE, TextureNet
 from networks.texture_fill import UNet, fill
-from training.parser import parts_of
+from training.parser import parts_of, reduced
 from training.render import euler, vertex_normals
 
 BATCH = 8
@@ -55,8 +57,8 @@ def sample_textures(crops: Path, labels: Path, regressor: Regressor, net: Textur
     samples = np.zeros((len(pictures), 4, FILL, FILL), np.uint8)
     for index in tqdm(range(len(pictures)), desc="sample textures", mininterval=5):
         picture = np.asarray(pictures[index])
-        parts = cv2.resize(parts_of(answers[index].transpose(1, 2, 0) / np.float32(255)), (PARTS_SIDE, PARTS_SIDE))
-        small = cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA)
+        parts = reduced(parts_of(answers[index].transpose(1, 2, 0) / np.float32(255)), PARTS_SIDE)
+        small = reduced(picture, CROP)
         crop, crop_hd, shares = (_planes(part) for part in (small, picture, np.rint(parts * 255).astype(np.uint8)))
         shapes = regressor(crop, context)[0]
         attributes = net.sampler.attributes(shapes[:, 0])
@@ -81,7 +83,7 @@ class Heads:
     def __init__(self, model: HeadModel, net: TextureNet, seed: int) -> None:
         chart = Chart.of(model, FILL)
 
-        def painted(values: npt.NDArray[np.floating]) -> torch.Tensor:
+        def painted(values: npt.NDArray[np.floating[Any]]) -> torch.Tensor:
             """Values of the skin's vertices (S, C) at the texels: (C, 128, 128)."""
             texels = (values[chart.skin][chart.corners] * chart.weights[..., None]).sum(1)
             return torch.from_numpy(texels.T.reshape(-1, FILL, FILL).astype(np.float32))
@@ -100,7 +102,8 @@ class Heads:
         light = torch.from_numpy((direction * strength).astype(np.float32))
         shade = (1 + torch.einsum("bc,chw->bhw", light, self.normals)).clamp(min=0.25)[:, None]
         tint = torch.from_numpy(chance.normal(1, 0.06, (count, 3, 1, 1)) * chance.uniform(0.5, 1.4, (count, 1, 1, 1)))
-        return (albedo * shade * tint.float()).clamp(1, 255)
+        colours: torch.Tensor = (albedo * shade * tint.float()).clamp(1, 255)
+        return colours
 
 
 @torch.no_grad()
@@ -121,9 +124,10 @@ def covers(count: int, chance: Chance) -> torch.Tensor:
     left = np.ones((count, FILL, FILL), np.float32)
     for mask in left:
         if chance.random() < COVERED:
-            centre, axes = chance.integers(20, FILL - 20, 2), chance.integers(6, 30, 2)
+            column, row = (int(place) for place in chance.integers(20, FILL - 20, 2))
+            width, height = (int(axis) for axis in chance.integers(6, 30, 2))
             turn = float(chance.uniform(0, 180))
-            cv2.ellipse(mask, (int(centre[0]), int(centre[1])), (int(axes[0]), int(axes[1])), turn, 0, 360, 0.0, -1)
+            cv2.ellipse(mask, (column, row), (width, height), turn, 0, 360, [0.0], -1)
     return torch.from_numpy(left[:, None])
 
 

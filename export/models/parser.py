@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.criteria import Criterion
 from export.models.base import WEIGHTS, ExportedModel, Loaded
@@ -52,7 +53,7 @@ class ParserModel(ExportedModel):
         ]
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
+def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Intersection over union of two bool arrays; 1 where both are empty."""
     either = np.logical_or(a, b).sum()
     return float(np.logical_and(a, b).sum() / either) if either else 1.0

@@ -156,8 +156,8 @@ class PartsSession:
 
     def _texture(self, colours: Sequence[U8], spans: Sequence[list[Span]], seen: F32, guess: F32, gain: F32) -> U8:
         texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
-        for result, colour, parts, cells, *filling in zip(texture, colours, spans, seen, guess, gain, strict=True):
-            mix(colour, parts, cells[0], *filling, result)
+        for row, result in enumerate(texture):
+            mix(colours[row], spans[row], seen[row, 0], guess[row], gain[row], result)
         return texture
 
     def _visibility(self, seen: F32) -> U8:
