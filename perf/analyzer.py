@@ -33,7 +33,7 @@ from server.runtime import find_runtime
 TOOL = ROOT / ".tools" / "perf_analyzer"
 PINNED = Path(__file__).with_name("perf_analyzer.txt")
 ENSEMBLES = ("face3d", "reconstruct", "detect")
-LEAVES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
+LEAVES = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 WINDOWS = 3
 """Windows of a figure, the minimum of perf_analyzer; each lasts a second or more."""

@@ -38,7 +38,8 @@ CHAIN = {
     "preprocess": ("picture", "canvas", "geometry"),
     "detector": ("faces",),
     "align": ("crop", "crop_hd", "context", "face", "camera", "warnings"),
-    "regressor": ("shapes", "fingerprint", "coefficients", "landmarks"),
+    "regressor": ("shapes", "fingerprint", "expression", "coefficients", "landmarks"),
+    "parser": ("parts",),
     "texture": ("texture",),
     "postprocess": ("mesh",),
 }
@@ -46,8 +47,9 @@ _INPUTS = {
     "detector": ("canvas", "geometry"),
     "align": ("picture", "geometry", "faces"),
     "regressor": ("crop", "context"),
-    "texture": ("crop_hd", "shapes", "context"),
-    "postprocess": ("texture", "shapes", "fingerprint", "context", "crop_hd"),
+    "parser": ("crop", "fingerprint"),
+    "texture": ("crop_hd", "shapes", "context", "parts"),
+    "postprocess": ("texture", "shapes", "fingerprint", "expression", "context", "crop_hd"),
 }
 
 

@@ -30,7 +30,8 @@ def tensors() -> dict[str, Tensors]:
     crop, crop_hd, context = steps.align(picture.pixels, picture.source, faces)
     regressed = networks.run("regressor", crop=crop, context=context)
     shapes = regressed["shapes"]
-    texture = networks.run("texture", crop_hd=crop_hd, shapes=shapes, context=context)["texture"]
+    parts = networks.run("parser", crop=crop, fingerprint=regressed["fingerprint"])["parts"]
+    texture = networks.run("texture", crop_hd=crop_hd, shapes=shapes, context=context, parts=parts)["texture"]
     choice = np.asarray(faces[int(np.argmax(faces[:, 4]))])
     return {
         "face3d": {"image": data},
@@ -40,11 +41,13 @@ def tensors() -> dict[str, Tensors]:
         "detector": {"canvas": canvas, "geometry": geometry},
         "align": {"picture": picture.pixels, "geometry": geometry, "faces": faces},
         "regressor": {"crop": crop, "context": context},
-        "texture": {"crop_hd": crop_hd, "shapes": shapes, "context": context},
+        "parser": {"crop": crop, "fingerprint": regressed["fingerprint"]},
+        "texture": {"crop_hd": crop_hd, "shapes": shapes, "context": context, "parts": parts},
         "postprocess": {
             "texture": texture,
             "shapes": shapes,
             "fingerprint": regressed["fingerprint"],
+            "expression": regressed["expression"],
             "context": context,
             "crop_hd": crop_hd,
         },

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-LEAVES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
+LEAVES = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
 OUTPUTS = (
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
     *("face_model", "visibility", "mesh", "texture", "preview"),

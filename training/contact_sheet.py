@@ -1,72 +1,90 @@
-"""A contact sheet: every face textured and grey, from the front, three-quarter and in profile, to be looked at.
+"""A contact sheet: every head textured and grey, from the front, three-quarter and in profile, to be looked at.
 
 python -m training.contact_sheet FOLDER OUTPUT.jpg [--photo] [--leave-out PART ...]
+
+Heads are finished and drawn by the service's own modules, those of `postprocess`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from networks.face_model import FaceModel
+from export.samples import ROOT, Sample
+from export.stages.topology import arrays_of
+from networks.head_model import load_face_model
+from networks.parser import Parser
 from networks.regressor import Regressor
 from networks.texture import TextureNet
 from training.crops import faces_of, listed
-from training.raster import interpolate, rasterise
-from training.render import euler, vertex_normals
 
 PANEL = 200
-VIEWS = (0, 40, 88)  # degrees of yaw
+VIEWS = (0, 38, 85)  # degrees of yaw
 
 
-def panel(
-    shape: npt.NDArray[np.float32], model: FaceModel, texture: npt.NDArray[np.uint8] | None, yaw: float
-) -> npt.NDArray[np.uint8]:
-    """One view (PANEL, PANEL, 3) RGB of a head-frame shape (N, 3) dm, drawn at twice the size and halved."""
-    size = 2 * PANEL
-    posed = shape @ euler(0.0, np.radians(yaw), 0.0).T
-    place = np.stack([posed[:, 0], -posed[:, 1]], 1) * (size / 2.6) + size / 2
-    place[:, 1] += size * 0.03
-    tri, bary, _ = rasterise(place, posed[:, 2], model.triangles, size, size)
-    normals = interpolate(tri, bary, model.triangles, vertex_normals(posed.astype(np.float64), model.triangles))
-    light = 0.35 + 0.65 * np.clip(normals @ np.array([0.25, 0.35, 0.9]), 0, 1)[..., None]
-    if texture is None:
-        colour = np.full((size, size, 3), 190.0) * light
-    else:
-        uv = interpolate(tri, bary, model.triangles, model.uv)
-        column, row = uv[..., 0] * 512 - 0.5, (1 - uv[..., 1]) * 512 - 0.5
-        colour = cv2.remap(texture, column, row, cv2.INTER_LINEAR).astype(np.float64)
-    colour[tri < 0] = 255
-    drawn = np.clip(colour, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.resize(drawn, (PANEL, PANEL), interpolation=cv2.INTER_AREA), np.uint8)
+def served(name: str) -> ModuleType:
+    """A module of `postprocess`, as it is served."""
+    folder = str(ROOT / "model_repository" / "postprocess" / "1")
+    if folder not in sys.path:  # as in the Python stub: the module imports others of its folder
+        sys.path.append(folder)
+    return importlib.import_module(name)
+
+
+class Reconstructor:
+    """The networks, from a sample to the tensors that `postprocess` takes."""
+
+    def __init__(self, weights: Path) -> None:
+        self.model = load_face_model(weights / "face_model.npz")
+        self.regressor = Regressor.load(weights / "regressor.safetensors", self.model)
+        self.parser = Parser.load(weights / "parser.safetensors")
+        self.texture = TextureNet.load(weights / "texture.safetensors", self.model)
+        self.surface = served("surface").Surface.from_arrays(arrays_of(self.model))
+
+    @torch.no_grad()
+    def files(self, sample: Sample) -> Any:
+        """The `Files` of a face, as the service would make them."""
+        crop, context = torch.from_numpy(sample.crop), torch.from_numpy(sample.context)
+        found = dict(zip(Regressor.OUTPUTS, self.regressor(crop, context), strict=True))
+        parts = self.parser(crop, found["fingerprint"])
+        texture, _ = self.texture(torch.from_numpy(sample.crop_hd), found["shapes"], context, parts)
+        tensors = {name: found[name][0].numpy() for name in ("shapes", "fingerprint", "expression")}
+        tensors |= {"texture": texture[0].numpy(), "crop_hd": sample.crop_hd[0], "context": sample.context[0]}
+        return served("files").Files(self.surface, tensors, served("options").Options())
+
+
+def panels(files: Any) -> list[npt.NDArray[np.uint8]]:
+    """Textured views, then two grey ones, (PANEL, PANEL, 3) RGB each."""
+    preview = served("preview")
+    painted = files.upright.painted(files.finished)
+    scene = preview.Scene(painted)
+    seen = [scene.from_side(yaw, PANEL) for yaw in VIEWS]
+    wall = np.full((PANEL, PANEL, 3), 255, np.uint8)
+    drawn = [preview.draw(view, preview.coloured(view, painted.pictures), wall) for view in seen]
+    return drawn + [preview.draw(seen[k], preview.clay(seen[k]), wall) for k in (0, 2)]
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw the sheet, two faces a row."""
-    model = FaceModel.load(arguments.weights / "face_model.npz")
-    regressor = Regressor.load(arguments.weights / "regressor.safetensors", model)
-    texturing = TextureNet.load(arguments.weights / "texture.safetensors", model)
+    reconstruct = Reconstructor(arguments.weights)
     strips = []
     files = [file for file in listed(arguments.folder) if not any(part in file for part in arguments.leave_out)]
-    with torch.no_grad():
-        for _, sample in faces_of(arguments.folder, files[: arguments.count], "contact sheet"):
-            if sample is None:
-                continue
-            context = torch.from_numpy(sample.context)
-            shapes = regressor(torch.from_numpy(sample.crop), context)[0]
-            texture = texturing(torch.from_numpy(sample.crop_hd), shapes, context)[0][0].permute(1, 2, 0).numpy()
-            head = shapes[0, 1].numpy()
-            panels = [panel(head, model, np.ascontiguousarray(texture), yaw) for yaw in VIEWS]
-            panels += [panel(head, model, None, yaw) for yaw in (VIEWS[0], VIEWS[2])]
-            if arguments.photo:
-                photo = cv2.resize(sample.crop[0].transpose(1, 2, 0), (PANEL, PANEL), interpolation=cv2.INTER_AREA)
-                panels.insert(0, photo)
-            strips.append(np.hstack(panels))
+    for _, sample in faces_of(arguments.folder, files[: arguments.count], "contact sheet"):
+        if sample is None:
+            continue
+        row = panels(reconstruct.files(sample))
+        if arguments.photo:
+            photo = cv2.resize(sample.crop[0].transpose(1, 2, 0), (PANEL, PANEL), interpolation=cv2.INTER_AREA)
+            row.insert(0, np.asarray(photo, np.uint8))
+        strips.append(np.hstack(row))
     if len(strips) % 2:
         strips.append(np.full_like(strips[0], 255))
     sheet = np.vstack([np.hstack(strips[k : k + 2]) for k in range(0, len(strips), 2)])

@@ -416,27 +416,7 @@ class Evaluator:
                 shape_errors[-1] += [shape_error(guess, self.model, head, narrow) for guess in (predicted, mean)]
             turned.append(np.abs(np.degrees(coefficients[COEFFICIENTS["angle"]] - labels["angle"][k])))
         measured.show(renders.name)
-        errors, pose = np.array(shape_errors), np.array(turned)
-        rows = [("all", np.arange(len(errors))), *in_bands(measured.yaws)]
-        for name, ours, base in (
-            ("the head as it is", 0, 1),
-            ("identity alone, both without expression", 2, 3),
-            ("the head as it is, at the vertices of the narrow face", 4, 5),
-        ):
-            if base >= errors.shape[1]:
-                continue
-            print(f"  shape error, {name}:")
-            for band, members in rows:
-                if len(members):
-                    reached, baseline = errors[members, ours].mean(), errors[members, base].mean()
-                    gain = 1 - reached / baseline
-                    print(f"    {band:10s} n {len(members):5d}  mean {reached:.2f} mm, mean face {baseline:.2f} mm "
-                          f"({abs(gain):.0%} {'better' if gain >= 0 else 'worse'})")  # fmt: skip
-        print("  pose error, median degrees:")
-        for band, members in rows:
-            if len(members):
-                pitch, yaw, roll = np.median(pose[members], 0)
-                print(f"    {band:10s} n {len(members):5d}  pitch {pitch:.1f} yaw {yaw:.1f} roll {roll:.1f}")
+        show_shapes(np.array(shape_errors), np.array(turned), measured.yaws)
 
     def people(self, folder: Path, limit: int) -> None:
         """Print how much of a person is in the identity code of photographs, by `variation` and `discrimination`.
@@ -459,6 +439,30 @@ class Evaluator:
         print(f"  neutral shape from person to person {variation(found[first], self.model):.2f} mm; "
               f"heads drawn at 0.8 sigma {variation(drawn, self.model):.2f} mm")  # fmt: skip
         print(f"  same or different by the identity code alone: AUC {discrimination(found, names):.3f}", flush=True)
+
+
+def show_shapes(errors: Float, pose: Float, yaws: Sequence[float]) -> None:
+    """Print shape errors (n, 4 or 6) in mm, each measure beside the mean face's, and pose errors (n, 3) in degrees."""
+    rows = [("all", np.arange(len(errors))), *in_bands(yaws)]
+    for name, ours, base in (
+        ("the head as it is", 0, 1),
+        ("identity alone, both without expression", 2, 3),
+        ("the head as it is, at the vertices of the narrow face", 4, 5),
+    ):
+        if base >= errors.shape[1]:
+            continue
+        print(f"  shape error, {name}:")
+        for band, members in rows:
+            if len(members):
+                reached, baseline = errors[members, ours].mean(), errors[members, base].mean()
+                gain = 1 - reached / baseline
+                print(f"    {band:10s} n {len(members):5d}  mean {reached:.2f} mm, mean face {baseline:.2f} mm "
+                      f"({abs(gain):.0%} {'better' if gain >= 0 else 'worse'})")  # fmt: skip
+    print("  pose error, median degrees:")
+    for band, members in rows:
+        if len(members):
+            pitch, yaw, roll = np.median(pose[members], 0)
+            print(f"    {band:10s} n {len(members):5d}  pitch {pitch:.1f} yaw {yaw:.1f} roll {roll:.1f}")
 
 
 def variation(codes: npt.NDArray[np.floating[Any]], model: AnyFaceModel) -> float:

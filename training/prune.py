@@ -30,7 +30,8 @@ from export.reports.measure import faces_in
 from export.samples import Sample
 from export.session import stack
 from networks.camera import project
-from networks.face_model import COEFFICIENTS, FaceModel
+from networks.face_model import COEFFICIENTS
+from networks.head_model import AnyFaceModel, load_face_model
 from networks.regressor import Bottleneck, FaceDecoder, ReconstructionNet, Regressor, inner_of, window_of
 from training.regressor import (
     EYES,
@@ -153,7 +154,7 @@ def settle(net: ReconstructionNet, batches: Sequence[torch.Tensor]) -> None:
 class Pupil:
     """The light network, what it is taught by, and what it learned so far on average."""
 
-    def __init__(self, teacher: ReconstructionNet, light: ReconstructionNet, model: FaceModel, rate: float) -> None:
+    def __init__(self, teacher: ReconstructionNet, light: ReconstructionNet, model: AnyFaceModel, rate: float) -> None:
         self.teacher, self.light = teacher, light
         self.decoder = FaceDecoder(model)
         self.probes = torch.from_numpy(np.random.default_rng(0).choice(len(model.mean), 600, replace=False))
@@ -253,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    model = FaceModel.load(options.face_model)
+    model = load_face_model(options.face_model)
     whole = Regressor.load(options.whole, model)
     resolution = 224 // whole.downscale
     # torch documents this form of `to`; its types lack it

@@ -17,7 +17,7 @@ from perf.compare.repository_steps import Array, Reconstruction, RepositorySteps
 
 
 class Sessions:
-    """The three networks in ONNX Runtime, with ``threads`` threads each."""
+    """The networks in ONNX Runtime, with ``threads`` threads each."""
 
     def __init__(self, threads: int) -> None:
         options = ort.SessionOptions()
@@ -63,7 +63,8 @@ class ParallelOnnx:
         faces = sessions.run("detector", canvas=canvas, geometry=geometry)["faces"]
         crop, crop_hd, context = self._steps.align(picture.pixels, picture.source, faces)
         regressed = sessions.run("regressor", crop=crop, context=context)
-        textured = sessions.run("texture", crop_hd=crop_hd, shapes=regressed["shapes"], context=context)
+        parts = sessions.run("parser", crop=crop, fingerprint=regressed["fingerprint"])["parts"]
+        textured = sessions.run("texture", crop_hd=crop_hd, shapes=regressed["shapes"], context=context, parts=parts)
         return self._steps.reconstruction(regressed, np.asarray(textured["texture"]), crop_hd, context)
 
     def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
@@ -101,11 +102,15 @@ class BatchedOnnx:
             for picture, faces in zip(decoded, found, strict=True)
         ]
         regressed = self._sessions.batch("regressor", [{"crop": a[0], "context": a[2]} for a in aligned])
+        parsed = self._sessions.batch(
+            "parser",
+            [{"crop": a[0], "fingerprint": row["fingerprint"]} for a, row in zip(aligned, regressed, strict=True)],
+        )
         textured = self._sessions.batch(
             "texture",
             [
-                {"crop_hd": crop_hd, "shapes": row["shapes"], "context": context}
-                for (_, crop_hd, context), row in zip(aligned, regressed, strict=True)
+                {"crop_hd": crop_hd, "shapes": row["shapes"], "context": context, "parts": found["parts"]}
+                for (_, crop_hd, context), row, found in zip(aligned, regressed, parsed, strict=True)
             ],
         )
         return [

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from export.models import get_model
 from networks.detector.reference import greedy_suppression
-from networks.face_model import FaceModel
+from networks.head_model import load_face_model
 from perf.compare.repository_steps import Reconstruction, RepositorySteps
 from server.repository import ROOT
 
@@ -34,8 +34,9 @@ class EagerPyTorch:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self._steps = RepositorySteps()
         self._detector = _mtcnn()
-        model = FaceModel.load(ROOT / "weights" / "face_model.npz")
+        model = load_face_model(ROOT / "weights" / "face_model.npz")
         self._regressor = get_model("regressor").load(None, model, None, False)[0].eval()
+        self._parser = get_model("parser").load(None, None, None, False)[0].eval()
         self._texture = get_model("texture").load(None, model, None, False)[0].eval()
 
     def run(self, data: bytes) -> Reconstruction:
@@ -55,7 +56,14 @@ class EagerPyTorch:
             batched_context = torch.from_numpy(context)[None]
             outputs = self._regressor(torch.from_numpy(crop)[None], batched_context)
             regressed = dict(zip(get_model("regressor").outputs, outputs, strict=True))
-            texture, *_ = self._texture(torch.from_numpy(crop_hd)[None], regressed["shapes"], batched_context)
+            parts = self._parser(torch.from_numpy(crop)[None], regressed["fingerprint"])
+            feed = {
+                "crop_hd": torch.from_numpy(crop_hd)[None],
+                "shapes": regressed["shapes"],
+                "context": batched_context,
+                "parts": parts,
+            }
+            texture, *_ = self._texture(*(feed[name] for name in get_model("texture").inputs))
         numbers = {name: value[0].numpy() for name, value in regressed.items()}
         return self._steps.reconstruction(numbers, texture[0].numpy(), crop_hd, context)
 

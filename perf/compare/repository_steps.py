@@ -70,6 +70,7 @@ class RepositorySteps:
         tensors = {
             "shapes": regressed["shapes"],
             "fingerprint": regressed["fingerprint"],
+            "expression": regressed["expression"],
             "texture": texture,
             "crop_hd": crop_hd,
             "context": context,

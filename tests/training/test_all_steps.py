@@ -38,6 +38,7 @@ def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path
         "render",
         "regressor",
         "head",
+        "parser",
         "texture",
         "screen",
         "albedo",
@@ -61,7 +62,7 @@ def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path
             if word.startswith(str(work)) and not word.endswith(".pt") and word not in own:
                 # a file, or the stem of several; what a step keeps for itself has the name of nothing
                 known = any(path.startswith(word) for path in (*written, *own)) or Path(word).parent.name == "weights"
-                assert known or word.endswith(("weights", "textures")), (step.says, word)
+                assert known or word.endswith(("weights", "textures.npy")), (step.says, word)
         written += own
         assert not any(word.isdigit() for word, option in zip(step.command[1:], step.command, strict=False)
                        if option in ("--weights", "--checkpoint", "--regressor")), step.says  # fmt: skip
@@ -69,7 +70,7 @@ def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path
 
 def test_only_the_permissive_pictures_train(data: Path, tmp_path: Path) -> None:
     for step in Plan(parse([str(data), str(tmp_path / "work")])).steps():
-        if step.name in {"regressor", "texture", "screen", "albedo"}:
+        if step.name in {"regressor", "parser", "texture", "screen", "albedo"}:
             assert not re.search("portraits|others", " ".join(step.command))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 U8 = NDArray[np.uint8]
 
 # sRGB.
-TEETH, MOUTH = (190, 182, 165), (112, 52, 50)
+TEETH, MOUTH = (206, 198, 183), (112, 52, 50)
 # Side of an eyeball's picture.
 EYE_SIDE = 256
 # Of the iris's radius: the pupil, and where the dark rim of the iris begins.

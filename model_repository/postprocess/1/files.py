@@ -77,6 +77,11 @@ class Files:
         return self._figure.write(texture, said)
 
     @property
+    def upright(self) -> Figure:
+        """The mesh in the head's frame, for pictures: without morph targets."""
+        return replace(self._figure_of(self._upright, False), expression=None)
+
+    @property
     def texture_image(self) -> bytes:
         """The texture as a PNG or JPEG file."""
         return encode(self.finished, self._options.texture_format or "png")
@@ -87,8 +92,7 @@ class Files:
         context = self._need("context")
         check_context(context)
         crop = self._need("crop_hd")
-        upright = self._upright
-        seen = replace(self._figure_of(upright, False), expression=None)
+        seen, upright = self.upright, self._upright
         posed = replace(seen, vertices=upright.pose.apply(upright.vertices))
         sheet = page(posed.painted(self.thumbnail), seen.painted(self.thumbnail), upright.pose.turn, context, crop)
         return encode(sheet, "png")

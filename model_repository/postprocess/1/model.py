@@ -86,6 +86,8 @@ class TritonPythonModel:
         }
         files = Files(self._surface, tensors, Options(white_balance=True))
         assert all(getattr(files, name) for name in FILES)
+        if self._surface.head is not None:
+            assert Files(self._surface, tensors, Options(rig="arkit")).mesh
 
 
 def _wanted(request: pb_utils.InferenceRequest) -> list[str]:

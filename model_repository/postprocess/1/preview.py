@@ -178,13 +178,13 @@ def page(posed: Painted, upright: Painted, turn: F32, context: F32, crop: U8) ->
     photograph = cv2.resize(crop.transpose(1, 2, 0), (PANEL, PANEL), interpolation=cv2.INTER_AREA)
     laid_over = Scene(posed).from_camera(PANEL, _placement(context, crop.shape[1]))
     top = [_u8(photograph)]
-    bottom = [_draw(laid_over, _clay(laid_over), photograph)]
+    bottom = [draw(laid_over, clay(laid_over), photograph)]
     scene = Scene(upright)
     side = 1.0 if turn[2, 0] >= 0 else -1.0  # the half that the camera saw
     for degrees in (0.0, side * THREE_QUARTER, side * PROFILE):
         seen = scene.from_side(degrees, PANEL)
-        top.append(_draw(seen, _painted(seen, upright.pictures), _wall()))
-        bottom.append(_draw(seen, _clay(seen), _wall()))
+        top.append(draw(seen, coloured(seen, upright.pictures), _wall()))
+        bottom.append(draw(seen, clay(seen), _wall()))
     rows, cols = 2 * PANEL + 3 * GUTTER, 4 * PANEL + 5 * GUTTER
     sheet = np.full((rows, cols, 3), round(PAGE * 255), np.uint8)
     for i, panels in enumerate((top, bottom)):
@@ -194,7 +194,7 @@ def page(posed: Painted, upright: Painted, turn: F32, context: F32, crop: U8) ->
     return sheet
 
 
-def _draw(seen: Seen, colours: F32, background: NDArray[Any]) -> U8:
+def draw(seen: Seen, colours: F32, background: NDArray[Any]) -> U8:
     """Colours (float32 [n, 3], sRGB 0..1) over a background (uint8 [panel, panel, 3]), averaged to pixels."""
     rays = cv2.resize(background, (seen.side, seen.side), interpolation=cv2.INTER_LINEAR).reshape(-1, 3)
     rays[seen.pixels] = np.clip(colours * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -202,7 +202,7 @@ def _draw(seen: Seen, colours: F32, background: NDArray[Any]) -> U8:
     return _u8(cv2.resize(rays.reshape(seen.side, seen.side, 3), panel, interpolation=cv2.INTER_AREA))
 
 
-def _clay(seen: Seen) -> F32:
+def clay(seen: Seen) -> F32:
     """The bare shape: matt clay under three lights with a faint shine; float32 [n, 3] sRGB."""
     light = np.full(len(seen.normals), _AMBIENT, np.float32)
     for direction, strength in _LIGHTS:
@@ -214,7 +214,7 @@ def _clay(seen: Seen) -> F32:
     return np.asarray(np.clip(linear, 0, 1) ** (1 / 2.2), np.float32)
 
 
-def _painted(seen: Seen, pictures: tuple[U8, ...]) -> F32:
+def coloured(seen: Seen, pictures: tuple[U8, ...]) -> F32:
     """The pictures where the rays met them, slightly shaded; float32 [n, 3] sRGB."""
     key = np.array(_LIGHTS[0][0], np.float32)
     shade = _TEXTURE_AMBIENT + _TEXTURE_KEY * np.maximum(seen.normals @ key, 0)

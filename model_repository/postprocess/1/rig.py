@@ -38,8 +38,12 @@ class Rig:
         moved = np.flatnonzero(weights)
         if not len(moved):
             return vertices
-        shapes = self._stored[moved] if _is_identity(turn) else _stored(self._exact[moved] @ turn)
-        return np.asarray(vertices - np.tensordot(weights[moved], shapes, 1), np.float32)
+        if _is_identity(turn):  # all of them, because taking some out would copy megabytes
+            sums = weights @ self._stored.reshape(len(weights), -1)
+        else:
+            shapes = _stored(self._exact[moved] @ turn)
+            sums = weights[moved] @ shapes.reshape(len(moved), -1)
+        return np.asarray(vertices - sums.reshape(-1, 3), np.float32)
 
     def targets(self, primitive: int, turn: F32) -> Targets:
         """The targets of a primitive of the mesh, in a frame turned so."""
