@@ -81,6 +81,7 @@ FORCE:
 configs: $(INSTALLED) ##adapt write the configurations that have a twin (ensembles, TensorRT flavours) and docs/configuration.md from their descriptions
 	@$(PY) -m deploy.configurations $(ARGS)
 	@$(PY) -m deploy.configuration_page $(ARGS)
+	@$(PY) -m deploy.tensor_table $(ARGS)
 
 calibrate: $(INSTALLED) ##adapt ranges and sensitivity for INT8 from photographs (PICTURES=folder); kept in export/precision/ranges
 	@test -n "$(PICTURES)" || { echo "name a folder of at least 320 photographs of faces: make calibrate PICTURES=..." >&2; exit 2; }

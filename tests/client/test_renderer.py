@@ -13,7 +13,7 @@ from face3d_client._mesh.renderer import Light, View, render
 from face3d_client._mesh.surface import Surface
 from numpy.typing import NDArray
 
-from networks.face_model import FaceModel
+from networks.head_model import HeadModel
 
 MODEL = Path(__file__).resolve().parents[2] / "weights" / "face_model.npz"
 DARK = Light(strength=0)
@@ -67,7 +67,7 @@ def test_the_light_falls_on_the_side_it_comes_from(patch: Surface) -> None:
 
 
 def test_expressions_move_what_their_names_say() -> None:
-    model, exact = Expressions.load(MODEL), FaceModel.load(MODEL)
+    model, exact = Expressions.load(MODEL), HeadModel.load(MODEL)
     assert model.face_model == exact.fingerprint
     neutral = exact.mean.astype(np.float32) * 100
     moved = model.move(neutral, named={"jawOpen": 1.0}) - neutral

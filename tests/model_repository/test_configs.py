@@ -108,7 +108,13 @@ def test_both_flavours_declare_the_same_tensors(path: Path) -> None:
 
 
 def test_the_networks_have_a_flavour_for_gpus() -> None:
-    assert {path.parent.parent.name for path in flavours()} == {"detector", "regressor", "texture", "embedder"}
+    assert {path.parent.parent.name for path in flavours()} == {
+        "detector",
+        "regressor",
+        "parser",
+        "texture",
+        "embedder",
+    }
 
 
 # --- ensembles -----------------------------------------------------------------------------------------------------

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,27 +15,15 @@ from server.gateway.description import Value
 from server.gateway.parameters import TABLE, check_parameters
 from server.gateway.refusal import Refused
 from server.repository import DEFAULT_REPOSITORY, read_repository
+from tests.model_repository.version_folder import load
 
 ROOT = Path(__file__).resolve().parents[3]
-READERS = {
-    "align": ROOT / "model_repository" / "align" / "1" / "faces.py",
-    "postprocess": ROOT / "model_repository" / "postprocess" / "1" / "options.py",
-}
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"gateway_reader_{name}", READERS[name])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+READERS = {"align": "face_options", "postprocess": "options"}
 
 
 @pytest.fixture(scope="module")
 def readers() -> dict[str, Callable[[str], Any]]:
-    return {name: load(name).options_from for name in READERS}
+    return {model: load(model, module).options_from for model, module in READERS.items()}
 
 
 def refused(name: str, value: Value, model: str = "face3d") -> str | None:
@@ -51,8 +36,8 @@ def refused(name: str, value: Value, model: str = "face3d") -> str | None:
 
 def test_the_table_has_the_names_that_the_models_read() -> None:
     read = set()
-    for name in READERS:
-        options = load(name).Options
+    for model, module in READERS.items():
+        options = load(model, module).Options
         read |= set(inspect.signature(options).parameters)
     for model in ("face3d", "reconstruct"):
         assert {parameter.name for parameter in TABLE[model]} == read
