@@ -23,7 +23,7 @@ WINDOWS_PER_LEVEL = 64
 RNET_CANDIDATES = 128
 """Candidates that R-Net gets: a portrait has about 60, and 192 found no further face in pictures of 16 faces."""
 ONET_CANDIDATES = 64
-"""Candidates that O-Net gets: a portrait has about 10, a crowd six or more a face: a dozen faces are found."""
+"""Candidates that O-Net gets: a portrait has about 10, a crowd more than three a face."""
 ONET_CANDIDATES_FIXED = 32
 """The same with fixed sizes, where an empty slot costs as much as a full one."""
 MIN_CROPPED_SIDE = 100
