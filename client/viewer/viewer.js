@@ -65,7 +65,7 @@ function front() {
   box.getCenter(controls.target);
   // Far enough for the longest side, also when it turns, in whichever direction the window is narrower.
   const reach = Math.max(size.x, size.y, size.z) / 2 / Math.tan((camera.fov * Math.PI) / 360);
-  const distance = (1.25 * reach) / Math.min(1, camera.aspect);
+  const distance = (1.4 * reach) / Math.min(1, camera.aspect);
   camera.near = distance / 100;
   camera.far = distance * 100;
   camera.updateProjectionMatrix();
