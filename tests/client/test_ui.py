@@ -100,6 +100,14 @@ def test_a_face_becomes_files_to_take_home(studio: Studio, photograph: str) -> N
     assert not Path(files["GLB"]).exists()
 
 
+def test_a_face_model_without_a_rig_is_asked_for_none(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"UNRIGGED")
+    visit, _ = studio.open(str(tmp_path / "photo.jpg"), 0.7)
+    result = studio.make(visit, 0, Options(rig="arkit", pose="camera", outputs=["mesh", "warnings"]))
+    assert [warning for warning in result.warnings if "=" in warning] == ["pose='camera'"]
+    assert visit.result is result
+
+
 def test_files_of_visitors_are_deleted_when_they_are_old(studio: Studio, result: Reconstruction) -> None:
     old, new = (Path(studio.files(result)["GLB"]) for _ in range(2))
     hours_ago = time.time() - 7200
