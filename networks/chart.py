@@ -117,7 +117,8 @@ def _normals(vertices: F32, triangles: I64) -> F32:
     normals = np.zeros((len(vertices), 3))
     for corner in triangles.T:
         np.add.at(normals, corner, np.cross(b - a, c - a))
-    return (normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12)).astype(np.float32)
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.asarray(normals / (lengths + 1e-12), np.float32)
 
 
 def _regions(place: npt.NDArray[np.floating[Any]]) -> dict[str, F32]:

@@ -50,8 +50,8 @@ ISLAND, ISLAND_SKIN = 15, (0.4, 0.6)
 NO_BEARD, BEARD = 0.2, 0.5
 # How far a colour outside of the middle of the face may lie from this person's skin, as logarithms of its ratio to it:
 # of a channel against the mean of the three (another hue), and of that mean (much darker, much brighter). Up to the
-# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark.
-HUE, DARKER, BRIGHTER = (0.2, 0.4), (0.5, 0.9), (0.5, 0.8)
+# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark, and twice as far in hue.
+HUE, DARKER, BRIGHTER = (0.22, 0.45), (0.5, 0.9), (0.5, 0.8)
 
 
 def _sum_rows(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -211,7 +211,8 @@ class UVSampler(nn.Module):
         # Pixels of the 224 px crop -> of the source -> of the 512 px crop -> -1..1 across it.
         small, small_at, large, large_at = (part[..., None, None] for part in camera.split(2, 1))
         across = 2 / CROP_HD
-        return field[:, 0:2] * (small / large * across) + (((small_at - large_at) / large + 0.5) * across - 1)
+        places: torch.Tensor = field[:, 0:2] * (small / large * across)
+        return places + (((small_at - large_at) / large + 0.5) * across - 1)
 
     def sample(self, crop_hd: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Sample the picture (B, 3, H, W), black beyond it, at `places`: (B, 3, SIZE, SIZE)."""
@@ -292,8 +293,9 @@ class Completion(nn.Module):
         ratio = ((colour + 4) / (self.albedo * tone + 4)).log()  # 4 levels: a shadow has no hue
         shade = ratio.mean(1, keepdim=True)
         hue = (ratio - shade).abs().amax(1, keepdim=True)
-        dark = _smoothstep(-shade, *DARKER) * (1 - self.beard)
-        return (1 - _smoothstep(hue, *HUE)) * (1 - dark) * (1 - _smoothstep(shade, *BRIGHTER))
+        bare = 1 - self.beard
+        dark = _smoothstep(-shade, *DARKER) * bare
+        return (1 - _smoothstep(hue * (1 + bare), *HUE)) * (1 - dark) * (1 - _smoothstep(shade, *BRIGHTER))
 
 
 def _painted(chart: Chart, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -59,7 +59,9 @@ def fill(
 def fit_light(
     small: torch.Tensor, small_seen: torch.Tensor, albedo: torch.Tensor, tone: torch.Tensor, basis: torch.Tensor
 ) -> torch.Tensor:
-    """Fit a person's tone and a light, constant plus linear in the normal, to what was seen.
+    """Fit a white light, constant plus linear in the normal, to what was seen.
+
+    White, because a light of another colour that is continued around the head would turn an ear blue.
 
     Args:
         small, small_seen: as of `fill`.
@@ -68,21 +70,21 @@ def fit_light(
         basis: (1, 4, s, s), 1 and the normal.
 
     Returns:
-        (B, 3, s, s), by what the albedo is multiplied.
+        (B, 3, s, s), by what the albedo is multiplied: the tone in brighter and darker.
     """
     rows = basis.flatten(2)
     weighted = rows * small_seen.flatten(2)
     count = small_seen.sum((1, 2, 3))[:, None, None]
     eye = torch.eye(rows.shape[1], dtype=rows.dtype)
     # Normal equations beside their right side, which is drawn to the mean tone and to no light from any side.
+    apart = (small / (albedo * tone) - small_seen).mean(1, keepdim=True).flatten(2)
     matrix = weighted @ rows.transpose(1, 2) + eye * (RIDGE * count + 1)
-    values = (small / albedo - tone * small_seen).flatten(2)
-    system = torch.cat([matrix, rows @ values.transpose(1, 2)], 2)
+    system = torch.cat([matrix, rows @ apart.transpose(1, 2)], 2)
     for k in range(rows.shape[1]):  # Gauss and Jordan's elimination; the matrix is positive definite
         row = system[:, k : k + 1] / system[:, k : k + 1, k : k + 1]
         system = system - (system[:, :, k : k + 1] - eye[:, k : k + 1]) * row
-    light = (system[:, :, rows.shape[1] :].transpose(1, 2) @ rows).view_as(small)
-    return tone * (1 + light / tone).clamp(DARKEST, BRIGHTEST)
+    light = (system[:, :, rows.shape[1] :].transpose(1, 2) @ rows).view_as(small_seen)
+    return tone * (1 + light).clamp(DARKEST, BRIGHTEST)
 
 
 def pull_push(weight: torch.Tensor, total: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
