@@ -111,8 +111,8 @@ _OTHERS: Final = (
     (b"PK\3\4", "an archive (ZIP)"),
     (b"\x1f\x8b", "compressed (gzip)"),
     (b"%PDF", "a PDF document"),
-    (b"\x80\4\x95", "an object written by Python"),
-    (b"\x80\5\x95", "an object written by Python"),
+    (b"\x80\4\x95", "a serialised object of Python"),
+    (b"\x80\5\x95", "a serialised object of Python"),
 )
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\r\n-]{64}")
 _ADDRESS: Final = re.compile(rb"(?:https?|s3|gs|file|ftp)://", re.IGNORECASE)

@@ -342,7 +342,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS"),
     "numpy": (array_file(np.zeros((4, 4, 3), np.uint8)), "NumPy"),
-    "pickle": (pickle.dumps([1, 2]), "pickle"),
+    "pickle": (pickle.dumps([1, 2]), "serialised object of Python"),
     "zip": (archive("photo.jpg", JPEG), "archive"),
     "gzip": (gzip.compress(JPEG), "gzip"),
     "7z": (b"7z\xbc\xaf\x27\x1c\0\4", "archive"),

@@ -153,7 +153,7 @@ def _known(head: bytes) -> BadPicture | None:
     if head[257:262] == b"ustar":
         return foreign("an archive (tar)", _UNPACK)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
-        return foreign("an object of Python (pickle)", BYTES)
+        return foreign("a serialised object of Python", BYTES)
     if _PNM.match(head):
         return foreign("a Netpbm picture (PBM, PGM, PPM)", SEND)
     for magic, what, remedy in _MAGICS:
