@@ -6,6 +6,7 @@ was seen (those in docs/ were made so).
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
 import io
@@ -269,10 +270,10 @@ def test_a_file_may_be_dropped_on_the_viewer(chromium: Any, site: tuple[str, Pat
     home, folder = site
     viewer = Watched(chromium, home)
     viewer.tab.goto(f"{home}viewer.html")
-    data = list((folder / "face.glb").read_bytes())
+    data = base64.b64encode((folder / "face.glb").read_bytes()).decode()
     dropped = viewer.tab.evaluate_handle(
-        """bytes => { const moved = new DataTransfer();
-           moved.items.add(new File([new Uint8Array(bytes)], "dropped.glb")); return moved; }""",
+        """text => { const moved = new DataTransfer(), bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+           moved.items.add(new File([bytes], "dropped.glb")); return moved; }""",
         data,
     )
     viewer.tab.dispatch_event("body", "drop", {"dataTransfer": dropped})
