@@ -272,7 +272,7 @@ def test_a_file_may_be_dropped_on_the_viewer(chromium: Any, site: tuple[str, Pat
     viewer.tab.goto(f"{home}viewer.html")
     data = base64.b64encode((folder / "face.glb").read_bytes()).decode()
     dropped = viewer.tab.evaluate_handle(
-        """text => { const moved = new DataTransfer(), bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+        """text => { const moved = new DataTransfer(), bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
            moved.items.add(new File([bytes], "dropped.glb")); return moved; }""",
         data,
     )
