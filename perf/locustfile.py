@@ -35,7 +35,7 @@ SHARES = {"portrait": 70, "detect": 10, "group": 8, "no_face": 7, "broken": 5}
 """Of a hundred requests: a mesh of a portrait, boxes only, every face of a group of four, no face, a broken file."""
 MAX_P99_OVER_P50 = float(os.environ.get("FACE3D_P99_OVER_P50", "3"))
 MAX_FAILURE_SHARE = float(os.environ.get("FACE3D_FAILURES", "0"))
-STAGES = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
+STAGES = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
 
 
 def addresses() -> tuple[str, str]:

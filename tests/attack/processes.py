@@ -100,7 +100,7 @@ class Fault:
         return struck
 
 
-MODELS = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
+MODELS = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
 
 FAULTS = [
     *(Fault(f"{model} killed", stubs(model), signal.SIGKILL) for model in MODELS),

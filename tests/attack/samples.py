@@ -14,7 +14,7 @@ from tests.attack.encode import grpc_message
 from tests.attack.requests import NUMPY, Output, Request, Tensor, array_tensor, bytes_tensor
 
 # The leaves in the order of the pipeline; each takes what those before it gave.
-PIPELINE = ("preprocess", "detector", "align", "regressor", "texture", "postprocess")
+PIPELINE = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
 
 
 def wellformed_requests(address: str, picture: bytes) -> list[Request]:

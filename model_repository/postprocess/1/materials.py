@@ -21,7 +21,16 @@ MATERIALS: dict[str, tuple[float, str | None, tuple[int, int, int]]] = {
     "mouth": (0.35, None, MOUTH),
     "lashes": (0.9, LASHES, (34, 26, 22)),
 }
-_LASHES_SIDE = (64, 256)  # rows from root to tip, columns
+# The lashes' square holds six strips one above the other, root up: three of the upper lid, then three of the lower one.
+# Of each: v of root and tip, number of strands, their length as a share of the strip, their strength.
+_STRIPS = (
+    (0.988, 0.848, 30, 0.95, 0.95),
+    (0.822, 0.682, 26, 0.85, 0.85),
+    (0.656, 0.516, 22, 0.75, 0.75),
+    (0.486, 0.346, 18, 0.42, 0.55),
+    (0.320, 0.180, 13, 0.34, 0.45),
+)
+_LASHES_SIDE = 256
 
 
 def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -46,19 +55,22 @@ def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]
 
 @lru_cache(maxsize=1)
 def lashes_png() -> bytes:
-    """A PNG file of lashes: white, their alpha strands that thin toward the tip (v = 1)."""
-    rows, columns = _LASHES_SIDE
+    """A PNG file of lashes: white, their alpha strands that thin toward the tip."""
+    side = _LASHES_SIDE
     rng = np.random.default_rng(4)
-    alpha = np.zeros((rows, columns), np.float32)
-    for root in np.linspace(4, columns - 4, 34) + rng.uniform(-2, 2, 34):
-        length, lean = rng.uniform(0.6, 1.0) * rows, rng.uniform(-5, 5)
-        for step in range(int(length)):
-            share = step / length
-            column = root + lean * share**2
-            width = 1.5 * (1 - share) + 0.3
-            spread = np.clip(width + 0.5 - np.abs(np.arange(columns) - column), 0, 1) * (1 - 0.35 * share)
-            alpha[rows - 1 - step] = np.maximum(alpha[rows - 1 - step], spread)
-    image = np.full((rows, columns, 4), 255, np.uint8)
+    alpha = np.zeros((side, side), np.float32)
+    columns = np.arange(side)
+    for root, tip, count, length, strength in _STRIPS:
+        first, last = (1 - root) * side, (1 - tip) * side
+        for start in np.linspace(5, side - 5, count) + rng.uniform(-3, 3, count):
+            end = first + (last - first) * length * rng.uniform(0.75, 1.0)
+            lean = rng.uniform(-6, 6)
+            for row in range(int(first), int(end)):
+                share = (row - first) / (end - first)
+                width = 1.1 * (1 - share) + 0.25
+                spread = np.clip(width + 0.5 - np.abs(columns - start - lean * share**2), 0, 1)
+                alpha[row] = np.maximum(alpha[row], spread * strength * (1 - 0.5 * share))
+    image = np.full((side, side, 4), 255, np.uint8)
     image[..., 3] = np.rint(alpha * 255)
     done, data = cv2.imencode(".png", image)
     assert done, "OpenCV cannot write png"
