@@ -211,8 +211,9 @@ class UVSampler(nn.Module):
         # Pixels of the 224 px crop -> of the source -> of the 512 px crop -> -1..1 across it.
         small, small_at, large, large_at = (part[..., None, None] for part in camera.split(2, 1))
         across = 2 / CROP_HD
-        places: torch.Tensor = field[:, 0:2] * (small / large * across)
-        return places + (((small_at - large_at) / large + 0.5) * across - 1)
+        shift = ((small_at - large_at) / large + 0.5) * across - 1
+        places: torch.Tensor = field[:, 0:2] * (small / large * across) + shift
+        return places
 
     def sample(self, crop_hd: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Sample the picture (B, 3, H, W), black beyond it, at `places`: (B, 3, SIZE, SIZE)."""

@@ -48,7 +48,7 @@ def _colour(chance: Chance, skin: F32) -> F32:
     if kind < 0.12:
         return np.asarray(np.clip(skin * chance.uniform(0.75, 1.25) + chance.normal(0, 8, 3), 0, 255), np.float32)
     if kind < 0.6:
-        return np.clip(np.full(3, chance.uniform(0, 255)) + chance.normal(0, 10, 3), 0, 255).astype(np.float32)
+        return np.asarray(np.clip(chance.uniform(0, 255) + chance.normal(0, 10, 3), 0, 255), np.float32)
     return chance.uniform(0, 255, 3).astype(np.float32)
 
 
