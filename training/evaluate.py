@@ -1,7 +1,7 @@
 """Measure the weights: 2D error against the teacher on photographs, 3D error on exact heads, texture fidelity.
 
     python -m training.evaluate pictures FOLDER LABELS.npz [FOLDER LABELS.npz ...]
-    python -m training.evaluate heads RENDERS
+    python -m training.evaluate heads RENDERS --heads ict_facekit.npz
     python -m training.evaluate people FOLDER
 
 Faces are found and cut out as the service does it, with the detector's own points; a face is missed where the detector
