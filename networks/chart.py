@@ -33,6 +33,7 @@ class Chart:
         weights: (T * T, 3) float32, their barycentric weights.
         inside: (T, T) bool, texels inside the head (mouth and eye sockets), which no photograph shows rightly.
         albedo: (S, 3) float32, the mean albedo, sRGB 0..255.
+        normals: (S, 3) float32, unit normals of the mean head.
         core: (T, T) float32, 0..1: the middle of the face, whose skin says what this person's skin looks like.
         chin: (T, T) float32, 0..1: mouth and chin, where hair is a beard's.
         beard: (T, T) float32, 0..1: where hair belongs to the face on a person whose chin has a beard. Brows and lashes
@@ -47,6 +48,7 @@ class Chart:
     weights: F32
     inside: npt.NDArray[np.bool_]
     albedo: F32
+    normals: F32
     core: F32
     chin: F32
     beard: F32
@@ -76,6 +78,7 @@ def _of_face(model: FaceModel, side: int) -> Chart:
         weights=weights.astype(np.float32),
         inside=np.zeros((side, side), bool),
         albedo=model.albedo_mean,
+        normals=_normals(model.mean, triangles),
         core=everywhere,
         chin=everywhere,
         beard=everywhere,
@@ -103,8 +106,19 @@ def _of_head(model: HeadModel, side: int) -> Chart:
         weights=weights.astype(np.float32),
         inside=inner[corners].all(1).reshape(side, side),
         albedo=model.albedo_mean[skin],
+        normals=_normals(model.mean[skin], row[triangles]),
         **{name: value.reshape(side, side) for name, value in _regions(place).items()},
     )
+
+
+def _normals(vertices: F32, triangles: I64) -> F32:
+    """Unit normals (S, 3) of vertices (S, 3), weighted by the areas of the triangles around each."""
+    a, b, c = (vertices[corner].astype(np.float64) for corner in triangles.T)
+    normals = np.zeros((len(vertices), 3))
+    for corner in triangles.T:
+        np.add.at(normals, corner, np.cross(b - a, c - a))
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.asarray(normals / (lengths + 1e-12), np.float32)
 
 
 def _regions(place: npt.NDArray[np.floating[Any]]) -> dict[str, F32]:

@@ -110,7 +110,8 @@ class Parser(nn.Module):
         levels = 255 + 0 * fingerprint.float()[..., None, None]
         # Not softmax: over the channels, which are not the last axis, runtimes transpose for it.
         parts = (logits - logits.amax(1, keepdim=True)).exp()
-        return (parts * (levels / parts.sum(1, keepdim=True)) + 0.5).to(torch.uint8)
+        rounded: torch.Tensor = (parts * (levels / parts.sum(1, keepdim=True)) + 0.5).to(torch.uint8)
+        return rounded
 
 
 def example_inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from networks.camera import CROP, CROP_HD, DISTANCE, project_coordinates
 from networks.chart import Chart
 from networks.head_model import AnyFaceModel
 from networks.parser import HAIR, PARTS, PARTS_SIDE, SKIN
-from networks.texture_fill import UNet, fill
+from networks.texture_fill import UNet, fill, fit_light
 from networks.uv_table import adjacency
 
 SIZE = 1024  # texels along a side of the texture
@@ -50,8 +50,8 @@ ISLAND, ISLAND_SKIN = 15, (0.4, 0.6)
 NO_BEARD, BEARD = 0.2, 0.5
 # How far a colour outside of the middle of the face may lie from this person's skin, as logarithms of its ratio to it:
 # of a channel against the mean of the three (another hue), and of that mean (much darker, much brighter). Up to the
-# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark.
-HUE, DARKER, BRIGHTER = (0.2, 0.4), (0.5, 0.9), (0.5, 0.8)
+# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark, and twice as far in hue.
+HUE, DARKER, BRIGHTER = (0.22, 0.45), (0.5, 0.9), (0.5, 0.8)
 
 
 def _sum_rows(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -178,7 +178,8 @@ class UVSampler(nn.Module):
         """Sample skin and hair in UV space: field (B, 4, T, T), parts (B, 3, 128, 128) uint8 -> (B, 2, T, T) 0..1."""
         grid = (field[:, 0:2] + 0.5) * (2 / CROP) - 1
         chosen = parts[:, [SKIN, HAIR]].float() / 255
-        return F.grid_sample(chosen, grid.permute(0, 2, 3, 1), align_corners=False)
+        shares: torch.Tensor = F.grid_sample(chosen, grid.permute(0, 2, 3, 1), align_corners=False)
+        return shares
 
     def skin(self, shares: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Compute how much of each table texel is this person's skin, beard included.
@@ -210,7 +211,9 @@ class UVSampler(nn.Module):
         # Pixels of the 224 px crop -> of the source -> of the 512 px crop -> -1..1 across it.
         small, small_at, large, large_at = (part[..., None, None] for part in camera.split(2, 1))
         across = 2 / CROP_HD
-        return field[:, 0:2] * (small / large * across) + (((small_at - large_at) / large + 0.5) * across - 1)
+        shift = ((small_at - large_at) / large + 0.5) * across - 1
+        places: torch.Tensor = field[:, 0:2] * (small / large * across) + shift
+        return places
 
     def sample(self, crop_hd: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Sample the picture (B, 3, H, W), black beyond it, at `places`: (B, 3, SIZE, SIZE)."""
@@ -237,11 +240,17 @@ class Completion(nn.Module):
     core: torch.Tensor
     beard: torch.Tensor
     back: torch.Tensor
+    basis: torch.Tensor
 
     def __init__(self, chart: Chart, unet: UNet | None) -> None:
         super().__init__()
-        painted = (chart.albedo[chart.corners] * chart.weights[..., None]).sum(1).T.reshape(1, 3, TABLE, TABLE)
-        maps = {"albedo": painted.clip(1)[0], "core": chart.core, "beard": chart.beard, "back": chart.back}
+        maps = {
+            "albedo": _painted(chart, chart.albedo).clip(1),
+            "core": chart.core,
+            "beard": chart.beard,
+            "back": chart.back,
+        }
+        maps["basis"] = np.concatenate([np.ones((1, TABLE, TABLE)), _painted(chart, chart.normals)])
         for name, values in maps.items():
             self.register_buffer(name, _reduced(values))
         self.unet = unet
@@ -262,20 +271,38 @@ class Completion(nn.Module):
         dark = (red + green + blue <= BLACK_SUM).float()
         seen = visible * (1 - F.max_pool2d(dark, 3, 1, 1))
         small, small_seen = (F.avg_pool2d(part, TABLE // FILL) for part in (cells * seen, seen))
-        weight = self.core + 1e-6  # so that a face whose middle is hidden has a tone as well
-        shown = (self.albedo * weight * small_seen).sum((2, 3), keepdim=True)
-        tone = ((small * weight).sum((2, 3), keepdim=True) + 1e-3) / (shown + 1e-3)
+        tone = self.tone(small, small_seen)
         like = torch.maximum(self.core, self.like_skin(small / small_seen.clamp(min=1e-3), tone))
         seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
-        return seen, *fill(small * like, small_seen * like, self.albedo, tone, self.back, self.unet)
+        return seen, *self.fill(small * like, small_seen * like, tone, self.unet)
+
+    def tone(self, small: torch.Tensor, small_seen: torch.Tensor) -> torch.Tensor:
+        """Compute this person's colour over the albedo's, (B, 3, 1, 1), in the middle of the face."""
+        weight = self.core + 1e-6  # so that a face whose middle is hidden has a tone as well
+        shown = (self.albedo * weight * small_seen).sum((2, 3), keepdim=True)
+        return ((small * weight).sum((2, 3), keepdim=True) + 1e-3) / (shown + 1e-3)
+
+    def fill(
+        self, small: torch.Tensor, small_seen: torch.Tensor, tone: torch.Tensor, unet: UNet | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fill colours (B, 3, F, F), times what was seen of them (B, 1, F, F): colours and gain of `fill`."""
+        light = fit_light(small, small_seen, self.albedo, tone, self.basis)
+        return fill(small, small_seen, self.albedo * light, self.back, unet)
 
     def like_skin(self, colour: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
         """Say how like this person's skin colours (B, 3, F, F) are, for a tone (B, 3, 1, 1): (B, 1, F, F), 0 to 1."""
         ratio = ((colour + 4) / (self.albedo * tone + 4)).log()  # 4 levels: a shadow has no hue
         shade = ratio.mean(1, keepdim=True)
         hue = (ratio - shade).abs().amax(1, keepdim=True)
-        dark = _smoothstep(-shade, *DARKER) * (1 - self.beard)
-        return (1 - _smoothstep(hue, *HUE)) * (1 - dark) * (1 - _smoothstep(shade, *BRIGHTER))
+        bare = 1 - self.beard
+        dark = _smoothstep(-shade, *DARKER) * bare
+        return (1 - _smoothstep(hue * (1 + bare), *HUE)) * (1 - dark) * (1 - _smoothstep(shade, *BRIGHTER))
+
+
+def _painted(chart: Chart, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Interpolate values (S, C) of the skin's vertices at the table's texels: (C, T, T)."""
+    texels = (values[chart.corners] * chart.weights[..., None]).sum(1)
+    return np.asarray(texels.T.reshape(-1, chart.side, chart.side))
 
 
 def _reduced(values: NDArray[np.floating[Any]]) -> torch.Tensor:

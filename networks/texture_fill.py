@@ -15,13 +15,15 @@ GAIN_LOW, GAIN_HIGH = 0.5, 2.0  # of the light between both sides of a face; out
 # Weight of the person's mean tone against that of a neighbourhood wholly seen, at every level of the pyramid: how soon
 # what lies far from everything seen forgets the shade at the border of what was seen.
 FORGETTING = 0.02
+# Of the light that is fitted: ridge, as a share of what was seen, and how far it may go from the mean tone.
+RIDGE = 0.02
+DARKEST, BRIGHTEST = 0.4, 1.6
 
 
 def fill(
     small: torch.Tensor,
     small_seen: torch.Tensor,
-    albedo: torch.Tensor,
-    tone: torch.Tensor,
+    shaded: torch.Tensor,
     back: torch.Tensor,
     unet: UNet | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,8 +32,7 @@ def fill(
     Args:
         small: (B, 3, s, s) 0..255, colours times visibility.
         small_seen: (B, 1, s, s) 0..1, visibility.
-        albedo: (1, 3, s, s) 1..255, of the mean person.
-        tone: (B, 3, 1, 1), the person's colour over the albedo's, in the mean.
+        shaded: (B, 3, s, s) above 0, the mean person's albedo in this person's tone under this light.
         back: (1, 1, s, s) 0..1, where both sides become alike, because they meet at the back of the head.
         unet: corrects what neither side shows; None leaves it as it is filled.
 
@@ -43,15 +44,47 @@ def fill(
     # Light between the sides: known where both are seen, continued elsewhere.
     both = small_seen * other_seen
     ratio = (small * other_seen + both) / (other * small_seen + both).clamp(min=1e-3)
-    gain = pull_push(both, ratio.clamp(GAIN_LOW, GAIN_HIGH) * both, torch.ones_like(tone))
+    gain = pull_push(both, ratio.clamp(GAIN_LOW, GAIN_HIGH) * both, torch.ones_like(shaded[:, :, :1, :1]))
     # The mirrored side counts only as far as the texel itself is unseen.
     known = small_seen + other_seen * (1 - small_seen)
     weighted = small + other * gain * (1 - small_seen)
-    shade = pull_push(known, weighted / albedo, tone)
-    guess = (shade + (shade.flip(3) - shade) * (back / 2)) * albedo
+    ratio = pull_push(known, weighted / shaded, torch.ones_like(shaded[:, :, :1, :1]))
+    guess = ratio * shaded
+    guess = guess + (guess.flip(3) - guess) * (back / 2)
     if unet is None:
         return guess, gain
     return guess + unet(weighted + guess * (1 - known), small_seen), gain
+
+
+def fit_light(
+    small: torch.Tensor, small_seen: torch.Tensor, albedo: torch.Tensor, tone: torch.Tensor, basis: torch.Tensor
+) -> torch.Tensor:
+    """Fit a white light, constant plus linear in the normal, to what was seen.
+
+    White, because a light of another colour that is continued around the head would turn an ear blue.
+
+    Args:
+        small, small_seen: as of `fill`.
+        albedo: (1, 3, s, s) above 0, of the mean person.
+        tone: (B, 3, 1, 1), the person's colour over the albedo's, in the mean.
+        basis: (1, 4, s, s), 1 and the normal.
+
+    Returns:
+        (B, 3, s, s), by what the albedo is multiplied: the tone in brighter and darker.
+    """
+    rows = basis.flatten(2)
+    weighted = rows * small_seen.flatten(2)
+    count = small_seen.sum((1, 2, 3))[:, None, None]
+    eye = torch.eye(rows.shape[1], dtype=rows.dtype)
+    # Normal equations beside their right side, which is drawn to the mean tone and to no light from any side.
+    apart = (small / (albedo * tone) - small_seen).mean(1, keepdim=True).flatten(2)
+    matrix = weighted @ rows.transpose(1, 2) + eye * (RIDGE * count + 1)
+    system = torch.cat([matrix, rows @ apart.transpose(1, 2)], 2)
+    for k in range(rows.shape[1]):  # Gauss and Jordan's elimination; the matrix is positive definite
+        row = system[:, k : k + 1] / system[:, k : k + 1, k : k + 1]
+        system = system - (system[:, :, k : k + 1] - eye[:, k : k + 1]) * row
+    light = (system[:, :, rows.shape[1] :].transpose(1, 2) @ rows).view_as(small_seen)
+    return tone * (1 + light).clamp(DARKEST, BRIGHTEST)
 
 
 def pull_push(weight: torch.Tensor, total: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

@@ -171,7 +171,7 @@ def hidden(skin: Skin) -> None:
         totals["albedo and U-Net"].append(errors(skin.texture, completion.unet, colour, truth, left).mean())
         totals["albedo"].append(errors(skin.texture, None, colour, truth, left).mean())
         mean = (colour * left).sum((2, 3), keepdim=True) / left.sum((2, 3), keepdim=True).clamp(min=1) / 128
-        guess, _ = fill(colour * left, left, flat, mean, torch.zeros_like(completion.back), None)
+        guess, _ = fill(colour * left, left, flat * mean, torch.zeros_like(completion.back), None)
         judged = (1 - left) * (1 - 0.75 * left.flip(3))
         totals["mirroring and diffusion"].append(((guess - colour).abs() * judged).sum() / (765 * judged.sum()))
     alone = float(np.mean(totals["mirroring and diffusion"]))

@@ -92,9 +92,11 @@ def parts_of(answers: F32) -> F32:
 
 def _moved(crop: U8, labels: U8, chance: Chance) -> tuple[U8, U8]:
     """Turn, scale, shift and mirror alike; beyond the crop all is black and nobody."""
-    scale = CROP / MEMORY * math.exp(chance.normal(0, 0.1))
+    # Turned heads, of which there are few, are seen larger, beside the middle and narrower.
+    scale = CROP / MEMORY * math.exp(chance.normal(0.08, 0.18))
     matrix = cv2.getRotationMatrix2D((MEMORY / 2, MEMORY / 2), chance.normal(0, 7), scale)
-    matrix = matrix + np.array([[0, 0, 1], [0, 0, 1]]) * ((CROP - MEMORY) / 2 + chance.normal(0, 6, (2, 1)))
+    matrix[0] = matrix[0] * (stretch := math.exp(chance.normal(0, 0.1))) + np.array([0, 0, (1 - stretch) * MEMORY / 2])
+    matrix = matrix + np.array([[0, 0, 1], [0, 0, 1]]) * ((CROP - MEMORY) / 2 + chance.normal(0, [[16], [9]]))
     if chance.random() < 0.5:
         matrix = np.array([[-1, 0, CROP - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
     size = (CROP, CROP)

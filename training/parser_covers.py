@@ -45,10 +45,10 @@ class Cover:
 def _colour(chance: Chance, skin: F32) -> F32:
     """A colour for a cover: any, grey, or like the person's skin, as hands are."""
     kind = chance.random()
-    if kind < 0.3:
-        return np.clip(skin * chance.uniform(0.75, 1.25) + chance.normal(0, 8, 3), 0, 255).astype(np.float32)
+    if kind < 0.12:
+        return np.asarray(np.clip(skin * chance.uniform(0.75, 1.25) + chance.normal(0, 8, 3), 0, 255), np.float32)
     if kind < 0.6:
-        return np.clip(np.full(3, chance.uniform(0, 255)) + chance.normal(0, 10, 3), 0, 255).astype(np.float32)
+        return np.asarray(np.clip(chance.uniform(0, 255) + chance.normal(0, 10, 3), 0, 255), np.float32)
     return chance.uniform(0, 255, 3).astype(np.float32)
 
 
@@ -75,7 +75,7 @@ def _surface(chance: Chance, skin: F32, patch: U8) -> F32:
 
 
 def _fill(mask: F32, points: Points) -> None:
-    cv2.fillPoly(mask, [np.rint(points * 2**_SHIFT).astype(np.int32)], 1.0, cv2.LINE_8, _SHIFT)
+    cv2.fillPoly(mask, [np.rint(points * 2**_SHIFT).astype(np.int32)], [1.0], cv2.LINE_8, _SHIFT)
 
 
 def _blob(chance: Chance) -> F32:
@@ -104,7 +104,7 @@ def _hand(chance: Chance) -> F32:
     for finger in range(int(chance.integers(1, 6))):
         start = tip + across * width * finger * 1.05 + along * chance.uniform(-10, 10)
         end = start + along * chance.uniform(60, 160) + across * chance.normal(0, 8)
-        cv2.line(mask, _pixel(start), _pixel(end), 1.0, int(width), cv2.LINE_8)
+        cv2.line(mask, _pixel(start), _pixel(end), [1.0], int(width), cv2.LINE_8)
     return mask
 
 
@@ -112,7 +112,7 @@ def _stick(chance: Chance) -> F32:
     """A stick, a cable, a straw: a line of up to 9 pixels."""
     mask = np.zeros((CROP, CROP), np.float32)
     ends = chance.uniform(-20, CROP + 20, (2, 2))
-    cv2.line(mask, _pixel(ends[0]), _pixel(ends[1]), 1.0, int(chance.integers(3, 10)), cv2.LINE_8)
+    cv2.line(mask, _pixel(ends[0]), _pixel(ends[1]), [1.0], int(chance.integers(3, 10)), cv2.LINE_8)
     return mask
 
 
@@ -134,7 +134,7 @@ def _face_mask(chance: Chance) -> F32:
         for side in (-1, 1):
             start = np.array([middle + side * half, top + 12])
             cv2.line(
-                mask, _pixel(start), _pixel(start + np.array([side * 60, chance.uniform(-40, 5)])), 1.0, 2, cv2.LINE_8
+                mask, _pixel(start), _pixel(start + np.array([side * 60, chance.uniform(-40, 5)])), [1.0], 2, cv2.LINE_8
             )
     return mask
 
@@ -147,14 +147,14 @@ def _glasses(chance: Chance) -> F32:
     thick = -1 if chance.random() < 0.5 else int(chance.integers(2, 6))
     for centre in centres:
         if chance.random() < 0.5:
-            cv2.ellipse(mask, _pixel(centre), (int(size[0]), int(size[1])), 0, 0, 360, 1.0, thick, cv2.LINE_8)
+            cv2.ellipse(mask, _pixel(centre), (int(size[0]), int(size[1])), 0, 0, 360, [1.0], thick, cv2.LINE_8)
         else:
-            cv2.rectangle(mask, _pixel(centre - size), _pixel(centre + size), 1.0, thick, cv2.LINE_8)
+            cv2.rectangle(mask, _pixel(centre - size), _pixel(centre + size), [1.0], thick, cv2.LINE_8)
     line = int(chance.integers(2, 5))
-    cv2.line(mask, _pixel(centres[0] + size * [1, 0]), _pixel(centres[1] - size * [1, 0]), 1.0, line, cv2.LINE_8)
+    cv2.line(mask, _pixel(centres[0] + size * [1, 0]), _pixel(centres[1] - size * [1, 0]), [1.0], line, cv2.LINE_8)
     for side, centre in zip((-1, 1), centres, strict=True):
         end = centre + np.array([side * (size[0] + 50), chance.uniform(-8, 8)])
-        cv2.line(mask, _pixel(centre + size * [side, 0]), _pixel(end), 1.0, line, cv2.LINE_8)
+        cv2.line(mask, _pixel(centre + size * [side, 0]), _pixel(end), [1.0], line, cv2.LINE_8)
     return mask
 
 
@@ -164,7 +164,7 @@ def _text(chance: Chance) -> F32:
     letters = "".join(chr(chance.integers(65, 91)) for _ in range(int(chance.integers(3, 12))))
     place = (int(chance.integers(0, CROP // 2)), int(chance.integers(20, CROP)))
     cv2.putText(
-        mask, letters, place, int(chance.integers(8)), chance.uniform(0.5, 2.0), 1.0, int(chance.integers(1, 6))
+        mask, letters, place, int(chance.integers(8)), chance.uniform(0.5, 2.0), [1.0], int(chance.integers(1, 6))
     )
     return mask
 
@@ -173,9 +173,9 @@ def _microphone(chance: Chance) -> F32:
     """A ball on a rod, from below or from a side."""
     mask = np.zeros((CROP, CROP), np.float32)
     ball = POINTS[3:].mean(0) + chance.normal(0, 22, 2) + [0, 10]
-    cv2.circle(mask, _pixel(ball), int(chance.integers(9, 24)), 1.0, -1)
+    cv2.circle(mask, _pixel(ball), int(chance.integers(9, 24)), [1.0], -1)
     foot = np.array([chance.uniform(0, CROP), CROP + 20])
-    cv2.line(mask, _pixel(ball), _pixel(foot), 1.0, int(chance.integers(6, 18)), cv2.LINE_8)
+    cv2.line(mask, _pixel(ball), _pixel(foot), [1.0], int(chance.integers(6, 18)), cv2.LINE_8)
     return mask
 
 

@@ -27,7 +27,7 @@ from networks.head_model import HeadModel
 from networks.parser import PARTS_SIDE
 from networks.regressor import Regressor
 from networks.texture import FILL, TABLE, TextureNet
-from networks.texture_fill import UNet, fill
+from networks.texture_fill import UNet
 from training.parser import parts_of, reduced
 from training.render import euler, vertex_normals
 
@@ -146,10 +146,7 @@ def errors(
     completion = net.completion
     seen = truth * left
     small = colour * seen
-    weight = completion.core + 1e-6
-    tone = (small * weight).sum((2, 3), keepdim=True) + 1e-3
-    tone = tone / ((completion.albedo * weight * seen).sum((2, 3), keepdim=True) + 1e-3)
-    guess, _ = fill(small, seen, completion.albedo, tone, completion.back, unet)
+    guess, _ = completion.fill(small, seen, completion.tone(small, seen), unet)
     judged = truth * (1 - left) * (1 - seen.flip(3) * (1 - JUDGED_MIRRORED))
     return ((guess - colour).abs() * judged).sum((1, 2, 3)) / (3 * 255 * judged.sum((1, 2, 3)) + 1)
 

@@ -69,9 +69,8 @@ def complete(colour: torch.Tensor, seen: torch.Tensor, unet: UNet | None = None)
     """Complete a texture (1, 3, SIZE, SIZE) of which ``seen`` (1, 1, 256, 256) is known, over a grey albedo."""
     small_seen = F.avg_pool2d(seen, 2)
     small = F.avg_pool2d(F.avg_pool2d(colour, SIZE // TABLE) * seen, 2)
-    albedo = torch.full((1, 3, 128, 128), 100.0)
-    tone = torch.ones(1, 3, 1, 1)
-    return mix(colour, seen, *fill(small, small_seen, albedo, tone, torch.zeros(1, 1, 128, 128), unet))
+    shaded = torch.full((1, 3, 128, 128), 100.0)
+    return mix(colour, seen, *fill(small, small_seen, shaded, torch.zeros(1, 1, 128, 128), unet))
 
 
 def unet_that_adds(levels: float) -> UNet:
