@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 import psutil
 from face3d_client import BadImage, Face3DClient, Retry
 
-from server.demo import default_photo
+from perf.photos import astronaut
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.gateway.process import GatewayOptions, GatewayProcess
 
@@ -52,7 +52,7 @@ class Cost:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure and print one JSON object a protocol."""
-    photo = default_photo().read_bytes()
+    photo = astronaut().read_bytes()
     with EmbeddedServer(on_free_ports(ServerOptions())) as server:
         options = GatewayOptions(server.http, server.grpc)
         with GatewayProcess(options) as gateway:

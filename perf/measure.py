@@ -23,8 +23,8 @@ from PIL import Image
 from perf import store
 from perf.calls import timed
 from perf.machine import resident_mb
+from perf.photos import astronaut
 from server.arguments import whole_number
-from server.demo import default_photo
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
 CLIENTS = 16
@@ -55,7 +55,7 @@ def counters(metrics: str, name: str) -> dict[str, float]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure and print the table in Markdown."""
-    photo = default_photo()
+    photo = astronaut()
     small = photo.read_bytes()
     large = phone_photo(photo)
     rows: list[tuple[str, str]] = []

@@ -34,6 +34,7 @@ let face = null;
 let number = 0; // of the newest file asked for: an older one that comes later is not shown
 let track = null;
 let began = 0; // when the track did, in milliseconds of the page
+let stale = true; // something changed since the last picture: what stands still is not drawn again
 
 scene.add(new HemisphereLight(0xffffff, 0xb8b8c0, 2.0), lamp, lamp.target);
 controls.enableDamping = true;
@@ -47,22 +48,24 @@ function tell(words) {
 function paint() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   scene.background = new Color(dark ? 0x1c1d20 : 0xf4f4f6);
+  stale = true;
 }
 
 function shine() {
   const angle = (part("light").valueAsNumber * Math.PI) / 180;
   lamp.position.set(Math.sin(angle), 0.5, Math.cos(angle)).add(controls.target);
   lamp.target.position.copy(controls.target);
+  stale = true;
 }
 
 function front() {
   if (!face) return;
-  const box = new Box3().setFromObject(face);
+  const box = new Box3().setFromObject(face, true);
   const size = box.getSize(new Vector3());
   box.getCenter(controls.target);
   // Far enough for the longest side, also when it turns, in whichever direction the window is narrower.
   const reach = Math.max(size.x, size.y, size.z) / 2 / Math.tan((camera.fov * Math.PI) / 360);
-  const distance = (1.25 * reach) / Math.min(1, camera.aspect);
+  const distance = (1.4 * reach) / Math.min(1, camera.aspect);
   camera.near = distance / 100;
   camera.far = distance * 100;
   camera.updateProjectionMatrix();
@@ -72,6 +75,7 @@ function front() {
 }
 
 function dress() {
+  stale = true;
   const bare = !part("texture").checked;
   face?.traverse((node) => {
     if (!node.isMesh) return;
@@ -100,6 +104,7 @@ function targets() {
 }
 
 function weigh(name, value) {
+  stale = true;
   face?.traverse((node) => {
     const place = node.morphTargetDictionary?.[name];
     if (place !== undefined) node.morphTargetInfluences[place] = value;
@@ -142,6 +147,7 @@ function move(weights) {
 
 function reset(photographed) {
   stop();
+  stale = true;
   face?.traverse((node) => {
     if (node.isMesh && node.morphTargetInfluences) {
       node.userData.photographed ??= [...node.morphTargetInfluences];
@@ -198,7 +204,7 @@ async function show(name, read) {
       if (node.isMesh) triangles += (node.geometry.index ?? node.geometry.attributes.position).count / 3;
       if (node.morphTargetInfluences) node.userData.photographed = [...node.morphTargetInfluences];
     });
-    const size = new Box3().setFromObject(face).getSize(new Vector3()).multiplyScalar(1000);
+    const size = new Box3().setFromObject(face, true).getSize(new Vector3()).multiplyScalar(1000);
     const mm = [size.x, size.y, size.z].map((value) => value.toFixed(0)).join(" × ");
     const shapes = targets().length;
     part("told").textContent =
@@ -258,9 +264,11 @@ renderer.setAnimationLoop((now) => {
     renderer.setSize(width, height, false);
     camera.aspect = width / height;
     camera.updateProjectionMatrix();
+    stale = true;
   }
   if (began) move(track.at(((now - began) / 1000) % track.duration));
-  controls.update();
+  if (!controls.update() && !stale) return;
+  stale = false;
   renderer.render(scene, camera);
 });
 

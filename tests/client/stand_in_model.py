@@ -6,6 +6,7 @@ ensembles give neither. What a request's `image` says is done:
 - ``ERROR code words``: fail with that TritonError code;
 - ``SLEEP seconds``: answer after that time;
 - ``NUMBER n``: answer with ``coefficients[0] = n``;
+- ``UNRIGGED``: refuse a rig, as a face model without one does;
 - anything else: answer with what is in `answers.npz`.
 
 `warnings` tells the request's parameters and, for `reconstruct`, the score of the face it was given.
@@ -52,6 +53,12 @@ class TritonPythonModel:
         if words[0] == b"NUMBER":
             answers["coefficients"] = answers["coefficients"].copy()
             answers["coefficients"][0, 0] = float(words[1])
+        rigged = json.loads(request.parameters()).get("rig") == "arkit"
+        if words[0] == b"UNRIGGED" and rigged:
+            refusal = pb_utils.TritonError(
+                "[BadOption] `rig` cannot be: leave it out.", pb_utils.TritonError.INVALID_ARG
+            )
+            return pb_utils.InferenceResponse([], refusal)
         told = [f"{name}={value!r}" for name, value in sorted(json.loads(request.parameters()).items())]
         face = pb_utils.get_input_tensor_by_name(request, "choice")
         if face is not None:

@@ -6,6 +6,7 @@ was seen (those in docs/ were made so).
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
 import io
@@ -123,7 +124,7 @@ def upload(watched: Watched, content: bytes, name: str) -> None:
 def test_a_portrait_shows_its_box_its_face_and_what_is_doubtful(visit: Watched, portrait_bytes: bytes) -> None:
     upload(visit, portrait_bytes, "portrait.png")
     visit.sees("#status", "One face found.")
-    visit.sees("#summary", "6,938 vertices")
+    visit.sees("#summary", "24,359 vertices")
     visit.sees("#summary", "pixels wide")  # the face is small: a warning
     visit.tab.locator("#faces img").wait_for()
     box = visit.picture("#faces").astype(int)
@@ -216,7 +217,9 @@ def site(
     folder = tmp_path_factory.mktemp("site")
     subprocess.run([packages(), str(VIEWER / "build.mjs"), str(folder / "viewer.html")], check=True, timeout=60)
     with Face3DClient(server.grpc) as client:
-        client.reconstruct(portrait_bytes).save(folder / "face.glb")
+        client.reconstruct(portrait_bytes, rig="arkit").save(folder / "face.glb")
+    for name in ("viewer", "examples"):
+        (folder / name).symlink_to(ROOT / "client" / name)
     (folder / "bad.glb").write_bytes(b"this is no GLB")
     handler = functools.partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
@@ -232,7 +235,7 @@ def test_the_viewer_shows_a_file_from_the_disk_without_any_network(chromium: Any
     viewer.tab.goto(home)
     assert viewer.tab.locator("#hint").is_visible()
     viewer.tab.locator("#file").set_input_files(folder / "face.glb")
-    viewer.sees("#told", "face.glb: 13,642 triangles")
+    viewer.sees("#told", "face.glb: 47,804 triangles")
     viewer.sees_a_face("#view")
     assert not viewer.tab.locator("#hint").is_visible()
     viewer.keep("viewer")
@@ -251,7 +254,7 @@ def test_the_viewer_takes_its_file_from_the_address_and_turns_it(chromium: Any, 
     home = site[0]
     viewer = Watched(chromium, home)
     viewer.tab.goto(f"{home}viewer.html?url=face.glb&turntable")
-    viewer.sees("#told", "face.glb: 13,642 triangles")
+    viewer.sees("#told", "face.glb: 47,804 triangles")
     assert viewer.tab.locator("#turntable").is_checked()
     viewer.sees_a_face("#view")
     before = viewer.picture("#view").astype(int)
@@ -267,12 +270,74 @@ def test_a_file_may_be_dropped_on_the_viewer(chromium: Any, site: tuple[str, Pat
     home, folder = site
     viewer = Watched(chromium, home)
     viewer.tab.goto(f"{home}viewer.html")
-    data = list((folder / "face.glb").read_bytes())
+    data = base64.b64encode((folder / "face.glb").read_bytes()).decode()
     dropped = viewer.tab.evaluate_handle(
-        """bytes => { const moved = new DataTransfer();
-           moved.items.add(new File([new Uint8Array(bytes)], "dropped.glb")); return moved; }""",
+        """text => { const moved = new DataTransfer(), bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+           moved.items.add(new File([bytes], "dropped.glb")); return moved; }""",
         data,
     )
     viewer.tab.dispatch_event("body", "drop", {"dataTransfer": dropped})
-    viewer.sees("#told", "dropped.glb: 13,642 triangles")
+    viewer.sees("#told", "dropped.glb: 47,804 triangles")
     viewer.tab.close()
+
+
+def test_the_viewer_moves_shapes_by_sliders_and_plays_a_track(chromium: Any, site: tuple[str, Path]) -> None:
+    home = site[0]
+    viewer = Watched(chromium, home)
+    viewer.tab.goto(f"{home}viewer.html?url=face.glb")
+    viewer.sees("#told", "52 shapes")
+    viewer.tab.locator("#shapes summary").click()
+    assert viewer.tab.locator("#sliders input").count() == 52
+    viewer.tab.locator("#neutral").click()
+    viewer.tab.wait_for_timeout(500)
+    still = viewer.picture("#view").astype(int)
+    viewer.tab.locator("[data-shape=jawOpen]").fill("1")
+    viewer.tab.wait_for_timeout(500)
+    opened = viewer.picture("#view").astype(int)
+    assert np.abs(opened - still).mean() > 0.3, "the jaw does not move"
+    viewer.keep("viewer-shapes")
+    viewer.tab.locator("#neutral").click()
+    viewer.tab.wait_for_timeout(500)
+    assert np.abs(viewer.picture("#view") - still).mean() < 0.05
+    viewer.tab.locator("#track").set_input_files(ROOT / "client" / "examples" / "track.json")
+    viewer.sees("#track-name", "track.json, 6.0 s")
+    moved = viewer.tab.wait_for_function("document.querySelector('[data-shape=mouthSmileLeft]').value > 0.3")
+    assert moved
+    viewer.tab.locator("#play").click()
+    assert viewer.tab.locator("#play").inner_text() == "Play"
+    viewer.tab.locator("#track").set_input_files(
+        [
+            {
+                "name": "bad.json",
+                "mimeType": "application/json",
+                "buffer": b'{"fps": 30, "names": ["a"], "frames": [[1], []]}',
+            }
+        ]
+    )
+    viewer.sees("#error", "bad.json is no track: a frame has not 1 numbers")
+    assert (viewer.complaints, viewer.strangers) == ([], [])
+    viewer.tab.close()
+
+
+def test_clay_and_wireframe_show_every_part(chromium: Any, site: tuple[str, Path]) -> None:
+    home = site[0]
+    viewer = Watched(chromium, home)
+    viewer.tab.goto(f"{home}viewer.html?url=face.glb")
+    viewer.sees("#told", "52 shapes")
+    viewer.tab.locator("#texture").uncheck()
+    viewer.tab.wait_for_timeout(500)
+    clay = viewer.picture("#view").reshape(-1, 3).astype(int)
+    assert np.ptp(clay, axis=1).max() < 60, "clay has colours"
+    assert (viewer.complaints, viewer.strangers) == ([], [])
+    viewer.tab.close()
+
+
+def test_the_three_js_example_plays_its_track(chromium: Any, site: tuple[str, Path]) -> None:
+    home = site[0]
+    player = Watched(chromium, home)
+    player.tab.goto(f"{home}examples/play_track.html?url=../face.glb")
+    player.tab.wait_for_function("document.title == '6 meshes, 52 shapes'")
+    seen = [player.picture("#view").astype(int) for _ in range(6) if player.tab.wait_for_timeout(700) is None]
+    assert max(np.abs(later - seen[0]).mean() for later in seen[1:]) > 0.1, "it stands still"
+    assert (player.complaints, player.strangers) == ([], [])
+    player.tab.close()

@@ -21,7 +21,7 @@ from face3d_client._mesh.formats import UNITS
 
 from server.embedded import EmbeddedServer
 from server.service import Service
-from tests.client import synthetic
+from tests.client import head_file, synthetic
 
 CLIENT = Path(__file__).resolve().parents[2] / "client"
 README = (CLIENT / "README.md").read_text(encoding="utf-8")
@@ -37,9 +37,10 @@ def load(name: str) -> ModuleType:
 
 
 def is_a_face(path: Path) -> None:
-    mesh: Any = trimesh.load(path, force="mesh", process=False)
-    assert 0.1 < mesh.extents[0] < 0.25  # metres
-    assert mesh.visual.material.baseColorTexture.size == (512, 512)
+    scene: Any = trimesh.load(path, process=False)
+    assert 0.1 < scene.extents[0] < 0.35  # metres
+    skin = next(iter(scene.geometry.values()))
+    assert skin.visual.material.baseColorTexture.size == (1024, 1024)
 
 
 def test_the_five_lines_of_the_readme_make_a_glb(server: Service, portrait_jpeg: bytes, tmp_path: Path) -> None:
@@ -153,6 +154,71 @@ def test_the_blender_script_compiles_and_knows_every_format_of_the_client() -> N
     )
     # Blender's unit is the metre.
     assert scale == {suffix: {"m": 1.0, "mm": 0.001}[unit] for suffix, unit in UNITS.items() if suffix != ".npz"}
+
+
+ASK = """
+import json, runpy, sys
+from pathlib import Path
+import bpy
+example = runpy.run_path(sys.argv[-2], run_name="example")
+told = {}
+for path in sorted(Path(sys.argv[-1]).glob("me.*")):
+    if path.suffix not in example["SCALE"]:
+        continue
+    head = example["load"](path)
+    example["dress"](head)
+    example["frame"](head)
+    mesh = head.data
+    keys = mesh.shape_keys.key_blocks if mesh.shape_keys else []
+    base = [list(point.co) for point in keys[0].data] if keys else [list(vertex.co) for vertex in mesh.vertices]
+    sides = {}
+    for key in list(keys)[1:]:
+        moved = [sum((a - b) ** 2 for a, b in zip(point.co, at)) ** 0.5 for point, at in zip(key.data, base)]
+        sides[key.name] = [max(moved), sum(m * at[0] for m, at in zip(moved, base)) / max(sum(moved), 1e-9)]
+    low, high = ([way(point[axis] for point in base) for axis in range(3)] for way in (min, max))
+    told[path.suffix] = {
+        "low": low, "high": high, "sides": sides, "quads": sum(len(face.vertices) == 4 for face in mesh.polygons),
+        "materials": [slot.material.name for slot in head.material_slots],
+        "pictures": sorted(Path(image.name).stem for image in bpy.data.images if image.has_data or image.size[0]),
+        "weights": {key.name: key.value for key in list(keys)[1:]},
+    }
+Path(sys.argv[-1], "told.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.mark.soak
+def test_blender_gets_a_head_of_every_format(tmp_path: Path) -> None:
+    command = _blender()
+    if command is None:
+        pytest.skip("no Blender here: install it, or set FACE3D_BLENDER to a Python with bpy")
+    head = head_file.result(tmp_path, rig="arkit")
+    suffixes = [".glb", ".obj", ".ply", ".stl"] + ([".usdz"] if importlib.util.find_spec("pxr") else [])
+    for suffix in suffixes:
+        head.save(tmp_path / f"me{suffix}")
+    (tmp_path / "ask.py").write_text(ASK)
+    words = [str(CLIENT / "examples" / "blender_import.py"), str(tmp_path)]
+    separator = [] if "python" in Path(command[0]).name else ["--"]
+    subprocess.run([*command, str(tmp_path / "ask.py"), *separator, *words], check=True, timeout=400)
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert sorted(told) == sorted(suffixes)
+    for suffix, seen in told.items():
+        surface = head._surface_in("canonical", {} if suffix == ".glb" else None)
+        surface = surface.opaque() if suffix in (".ply", ".stl") else surface
+        low, high = surface.vertices.min(0) / 1000, surface.vertices.max(0) / 1000
+        # x stays, y up becomes z, and the face looks toward -y, which Blender calls its front view.
+        assert seen["low"] == pytest.approx([low[0], -high[2], low[1]], abs=2e-4), suffix
+        assert seen["high"] == pytest.approx([high[0], -low[2], high[1]], abs=2e-4), suffix
+        if suffix in (".obj", ".usdz"):
+            assert seen["quads"] == sum(part.quads for part in surface.parts)
+        if suffix in (".glb", ".obj", ".usdz"):
+            assert {name.removeprefix("me_") for name in seen["materials"]} == set(head.parts)
+    sides = told[".glb"]["sides"]
+    assert set(sides) == set(head.blendshapes)
+    for name, (length, middle) in sides.items():
+        assert length > 1e-4, name  # metres
+        if name.startswith(("brow", "cheek", "eye", "mouthSmile", "noseSneer")) and name.endswith(("Left", "Right")):
+            assert (middle > 0) == name.endswith("Left"), name  # +x is the person's left, also in Blender
+    assert told[".glb"]["weights"] == pytest.approx(head.blendshapes, abs=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])

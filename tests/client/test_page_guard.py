@@ -26,7 +26,7 @@ from tests.client.visitor import API, Visitor, photograph
 
 # Of Gradio and what it calls, in whatever version.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-SETTINGS = [0.7, *OPTIONS, *MOVES, 0.0]
+SETTINGS = [0.7, *OPTIONS, *MOVES]
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +268,8 @@ def test_events_that_are_none_are_refused(visitor: Visitor, body: bytes) -> None
 def test_a_wrong_value_is_an_error_of_that_event_only(visitor: Visitor, mine: str) -> None:
     number = visitor.number("photograph", "input")
     for wrong in (
-        [photograph(mine), 9e9, *OPTIONS, *MOVES, 0.0],
-        [photograph(mine), "x", *OPTIONS, *MOVES, 0.0],
+        [photograph(mine), 9e9, *OPTIONS, *MOVES],
+        [photograph(mine), "x", *OPTIONS, *MOVES],
         [7],
         [],
     ):

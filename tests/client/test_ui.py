@@ -28,15 +28,15 @@ from face3d_client._ui.studio import MOODS, Studio, visitor_message
 from PIL import Image
 
 from server.embedded import EmbeddedServer
-from tests.client import synthetic
+from tests.client import head_file, synthetic
 from tests.client.page import open_page
 from tests.client.visitor import Visitor
 from tests.client.visitor import photograph as photograph_of
 
 # Of Gradio and what it calls, in whatever version.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-OPTIONS = (False, False, 0.3, 512)
-MOVES = (0, 20, 30, 1, 1)
+OPTIONS = (False, True, False, False, False, 0.3, 512)
+MOVES = (0, 20, 30, 1, 1, *[0.0] * len(MOODS))
 
 
 @pytest.fixture
@@ -91,13 +91,21 @@ def test_a_face_becomes_files_to_take_home(studio: Studio, photograph: str) -> N
     assert result.score == pytest.approx(0.95)
     assert (visit.chosen, visit.result) == (1, result)
     files = studio.files(result)
-    assert list(files) == ["GLB", "OBJ (zip)", "PLY", "NPZ"]
+    assert list(files) == ["GLB", "OBJ (zip)", "PLY (zip)", "STL", "NPZ"]
     assert all(Path(name).stat().st_size > 1000 for name in files.values())
     with zipfile.ZipFile(files["OBJ (zip)"]) as archive:
-        assert sorted(archive.namelist()) == ["face.mtl", "face.obj", "face.png"]
+        assert sorted(archive.namelist()) == ["face.mtl", "face.obj", "face_texture.png"]
     assert {str(path) for path in Path(files["GLB"]).parent.iterdir()} == set(files.values())
     studio.close()
     assert not Path(files["GLB"]).exists()
+
+
+def test_a_face_model_without_a_rig_is_asked_for_none(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"UNRIGGED")
+    visit, _ = studio.open(str(tmp_path / "photo.jpg"), 0.7)
+    result = studio.make(visit, 0, Options(rig="arkit", pose="camera", outputs=["mesh", "warnings"]))
+    assert [warning for warning in result.warnings if "=" in warning] == ["pose='camera'"]
+    assert visit.result is result
 
 
 def test_files_of_visitors_are_deleted_when_they_are_old(studio: Studio, result: Reconstruction) -> None:
@@ -112,25 +120,39 @@ def test_files_of_visitors_are_deleted_when_they_are_old(studio: Studio, result:
 def test_sliders_move_a_face_of_the_same_face_model(stand_in_server: EmbeddedServer, result: Reconstruction) -> None:
     with Face3DClient(stand_in_server.grpc) as client:
         studio = Studio(client, patch_expressions())
-        assert studio.moods() == ["Open mouth"]
         own = float(result.coefficients.expression[0])  # 80 in the synthetic answer: 800 mm down
         moved = studio.moved(result, 0.5, {"Open mouth": 2.0})
         assert moved.vertices - result.vertices_neutral == pytest.approx(
             np.broadcast_to([0, -5 * own - 20, 0], moved.vertices.shape), abs=1e-3
         )
-        mesh: Any = trimesh.load(studio.moved_file(moved), force="mesh", process=False)
+        mesh: Any = trimesh.load(studio.moved_file(result, 0.5, {"Open mouth": 2.0}), force="mesh", process=False)
         assert mesh.vertices * 1000 == pytest.approx(moved.vertices, abs=1e-3)
         bright, dark = (studio.picture(moved, 0, Light(0, 0, strength)) for strength in (1.5, 0))
         assert np.asarray(bright).sum() > np.asarray(dark).sum()
         stranger = Studio(client, dataclasses.replace(patch_expressions(), face_model=7))
-        assert np.array_equal(stranger.moved(result, 1, {"Open mouth": 1}).vertices, result.vertices_neutral)
+        assert np.array_equal(stranger.moved(result, 1, {"Open mouth": 1}).vertices, result._surface.vertices)
         for made in (studio, stranger):
             made.close()
 
 
 def test_the_built_in_face_model_knows_every_slider(stand_in_server: EmbeddedServer) -> None:
     model = Expressions.load(Path(__file__).resolve().parents[2] / "weights" / "face_model.npz")
-    assert {mode for modes in MOODS.values() for mode in modes} <= set(model.names)
+    assert all(model.modes_of(shape) for shapes in MOODS.values() for shape in shapes)
+
+
+def test_sliders_move_a_rigged_head_without_the_face_model_s_file(studio: Studio, tmp_path: Path) -> None:
+    head = head_file.result(tmp_path, rig="arkit")
+    still, own, opened = (
+        studio.moved(head, share, {"Open mouth": mood}).vertices for share, mood in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    )
+    assert np.array_equal(still, head._surface.vertices)
+    assert own == pytest.approx(head.mesh.vertices, abs=1e-3)
+    assert (opened - still)[:, 1].min() < -10  # mm: the jaw goes down
+    tree, _ = head_file.unpacked(Path(studio.moved_file(head, 1.0, {"Open mouth": 0.9})).read_bytes())
+    mesh = tree["meshes"][0]
+    weights = dict(zip(mesh["extras"]["targetNames"], mesh["weights"], strict=True))
+    assert weights["jawOpen"] == 1  # 0.3 of the photograph and 0.9 are more than all
+    assert weights["mouthSmileLeft"] == pytest.approx(0.6)
 
 
 def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> None:
@@ -148,7 +170,7 @@ def test_visitors_are_told_in_plain_words(studio: Studio, tmp_path: Path) -> Non
 
 def test_every_way_through_the_page_fills_all_of_it(studio: Studio, photograph: str) -> None:
     gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra `ui`)")
-    handlers = Handlers(gradio, studio, [])
+    handlers = Handlers(gradio, studio, list(MOODS))
     values = (*OPTIONS, *MOVES)
     made = handlers.open(photograph, 0.7, *values)
     visit = made[0]
@@ -176,7 +198,7 @@ def visitor(address: str) -> Iterator[Visitor]:
 def ask(came: Visitor, file: str) -> list[Any]:
     """What the page shows after this photograph was dropped on it."""
     dropped = photograph_of(came.upload(Path(file)))
-    return came.event("photograph", "input", [dropped, 0.7, *OPTIONS, *MOVES, 0.0])[1:]
+    return came.event("photograph", "input", [dropped, 0.7, *OPTIONS, *MOVES])[1:]
 
 
 def files_in(answer: Any) -> list[Path]:
@@ -194,18 +216,18 @@ def test_the_page_answers_like_the_studio(address: str, photograph: str) -> None
         told = ask(came, photograph)
         assert told[0] == "3 faces found: click another one in the photograph."
         assert any(isinstance(part, dict) and str(part.get("path")).endswith("face.glb") for part in told)
-        again = came.event("again", "click", [None, 0.4, *OPTIONS, *MOVES, 0.0])[1:]
+        again = came.event("again", "click", [None, 0.4, *OPTIONS, *MOVES])[1:]
         assert again[0].startswith("4 faces")
-        assert files_in(came.event("yaw", "input", [None, *MOVES, 0.5]))
-        (kept,) = files_in(came.event("keep", "click", [None, *MOVES, 0.5]))
+        assert files_in(came.event("yaw", "input", [None, *MOVES[:-1], 0.5]))
+        (kept,) = files_in(came.event("keep", "click", [None, *MOVES[:-1], 0.5]))
         assert kept.suffix == ".glb"
 
 
 def test_the_page_says_what_is_wrong_and_goes_on(address: str, tmp_path: Path, photograph: str) -> None:
     with visitor(address) as came:
-        nothing = came.event("again", "click", [None, 0.7, *OPTIONS, *MOVES, 0.0])
+        nothing = came.event("again", "click", [None, 0.7, *OPTIONS, *MOVES])
         assert nothing[1] == "Drop a photograph first."
-        told = came.event("photograph", "input", [None, 0.7, *OPTIONS, *MOVES, 0.0])
+        told = came.event("photograph", "input", [None, 0.7, *OPTIONS, *MOVES])
         assert told[1] == ""
         assert ask(came, photograph)[0].startswith("3 faces")
 
@@ -239,7 +261,7 @@ def test_visitors_with_the_same_photograph_share_no_file_that_is_written_twice(a
         with visitor(address) as came:
             both.append(files_in(ask(came, photograph)))
     first, second = both
-    assert len(first) == len(second) >= 9  # five pictures and four downloads
+    assert len(first) == len(second) >= 10  # five pictures and five downloads
     assert not set(first) & set(second)
 
 

@@ -61,16 +61,16 @@ def test_the_khronos_validator_finds_nothing_in_the_files_of_the_service(
     packages()
     ways: dict[str, Options] = {
         "head": {},
-        "camera": {"pose": "camera"},
-        "neutral-png": {"pose": "neutral", "texture_format": "png", "texture_size": 100},
-        "large": {"texture_size": 1024, "white_balance": True},
+        "camera": {"pose": "camera", "mesh": "face"},
+        "neutral-png": {"expression": "neutral", "texture_format": "png", "texture_size": 100},
+        "rigged": {"rig": "arkit", "white_balance": True},
     }
     files = []
     with Face3DClient(server.grpc) as client:
         for name, options in ways.items():
             files += client.reconstruct(portrait_bytes, **options).save(tmp_path / f"{name}.glb")
         # Those that the client writes itself.
-        result = client.reconstruct(portrait_bytes)
+        result = client.reconstruct(portrait_bytes, rig="arkit")
         files += result.save(tmp_path / "own-neutral.glb", pose="neutral")
         files += result.save(tmp_path / "own-camera.glb", pose="camera")
     found = verdicts(*files)

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from face3d_client._client import Face3DClient
 from face3d_client._detection import DetectedFace
-from face3d_client._errors import BadImage, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
+from face3d_client._errors import BadImage, BadOption, Face3DError, ImageTooLarge, NoFace, RequestError, Timeout
 from face3d_client._images import decode_upright, read_file
 from face3d_client._mesh.expressions import Expressions
 from face3d_client._mesh.formats import write_whole
@@ -162,7 +162,15 @@ class Studio:
             Face3DError, OSError: what `Face3DClient.reconstruct` raises.
         """
         visit.chosen, visit.result = number, None
-        visit.result = self._client.reconstruct(read_file(visit.photograph), **with_face(options, visit.faces[number]))
+        data, chosen = read_file(visit.photograph), with_face(options, visit.faces[number])
+        try:
+            visit.result = self._client.reconstruct(data, **chosen)
+        except BadOption:
+            if chosen.get("rig") != "arkit":
+                raise
+            # A face model that is no head has no rig. Whatever else is wrong is said now.
+            chosen["rig"] = None
+            visit.result = self._client.reconstruct(data, **chosen)
         return visit.result
 
     def files(self, result: Reconstruction) -> dict[str, str]:
