@@ -1,7 +1,7 @@
 """Measure the weights: 2D error against the teacher on photographs, 3D error on exact heads, texture fidelity.
 
     python -m training.evaluate pictures FOLDER LABELS.npz [FOLDER LABELS.npz ...]
-    python -m training.evaluate heads RENDERS
+    python -m training.evaluate heads RENDERS --heads ict_facekit.npz
     python -m training.evaluate people FOLDER
 
 Faces are found and cut out as the service does it, with the detector's own points; a face is missed where the detector
@@ -18,7 +18,7 @@ import argparse
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from tqdm import tqdm
 from export.samples import Sample, sample_of
 from networks.camera import CROP_HD, project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
-from networks.head_model import AnyFaceModel, load_face_model
+from networks.head_model import AnyFaceModel, HeadModel, load_face_model
 from networks.parser import Parser
 from networks.regressor import Regressor
 from networks.texture import TextureNet
@@ -55,7 +55,6 @@ _SAME_FACE = 0.35
 FIDELITIES = 60  # faces whose texture is judged
 SERVED_THRESHOLD = 0.7  # of a face's score: what `align` asks for, so that what is missed here is missed there
 _ROUNDS = 15  # of ICP; eight leave the mean face 1.5 % too far away
-_ON_SKIN_DM = 0.0015  # of the source's own surface
 # The teacher's points that lie on face model 1's patches over the eyes; a head has eyeballs there.
 _ON_PATCHES = (145, 163, 374, 390, 468, 473, 476)
 _CANDIDATES = 32  # triangles tried for each point, nearest centres first
@@ -136,18 +135,15 @@ def narrow_face(heads: Path) -> Float:
     return points
 
 
-def even_face(heads: Path) -> Float:
-    """Every third vertex (P, 3) dm of face model 1 that lies on the skin of ``ict_facekit.npz``, head frame.
+def face_model_1(model: HeadModel, heads: Path) -> FaceModel:
+    """Face model 1 without albedo, whose coefficients are those of a head, from ``ict_facekit.npz``.
 
-    They are spread evenly; those on its patches over eyes and mouth are left out, for a head has openings there.
+    Shapes of a head are judged on it: a head has openings where it has patches, and earlier errors are of it.
     """
-    model, _ = build_face_model(heads)
+    built, mesh = build_face_model(heads)
     with np.load(heads, allow_pickle=False) as data:
-        triangles = data["faces_tri"].astype(np.int64)
-        skin = (data["neutral"].astype(np.float64) - ORIGIN_CM) / 10
-    points = model.mean[::3].astype(np.float64)
-    away = nearest_on_surface(points, skin, triangles[(triangles < len(skin)).all(1)])[1]
-    return points[away < _ON_SKIN_DM]
+        modes = np.stack([mesh.weights @ mode for mode in data["identity"].astype(np.float64)]) / 10
+    return replace(built, identity=np.tensordot(model.source_identity, modes, 1).astype(np.float32))
 
 
 def shape_error(predicted: Float, model: AnyFaceModel, truth: Float, places: Places | None = None) -> float:
@@ -382,11 +378,18 @@ class Evaluator:
             renders: of `training.render`.
             limit: how many.
             leave_out: parts of names of files.
-            heads: ``ict_facekit.npz``, which says where shapes are judged: evenly, and at its narrow face. A head needs
-                it; face model 1 without it is judged at every third vertex.
+            heads: ``ict_facekit.npz``: shapes are judged at its narrow face as well. A head needs it (`face_model_1`).
+
+        Raises:
+            SystemExit: a head without ``heads``.
         """
-        even = Places.find(self.model, even_face(heads)) if heads else None
-        narrow = Places.find(self.model, narrow_face(heads)) if heads else None
+        if isinstance(self.model, FaceModel):
+            judge = self.model
+        elif heads:
+            judge = face_model_1(self.model, heads)
+        else:
+            raise SystemExit("shapes of a head are judged on face model 1: give --heads ict_facekit.npz.")
+        narrow = Places.find(judge, narrow_face(heads)) if heads else None
         crops = np.load(renders.with_suffix(".npy"), mmap_mode="r")
         with np.load(renders.with_suffix(".labels.npz"), allow_pickle=False) as data:
             labels = {k: data[k].astype(np.float64) for k in ("identity", "expression", "angle", "camera")}
@@ -395,25 +398,25 @@ class Evaluator:
         measured = Measured()
         shape_errors: list[list[float]] = []
         turned: list[Float] = []
-        mean = self.model.mean.astype(np.float64)
+        mean = judge.mean.astype(np.float64)
         for k in tqdm(judged, desc="exact heads", mininterval=5):
             sample = sample_of(str(k), np.ascontiguousarray(crops[k]), find, SERVED_THRESHOLD)
             if sample is None:
                 measured.missed += 1
                 continue
             shapes, coefficients = self.shapes(sample)
-            neutral = mean + np.tensordot(labels["identity"][k], self.model.identity, 1)
-            head = neutral + np.tensordot(labels["expression"][k], self.model.expression, 1)
-            truth = rendered_at(head, labels["angle"][k], labels["camera"][k])
+            codes = labels["identity"][k], labels["expression"][k]
+            truth = rendered_at(decoded(self.model, *codes)[1], labels["angle"][k], labels["camera"][k])
             yaw = float(np.degrees(labels["angle"][k][1]))
             measured.add(*self.errors_2d(shapes, sample, self.teacher.on(truth)), yaw)
             if len(measured.fidelities) < FIDELITIES:
                 measured.fidelities.append(self.fidelity(sample, shapes))
-            predicted, predicted_neutral = (shapes[0, j].numpy().astype(np.float64) for j in (1, 2))
+            found = (coefficients[COEFFICIENTS[name]].astype(np.float64) for name in ("identity", "expression"))
+            (neutral, head), (predicted_neutral, predicted) = decoded(judge, *codes), decoded(judge, *found)
             pairs = ((predicted, head), (mean, head), (predicted_neutral, neutral), (mean, neutral))
-            shape_errors.append([shape_error(guess, self.model, true, even) for guess, true in pairs])
+            shape_errors.append([shape_error(guess, judge, true) for guess, true in pairs])
             if narrow:
-                shape_errors[-1] += [shape_error(guess, self.model, head, narrow) for guess in (predicted, mean)]
+                shape_errors[-1] += [shape_error(guess, judge, head, narrow) for guess in (predicted, mean)]
             turned.append(np.abs(np.degrees(coefficients[COEFFICIENTS["angle"]] - labels["angle"][k])))
         measured.show(renders.name)
         show_shapes(np.array(shape_errors), np.array(turned), measured.yaws)
@@ -439,6 +442,12 @@ class Evaluator:
         print(f"  neutral shape from person to person {variation(found[first], self.model):.2f} mm; "
               f"heads drawn at 0.8 sigma {variation(drawn, self.model):.2f} mm")  # fmt: skip
         print(f"  same or different by the identity code alone: AUC {discrimination(found, names):.3f}", flush=True)
+
+
+def decoded(model: AnyFaceModel, identity: Float, expression: Float) -> tuple[Float, Float]:
+    """Neutral and expressive shape (N, 3) dm of coefficients (80,) and (64,)."""
+    neutral: Float = model.mean + np.tensordot(identity, model.identity, 1)
+    return neutral, neutral + np.tensordot(expression, model.expression, 1)
 
 
 def show_shapes(errors: Float, pose: Float, yaws: Sequence[float]) -> None:

@@ -17,9 +17,10 @@ U8 = NDArray[np.uint8]
 # sRGB.
 TEETH, MOUTH = (206, 198, 183), (112, 52, 50)
 # Side of an eyeball's picture.
-EYE_SIDE = 256
+EYE_SIDE = 192
 # Of the iris's radius: the pupil, and where the dark rim of the iris begins.
 _PUPIL, _RIM = 0.36, 0.80
+_PUPIL_COLOUR = (9, 8, 8)
 # Cosines of the angles, seen from an eyeball's middle, from the nearest lid within which an eyeball lies in the shade.
 _SHADE_DEGREES = (1.0, 13.0)
 _DEEPEST_SHADE = 0.42
@@ -38,20 +39,26 @@ def eye_picture(iris_radius: float, iris: tuple[int, int, int], white: tuple[int
     Returns:
         uint8 [EYE_SIDE, EYE_SIDE, 3] RGB.
     """
-    radius, fibres, veins = _eye_fields(iris_radius)
-    tone = np.array(iris, np.float32)
-    # Lighter around the pupil, darker toward the rim, as irises are.
-    inside = tone * (fibres * (1.28 - 0.42 * radius))[..., None]
-    inside *= (1 - 0.62 * _smoothstep(radius, _RIM, 1.0))[..., None]
-    outside = np.array(white, np.float32) + veins[..., None] * np.array([4, -14, -13], np.float32)
-    picture = _mix(inside, outside, _smoothstep(radius, 0.94, 1.10)[..., None])
-    picture = _mix(
-        np.array([9, 8, 8], np.float32), picture, _smoothstep(radius, _PUPIL - 0.05, _PUPIL + 0.05)[..., None]
-    )
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    own, outside, rest = _eye_shares(iris_radius)
+    picture = own * np.array(iris, np.float32)
+    picture += outside * np.array(white, np.float32)
+    picture += rest
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 
 @lru_cache(maxsize=2)
+def _eye_shares(iris_radius: float) -> tuple[F32, F32, F32]:
+    """Factors of the colours of iris and white, [side, side, 1] each, and what is added, [side, side, 3]."""
+    radius, fibres, veins = _eye_fields(iris_radius)
+    # Lighter around the pupil, darker toward the rim, as irises are.
+    inside = fibres * (1.28 - 0.42 * radius) * (1 - 0.62 * _smoothstep(radius, _RIM, 1.0))
+    white, seen = _smoothstep(radius, 0.94, 1.10), _smoothstep(radius, _PUPIL - 0.05, _PUPIL + 0.05)
+    own, outside = inside * (1 - white) * seen, white * seen
+    redness = (veins * outside)[..., None] * np.array([4, -14, -13], np.float32)
+    rest = redness + (1 - seen)[..., None] * np.array(_PUPIL_COLOUR, np.float32) + 0.5
+    return own[..., None].astype(np.float32), outside[..., None].astype(np.float32), rest.astype(np.float32)
+
+
 def _eye_fields(iris_radius: float) -> tuple[F32, F32, F32]:
     """Distance from the middle in radii of the iris, brightness of its fibres, redness of the white."""
     axis = ((np.arange(EYE_SIDE) + 0.5) / EYE_SIDE - 0.5).astype(np.float32)
@@ -95,10 +102,6 @@ def mouth_light(head: Head, vertices: F32) -> F32:
 def linear(colour: tuple[int, int, int]) -> list[float]:
     """SRGB 0..255 -> linear light 0..1, as glTF's factors are."""
     return [round(((c / 255 + 0.055) / 1.055) ** 2.4 if c > 10 else c / 255 / 12.92, 5) for c in colour]
-
-
-def _mix(low: F32, high: F32, share: F32) -> F32:
-    return np.asarray(low * (1 - share) + high * share, np.float32)
 
 
 def _smoothstep(x: F32, low: float, high: float) -> F32:

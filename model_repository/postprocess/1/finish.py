@@ -54,10 +54,20 @@ def finish(texture: U8, crop: U8, options: Options, lining: Lining | None = None
         shrinks = size < image.shape[0]
         image = _u8(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
     if options.sharpen > 0:
-        blurred = cv2.GaussianBlur(image, (0, 0), SHARPEN_SIGMA * max(1.0, size / 512))
+        blurred = _blurred(image, SHARPEN_SIGMA * max(1.0, size / 512))
         amount = SHARPEN_GAIN * options.sharpen
         image = _u8(cv2.addWeighted(image, 1 + amount, blurred, -amount, 0))
     return image
+
+
+def _blurred(image: U8, sigma: float) -> U8:
+    """Gaussian blur; a wide one of a texture of half the side, which takes a third of the time."""
+    if sigma < 2:
+        return _u8(cv2.GaussianBlur(image, (0, 0), sigma))
+    side = len(image) // 2
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / 2)
+    return _u8(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def gains(crop: U8) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ _OUTLINES = (range(42, 48), range(36, 42))
 _IRIS_DM = 0.0585  # radius: irises of adults are 11.7 mm wide
 _TURNED_DM = 0.105  # from the middle of an eyeball to its iris
 # Each eye is looked at in a patch in which an iris has this radius, in pixels; patch columns and rows.
-_RADIUS, _PATCH = 6.0, (64, 40)
+_RADIUS, _PATCH = 5.0, (54, 34)
 # An iris is that much darker than what lies beside it, in grey levels, where it counts as found.
 _CONTRAST = 22.0
 # Both eyes turn by the same, up to the first; past the camera by more than the second and less than the third.
@@ -97,12 +97,8 @@ def _eye(head: Head, posed: F32, context: F32, crop: U8, side: int) -> _Eye | No
     inside = (middle > 8).all() and (middle < crop.shape[1] - 8).all()
     if not inside:
         return None
-    patch = cv2.warpAffine(
-        np.ascontiguousarray(crop.transpose(1, 2, 0)),
-        move,
-        _PATCH,
-        flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR,
-    ).astype(np.float32)
+    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    patch = np.stack([cv2.warpAffine(plane, move, _PATCH, flags=how) for plane in crop], axis=-1).astype(np.float32)
     outline = (_project(posed[head.landmarks[list(_OUTLINES[side])]]) * scale + origin) @ move[:, :2].T + move[:, 2]
     mask = np.zeros((rows, cols), np.uint8)
     cv2.fillPoly(mask, [np.rint(outline * 16).astype(np.int32)], (1,), shift=4)
