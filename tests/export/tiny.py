@@ -16,7 +16,7 @@ from export.samples import Sample
 from export.session import Feed
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
-from networks.face_model import FaceModel
+from networks.head_model import AnyFaceModel
 
 ROWS = 5
 """Rows of the output whose axis is opened."""
@@ -76,11 +76,11 @@ class TinyModel(ExportedModel):
     needs_face_model = False
 
     def load(
-        self, weights: Path | None, face_model: FaceModel | None, recipe: str | None = None, fixed: bool = False
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
     ) -> Loaded:
         return Tiny(), example()
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
         return {"crop": sample.crop, "context": sample.context}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import HeadModel
-from networks.parser import HAIR, OTHER, PARTS, SKIN
-from networks.texture import PARTS_SIDE, SIZE, TABLE, TextureNet, UVSampler, example_inputs, mix
+from networks.parser import HAIR, OTHER, PARTS, PARTS_SIDE, SKIN
+from networks.texture import SIZE, TABLE, TextureNet, UVSampler, example_inputs, mix
 from networks.texture_fill import UNet, fill
 from tests.export.synthetic import face_model, pixels, rotation_matrix
 

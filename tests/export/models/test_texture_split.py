@@ -20,8 +20,8 @@ from export.session import Session
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
 from networks.face_model import FaceModel
-from networks.parser import PARTS
-from networks.texture import PARTS_SIDE, SIZE, TextureNet, example_inputs
+from networks.parser import PARTS, PARTS_SIDE
+from networks.texture import SIZE, TextureNet, example_inputs
 from networks.texture_fill import UNet
 from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
 from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample, spans_of
