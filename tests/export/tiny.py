@@ -80,7 +80,7 @@ class TinyModel(ExportedModel):
     ) -> Loaded:
         return Tiny(), example()
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
         return {"crop": sample.crop, "context": sample.context}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
