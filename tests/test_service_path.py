@@ -112,7 +112,7 @@ def test_the_same_picture_gives_the_same_answer(service: Service, answer: Output
     ],
 )
 def test_the_skin_is_the_vertices_in_metres(
-    service: Service, portrait_bytes: bytes, options: dict[str, str], output: str
+    service: Service, portrait_bytes: bytes, options: dict[str, Any], output: str
 ) -> None:
     answer = service.ask(portrait_bytes, outputs=("mesh", output), **options)
     written, vertices = skin_of(answer["mesh"][0]).vertices * 1000, answer[output]
@@ -123,7 +123,7 @@ def test_the_skin_is_the_vertices_in_metres(
 
 
 def test_the_canonical_pose_is_upright_and_keeps_the_expression(service: Service, portrait_bytes: bytes) -> None:
-    choices = ({}, {"pose": "camera"}, {"expression": "neutral"}, {"pose": "head"})
+    choices: tuple[dict[str, Any], ...] = ({}, {"pose": "camera"}, {"expression": "neutral"}, {"pose": "head"})
     meshes = [
         skin_of(service.ask(portrait_bytes, outputs=("mesh",), **choice)["mesh"][0]).vertices for choice in choices
     ]
