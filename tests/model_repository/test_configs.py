@@ -101,7 +101,7 @@ def test_both_flavours_declare_the_same_tensors(path: Path) -> None:
 
 
 def test_the_three_networks_have_a_flavour_for_gpus() -> None:
-    assert {path.parent.parent.name for path in flavours()} == {"detector", "regressor", "texture"}
+    assert {path.parent.parent.name for path in flavours()} == {"detector", "regressor", "parser", "texture"}
 
 
 # --- ensembles -----------------------------------------------------------------------------------------------------

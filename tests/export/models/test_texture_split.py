@@ -24,7 +24,7 @@ from networks.parser import PARTS
 from networks.texture import PARTS_SIDE, SIZE, TextureNet, example_inputs
 from networks.texture_fill import UNet
 from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
-from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample
+from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample, spans_of
 from tests.export import tiny
 from tests.export.synthetic import face_model, rotation_matrix
 
@@ -148,25 +148,44 @@ class TestSession:
         assert 0.2 < (visibility > 127).mean() < 1
 
 
+WHOLE = [(slice(None), slice(None))]
+"""All of a texture, as one span."""
+
+
 class TestSample:
     CAMERA = np.array([1, 1, 0, 0, 1, 1, 0, 0], np.float32)
 
     def test_whole_pixels_are_exact(self) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (3, 9, 9)).astype(np.uint8)
         places = np.stack(np.meshgrid(np.arange(9), np.arange(9))).astype(np.float32)
-        np.testing.assert_array_equal(sample(picture, places, self.CAMERA, 9), picture.transpose(1, 2, 0))
+        np.testing.assert_array_equal(sample(picture, places, self.CAMERA, 9, WHOLE), picture.transpose(1, 2, 0))
 
     def test_the_cameras_lead_from_the_small_crop_to_the_picture(self) -> None:
         ramp = np.repeat(np.arange(40, 200, 2, dtype=np.uint8)[None, None], 3, 0).repeat(80, 1)
         places = np.stack(np.meshgrid(np.arange(5, 10), np.arange(5, 10))).astype(np.float32)
         camera = np.array([3, 3, 7, 7, 0.5, 0.5, 10, 10], np.float32)
         # 3 * 5 + 7 source pixels are column 24 of the picture: 40 + 2 * 24
-        assert sample(ramp, places, camera, 5)[0, 0].tolist() == [88, 88, 88]
+        assert sample(ramp, places, camera, 5, WHOLE)[0, 0].tolist() == [88, 88, 88]
 
     @pytest.mark.parametrize("place", [np.nan, np.inf, -np.inf, 1e9, -1e9, 40_000.0])
     def test_places_far_from_the_picture_are_black(self, place: float) -> None:
         places = np.full((2, 9, 9), place, np.float32)
-        assert not sample(np.full((3, 12, 12), 200, np.uint8), places, self.CAMERA, 9).any()
+        assert not sample(np.full((3, 12, 12), 200, np.uint8), places, self.CAMERA, 9, WHOLE).any()
+
+
+class TestSpans:
+    def test_hold_what_is_visible_and_its_mirror_image(self) -> None:
+        visible = np.zeros((256, 256), np.float32)
+        visible[100, 40] = 1
+        covered = np.zeros((SIZE, SIZE), bool)
+        for span in spans_of(visible, SIZE):
+            covered[span] = True
+        assert covered[400:404, 160:164].all()
+        assert covered[400:404, SIZE - 164 : SIZE - 160].all()
+        assert not covered[:256].any()
+
+    def test_nothing_visible_has_none(self) -> None:
+        assert spans_of(np.zeros((256, 256), np.float32), SIZE) == []
 
 
 class TestSplitError:
