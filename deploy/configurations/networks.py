@@ -119,7 +119,6 @@ REGRESSOR = Network(
             ),
         ),
         Tensor("fingerprint", "INT64", (1,)),
-        Tensor("expression", "FP32", (64,)),
         Tensor(
             "coefficients",
             "FP32",
@@ -131,6 +130,7 @@ REGRESSOR = Network(
         Tensor("landmarks", "FP32", (68, 2)),
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,)),
+        Tensor("expression", "FP32", (64,), "Those of the coefficients, for the step that writes files."),
     ),
     parameters=(CONTEXT_RANGE,),
 )
