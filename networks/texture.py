@@ -29,8 +29,9 @@ TABLE = 256  # size at which positions are gathered, then interpolated: a mesh e
 FILL = 128  # size at which unseen texels are filled and corrected, as their detail is unknown
 ATTRIBUTES = 4  # of a vertex: column and row in the 224 px crop, depth, cosine between normal and view
 DEPTH_GRID = 112  # cells of two crop pixels; finer ones would leave holes between the splatted texels
-# Cosine between normal and view: below the first a texel is unseen, above the second fully seen.
-UNSEEN_COSINE, SEEN_COSINE = 0.12, 0.42
+# Cosine between normal and view: below the first a texel is unseen, above the second fully seen. What is seen under a
+# flat angle is smeared, and hair begins there.
+UNSEEN_COSINE, SEEN_COSINE = 0.2, 0.6
 # Decimetres behind the nearest surface of its cell: up to the first a texel is seen, from the second on hidden.
 # A cell is 2 mm wide, so a surface at 75 degrees varies by 7 mm inside one.
 SEEN_DEPTH, HIDDEN_DEPTH = 0.07, 0.14
@@ -46,6 +47,9 @@ NOT_SKIN, SURE_SKIN = 0.55, 0.9
 BORDER = 5
 # Texels of the table around each, and the share of them that must be skin: between strands of hair there is none.
 ISLAND, ISLAND_SKIN = 15, (0.4, 0.6)
+# Texels of the filling around each, twice, and the share of them that must be seen outside of the middle of the face:
+# a patch of skin among hair, or behind glasses, looks like a stain.
+PATCH, PATCH_SEEN = 9, (0.35, 0.7)
 # Share of the chin that is hair, from which on a person has no beard, or has one.
 NO_BEARD, BEARD = 0.2, 0.5
 # How far a colour outside of the middle of the face may lie from this person's skin, as logarithms of its ratio to it:
@@ -273,6 +277,10 @@ class Completion(nn.Module):
         small, small_seen = (F.avg_pool2d(part, TABLE // FILL) for part in (cells * seen, seen))
         tone = self.tone(small, small_seen)
         like = torch.maximum(self.core, self.like_skin(small / small_seen.clamp(min=1e-3), tone))
+        around = small_seen * like
+        for _ in range(2):
+            around = F.avg_pool2d(around, PATCH, 1, PATCH // 2)
+        like = like * torch.maximum(self.core, _smoothstep(around, *PATCH_SEEN))
         seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
         return seen, *self.fill(small * like, small_seen * like, tone, self.unet)
 
