@@ -17,7 +17,7 @@ GAIN_LOW, GAIN_HIGH = 0.5, 2.0  # of the light between both sides of a face; out
 FORGETTING = 0.02
 # Of the light that is fitted: ridge, as a share of what was seen, and how far it may go from the mean tone.
 RIDGE = 0.02
-DARKEST, BRIGHTEST = 0.4, 1.6
+DARKEST, BRIGHTEST = 0.6, 1.4
 
 
 def fill(
