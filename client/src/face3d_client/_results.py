@@ -192,7 +192,7 @@ class Reconstruction:
 
     @property
     def visibility(self) -> NDArray[np.uint8]:
-        """uint8 (512, 512): 255 where the photograph shows the texel, 0 where the network filled it."""
+        """Return uint8 (1024, 1024): 255 where the photograph shows the texel's skin, 0 where it was filled."""
         visibility = self._get("visibility")
         return visibility.reshape(visibility.shape[-2:])
 
