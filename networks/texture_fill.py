@@ -15,9 +15,9 @@ GAIN_LOW, GAIN_HIGH = 0.5, 2.0  # of the light between both sides of a face; out
 # Weight of the person's mean tone against that of a neighbourhood wholly seen, at every level of the pyramid: how soon
 # what lies far from everything seen forgets the shade at the border of what was seen.
 FORGETTING = 0.02
-# Of the light that is fitted: ridge, as a share of what was seen, and how far it may go from the mean tone. Further would be
-# nearer to heads in one light (0.4 to 1.6: three points of the error less), but photographed with a flash a face looks like
-# a bright mask on a dark head.
+# Of the light that is fitted: ridge, as a share of what was seen, and how far it may go from the mean tone. Going
+# further comes nearer to exact heads in one light, but in a photograph with a flash the face would be a bright mask on
+# a dark head.
 RIDGE = 0.02
 DARKEST, BRIGHTEST = 0.75, 1.25
 
