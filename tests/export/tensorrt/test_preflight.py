@@ -68,8 +68,9 @@ def test_a_plan_without_its_sidecar_or_not_the_one_described_is_refused(tmp_path
 
 
 def test_networks_of_different_face_models_are_refused_together(tmp_path: Path) -> None:
-    for index, name in enumerate(MODEL_NAMES):
-        _plan(tmp_path / name / "1", face_model={"fingerprint": index} if index else None)
+    made_for = {"regressor": {"fingerprint": 1}, "texture": {"fingerprint": 2}}
+    for name in MODEL_NAMES:
+        _plan(tmp_path / name / "1", face_model=made_for.get(name))
     with pytest.raises(ExportError, match="regressor and texture were made for different face models"):
         check_repository(tmp_path, L4, TENSORRT)
 
