@@ -25,6 +25,7 @@ from tests.server.gateway.conftest import message
 SOAK_REQUESTS = int(os.environ.get("FACE3D_SOAK_REQUESTS", "20000"))
 SEED = int(os.environ.get("FACE3D_SOAK_SEED", "1"))
 SENDERS = 8
+UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 FEW_AND_MANY = [
     pytest.param(120, id="few"),
     pytest.param(SOAK_REQUESTS, id="many", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
@@ -44,14 +45,14 @@ def wellformed(running_service: Service, photo: bytes) -> list[requests.Request]
 @pytest.fixture
 def public(attacked: Service) -> Iterator[Any]:
     """A channel to the gateway."""
-    with grpc.insecure_channel(attacked.grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
+    with grpc.insecure_channel(attacked.grpc, options=UNBOUNDED) as channel:
         yield channel
 
 
 @pytest.fixture
 def bare(attacked: Service) -> Iterator[Any]:
     """A channel to Triton itself."""
-    with grpc.insecure_channel(attacked.triton.grpc) as channel:
+    with grpc.insecure_channel(attacked.triton.grpc, options=UNBOUNDED) as channel:
         yield channel
 
 

@@ -40,7 +40,8 @@ def infer(
 @contextlib.contextmanager
 def raw(server: EmbeddedServer) -> Iterator[Any]:
     """Triton's gRPC service without a client that checks what is sent."""
-    with grpc.insecure_channel(server.grpc) as channel:
+    options = [("grpc.max_receive_message_length", -1)]  # a texture alone has 3 MiB
+    with grpc.insecure_channel(server.grpc, options=options) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 

@@ -76,8 +76,8 @@ def another(repository: Path, folder: Path, words: str) -> Path:
     return folder
 
 
-def test_one_probe_makes_every_model_work(server: EmbeddedServer) -> None:
-    assert what_to_probe(Control(server.http)) == ("face3d",)
+def test_two_probes_make_every_model_work(server: EmbeddedServer) -> None:
+    assert what_to_probe(Control(server.http)) == ("face3d", "embed")
 
 
 def test_every_ensemble_answers_the_probe(server: EmbeddedServer) -> None:

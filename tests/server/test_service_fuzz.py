@@ -137,7 +137,7 @@ def attempts(draw: st.DrawFn) -> Attempt:
 
 
 def answered(server: EmbeddedServer, request: Any) -> str:
-    with grpc.insecure_channel(server.grpc) as channel:
+    with grpc.insecure_channel(server.grpc, options=[("grpc.max_receive_message_length", -1)]) as channel:
         try:
             service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
         except grpc.RpcError as error:
@@ -228,7 +228,7 @@ def test_photographs_whose_clients_gave_up_are_not_worked_on_to_the_end(
     request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     request.raw_input_contents.append(bytes_tensor([portrait_jpeg]))
     request.outputs.add(name="mesh")
-    with grpc.insecure_channel(server.grpc) as channel:
+    with grpc.insecure_channel(server.grpc, options=[("grpc.max_receive_message_length", -1)]) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         calls = [stub.ModelInfer.future(request) for _ in range(24)]
         for call in calls[:20]:
