@@ -38,7 +38,7 @@ def wellformed_requests(address: str, picture: bytes) -> list[Request]:
     by_choice = [tensor for tensor in _inputs(requests, "align") if tensor.name != "faces"]
     requests.append(_request(models["align"], [*by_choice, found["choice"]]))
     # The ensembles' second and third step of postprocess.
-    drawn = [found[name] for name in ("thumbnail", "crop_hd", "shapes", "fingerprint", "context")]
+    drawn = [found[name] for name in ("thumbnail", "crop_hd", "shapes", "fingerprint", "expression", "context")]
     again = [
         _request(models["postprocess"], [found["finished"]], ("texture_image", "thumbnail")),
         _request(models["postprocess"], drawn, ("preview",)),
