@@ -297,7 +297,7 @@ def test_doubtful_pictures_come_with_a_sentence(service: Service, portrait_jpeg:
     photo = picture(portrait_jpeg)
     assert "pixels wide" in warned(service, photo.resize((200, 234)))
     assert "dark" in warned(service, photo.point(lambda value: value * 0.12))
-    blurred = photo.resize((64, 75), Image.Resampling.BOX).resize(photo.size, Image.Resampling.BICUBIC)
+    blurred = photo.resize((48, 56), Image.Resampling.BOX).resize(photo.size, Image.Resampling.BICUBIC)
     assert "blurred" in warned(service, blurred, score_threshold="0.5")
 
 

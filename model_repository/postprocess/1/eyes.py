@@ -83,6 +83,7 @@ def _radius(table: F32, rays: F32) -> F32:
     The table [A, T] has azimuths from -180 to 180 degrees and tilts from 0 to 180 degrees, both ends included.
     """
     azimuths, tilts = table.shape
+    rays = np.nan_to_num(rays)  # of a shape in which all points are one, which only a caller of this model can send
     column = (np.arctan2(rays[:, 1], rays[:, 0]) / (2 * np.pi) + 0.5) * (azimuths - 1)
     row = np.arccos(np.clip(rays[:, 2], -1, 1)) / np.pi * (tilts - 1)
     a, t = np.minimum(column.astype(int), azimuths - 2), np.minimum(row.astype(int), tilts - 2)
