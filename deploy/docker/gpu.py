@@ -26,7 +26,7 @@ from server.repository import models_to_await, read_repository
 HOME = Path("/opt/face3d")
 PLANS = Path(os.environ.get("FACE3D_PLANS", "/plans"))
 COMMANDS = ("plans", "fetch", "serve", "supervise", "healthy")
-NETWORKS = ("detector", "regressor", "texture", "embedder")
+NETWORKS = ("detector", "regressor", "parser", "texture", "embedder")
 # Triton's own, which `server.supervise` and `server.release` use too.
 TRITON_PORTS = {"http": 8010, "grpc": 8011}
 

@@ -65,13 +65,13 @@ class DetectorModel(ExportedModel):
         return {"canvas": sample.canvas, "geometry": sample.geometry}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:
-        """Compare IoU and points of all faces that float32 gives a score of at least 0.7."""
+        """Compare IoU and points of all faces that float32 scores from `FACE_THRESHOLD` on."""
         del feed
         same = points = total = 0
         overlaps = []
         for reference_rows, all_rows in zip(expected["faces"], actual["faces"], strict=True):
             candidates = all_rows[all_rows[:, 4] >= 0.5]
-            for row in reference_rows[reference_rows[:, 4] >= 0.7]:
+            for row in reference_rows[reference_rows[:, 4] >= contract.FACE_THRESHOLD]:
                 total += 1
                 overlap = iou(row[:4], candidates[:, :4])
                 if not overlap.size:

@@ -33,9 +33,9 @@ class EmbedderModel(ExportedModel):
         del face_model, recipe, fixed
         return Embedder.load(weights or self.weights), example_inputs()
 
-    def feed(self, sample: Sample, shapes: Feed) -> Feed:
+    def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the upright crop."""
-        del shapes
+        del earlier
         return {"aligned": sample.aligned}
 
     def compare(self, expected: Feed, actual: Feed, feed: Feed) -> list[Criterion]:

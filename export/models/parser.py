@@ -56,7 +56,7 @@ class ParserModel(ExportedModel):
 
 
 def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union of two bool arrays; 1 where both are empty."""
+    """Return the intersection over union of two bool arrays; 1 where both are empty."""
     either = np.logical_or(a, b).sum()
     return float(np.logical_and(a, b).sum() / either) if either else 1.0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from export.context import ExportContext
 from export.criteria import Verdict
@@ -72,16 +73,21 @@ def rows_of(name: str, samples: Sequence[Sample], context: ExportContext, rounds
 
 
 def chain_of(samples: Sequence[Sample], context: ExportContext) -> Chain:
-    """Run regressor and texture in INT8 one after the other, against the same in float32."""
+    """Run regressor and texture in INT8 one after the other, against the same in float32.
+
+    The parser between them is float32 in both.
+    """
     chains: dict[str, list[Session]] = {"fp32": [], "int8 u8s8": []}
     for name in ("regressor", "texture"):
         model, float32_graph = get_model(name), context.float32_graph(name, None)
         ranges = get_ranges(model, float32_graph, context)
         chains["fp32"].append(Session(float32_graph))
         chains["int8 u8s8"].append(model.served_session(quantised(float32_graph, ranges, Scheme.U8S8)))
+    parser = Session(context.float32_graph("parser", None))
+    parts = [parser(feed)["parts"] for feed in context.feeds("parser", samples)]
     numbers: list[tuple[float, float, float, float]] = []
-    for index, sample in enumerate(samples, 1):
-        (shape, texture), (other_shape, other_texture) = (_through(chain, sample) for chain in chains.values())
+    for index, (sample, seen) in enumerate(zip(samples, parts, strict=True), 1):
+        (shape, texture), (other_shape, other_texture) = (_through(chain, sample, seen) for chain in chains.values())
         differences = np.linalg.norm(shape["shapes"][0] - other_shape["shapes"][0], axis=-1).mean(1) * 100  # dm -> mm
         a, b = texture["texture"][0], other_texture["texture"][0]
         squared = float(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
@@ -91,10 +97,10 @@ def chain_of(samples: Sequence[Sample], context: ExportContext) -> Chain:
     return Chain(*np.array(numbers).T)
 
 
-def _through(chain: Sequence[Session], sample: Sample) -> tuple[Feed, Feed]:
+def _through(chain: Sequence[Session], sample: Sample, parts: NDArray[np.uint8]) -> tuple[Feed, Feed]:
     regressor, texture = chain
     shape = regressor({"crop": sample.crop, "context": sample.context})
-    return shape, texture({"crop_hd": sample.crop_hd, "context": sample.context, "shapes": shape["shapes"]})
+    return shape, texture(get_model("texture").feed(sample, {"shapes": shape["shapes"], "parts": parts}))
 
 
 def faces_in(folders: Sequence[Path], limit: int, detect_faces: FaceDetector) -> list[Sample]:

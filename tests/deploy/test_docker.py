@@ -13,7 +13,8 @@ import pytest
 
 from deploy.docker import pick
 from deploy.docker.entrypoint import BadSecret, admin_key, main, trace_arguments
-from deploy.docker.gpu import lay_out, serve_command
+from deploy.docker.gpu import NETWORKS, lay_out, serve_command
+from export.models import MODEL_NAMES
 from tests.deploy.dockerfile import Stage, parse
 from tests.deploy.tools import validator
 
@@ -183,3 +184,9 @@ def test_plans_go_into_a_folder_of_their_own_for_each_release(tmp_path: Path) ->
     second = lay_out(home, plans)
     assert [path.name for path in plans.iterdir()] == [second.name] != [first.name]
     assert not list(second.rglob("*.plan"))
+
+
+def test_what_waits_for_networks_waits_for_all_of_them() -> None:
+    assert NETWORKS == MODEL_NAMES
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"NETWORKS := {' '.join(MODEL_NAMES)}\n" in makefile

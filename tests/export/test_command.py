@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from export.__main__ import main
+from export.models import MODEL_NAMES
 from export.models.base import FACE_MODEL
 from export.session import Session
 from export.stages import gate
@@ -161,7 +162,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert _files(tmp_path) == []
 
 
-@pytest.mark.parametrize("network", ["detector", "regressor", "texture", "embedder"])
+@pytest.mark.parametrize("network", MODEL_NAMES)
 def test_damaged_weights_are_one_sentence_and_nothing_is_written(
     network: str, tmp_path: Path, capsys: Captured
 ) -> None:

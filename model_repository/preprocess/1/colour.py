@@ -73,7 +73,7 @@ def _colours(data: bytes) -> Colours | None:
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
         return None if mode == "RGB" and _changes_nothing(transform) else Colours(transform, mode)
-    except Exception:
+    except (ImageCms.PyCMSError, OSError, KeyError, TypeError, ValueError):
         return None  # a profile that cannot be read is no reason to refuse a picture that can
 
 
@@ -91,7 +91,7 @@ def applied(image: Image.Image, colours: Colours | None) -> Image.Image:
     if colours is not None and image.mode == colours.mode:
         try:
             converted = ImageCms.applyTransform(image, colours.transform)
-        except Exception:
+        except ImageCms.PyCMSError:  # as above
             converted = None
         image = image if converted is None else converted
     return image if image.mode == "RGB" else image.convert("RGB")
