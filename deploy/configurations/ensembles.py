@@ -72,7 +72,7 @@ PREVIEW = Step(
 FACE3D = Ensemble(
     name="face3d",
     title=(
-        "A photograph -> a textured 3D face, for the best face in it (or the one that the request's parameters "
+        "A photograph -> a textured 3D face, for the main face in it (or the one that the request's parameters "
         "name).\nSteps that the requested outputs do not need do not run; for that, no tensor may both leave and "
         "feed a step."
     ),
@@ -143,7 +143,7 @@ DETECT_FACES = Ensemble(
 EMBED = Ensemble(
     name="embed",
     title=(
-        "A photograph -> what says who it is: an embedding of the best face in it (or the one that the request's\n"
+        "A photograph -> what says who it is: an embedding of the main face in it (or the one that the request's\n"
         "parameters name)."
     ),
     batch=8,

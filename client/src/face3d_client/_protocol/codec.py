@@ -47,7 +47,7 @@ def build_detect(image: bytes) -> Call:
 
 
 def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: float | None) -> Call:
-    """Build the call that embeds a face of the bytes of a picture file; None: the best one, the server's threshold.
+    """Build the call that embeds a face of the bytes of a picture file; None: the main one, the server's threshold.
 
     A detected face is meant by its box, so that the server finds it again.
     """
