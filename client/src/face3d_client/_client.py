@@ -106,7 +106,7 @@ class Face3DClient(BaseClient):
 
         Args:
             image: as for `reconstruct`.
-            face: which face: a number in the order of score (0 = best), or one that `detect` returned. None: the main one.
+            face: which face: a number in the order of score (0 = best), or one of `detect`. None: the main one.
             score_threshold: lowest score of a face, 0..1 (0.7).
             timeout: seconds for all of it (the client's).
 

@@ -76,7 +76,7 @@ class Options(TypedDict, total=False):
         outputs: names of what to compute and send. Default: everything but texture (which is inside the mesh), preview
             and visibility.
         face: which face: a number in the order of score (0 = best), or one that `detect` returned, which spares the
-            server the detection.
+            server the detection. Left out: the main one, by size, place and score.
         box: x1, y1, x2, y2 in source pixels: the face that overlaps this most (at least 0.3 of the union).
         score_threshold: lowest score of a face, 0..1 (0.7).
         mesh: the whole head, or the face alone (``"head"``).
