@@ -1,6 +1,6 @@
-"""PyTorch as in a notebook: facenet-pytorch's MTCNN on the whole picture, then both networks in eager float32.
+"""PyTorch as in a notebook: facenet-pytorch's MTCNN on the whole picture, then the other networks in eager float32.
 
-The weights are the served ones. facenet-pytorch 2.6.0 is imported as it is; it requires torchvision, which is not
+Their weights are the served ones. facenet-pytorch 2.6.0 is imported as it is; it requires torchvision, which is not
 installed, and uses one function of it here, which `_mtcnn` replaces.
 """
 
