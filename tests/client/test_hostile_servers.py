@@ -323,8 +323,9 @@ def test_a_lie_in_a_file_or_tensor_is_a_typed_error_when_it_is_read(lie: str, pr
     assert isinstance(error, BadResponse), error
 
 
+@flavours
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_the_same_servers_telling_the_truth_are_believed(protocol: str) -> None:
+def test_the_same_servers_telling_the_truth_are_believed(protocol: str, flavour: str) -> None:
     reply = honest()
     names: tuple[Any, ...] = tuple(reply)
     server = (
@@ -332,8 +333,7 @@ def test_the_same_servers_telling_the_truth_are_believed(protocol: str) -> None:
         if protocol == "http"
         else hostile.grpc_server(lambda _: message(names, reply).SerializeToString())
     )
-    for flavour in ("blocking", "asyncio"):
-        assert judged(flavour, server, names, "") is None if flavour == "blocking" else True
+    assert judged(flavour, server, names, "") is None
 
 
 def test_warnings_reach_the_caller_without_escapes() -> None:
