@@ -114,8 +114,8 @@ def _decode(header: dict[str, Any], payload: bytes) -> dict[str, Array]:
 def example(control: Control, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """Make inputs that the model should be able to answer, from its configuration.
 
-    ``image`` BYTES is the portrait, ``choice`` the best row that the server's own ``detect`` finds in it, everything
-    else zeros with 1 for each open dimension. Optional inputs are left out.
+    ``image`` and ``images`` BYTES are the portrait, ``choice`` the best row that the server's own ``detect`` finds in
+    it, everything else zeros with 1 for each open dimension. Optional inputs are left out.
     """
     batch = (1,) if int(config.get("max_batch_size", 0)) > 0 else ()
     inputs = {}
@@ -125,7 +125,7 @@ def example(control: Control, config: Mapping[str, Any]) -> dict[str, Tensor]:
         name, datatype = entry["name"], str(entry["data_type"]).removeprefix("TYPE_").replace("STRING", "BYTES")
         shape = (*batch, *(max(1, int(dim)) for dim in entry["dims"]))
         if datatype == "BYTES":
-            values: Array = np.full(shape, PORTRAIT.read_bytes() if name == "image" else b"", dtype=object)
+            values: Array = np.full(shape, PORTRAIT.read_bytes() if name in ("image", "images") else b"", dtype=object)
         elif (name, shape) == ("choice", (1, 15)):
             values = infer(control, "detect", example(control, control.config("detect")))["faces"][:, 0, :]
         else:

@@ -1,8 +1,9 @@
-"""Write the face model's topology for the model `postprocess`, which writes meshes."""
+"""Write what the Python models know of the face model: its topology for `postprocess`, its chart for `merge`."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from scipy.spatial import cKDTree
 from export.context import ExportContext
 from export.errors import ExportError
 from export.stages.write import staged
+from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
+from networks.texture import TABLE
 
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
@@ -31,50 +34,85 @@ LINING, LINING_DM = 1024, (0.01, 0.06)
 def write_topology(context: ExportContext) -> Path | None:
     """Write `topology.npz` for the model `postprocess`: triangles, UV, landmarks and the fingerprint of the face model.
 
-    The version folder of a Python model is its code. Where the newest one has no topology, or the checkout's own face
-    model changed, the file is written there; for another face model a new version is made with a copy of the code.
-
     Returns:
         the file; None without a version of `postprocess`.
 
     Raises:
         ExportError: the version holds the topology of another face model.
     """
+    return _write_arrays(context, "postprocess", "topology", arrays_of)
+
+
+def write_chart(context: ExportContext) -> Path | None:
+    """Write `chart.npz` for the model `merge`: which place of the skin lies under a texel.
+
+    Returns:
+        the file; None without a version of `merge`.
+
+    Raises:
+        ExportError: the version holds the chart of another face model.
+    """
+    return _write_arrays(context, "merge", "chart", chart_of)
+
+
+def _write_arrays(
+    context: ExportContext, name: str, what: str, arrays: Callable[[AnyFaceModel], dict[str, Any]]
+) -> Path | None:
+    """Write a file of arrays of the face model into a Python model's version folder.
+
+    The version folder of a Python model is its code. Where the newest one has no such file, or the checkout's own face
+    model changed, the file is written there; for another face model a new version is made with a copy of the code.
+    """
     model, options = context.face_model, context.options
-    folder = options.repository / "postprocess"
+    folder = options.repository / name
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
     if not versions:
         return None
     newest = folder / str(versions[-1])
     target = folder / str(options.version) if options.version is not None else newest
-    path = target / "topology.npz"
+    path = target / f"{what}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as existing:
             if int(existing["fingerprint"][0]) == model.fingerprint:
                 return path
         if options.version is not None or options.face_model is not None:
             raise ExportError(
-                f"Version {target.name} of the model 'postprocess' holds the topology of another face model; a version "
+                f"Version {target.name} of the model '{name}' holds the {what} of another face model; a version "
                 "is never overwritten: choose another number with --version."
             )
     if options.dry_run:
-        context.say(f"topology: would write {path}")
+        context.say(f"{what}: would write {path}")
         return path
     if target.is_dir():
-        _save_topology(path, model)
+        _save(path, arrays(model))
     else:
         with staged(target) as staging:
             for source in newest.glob("*.py"):
                 shutil.copy2(source, staging / source.name)
-            _save_topology(staging / "topology.npz", model)
-    context.say(f"topology: wrote {path} ({len(model.mean)} vertices)")
+            _save(staging / path.name, arrays(model))
+    context.say(f"{what}: wrote {path} ({len(model.mean)} vertices)")
     return path
 
 
-def _save_topology(path: Path, model: AnyFaceModel) -> None:
-    temporary = path.with_name(".topology.npz")
-    np.savez_compressed(temporary, **arrays_of(model))
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    np.savez_compressed(temporary, **arrays)
     temporary.rename(path)
+
+
+def chart_of(model: AnyFaceModel) -> dict[str, Any]:
+    """What `merge` reads (chart.py of its version folder): name -> array."""
+    chart = Chart.of(model, TABLE)
+    return {
+        "skin": chart.skin.astype(np.int32),
+        "triangles": chart.triangles.astype(np.int32),
+        "corners": chart.corners.astype(np.int32),
+        "bary": chart.weights,
+        "core": chart.core,
+        "landmarks": model.landmarks.astype(np.int32),
+        "vertices": np.array([len(model.mean)]),
+        "fingerprint": np.array([model.fingerprint], np.int64),
+    }
 
 
 def arrays_of(model: AnyFaceModel) -> dict[str, Any]:

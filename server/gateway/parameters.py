@@ -1,8 +1,8 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
-What is accepted here agrees with `options_from` of the two models that read parameters, `align` (faces.py) and
-`postprocess` (options.py); a test holds that. The gateway reads them first because it can say at once, before a picture
-is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
+What is accepted here agrees with `options_from` of the models that read parameters, `align` (face_options.py), `merge`
+(merge_options.py) and `postprocess` (options.py); a test holds that. The gateway reads them first because it can say at
+once, before a picture is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ def _share(value: Value) -> bool:
     return 0 <= _number(value) <= 1
 
 
+def _cosine(value: Value) -> bool:
+    return -1 <= _number(value) <= 1
+
+
 def _index(value: Value) -> bool:
     return 0 <= _integer(value) < 2**31
 
@@ -102,6 +106,10 @@ _FILES: Final = (
     # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
     Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
 )
+_PERSON: Final = (
+    Parameter("same_person", _cosine, "a number from -1 to 1"),
+    Parameter("reference", _index, "the index of a photograph, 0 for the first"),
+)
 # Triton's own, for every model: how long the client waits, for queues that may drop what nobody waits for.
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
 
@@ -110,6 +118,8 @@ TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "reconstruct": (*_CHOICE, *_FILES),  # `align` says of face and box that `choice` has chosen already
     "detect": (),
     "embed": _CHOICE,
+    # Which face is meant differs from photograph to photograph: each one's main face.
+    "person": (_CHOICE[0], *_PERSON, *_FILES),
 }
 """Ensemble -> its own parameters. A model that is not here takes none."""
 

@@ -72,12 +72,14 @@ from face3d_client._errors import (
 )
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
+from face3d_client._person import Person
 from face3d_client._protocol.options import (
     DEFAULT_OUTPUTS,
     Expression,
     MeshKind,
     Options,
     Output,
+    PersonOptions,
     Pose,
     Rig,
     TextureFormat,
@@ -121,6 +123,8 @@ __all__ = [
     "Outcome",
     "Output",
     "Overloaded",
+    "Person",
+    "PersonOptions",
     "PoorQuality",
     "Pose",
     "Protocol",

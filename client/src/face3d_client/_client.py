@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -16,16 +16,19 @@ from face3d_client._flows import Done, Flow, Pause, Step, advance, request
 from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map
 from face3d_client._outcome import Outcome
+from face3d_client._person import Person, naming_photographs, sources_of
 from face3d_client._protocol.calls import Call, Reply
 from face3d_client._protocol.codec import (
     build_detect,
     build_embed,
+    build_person,
     build_reconstruct,
     parse_detect,
     parse_embed,
+    parse_person,
     parse_reconstruct,
 )
-from face3d_client._protocol.options import Options, with_face
+from face3d_client._protocol.options import Options, PersonOptions, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
 from face3d_client._transports.factory import open_transport
@@ -132,6 +135,30 @@ class Face3DClient(BaseClient):
         """
         call = build_reconstruct(self._bytes(image), options)
         return parse_reconstruct(self._infer(call, timeout), source_path(image))
+
+    def reconstruct_person(
+        self, images: Sequence[ImageSource], *, timeout: float | None = None, **options: Unpack[PersonOptions]
+    ) -> Person:
+        """Make one head of one to eight photographs of one person.
+
+        Their identities are joined by how sure each is, one texture is made of all, and expression and pose stay each
+        photograph's own.
+
+        Args:
+            images: as for `reconstruct`; each one's main face is meant.
+            timeout: seconds for this call.
+            **options: see `PersonOptions`.
+
+        Raises:
+            DifferentPeople: a photograph shows somebody else than the others.
+            RequestError: a photograph or option will not do; the sentence names the photograph.
+            ServiceError: the service will not do.
+            OSError: a file cannot be read.
+        """
+        sources = sources_of(images)
+        with naming_photographs(sources):
+            call = build_person([image_bytes(image) for image in images], options)
+            return parse_person(self._run(self._person_flow(call, timeout)), sources)
 
     @overload
     def reconstruct_all(

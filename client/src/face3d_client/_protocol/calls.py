@@ -34,7 +34,7 @@ class Call:
 
     Attributes:
         model: name of an ensemble.
-        inputs: tensor name -> array with batch dimension 1; object arrays hold bytes.
+        inputs: tensor name -> array with batch dimension 1, or a person's photographs; object arrays hold bytes.
         outputs: names of the tensors to compute and send.
         parameters: request parameters. Triton 2.51 takes strings, integers and booleans, so numbers with a fraction go
             as text.
@@ -46,3 +46,8 @@ class Call:
     outputs: tuple[str, ...]
     parameters: Mapping[str, Parameter]
     placed: Mapping[str, Placed] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many photographs it holds: the first dimension of its inputs."""
+        return len(next(iter(self.inputs.values())))

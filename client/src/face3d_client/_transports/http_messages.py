@@ -163,7 +163,7 @@ def _read_reply(call: Call, answer: Answer) -> Reply:
         place += count
     if place != len(body):
         raise BadResponse(f"the answer has {len(body) - place} bytes too many.")
-    return read_tensors(call.outputs, tensors)
+    return read_tensors(call.outputs, tensors, call.rows)
 
 
 def _decimal(text: str) -> int | None:
