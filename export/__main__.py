@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> None:
     # Imported here, because PyTorch takes seconds that `--help` must not.
     from export.context import ExportContext
     from export.pipeline import build
-    from export.stages.topology import write_chart, write_topology
+    from export.stages.topology import write_chart, write_expressions, write_topology
 
     everything = options.network == "all"
     export_options = ExportOptions(
@@ -111,6 +111,7 @@ def _run(options: argparse.Namespace) -> None:
     if export_options.target == "cpu" and any(get_model(name).needs_face_model for name in names):
         write_topology(context)
         write_chart(context)
+        write_expressions(context)
 
 
 def _version(text: str) -> int:

@@ -266,7 +266,44 @@ PERSON = Ensemble(
     steps_reason="A chain, as in face3d: the parser waits for the identity although it does not need it.",
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON)
+TRACK = Ensemble(
+    name="track",
+    title=(
+        "A frame of a clip -> expression and pose, steady from frame to frame. The frames of a clip come one after\n"
+        "the other, as a sequence of Triton's: one sequence_id, sequence_start at the first, sequence_end at the last."
+    ),
+    batch=1,
+    batch_reason="One: the frames of a clip follow each other, those of different clips meet at each step.",
+    inputs=(IMAGE,),
+    outputs=(
+        Tensor("blendshapes", "FP32", (52,), "Weights of ARKit's 52 shapes, 0..1, in the order of their names."),
+        Tensor("rotation", "FP32", (4,), "Of the head in the frame of the GLB: a unit quaternion x, y, z, w."),
+        *(tensor for tensor in FACE3D.outputs if tensor.name in ("face", "camera", "warnings", "coefficients")),
+        EMBED.outputs[1],
+    ),
+    steps=(
+        PREPROCESS,
+        DETECT,
+        Step(
+            "align",
+            same("picture", "geometry", "faces"),
+            same("crop", "context", "face", "camera", "warnings", "quality"),
+        ),
+        Step(
+            "regressor",
+            same("crop", "context"),
+            {"coefficients": "frame_coefficients", "fingerprint": "fingerprint"},
+        ),
+        Step(
+            "steady",
+            {"coefficients": "frame_coefficients", "fingerprint": "fingerprint"},
+            {"steady_coefficients": "coefficients", **same("blendshapes", "rotation")},
+        ),
+    ),
+    steps_reason="A chain, as in face3d.",
+)
+
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON, TRACK)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:

@@ -1,4 +1,4 @@
-"""Write what the Python models know of the face model: its topology for `postprocess`, its chart for `merge`."""
+"""Write what the Python models know of the face model: its topology, its chart, its expressions."""
 
 from __future__ import annotations
 
@@ -55,6 +55,18 @@ def write_chart(context: ExportContext) -> Path | None:
     return _write_arrays(context, "merge", "chart", chart_of)
 
 
+def write_expressions(context: ExportContext) -> Path | None:
+    """Write `expressions.npz` for the model `steady`: the names of the face model's expressions.
+
+    Returns:
+        the file; None without a version of `steady`.
+
+    Raises:
+        ExportError: the version holds the names of another face model.
+    """
+    return _write_arrays(context, "steady", "expressions", expressions_of)
+
+
 def _write_arrays(
     context: ExportContext, name: str, what: str, arrays: Callable[[AnyFaceModel], dict[str, Any]]
 ) -> Path | None:
@@ -98,6 +110,12 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}")
     np.savez_compressed(temporary, **arrays)
     temporary.rename(path)
+
+
+def expressions_of(model: AnyFaceModel) -> dict[str, Any]:
+    """What `steady` reads (model.py of its version folder): name -> array."""
+    names = model.expression_names if isinstance(model, HeadModel) else ("",) * len(model.expression)
+    return {"expression_names": np.array(names), "fingerprint": np.array([model.fingerprint], np.int64)}
 
 
 def chart_of(model: AnyFaceModel) -> dict[str, Any]:

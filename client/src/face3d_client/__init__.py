@@ -86,6 +86,7 @@ from face3d_client._protocol.options import (
 )
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
+from face3d_client._tracking import Clip, TrackedFrame
 from face3d_client._transports.endpoint import TLS, Protocol
 from face3d_client._transports.retry import Retry
 from face3d_client._version import __version__
@@ -102,6 +103,7 @@ __all__ = [
     "BadRequest",
     "BadResponse",
     "Camera",
+    "Clip",
     "Coefficients",
     "DetectedFace",
     "DifferentPeople",
@@ -138,5 +140,6 @@ __all__ = [
     "ServiceError",
     "TextureFormat",
     "Timeout",
+    "TrackedFrame",
     "__version__",
 ]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-__all__ = ["Call", "Parameter", "Placed", "Reply"]
+__all__ = ["Call", "Parameter", "Place", "Placed", "Reply"]
 
 Parameter: TypeAlias = "str | int | bool"
 Reply: TypeAlias = Mapping[str, NDArray[Any]]
@@ -29,6 +29,20 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A frame's place in a clip, which is a sequence of Triton's.
+
+    Attributes:
+        clip: the sequence's number, a random one.
+        first, last: whether the clip begins and ends with this frame.
+    """
+
+    clip: int
+    first: bool
+    last: bool
+
+
+@dataclass(frozen=True)
 class Call:
     """One inference, as every transport understands it.
 
@@ -39,6 +53,7 @@ class Call:
         parameters: request parameters. Triton 2.51 takes strings, integers and booleans, so numbers with a fraction go
             as text.
         placed: inputs whose bytes are in shared memory instead of in the request.
+        place: of a frame in its clip. None: the call is none of a sequence.
     """
 
     model: str
@@ -46,6 +61,17 @@ class Call:
     outputs: tuple[str, ...]
     parameters: Mapping[str, Parameter]
     placed: Mapping[str, Placed] = field(default_factory=dict)
+    place: Place | None = None
+
+    def sequence(self) -> dict[str, int | bool]:
+        """Return the arguments by which NVIDIA's clients name a frame's place; none for a call of no sequence."""
+        if self.place is None:
+            return {}
+        return {
+            "sequence_id": self.place.clip,
+            "sequence_start": self.place.first,
+            "sequence_end": self.place.last,
+        }
 
     @property
     def rows(self) -> int:

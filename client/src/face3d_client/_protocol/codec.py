@@ -16,24 +16,28 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from face3d_client._coefficients import Coefficients
 from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding, Quality
 from face3d_client._errors import BadOption, BadResponse, ImageTooLarge
 from face3d_client._person import Person
-from face3d_client._protocol.calls import Call, Parameter, Reply
+from face3d_client._protocol.calls import Call, Parameter, Place, Reply
 from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, PersonOptions
 from face3d_client._results import Reconstruction
 from face3d_client._text import printable
+from face3d_client._tracking import TrackedFrame
 
 __all__ = [
     "ENSEMBLES",
     "SCORE_THRESHOLD",
     "build_detect",
     "build_embed",
+    "build_frame",
     "build_person",
     "build_reconstruct",
     "parse_detect",
     "parse_embed",
+    "parse_frame",
     "parse_person",
     "parse_reconstruct",
 ]
@@ -46,6 +50,7 @@ MAX_PHOTOGRAPHS: Final = 8
 MAX_TOGETHER: Final = 35 << 20
 """Bytes of them together: what the server takes in one message, and room for what is around them."""
 _PERSON_OUTPUTS: Final = ("similarity", "weights", "reference")
+_FRAME_OUTPUTS: Final = ("blendshapes", "rotation", "coefficients", "face", "quality")
 _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
 
 
@@ -68,6 +73,22 @@ def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: 
     if score_threshold is not None:
         parameters["score_threshold"] = _parameter(float(score_threshold))
     return Call("embed", {"image": _bytes_tensor(image)}, _EMBED_OUTPUTS, parameters)
+
+
+def build_frame(image: bytes, place: Place, rate: float, smoothing: float, score_threshold: float | None) -> Call:
+    """Build the call that reads expression and pose of a frame of a clip.
+
+    Args:
+        image: a picture file.
+        place: of the frame in its clip.
+        rate: frames a second.
+        smoothing: 0 to 2.
+        score_threshold: None: the server's.
+    """
+    parameters = {"frame_rate": _parameter(float(rate)), "smoothing": _parameter(float(smoothing))}
+    if score_threshold is not None:
+        parameters["score_threshold"] = _parameter(float(score_threshold))
+    return Call("track", {"image": _bytes_tensor(image)}, _FRAME_OUTPUTS, parameters, place=place)
 
 
 def build_reconstruct(image: bytes, options: Options) -> Call:
@@ -198,6 +219,31 @@ def parse_embed(reply: Reply) -> Embedding:
         DetectedFace(np.asarray(reply["face"], np.float32)[0]),
         int(reply["embedder"][0, 0]),
         tuple(printable(bytes(text).decode("utf-8", "replace")) for text in reply["warnings"][0] if text),
+    )
+
+
+def parse_frame(reply: Reply, index: int, rate: float) -> TrackedFrame:
+    """Wrap an answer of `track`.
+
+    Args:
+        reply: the answer.
+        index: of the frame in its clip.
+        rate: frames a second.
+
+    Raises:
+        BadResponse: the rotation is none.
+    """
+    rotation = np.asarray(reply["rotation"], np.float32)[0]
+    if not abs(float(np.linalg.norm(rotation)) - 1) < 0.01:
+        raise BadResponse("the server sent a rotation that is none. Is it a Face3D server?")
+    return TrackedFrame(
+        index=index,
+        seconds=index / rate,
+        blendshapes=np.clip(np.asarray(reply["blendshapes"], np.float32)[0], 0, 1),
+        rotation=rotation,
+        coefficients=Coefficients(np.asarray(reply["coefficients"], np.float32)[0]),
+        face=DetectedFace(np.asarray(reply["face"], np.float32)[0]),
+        quality=Quality(*(float(value) for value in reply["quality"][0])),
     )
 
 

@@ -51,6 +51,8 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "similarity": ("FP32", (_ROWS,)),
     "weights": ("FP32", (_ROWS,)),
     "reference": ("INT64", (1,)),
+    "blendshapes": ("FP32", (1, 52)),
+    "rotation": ("FP32", (1, 4)),
 }
 _NUMBERS: Final[Mapping[str, str]] = {"FP32": "<f4", "UINT8": "|u1", "INT64": "<i8"}
 

@@ -71,6 +71,7 @@ def _request(call: Call, timeout: float, headers: dict[str, str]) -> dict[str, A
         "headers": headers,
         "client_timeout": timeout,
         "timeout": microseconds(timeout),
+        **call.sequence(),
     }
 
 

@@ -83,6 +83,7 @@ def infer(call: Call, timeout: float) -> Request[Reply]:
         outputs=[triton.InferRequestedOutput(name, binary_data=True) for name in call.outputs],
         timeout=microseconds(timeout),
         parameters=dict(call.parameters) or None,
+        **call.sequence(),
     )
     headers = {"content-type": "application/octet-stream"}
     if json_size is not None:
