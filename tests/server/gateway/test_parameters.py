@@ -18,7 +18,12 @@ from server.repository import DEFAULT_REPOSITORY, read_repository
 from tests.model_repository.version_folder import load
 
 ROOT = Path(__file__).resolve().parents[3]
-READERS = {"align": "face_options", "merge": "merge_options", "postprocess": "options"}
+READERS = {
+    "align": "face_options",
+    "merge": "merge_options",
+    "steady": "steady_options",
+    "postprocess": "options",
+}
 
 
 @pytest.fixture(scope="module")
