@@ -22,6 +22,7 @@ from face3d_client.cli.page import ui
 from face3d_client.cli.person import person
 from face3d_client.cli.reconstruct import reconstruct
 from face3d_client.cli.server import info, models, serve
+from face3d_client.cli.video import video
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ _RUNS: Final = {
     "embed": embed,
     "gallery": gallery,
     "person": person,
+    "video": video,
     "models": models,
     "info": info,
     "ui": ui,
