@@ -40,15 +40,13 @@ def refused(name: str, value: Value, model: str = "face3d") -> str | None:
 
 
 def test_the_table_has_the_names_that_the_models_read() -> None:
-    read = set()
-    for model, module in READERS.items():
-        options = load(model, module).Options
-        read |= set(inspect.signature(options).parameters)
-    own = set(inspect.signature(load("merge", READERS["merge"]).Options).parameters)
-    for model in ("face3d", "reconstruct"):
-        assert {parameter.name for parameter in TABLE[model]} == read - own
+    read = {model: set(inspect.signature(load(model, module).Options).parameters) for model, module in READERS.items()}
+    table = {model: {parameter.name for parameter in parameters} for model, parameters in TABLE.items()}
+    assert table["face3d"] == table["reconstruct"] == read["align"] | read["postprocess"]
+    assert table["embed"] == read["align"]
     # Each photograph's main face: an index or a box would mean another face in each.
-    assert {parameter.name for parameter in TABLE["person"]} == read - {"face", "box"}
+    assert table["person"] == (read["align"] - {"face", "box"}) | read["merge"] | read["postprocess"]
+    assert table["track"] == read["align"] | read["steady"] | {"sequence_id", "sequence_start", "sequence_end"}
 
 
 def test_no_other_model_reads_parameters() -> None:
@@ -143,6 +141,15 @@ def test_a_number_written_oddly_is_refused(text: str) -> None:
 def test_a_misspelt_parameter_is_answered_with_the_nearest(wrong: str, meant: str) -> None:
     sentence = refused(wrong, 1)
     assert sentence == f"[BadOption] `face3d` has no parameter `{wrong}`: did you mean `{meant}`?"
+
+
+def test_a_frame_of_a_clip_needs_the_clip_s_number() -> None:
+    check_parameters("track", {"sequence_id": 2**63 - 1, "sequence_start": True, "frame_rate": "29.97"})
+    assert "give `sequence_id`" in (refused("smoothing", 1, "track") or "")
+    for number in (0, -1, 2**63, "7", 1.5, True):
+        assert "`sequence_id` is" in (refused("sequence_id", number, "track") or "")
+    for flag in ("true", 1):
+        assert "`sequence_start` is" in (refused("sequence_start", flag, "track") or "")
 
 
 def test_a_model_without_parameters_says_so() -> None:
