@@ -43,6 +43,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "model_repository/merge/1/textures.py",
         "client/src/face3d_client/_protocol/codec.py",
     ),
+    "A clip": (
+        "model_repository/steady/1/tracks.py",
+        "model_repository/steady/1/lips.py",
+        "model_repository/steady/1/steady_options.py",
+        "client/src/face3d_client/_video.py",
+    ),
     "Textures and meshes": ("model_repository/postprocess/1/finish.py",),
     "Export": ("export/stages/gate.py", "export/models/detector.py", "export/models/texture_split.py"),
 }
