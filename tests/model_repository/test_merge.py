@@ -84,6 +84,12 @@ def test_half_a_turn_to_the_side_weighs_most_and_a_profile_a_small_or_a_blurred_
     assert (weights > 0.05).all()
 
 
+def test_the_expression_is_that_of_the_best_frontal_photograph() -> None:
+    coefficients, quality = np.zeros((3, 257), np.float32), np.ones((3, 4), np.float32)
+    coefficients[0, 225], quality[2, 0] = 0.7, 0.4
+    assert identities.most_frontal(coefficients, quality) == 1
+
+
 def test_landmarks_lie_where_the_camera_of_the_regressor_puts_them() -> None:
     points = np.random.default_rng(5).normal(0, 0.8, (2, 68, 3)).astype(np.float32)
     cameras = np.array([[1.5, 1.5, 40, 60], [0.5, 0.6, 3, 4]], np.float32)
