@@ -14,14 +14,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.docker import beside
 from deploy.docker.entrypoint import BadSecret, admin_key, trace_arguments
 from server.gateway.process import GatewayOptions
-from server.repository import models_to_await, read_repository
+from server.repository import SWITCHED, link_models, models_to_await, read_repository, without
+from server.signing import make_test_certificate
 
 HOME = Path("/opt/face3d")
 PLANS = Path(os.environ.get("FACE3D_PLANS", "/plans"))
@@ -99,6 +101,15 @@ def serve_command(repository: Path, key: str) -> list[str]:
     ]
 
 
+def signing_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return where the certificate lies by which fused pictures are signed: the operator's, else a test one."""
+    if environment.get("FACE3D_FUSION_CERTIFICATE"):
+        return {}
+    files = make_test_certificate(Path(tempfile.mkdtemp(prefix="face3d-signing-")))
+    print("warning: fused pictures are signed by a test certificate that ends with this container", file=sys.stderr)
+    return {"FACE3D_FUSION_CERTIFICATE": str(files.certificate), "FACE3D_FUSION_KEY": str(files.key)}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one of the commands; the exit status."""
     command, *more = arguments or ["serve"]
@@ -129,6 +140,12 @@ def main(arguments: Sequence[str]) -> int:
         return subprocess.run([*build, "--onnx-dir", str(HOME / "build" / "tensorrt")], check=False).returncode
     if subprocess.run([*build, "--check"], check=False).returncode:
         return 1
+    served = read_repository(repository, "tensorrt")
+    if os.environ.get("FACE3D_FUSION", "0") in ("1", "yes", "true"):
+        os.environ |= signing_environment(os.environ)
+    else:
+        served = without(served, SWITCHED)
+        repository = link_models(served, Path(tempfile.mkdtemp(prefix="face3d-")) / "models")
     gateway = GatewayOptions(
         triton_http=f"127.0.0.1:{TRITON_PORTS['http']}",
         triton_grpc=f"127.0.0.1:{TRITON_PORTS['grpc']}",
@@ -136,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
         http_port=8000,
         grpc_port=8001,
         repository=repository,
-        models=models_to_await(read_repository(repository, "tensorrt")),
+        models=models_to_await(served),
         exit_timeout=float(os.environ.get("FACE3D_EXIT_TIMEOUT", "30")),
     )
     return beside.serve([*serve_command(repository, key), *more], gateway)

@@ -11,7 +11,8 @@ from typing import Final
 from server.gateway import limits
 from server.gateway.description import ELEMENT_SIZE, InferRequest, InputTensor, PublicModel, RequestedOutput, Tensor
 from server.gateway.parameters import check_parameters, nearest, no_regions, unknown_parameter
-from server.gateway.refusal import NOT_FOUND, Refused, bad_option, bad_request, shown
+from server.gateway.refusal import NOT_FOUND, Refused, bad_option, bad_request, shown, switched_off
+from server.repository import SWITCHED
 
 TEXT_OUTPUTS: Final = frozenset({"warnings"})
 """Outputs of type BYTES that hold text; all others hold files, which JSON cannot carry."""
@@ -26,6 +27,8 @@ def find_model(name: str, version: str, models: Mapping[str, PublicModel], names
         Refused: no such model or version is served.
     """
     if name not in names:
+        if name in SWITCHED:
+            raise switched_off(name)
         raise Refused(NOT_FOUND, "BadRequest", f"no model `{shown(name)}` is served here: {nearest(name, names)}")
     if name not in models:
         raise Refused(NOT_FOUND, "ServerUnavailable", f"`{name}` is not loaded: try again in a few seconds.")

@@ -21,6 +21,8 @@ MAX_OUTPUTS: Final = 64
 """Requested outputs of one request; the ensembles have at most thirteen."""
 MAX_PARAMETERS: Final = 64
 """Parameters of one request, tensor or output; the ensembles know eight."""
+MAX_CONSENT: Final = 500
+"""Characters of a consent statement of `fuse`: a few sentences. It goes into the result and into the log."""
 MAX_RANK: Final = 8
 """Dimensions of one shape; the ensembles' inputs have two."""
 MAX_FIELDS: Final = 4096

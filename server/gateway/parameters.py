@@ -1,8 +1,8 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
-What is accepted here agrees with `options_from` of the two models that read parameters, `align` (faces.py) and
-`postprocess` (options.py); a test holds that. The gateway reads them first because it can say at once, before a picture
-is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
+What is accepted here agrees with the models that read parameters, `align` (face_options.py), `postprocess` (options.py)
+and `fusion` (options.py, consent.py); a test holds that. The gateway reads them first because it can say at once,
+before a picture is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from server.gateway import limits
 from server.gateway.description import Value
-from server.gateway.refusal import Refused, bad_option, shown
+from server.gateway.refusal import Refused, bad_option, no_consent, shown
 
 # Numbers written as text, in plain ASCII digits; Python itself would also read "1_0" and digits of other scripts.
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
@@ -82,6 +83,15 @@ def _one_of(*words: str) -> Callable[[Value], bool]:
     return lambda value: isinstance(value, str) and value.lower() in words
 
 
+def _statement(value: Value) -> bool:
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return 0 < len(text) <= limits.MAX_CONSENT and all(map(_is_shown, text))
+
+
+def _is_shown(character: str) -> bool:
+    return unicodedata.category(character) not in _UNSHOWN and character not in _TURNING
+
+
 def _microseconds(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
@@ -102,6 +112,19 @@ _FILES: Final = (
     # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
     Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
 )
+_FUSION: Final = (
+    Parameter(
+        "consent", _statement, f"a sentence of at most {limits.MAX_CONSENT} characters, all of which can be shown"
+    ),
+    Parameter("source_face", _index, "the index of a face, 0 for the best"),
+    Parameter("target_face", _index, "the index of a face, 0 for the best"),
+    Parameter("shape", _share, "a number from 0 (the target's) to 1 (the source's)"),
+    Parameter("eyes", _one_of("target", "source"), "target or source"),
+    Parameter("mouth", _one_of("target", "source"), "target or source"),
+    Parameter("picture_format", _one_of("png", "jpeg"), "png or jpeg"),
+    Parameter("quality_mode", _one_of("auto", "short", "long"), "auto, short or long"),
+    Parameter("mark", _flag, "true or false"),
+)
 # Triton's own, for every model: how long the client waits, for queues that may drop what nobody waits for.
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
 
@@ -110,6 +133,7 @@ TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "reconstruct": (*_CHOICE, *_FILES),  # `align` says of face and box that `choice` has chosen already
     "detect": (),
     "embed": _CHOICE,
+    "fuse": _FUSION,
 }
 """Ensemble -> its own parameters. A model that is not here takes none."""
 
@@ -127,16 +151,21 @@ _TRITON: Final = {
     "binary_data_size": "it belongs to a tensor of an HTTP request",
 }
 _REGION: Final = "shared_memory_"
+# Of Unicode: control characters, halves of pairs, characters without a meaning; those that turn the order of others.
+_UNSHOWN: Final = frozenset({"Cc", "Cs", "Co", "Cn"})
+_TURNING: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 def check_parameters(model: str, given: Mapping[str, Value]) -> None:
     """See that a request's parameters are known to the model and can be meant.
 
     Raises:
-        Refused: ``BadOption`` with the name, what was given, and what may be.
+        Refused: ``BadOption`` with the name, what was given, and what may be; ``ConsentRequired``.
     """
     if len(given) > limits.MAX_PARAMETERS:
         raise bad_option(f"the request has {len(given)} parameters: {limits.MAX_PARAMETERS} are allowed.")
+    if model == "fuse" and not str(given.get("consent", "")).strip():
+        raise no_consent()
     own = {parameter.name: parameter for parameter in TABLE.get(model, ())}
     known = own | {_TIMEOUT.name: _TIMEOUT}
     for name, value in given.items():

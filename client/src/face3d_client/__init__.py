@@ -23,6 +23,8 @@ Everything raised on purpose is one of these:
     │   ├── BadOption           an option's value makes no sense
     │   ├── PoorQuality         a photograph is too poor to enrol a person by
     │   ├── DifferentPeople     photographs of one person show different ones
+    │   ├── ConsentRequired     a picture is to be fused, and no statement says who agreed
+    │   ├── NotServed           what is asked for is off on this server
     │   └── BadRequest          the request is malformed, or asks for what is not served
     ├── ServiceError            the picture may be fine; the service is not
     │   ├── Overloaded          the queue is full                                   (retried)
@@ -54,6 +56,7 @@ from face3d_client._errors import (
     BadOption,
     BadRequest,
     BadResponse,
+    ConsentRequired,
     DifferentPeople,
     Face3DError,
     FaceModelMismatch,
@@ -63,6 +66,7 @@ from face3d_client._errors import (
     NoFace,
     NoSuchFace,
     NotRequested,
+    NotServed,
     Overloaded,
     PoorQuality,
     RequestError,
@@ -70,8 +74,11 @@ from face3d_client._errors import (
     ServiceError,
     Timeout,
 )
+from face3d_client._fuse_clip import ClipResult
+from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
+from face3d_client._protocol.fuse import FuseOptions
 from face3d_client._protocol.options import (
     DEFAULT_OUTPUTS,
     Expression,
@@ -83,6 +90,7 @@ from face3d_client._protocol.options import (
     TextureFormat,
 )
 from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._provenance import Manifest, read_manifest
 from face3d_client._results import Reconstruction
 from face3d_client._transports.endpoint import TLS, Protocol
 from face3d_client._transports.retry import Retry
@@ -100,7 +108,9 @@ __all__ = [
     "BadRequest",
     "BadResponse",
     "Camera",
+    "ClipResult",
     "Coefficients",
+    "ConsentRequired",
     "DetectedFace",
     "DifferentPeople",
     "Embedding",
@@ -108,15 +118,19 @@ __all__ = [
     "Face3DClient",
     "Face3DError",
     "FaceModelMismatch",
+    "FuseOptions",
+    "Fusion",
     "GalleryError",
     "GalleryMismatch",
     "ImageSource",
     "ImageTooLarge",
+    "Manifest",
     "MeshKind",
     "ModelStatus",
     "NoFace",
     "NoSuchFace",
     "NotRequested",
+    "NotServed",
     "Options",
     "Outcome",
     "Output",
@@ -135,4 +149,5 @@ __all__ = [
     "TextureFormat",
     "Timeout",
     "__version__",
+    "read_manifest",
 ]

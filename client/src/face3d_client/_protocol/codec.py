@@ -27,6 +27,7 @@ from face3d_client._text import printable
 __all__ = [
     "ENSEMBLES",
     "SCORE_THRESHOLD",
+    "as_parameter",
     "build_detect",
     "build_embed",
     "build_reconstruct",
@@ -58,7 +59,7 @@ def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: 
     elif face is not None:
         parameters["face"] = int(face)
     if score_threshold is not None:
-        parameters["score_threshold"] = _parameter(float(score_threshold))
+        parameters["score_threshold"] = as_parameter(float(score_threshold))
     return Call("embed", {"image": _bytes_tensor(image)}, _EMBED_OUTPUTS, parameters)
 
 
@@ -89,7 +90,7 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     if box is not None:
         parameters["box"] = _box(box)
     for name, value in given.items():
-        parameters[name] = _parameter(value)
+        parameters[name] = as_parameter(value)
     return Call(model, inputs, outputs, parameters)
 
 
@@ -112,7 +113,7 @@ def _box(box: Sequence[float] | NDArray[np.float32]) -> str:
     return ",".join(f"{value:.2f}" for value in corners)
 
 
-def _parameter(value: Any) -> Parameter:
+def as_parameter(value: Any) -> Parameter:
     """Convert an option to a plain Python value: NumPy's numbers print in another way."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)

@@ -47,6 +47,8 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "embedding": ("FP32", (1, None)),
     "quality": ("FP32", (1, 4)),
     "embedder": ("INT64", (1, 1)),
+    "picture": ("BYTES", (1, 1)),
+    "mask": ("BYTES", (1, 1)),
 }
 _NUMBERS: Final[Mapping[str, str]] = {"FP32": "<f4", "UINT8": "|u1", "INT64": "<i8"}
 

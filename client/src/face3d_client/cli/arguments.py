@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from face3d_client._transports.endpoint import TLS
 from face3d_client._transports.retry import Retry
 from face3d_client._version import __version__
 
-__all__ = ["build_parser", "open_client"]
+__all__ = ["Adders", "build_parser", "open_client"]
 
 _EPILOG: Final = """\
 exit status:
@@ -29,15 +30,25 @@ says otherwise.
 """
 
 
-def build_parser(
-    runs: Mapping[str, Callable[[argparse.Namespace], int]],
-    gallery_options: Callable[[argparse.ArgumentParser, argparse.ArgumentParser], None],
-) -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Adders:
+    """What adds the options of a command to its parser.
+
+    Attributes:
+        gallery: its second argument has the server's options, which some of the actions take.
+    """
+
+    gallery: Callable[[argparse.ArgumentParser, argparse.ArgumentParser], None]
+    fuse: Callable[[argparse.ArgumentParser], None]
+    manifest: Callable[[argparse.ArgumentParser], None]
+
+
+def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]], add: Adders) -> argparse.ArgumentParser:
     """Build the parser.
 
     Args:
         runs: the functions of the commands by name.
-        gallery_options: adds the actions of `gallery` to its parser; the second one has the server's options.
+        add: adds the options of commands that have modules of their own.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -63,7 +74,9 @@ def build_parser(
     _picture_options(embed)
     embed.add_argument("--face", type=int, metavar="N", help="which face, in the order of score (default: 0)")
     gallery = command("gallery", "enrol people, and name the faces of photographs")
-    gallery_options(gallery, server)
+    add.gallery(gallery, server)
+    add.fuse(command("fuse", "put one person's face on pictures and clips, where the server does so", server))
+    add.manifest(command("manifest", "say how pictures were made and who signed that (needs c2pa-python)"))
     command("models", "list what the server has loaded", server)
     command("info", "say who answers and whether it is ready", server)
     ui = command("ui", "open a web page to try it in the browser", server)
