@@ -82,20 +82,7 @@ def option_parser() -> argparse.ArgumentParser:
     add("start-timeout", positive_number(), "seconds until the models must be ready", metavar="S")
     add("stub-timeout", whole_number(1), "seconds that a model's process may take to start", metavar="S")
     add("shared-memory", whole_number(0, 2**63 - 1), "bytes that must be free in /dev/shm", metavar="BYTES")
-    parser.add_argument(
-        "--fusion",
-        action=argparse.BooleanOptionalAction,
-        default=os.environ.get("FACE3D_FUSION", "0") in ("1", "yes", "true"),
-        help="serve `fuse`, which puts one person's face on another's picture: read docs/guides/fuse.md first "
-        "(default: without)",
-    )
-    add(
-        "fusion-certificate",
-        Path,
-        "PEM file of certificates that sign fused pictures, the signer's first",
-        metavar="FILE",
-    )
-    add("fusion-key", Path, "PEM file of the signer's private key", metavar="FILE")
+    _add_fusion(parser, add)
     parser.add_argument("--load-model", action="append", metavar="NAME", help="with explicit control: load only this")
     parser.add_argument(
         "--supervise",
@@ -114,6 +101,24 @@ def option_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("extra", nargs="*", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_fusion(parser: argparse.ArgumentParser, add: Callable[..., None]) -> None:
+    """Add the switch of `fuse`, and what signs its results; ``add`` adds an option with a default of `_DEFAULTS`."""
+    parser.add_argument(
+        "--fusion",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("FACE3D_FUSION", "0") in ("1", "yes", "true"),
+        help="serve `fuse`, which puts one person's face on another's picture: read docs/guides/fuse.md first "
+        "(default: without)",
+    )
+    add(
+        "fusion-certificate",
+        Path,
+        "PEM file of certificates that sign fused pictures, the signer's first",
+        metavar="FILE",
+    )
+    add("fusion-key", Path, "PEM file of the signer's private key", metavar="FILE")
 
 
 def _port(text: str) -> int:

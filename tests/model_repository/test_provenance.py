@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,18 @@ class TestASignedPicture:
         store = read(bytes(signed), kind)
         assert store["validation_state"] == "Invalid"
         assert "assertion.dataHash.mismatch" in failures(store)
+
+
+def test_many_threads_sign_at_the_same_time(signer: Any) -> None:
+    pictures = [encoded("JPEG"), encoded("PNG")] * 16
+    with ThreadPoolExecutor(8) as pool:
+        signed = list(
+            pool.map(lambda data: signer.sign(data, TYPES["PNG" if data[0] == 0x89 else "JPEG"], STATEMENT), pictures)
+        )
+    assert len({one.manifest for one in signed}) == len(pictures)
+    assert {read(one.picture, "JPEG" if one.picture[0] == 0xFF else "PNG")["validation_state"] for one in signed} == {
+        "Valid"
+    }
 
 
 class TestWhatCannotSign:

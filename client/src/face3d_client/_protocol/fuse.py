@@ -68,7 +68,7 @@ def build_fuse(source: bytes, target: bytes, consent: str, options: FuseOptions)
     given: dict[str, Any] = dict(options)
     parameters |= {name: as_parameter(value) for name, value in given.items() if value is not None}
     pictures = {"source": source, "target": target}
-    inputs = {name: np.array([[data]], dtype=np.object_) for name, data in pictures.items()}
+    inputs = {name: np.array([data], dtype=np.object_) for name, data in pictures.items()}  # a pair, and no batch
     return Call("fuse", inputs, _OUTPUTS, parameters)
 
 
@@ -83,8 +83,8 @@ def parse_fuse(reply: Reply, sources: tuple[Path | None, ...] = ()) -> Fusion:
         BadResponse: picture or mask is neither PNG nor JPEG.
     """
     return Fusion(
-        check_texture(bytes(reply["picture"][0, 0])),
-        check_texture(bytes(reply["mask"][0, 0])),
-        tuple(printable(bytes(text).decode("utf-8", "replace")) for text in reply["warnings"][0] if text),
+        check_texture(bytes(reply["picture"][0])),
+        check_texture(bytes(reply["mask"][0])),
+        tuple(printable(bytes(text).decode("utf-8", "replace")) for text in reply["warnings"] if text),
         tuple(source for source in sources if source is not None),
     )

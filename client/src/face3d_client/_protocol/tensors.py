@@ -47,8 +47,12 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "embedding": ("FP32", (1, None)),
     "quality": ("FP32", (1, 4)),
     "embedder": ("INT64", (1, 1)),
-    "picture": ("BYTES", (1, 1)),
-    "mask": ("BYTES", (1, 1)),
+}
+# Of `fuse`, whose request is a pair of pictures and no batch.
+_FUSED: Final[Mapping[str, tuple[str, _Shape]]] = {
+    "picture": ("BYTES", (1,)),
+    "mask": ("BYTES", (1,)),
+    "warnings": ("BYTES", (None,)),
 }
 _NUMBERS: Final[Mapping[str, str]] = {"FP32": "<f4", "UINT8": "|u1", "INT64": "<i8"}
 
@@ -91,14 +95,14 @@ def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, 
         named[tensor.name] = tensor
     if missing := [name for name in asked if name not in named]:
         raise BadResponse(f"the server did not send {', '.join(missing)}. {_CHECK}")
-    return {name: _array(named[name]) for name in asked}
+    known = _FUSED if "picture" in asked else _OUTPUTS
+    return {name: _array(named[name], *known[name]) for name in asked}
 
 
 _CHECK: Final = "Is it a Face3D server, of the same version as this client?"
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
-    datatype, shape = _OUTPUTS[tensor.name]
+def _array(tensor: Tensor, datatype: str, shape: _Shape) -> NDArray[Any]:
     given = tuple(tensor.shape)
     fits = len(given) == len(shape) and all(
         type(there) is int and (there == length if length is not None else there >= 0)
