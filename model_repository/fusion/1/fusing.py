@@ -33,6 +33,7 @@ class Fused(NamedTuple):
 
     pixels: U8
     mask: U8
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def relit(over, under, face, bare, source, skin, target, drawing):
     rest = np.clip(np.log(small_under + light.FLOOR) - np.log(small_over + light.FLOOR) - gain, -0.7, 0.7)
     edge = both * (1 - smoothstep(face * window.reduced(bare), 0.1, 0.6))
     gain = gain + membrane(np.asarray(rest, np.float32), np.asarray(edge, np.float32))
-    return np.asarray((over + light.FLOOR) * np.exp(window.enlarged(np.asarray(gain, np.float32))) - light.FLOOR, np.float32)
+    return np.asarray(
+        (over + light.FLOOR) * np.exp(window.enlarged(np.asarray(gain, np.float32))) - light.FLOOR, np.float32
+    )
 
 
 def finished(target: Photograph, window, mixed, here, mask, drawing) -> Fused:

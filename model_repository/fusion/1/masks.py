@@ -77,5 +77,7 @@ def widened(opening: F32, rim: float) -> F32:
     reach = rim * max(opening.shape)
     if reach >= 0.5:
         side = 2 * round(reach) + 1
-        opening = np.asarray(cv2.dilate(opening, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.float32)
+        opening = np.asarray(
+            cv2.dilate(opening, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))), np.float32
+        )
     return np.asarray(cv2.GaussianBlur(opening, (0, 0), max(0.7, reach / 2)), np.float32)

@@ -23,6 +23,7 @@ class Options:
         eyes, mouth: whose eyes, and whose mouth's inside: ``target`` or ``source``.
         picture_format: ``png`` or ``jpeg``.
         quality_mode: ``short``, ``long``, or ``auto``: as `effort.py` decides.
+        mark: draw a label into the picture that says what it is.
     """
 
     shape: float = 0.7
@@ -30,6 +31,7 @@ class Options:
     mouth: str = "target"
     picture_format: str = "png"
     quality_mode: str = "auto"
+    mark: bool = False
 
 
 def options_from(parameters: str) -> Options:
@@ -44,9 +46,13 @@ def options_from(parameters: str) -> Options:
         if name in given:
             try:
                 values[name] = read(given[name])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, KeyError, OverflowError):
                 raise Refused("BadOption", f"`{name}` is {given[name]!r:.40}: give {may_be}.") from None
     return Options(**values)
+
+
+def _boolean(value: Any) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
 
 
 def _share(value: Any) -> float:
@@ -71,4 +77,5 @@ _OPTIONS: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ("mouth", _one_of(SIDES), "target or source"),
     ("picture_format", _one_of(FORMATS), "png or jpeg"),
     ("quality_mode", _one_of(QUALITIES), "auto, short or long"),
+    ("mark", _boolean, "true or false"),
 )

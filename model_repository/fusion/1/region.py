@@ -89,10 +89,7 @@ class Region:
         a, b, c = (places[corner] for corner in corners)
         faces = np.cross(b - a, c - a)
         sums = np.stack(
-            [
-                np.bincount(corners.ravel(), np.tile(faces[:, axis], 3), minlength=len(places))
-                for axis in range(3)
-            ],
+            [np.bincount(corners.ravel(), np.tile(faces[:, axis], 3), minlength=len(places)) for axis in range(3)],
             axis=1,
         )
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)

@@ -52,7 +52,9 @@ def skin_of(source: Photograph, texture: U8, visibility: U8, drawing: Drawing) -
     photographed = fetch(source.pixels, places)
     if seen.min() > 0.999:
         return photographed
-    painted = fetch(np.ascontiguousarray(texture.transpose(1, 2, 0)), window.enlarged(texels(drawing, texture.shape[1])))
+    painted = fetch(
+        np.ascontiguousarray(texture.transpose(1, 2, 0)), window.enlarged(texels(drawing, texture.shape[1]))
+    )
     return np.asarray(painted + seen * (photographed - painted), np.float32)
 
 
