@@ -71,7 +71,7 @@ export: $(EXPORTED) ##adapt weights -> ONNX -> model_repository (again when a so
 
 # Also when a product was deleted although the stamp is there.
 MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))) \
-  $(if $(wildcard model_repository/postprocess/*/topology.npz),,postprocess))
+  $(foreach m,postprocess fusion,$(if $(wildcard model_repository/$(m)/*/topology.npz),,$(m))))
 $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
 	@echo "[export] weights -> ONNX -> model_repository"
 	@$(PY) -m export all --target cpu

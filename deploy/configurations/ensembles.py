@@ -1,4 +1,4 @@
-"""face3d, reconstruct, detect and embed: one list of steps, of which each takes what it needs."""
+"""face3d, reconstruct, detect, embed and fuse: one list of steps, of which each takes what it needs."""
 
 from __future__ import annotations
 
@@ -170,7 +170,60 @@ EMBED = Ensemble(
     steps_reason="A chain, as in face3d.",
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED)
+FUSE = Ensemble(
+    name="fuse",
+    title="Two photographs -> the second one with the face of the first, drawn from both heads. Off unless the operator\n"
+    "turns it on.",
+    batch=0,
+    batch_reason="A request is a pair; its two photographs are one batch of two for the steps that take photographs.",
+    inputs=(
+        Tensor("source", "STRING", (1,), "Whose face: the bytes of a picture file of any format that `face3d` takes."),
+        Tensor("target", "STRING", (1,), "Which picture: likewise."),
+    ),
+    outputs=(
+        Tensor("picture", "STRING", (1,), "PNG or JPEG of the target's size, with a C2PA manifest."),
+        Tensor(
+            "mask", "STRING", (1,), "PNG, grey: how much of a pixel is the source's; where it is 0, nothing changed."
+        ),
+        Tensor("warnings", "STRING", (-1,), "What is doubtful about either picture, one sentence each; often none."),
+    ),
+    steps=(
+        Step(
+            "pair", same("source", "target"), same("image", "whole"), comment="Row 0 is the source, row 1 the target."
+        ),
+        Step("preprocess", same("image", "whole"), {"picture": "pictures", **same("geometry", "canvas")}),
+        DETECT,
+        Step(
+            "align",
+            {"picture": "pictures", **same("geometry", "faces")},
+            {**same("crop", "crop_hd", "context"), "warnings": "doubts"},
+        ),
+        Step("regressor", same("crop", "context"), same("shapes", "fingerprint")),
+        PARSE,
+        Step(
+            "pair",
+            same("crop_hd", "shapes", "context", "parts"),
+            same("source_crop_hd", "source_shapes", "source_context", "source_parts"),
+            comment="Only the source's skin is needed.",
+        ),
+        Step(
+            "texture",
+            {name: f"source_{name}" for name in ("crop_hd", "shapes", "context", "parts")},
+            same("texture", "visibility"),
+        ),
+        Step(
+            "fusion",
+            {
+                "picture": "pictures",
+                **same("geometry", "context", "shapes", "fingerprint", "parts", "texture", "visibility", "doubts"),
+            },
+            {"picture_file": "picture", **same("mask", "warnings")},
+        ),
+    ),
+    steps_reason="A chain, as in face3d.",
+)
+
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, FUSE)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:

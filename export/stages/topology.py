@@ -1,10 +1,11 @@
-"""Write the face model's topology for the model `postprocess`, which writes meshes."""
+"""Write the face model's topology for the models that need it: `postprocess` writes meshes, `fusion` draws faces."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from export.context import ExportContext
 from export.errors import ExportError
+from export.stages.fusion_region import region_arrays
 from export.stages.write import staged
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
@@ -28,20 +30,25 @@ UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.
 LINING, LINING_DM = 1024, (0.01, 0.06)
 
 
-def write_topology(context: ExportContext) -> Path | None:
-    """Write `topology.npz` for the model `postprocess`: triangles, UV, landmarks and the fingerprint of the face model.
+def write_topology(context: ExportContext) -> list[Path]:
+    """Write `topology.npz` for the models `postprocess` and `fusion`: what each reads of the face model.
 
     The version folder of a Python model is its code. Where the newest one has no topology, or the checkout's own face
     model changed, the file is written there; for another face model a new version is made with a copy of the code.
 
     Returns:
-        the file; None without a version of `postprocess`.
+        the files; none for a model without a version.
 
     Raises:
         ExportError: the version holds the topology of another face model.
     """
+    written = (_write(context, name, arrays) for name, arrays in ARRAYS.items())
+    return [path for path in written if path is not None]
+
+
+def _write(context: ExportContext, name: str, arrays: Callable[[AnyFaceModel], dict[str, Any]]) -> Path | None:
     model, options = context.face_model, context.options
-    folder = options.repository / "postprocess"
+    folder = options.repository / name
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
     if not versions:
         return None
@@ -54,26 +61,26 @@ def write_topology(context: ExportContext) -> Path | None:
                 return path
         if options.version is not None or options.face_model is not None:
             raise ExportError(
-                f"Version {target.name} of the model 'postprocess' holds the topology of another face model; a version "
+                f"Version {target.name} of the model '{name}' holds the topology of another face model; a version "
                 "is never overwritten: choose another number with --version."
             )
     if options.dry_run:
         context.say(f"topology: would write {path}")
         return path
     if target.is_dir():
-        _save_topology(path, model)
+        _save(path, arrays(model))
     else:
         with staged(target) as staging:
             for source in newest.glob("*.py"):
                 shutil.copy2(source, staging / source.name)
-            _save_topology(staging / "topology.npz", model)
+            _save(staging / "topology.npz", arrays(model))
     context.say(f"topology: wrote {path} ({len(model.mean)} vertices)")
     return path
 
 
-def _save_topology(path: Path, model: AnyFaceModel) -> None:
+def _save(path: Path, arrays: dict[str, Any]) -> None:
     temporary = path.with_name(".topology.npz")
-    np.savez_compressed(temporary, **arrays_of(model))
+    np.savez_compressed(temporary, **arrays)
     temporary.rename(path)
 
 
@@ -179,3 +186,7 @@ def face_alone(model: HeadModel) -> npt.NDArray[np.bool_]:
     corners = model.vertex[np.where(model.faces < 0, model.faces[:, :1], model.faces)]
     outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
     return np.asarray(~outer | (corners < NARROW_FACE).all(axis=1))
+
+
+ARRAYS: Final = {"postprocess": arrays_of, "fusion": region_arrays}
+"""Model -> what its topology holds."""

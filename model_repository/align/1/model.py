@@ -66,7 +66,7 @@ class TritonPythonModel:
             check_inputs(tensors)
             options = options_from(parameters)
             for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
-                face, doubts = self._face(tensors, index, options, answer)
+                face, doubts = self._face(tensors, index, options.for_row(index), answer)
                 cutout = cut_out(picture, geometry, face, names)
                 doubts += cutout.doubts
                 answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])

@@ -160,9 +160,12 @@ class Worker:
         self._block = exchange.Block(self._descriptor, source.max_bytes)
         self._channel: socket.socket | None = None
         self._pid = 0
+        self._large = False  # whether the block may hold a whole picture
         self._start()
 
-    def decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True) -> Decoded:
+    def decode(
+        self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, whole: bool = False
+    ) -> Decoded:
         """Decode a file whose structure was accepted; its views hold until the next call.
 
         A worker that ends is replaced, and the picture tried again.
@@ -173,7 +176,7 @@ class Worker:
         crashes = 0
         for _ in range(MAX_TRIES):
             try:
-                return self._decode(data, max_pixels, budget, picture)
+                return self._decode(data, max_pixels, budget, picture, whole)
             except _Ended as ended:
                 crashes += ended.crashed
                 if crashes >= MAX_CRASHES:
@@ -199,12 +202,15 @@ class Worker:
         self._channel = None
         return self._source.end(self._pid)
 
-    def _decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool) -> Decoded:
+    def _decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool, whole: bool) -> Decoded:
         if self._channel is None:
             self._start()
+        if self._large:
+            self._block.trim_picture()
+        self._large = whole
         self._block.put_file(data)
         try:
-            answer = self._ask(exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture), budget.wall)
+            answer = self._ask(exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture, whole), budget.wall)
         finally:
             self._block.trim(len(data))
         self._left -= 1

@@ -20,15 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 CANVAS_SIDE = 512
-PICTURE_SIDE = 2048
+# A whole picture: one of a 12-megapixel telephone, with some room. Others have a long side of at most 2048.
+WHOLE_PIXELS = 16_000_000
 CANVAS_BYTES = 3 * CANVAS_SIDE * CANVAS_SIDE
-PICTURE_BYTES = 3 * PICTURE_SIDE * PICTURE_SIDE
+PICTURE_BYTES = 3 * WHOLE_PIXELS
 MAX_MESSAGE = 4096
 # What a block keeps between pictures; more is given back to the system after a large file. A picture of a telephone.
 KEPT_FILE_BYTES = 4 << 20
+# The same of pictures: one of 2048 x 2048.
+KEPT_PICTURE_BYTES = 12 << 20
 
-# Bytes of the file, largest number of pixels, processor time in seconds, and whether the picture is wanted.
-TASK = struct.Struct("<QQd?")
+# Bytes of the file, largest number of pixels, processor time in seconds, whether the picture is wanted, and whether
+# at its full size.
+TASK = struct.Struct("<QQd??")
 
 
 class Block:
@@ -48,7 +52,7 @@ class Block:
 
     def picture(self, height: int, width: int) -> NDArray[np.uint8]:
         """The picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
-        if not (0 < height <= PICTURE_SIDE and 0 < width <= PICTURE_SIDE):
+        if not (height > 0 and width > 0 and height * width <= WHOLE_PIXELS):
             raise ValueError(f"a picture of {width} x {height} does not fit")
         return self._picture[: height * width * 3].reshape(height, width, 3)
 
@@ -66,6 +70,11 @@ class Block:
         """Give back the memory of a file of ``size`` bytes, except for what is kept."""
         if size > KEPT_FILE_BYTES:
             self._map.madvise(mmap.MADV_REMOVE, KEPT_FILE_BYTES, self._file_bytes - KEPT_FILE_BYTES)
+
+    def trim_picture(self) -> None:
+        """Give back the memory of a picture, except for what is kept; nobody may look at it any more."""
+        start = -(-(self._file_bytes + CANVAS_BYTES + KEPT_PICTURE_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_REMOVE, start, len(self._map) - start)
 
 
 def block_bytes(max_bytes: int) -> int:

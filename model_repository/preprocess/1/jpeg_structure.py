@@ -60,8 +60,8 @@ class _Frame(NamedTuple):
     components: int
 
 
-def scan(data: bytes) -> Cost:
-    """Check a JPEG file's structure and estimate the cost of decoding it.
+def scan(data: bytes, whole: bool = False) -> Cost:
+    """Check a JPEG file's structure and estimate the cost of decoding it, at its full size if ``whole``.
 
     Raises:
         BadPicture: beyond the limits above, a kind that libjpeg-turbo does not decode, or no frame before the data.
@@ -79,12 +79,11 @@ def scan(data: bytes) -> Cost:
     scans = _scans(data, start)
     if scans > MAX_SCANS:
         raise unusual(f"more than {MAX_SCANS} scans")
-    return _cost(marker, (width, height), components, scans, len(data))
+    return _cost(marker, (width, height), components, scans, len(data), 1 if whole else reduction(width, height))
 
 
-def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size: int) -> Cost:
+def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size: int, step: int) -> Cost:
     pixels, side, colours = sides[0] * sides[1], max(sides), components / 3
-    step = reduction(*sides)
     decoded = -(-sides[0] // step) * -(-sides[1] // step)
     if marker in _PROGRESSIVE or scans > components:
         # A scan visits every block of its component, 20 ns each, even where it holds nothing.

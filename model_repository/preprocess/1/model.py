@@ -23,7 +23,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the limits from the ``parameters`` of the configuration and start the workers."""
         values = {key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()}
-        self._limits = Limits(int(values["max_bytes"]), int(values["max_pixels"]))
+        most = int(values["max_bytes"])
+        self._limits = Limits(most, int(values["max_pixels"]))
+        self._whole = Limits(most, int(values["max_whole_pixels"]), whole=True)
         self._meters = Meters()
         page = os.environ.get("FACE3D_METRICS_PAGE", "http://127.0.0.1:8002/metrics")
         self._admission = Admission(page, frozenset(values["counted_models"].split()), int(values["max_waiting"]))
@@ -51,21 +53,24 @@ class TritonPythonModel:
         """Hand a request to a lane; the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
-            costs = [of_row(row, len(files), inspect, data, self._limits) for row, data in enumerate(files)]
+            limits = [self._whole if whole else self._limits for whole in _whole(request, len(files))]
+            costs = [of_row(row, len(files), inspect, *one) for row, one in enumerate(zip(files, limits, strict=True))]
         except BadPicture as error:
             return error
 
         def job(worker: Worker) -> None:
             try:
-                self._answer(sender, self._outputs(worker, files, costs, wanted))
+                self._answer(sender, self._outputs(worker, files, costs, limits, wanted))
             except Exception:  # an answer that cannot be sent must not end the lane's thread
                 pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
 
         return None if self._lanes.submit(costs, sum(map(len, files)), job) else Overloaded()
 
-    def _outputs(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs | Exception:
+    def _outputs(
+        self, worker: Worker, files: list[bytes], costs: list[Cost], limits: list[Limits], wanted: set[str]
+    ) -> Outputs | Exception:
         try:
-            return decode(worker, files, costs, wanted, self._limits.max_pixels)
+            return decode(worker, files, costs, limits, wanted)
         except BadPicture as error:
             return error
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
@@ -87,6 +92,12 @@ def _files(request: pb_utils.InferenceRequest) -> list[bytes]:
     image = pb_utils.get_input_tensor_by_name(request, "image")
     assert image is not None, "Triton lets no request through that lacks an input"
     return list(image.as_numpy().reshape(-1))
+
+
+def _whole(request: pb_utils.InferenceRequest, rows: int) -> list[bool]:
+    """Which rows are wanted at their full size."""
+    whole = pb_utils.get_input_tensor_by_name(request, "whole")
+    return [False] * rows if whole is None else [bool(row) for row in whole.as_numpy().reshape(-1)]
 
 
 def _response(result: Outputs | Exception) -> pb_utils.InferenceResponse:

@@ -45,10 +45,18 @@ _SCANNERS: tuple[tuple[bytes, Callable[[bytes], Cost]], ...] = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused whatever it costs: bytes of the file, pixels of the picture."""
+    """What is refused whatever it costs.
+
+    Attributes:
+        max_bytes: of the file.
+        max_pixels: of the picture.
+        whole: hand the picture on at its full size, not at one that the networks need; ``max_pixels`` are then those
+            of the full size.
+    """
 
     max_bytes: int = 32 << 20
     max_pixels: int = 65_000_000
+    whole: bool = False
 
 
 def inspect(data: bytes, limits: Limits) -> Cost:
@@ -72,7 +80,7 @@ def inspect(data: bytes, limits: Limits) -> Cost:
     if scan is None:
         return Cost(0, 0, 0.0, 0)
     try:
-        cost = scan(data)
+        cost = jpeg_structure.scan(data, limits.whole) if scan is jpeg_structure.scan else scan(data)
     except BadPicture:
         if scan is jpeg_structure.scan and (refusal := line_ends.translated(data)) is not None:
             raise refusal from None
