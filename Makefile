@@ -71,7 +71,9 @@ export: $(EXPORTED) ##adapt weights -> ONNX -> model_repository (again when a so
 
 # Also when a product was deleted although the stamp is there.
 MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))) \
-  $(foreach m,postprocess fusion,$(if $(wildcard model_repository/$(m)/*/topology.npz),,$(m))))
+  $(foreach m,postprocess fusion,$(if $(wildcard model_repository/$(m)/*/topology.npz),,$(m))) \
+  $(if $(wildcard model_repository/merge/*/chart.npz),,merge) \
+  $(if $(wildcard model_repository/steady/*/expressions.npz),,steady))
 $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
 	@echo "[export] weights -> ONNX -> model_repository"
 	@$(PY) -m export all --target cpu
@@ -181,7 +183,7 @@ format: $(INSTALLED) ##develop let ruff mend what it can
 clean: ##develop remove what demo, export and the tests leave (keeps .venv)
 	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -rf model_repository/*/warmup
-	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,table.npz}
+	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,chart.npz,expressions.npz,table.npz}
 	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 distclean: clean ##develop clean, and remove .venv and .tools

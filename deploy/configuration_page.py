@@ -38,6 +38,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "client/src/face3d_client/gallery/_thresholds.py",
         "client/src/face3d_client/gallery/_gallery.py",
     ),
+    "Several photographs of one person": (
+        "model_repository/merge/1/photo_tensors.py",
+        "model_repository/merge/1/textures.py",
+        "client/src/face3d_client/_protocol/codec.py",
+    ),
     "Textures and meshes": ("model_repository/postprocess/1/finish.py",),
     "Export": ("export/stages/gate.py", "export/models/detector.py", "export/models/texture_split.py"),
 }

@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> None:
     # Imported here, because PyTorch takes seconds that `--help` must not.
     from export.context import ExportContext
     from export.pipeline import build
-    from export.stages.topology import write_topology
+    from export.stages.topology import write_face_model_files
 
     everything = options.network == "all"
     export_options = ExportOptions(
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
     for name in names:
         build(name, context)
     if export_options.target == "cpu" and any(get_model(name).needs_face_model for name in names):
-        write_topology(context)
+        write_face_model_files(context)
 
 
 def _version(text: str) -> int:

@@ -27,7 +27,7 @@ PORTRAIT = Path(__file__).with_name("probe.jpg")
 
 Array = NDArray[Any]
 
-_PHOTOGRAPHS = frozenset({"image", "source", "target"})
+_PHOTOGRAPHS = frozenset({"image", "images", "source", "target"})
 # The picture is in the public domain, and nobody sees the result.
 _CONSENT = {"consent": "A trial of the server: Eileen Collins's portrait on itself, thrown away."}
 
@@ -125,7 +125,7 @@ def _decode(header: dict[str, Any], payload: bytes) -> dict[str, Array]:
 def example(control: Control, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """Make inputs that the model should be able to answer, from its configuration.
 
-    A photograph, BYTES, is the portrait, ``choice`` the best row that the server's own ``detect`` finds in it,
+    A photograph (BYTES) is the portrait, ``choice`` the best row that the server's own ``detect`` finds in it,
     everything else zeros with 1 for each open dimension. Optional inputs are left out.
     """
     batch = (1,) if int(config.get("max_batch_size", 0)) > 0 else ()

@@ -26,7 +26,12 @@ SWITCHED: Final = frozenset({"fuse"})
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
 _DEFAULT_FILES |= {"tensorrt": "model.plan", "python": "model.py"}
 # Build products that a Python model reads beside its code.
-_EXTRA_FILES = {"postprocess": ("topology.npz",), "fusion": ("topology.npz",)}
+_EXTRA_FILES = {
+    "postprocess": ("topology.npz",),
+    "fusion": ("topology.npz",),
+    "merge": ("chart.npz",),
+    "steady": ("expressions.npz",),
+}
 
 
 @dataclass(frozen=True)

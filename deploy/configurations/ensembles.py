@@ -1,4 +1,4 @@
-"""face3d, reconstruct, detect, embed and fuse: one list of steps, of which each takes what it needs."""
+"""face3d, reconstruct, detect, embed, person, track, fuse: one list of steps, of which each takes what it needs."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ EMBED = Ensemble(
 
 FUSE = Ensemble(
     name="fuse",
-    title="Two photographs -> the second one with the face of the first, drawn from both heads. Off unless the operator\n"
-    "turns it on.",
+    title="Two photographs -> the second one with the face of the first, drawn from both heads. Off unless the\n"
+    "operator turns it on.",
     batch=0,
     batch_reason="A request is a pair; its two photographs are one batch of two for the steps that take photographs.",
     inputs=(
@@ -223,7 +223,140 @@ FUSE = Ensemble(
     steps_reason="A chain, as in face3d.",
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, FUSE)
+PHOTO_FILES = ("mesh", "texture", "preview")
+PERSON = Ensemble(
+    name="person",
+    title=(
+        "Several photographs of one person -> one textured head, and how each photograph shows it.\n"
+        "Photographs of different people are refused before anything is computed of them."
+    ),
+    batch=0,
+    batch_reason=(
+        "No batch: the first dimension, K, is the photographs of one person. Steps that have a batch take it as\n"
+        "theirs, so that K is at most 8, the smallest of theirs; postprocess gets one head."
+    ),
+    inputs=(
+        replace(IMAGE, name="images", dims=(-1, 1), comment=f"One to eight photographs of one person. {IMAGE.comment}"),
+    ),
+    outputs=(
+        Tensor("similarity", "FP32", (-1,), "Of the photographs' faces: mean cosine with the others."),
+        Tensor("weights", "FP32", (-1,), "Part of each photograph in the identity, 1 together."),
+        Tensor("reference", "INT64", (1,), "The photograph whose expression and pose `mesh` has, from 0 on."),
+        *(
+            replace(tensor, dims=(1 if tensor.name in ("vertices_neutral", "face_model") else -1, *tensor.dims))
+            for tensor in FACE3D.outputs
+            if tensor.name not in (*PHOTO_FILES, "visibility")
+        ),
+        *(
+            replace(tensor, dims=(1, *tensor.dims))
+            for tensor in FACE3D.outputs
+            if tensor.name in (*PHOTO_FILES, "visibility")
+        ),
+    ),
+    steps=(
+        replace(PREPROCESS, inputs={"image": "images"}),
+        DETECT,
+        replace(ALIGN, outputs={**ALIGN.outputs, **same("aligned", "quality")}),
+        Step("embedder", same("aligned"), same("embedding")),
+        Step(
+            "merge",
+            {"photo_embedding": "embedding", "photo_crop": "crop"},
+            {"similarity": "similarity", "crop": "checked_crop"},
+            "Whether they show one person: nothing is computed of those that do not.",
+        ),
+        Step(
+            "regressor",
+            {"crop": "checked_crop", "context": "context"},
+            {
+                **{name: f"photo_{name}" for name in ("shapes", "coefficients")},
+                "fingerprint": "photo_fingerprint",
+            },
+        ),
+        Step(
+            "merge",
+            {
+                **same("photo_shapes", "photo_coefficients", "photo_fingerprint"),
+                "photo_context": "context",
+                "photo_crop_hd": "crop_hd",
+                "photo_quality": "quality",
+            },
+            {
+                "shapes": "shapes",
+                "expression": "expression",
+                "fingerprint": "fingerprint",
+                "context": "reference_context",
+                "crop_hd": "reference_crop_hd",
+                "fingerprints": "fingerprints",
+                "certainties": "certainties",
+                **same("coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d", "face_model"),
+                **same("weights", "reference"),
+            },
+            "One identity; the photographs keep their expressions and poses.",
+        ),
+        Step("parser", {"crop": "checked_crop", "fingerprint": "fingerprints"}, same("parts")),
+        Step(
+            "texture",
+            {**same("crop_hd", "context", "parts"), "shapes": "photo_shapes"},
+            {"texture": "photo_texture", "visibility": "photo_visibility"},
+            "Each photograph is sampled by its own shape, which lies best over it.",
+        ),
+        Step(
+            "merge",
+            {**same("photo_texture", "photo_visibility", "photo_shapes"), "certainty": "certainties"},
+            {"texture": "raw_texture", "visibility": "visibility"},
+        ),
+        *(
+            replace(
+                step,
+                inputs={
+                    key: f"reference_{value}" if value in ("context", "crop_hd") else value
+                    for key, value in step.inputs.items()
+                },
+            )
+            for step in (MESH, IMAGE_FILE, PREVIEW)
+        ),
+    ),
+    steps_reason="A chain, as in face3d: the parser waits for the identity although it does not need it.",
+)
+
+TRACK = Ensemble(
+    name="track",
+    title=(
+        "A frame of a clip -> expression and pose, steady from frame to frame. The frames of a clip come one after\n"
+        "the other, as a sequence of Triton's: one sequence_id, sequence_start at the first, sequence_end at the last."
+    ),
+    batch=1,
+    batch_reason="One: the frames of a clip follow each other, those of different clips meet at each step.",
+    inputs=(IMAGE,),
+    outputs=(
+        Tensor("blendshapes", "FP32", (52,), "Weights of ARKit's 52 shapes, 0..1, in the order of their names."),
+        Tensor("rotation", "FP32", (4,), "Of the head in the frame of the GLB: a unit quaternion x, y, z, w."),
+        *(tensor for tensor in FACE3D.outputs if tensor.name in ("face", "camera", "warnings", "coefficients")),
+        EMBED.outputs[1],
+    ),
+    steps=(
+        PREPROCESS,
+        DETECT,
+        Step(
+            "align",
+            same("picture", "geometry", "faces"),
+            same("crop", "context", "face", "camera", "warnings", "quality"),
+        ),
+        Step(
+            "regressor",
+            same("crop", "context"),
+            {"coefficients": "frame_coefficients", "fingerprint": "fingerprint"},
+        ),
+        Step(
+            "steady",
+            {"coefficients": "frame_coefficients", "fingerprint": "fingerprint"},
+            {"steady_coefficients": "coefficients", **same("blendshapes", "rotation")},
+        ),
+    ),
+    steps_reason="A chain, as in face3d.",
+)
+
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON, TRACK, FUSE)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:

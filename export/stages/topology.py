@@ -1,4 +1,4 @@
-"""Write the face model's topology for the models that need it: `postprocess` writes meshes, `fusion` draws faces."""
+"""Write what the Python models know of the face model: its topology, its chart, its expressions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from export.context import ExportContext
 from export.errors import ExportError
 from export.stages.fusion_region import region_arrays
 from export.stages.write import staged
+from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
+from networks.texture import TABLE
 
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
@@ -30,23 +32,27 @@ UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.
 LINING, LINING_DM = 1024, (0.01, 0.06)
 
 
-def write_topology(context: ExportContext) -> list[Path]:
-    """Write `topology.npz` for the models `postprocess` and `fusion`: what each reads of the face model.
-
-    The version folder of a Python model is its code. Where the newest one has no topology, or the checkout's own face
-    model changed, the file is written there; for another face model a new version is made with a copy of the code.
+def write_face_model_files(context: ExportContext) -> list[Path]:
+    """Write what the Python models read of the face model, each file into its model's version folder.
 
     Returns:
         the files; none for a model without a version.
 
     Raises:
-        ExportError: the version holds the topology of another face model.
+        ExportError: a version holds a file of another face model.
     """
-    written = (_write(context, name, arrays) for name, arrays in ARRAYS.items())
+    written = (_write(context, *row) for row in FACE_MODEL_FILES)
     return [path for path in written if path is not None]
 
 
-def _write(context: ExportContext, name: str, arrays: Callable[[AnyFaceModel], dict[str, Any]]) -> Path | None:
+def _write(
+    context: ExportContext, name: str, what: str, arrays: Callable[[AnyFaceModel], dict[str, Any]]
+) -> Path | None:
+    """Write a file of arrays of the face model into a Python model's version folder.
+
+    The version folder of a Python model is its code. Where the newest one has no such file, or the checkout's own face
+    model changed, the file is written there; for another face model a new version is made with a copy of the code.
+    """
     model, options = context.face_model, context.options
     folder = options.repository / name
     versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
@@ -54,18 +60,18 @@ def _write(context: ExportContext, name: str, arrays: Callable[[AnyFaceModel], d
         return None
     newest = folder / str(versions[-1])
     target = folder / str(options.version) if options.version is not None else newest
-    path = target / "topology.npz"
+    path = target / f"{what}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as existing:
             if int(existing["fingerprint"][0]) == model.fingerprint:
                 return path
         if options.version is not None or options.face_model is not None:
             raise ExportError(
-                f"Version {target.name} of the model '{name}' holds the topology of another face model; a version "
+                f"Version {target.name} of the model '{name}' holds the {what} of another face model; a version "
                 "is never overwritten: choose another number with --version."
             )
     if options.dry_run:
-        context.say(f"topology: would write {path}")
+        context.say(f"{what}: would write {path}")
         return path
     if target.is_dir():
         _save(path, arrays(model))
@@ -73,15 +79,36 @@ def _write(context: ExportContext, name: str, arrays: Callable[[AnyFaceModel], d
         with staged(target) as staging:
             for source in newest.glob("*.py"):
                 shutil.copy2(source, staging / source.name)
-            _save(staging / "topology.npz", arrays(model))
-    context.say(f"topology: wrote {path} ({len(model.mean)} vertices)")
+            _save(staging / path.name, arrays(model))
+    context.say(f"{what}: wrote {path} ({len(model.mean)} vertices)")
     return path
 
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
-    temporary = path.with_name(".topology.npz")
+    temporary = path.with_name(f".{path.name}")
     np.savez_compressed(temporary, **arrays)
     temporary.rename(path)
+
+
+def expressions_of(model: AnyFaceModel) -> dict[str, Any]:
+    """What `steady` reads (model.py of its version folder): name -> array."""
+    names = model.expression_names if isinstance(model, HeadModel) else ("",) * len(model.expression)
+    return {"expression_names": np.array(names), "fingerprint": np.array([model.fingerprint], np.int64)}
+
+
+def chart_of(model: AnyFaceModel) -> dict[str, Any]:
+    """What `merge` reads (chart.py of its version folder): name -> array."""
+    chart = Chart.of(model, TABLE)
+    return {
+        "skin": chart.skin.astype(np.int32),
+        "triangles": chart.triangles.astype(np.int32),
+        "corners": chart.corners.astype(np.int32),
+        "bary": chart.weights,
+        "core": chart.core,
+        "landmarks": model.landmarks.astype(np.int32),
+        "vertices": np.array([len(model.mean)]),
+        "fingerprint": np.array([model.fingerprint], np.int64),
+    }
 
 
 def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
@@ -188,5 +215,10 @@ def face_alone(model: HeadModel) -> npt.NDArray[np.bool_]:
     return np.asarray(~outer | (corners < NARROW_FACE).all(axis=1))
 
 
-ARRAYS: Final = {"postprocess": arrays_of, "fusion": region_arrays}
-"""Model -> what its topology holds."""
+FACE_MODEL_FILES: Final = (
+    ("postprocess", "topology", arrays_of),
+    ("fusion", "topology", region_arrays),
+    ("merge", "chart", chart_of),
+    ("steady", "expressions", expressions_of),
+)
+"""Model, name of its file, what the file holds."""

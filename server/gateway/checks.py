@@ -117,6 +117,8 @@ def _check_tensor(given: InputTensor, tensor: Tensor, model: PublicModel) -> Non
     if len(shape) > limits.MAX_RANK:
         raise bad_request(f"the input `{name}` has {len(shape)} dimensions: send {_described(tensor, model)}.")
     dims = shape
+    if not model.max_batch and tensor.dims[0] < 0 and shape and not 1 <= shape[0] <= limits.MAX_PHOTOGRAPHS:
+        raise bad_request(f"`{name}` holds {shape[0]} photographs: send 1 to {limits.MAX_PHOTOGRAPHS} of one person.")
     if model.max_batch:
         if not shape or not 1 <= shape[0] <= model.max_batch:
             first = shape[0] if shape else "missing"

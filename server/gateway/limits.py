@@ -18,11 +18,11 @@ MAX_ID: Final = 128
 MAX_TENSORS: Final = 16
 """Inputs of one request; the ensembles have one or two. More are refused before any is looked at."""
 MAX_OUTPUTS: Final = 64
-"""Requested outputs of one request; the ensembles have at most thirteen."""
+"""Requested outputs of one request; the ensembles have at most sixteen."""
 MAX_PARAMETERS: Final = 64
-"""Parameters of one request, tensor or output; the ensembles know eight."""
-MAX_CONSENT: Final = 500
-"""Characters of a consent statement of `fuse`: a few sentences. It goes into the result and into the log."""
+"""Parameters of one request, tensor or output; the ensembles know at most eleven."""
+MAX_PHOTOGRAPHS: Final = 8
+"""Photographs of one person in one request: as many rows as `person`'s steps take at once."""
 MAX_RANK: Final = 8
 """Dimensions of one shape; the ensembles' inputs have two."""
 MAX_FIELDS: Final = 4096

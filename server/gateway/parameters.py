@@ -1,8 +1,9 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
-What is accepted here agrees with the models that read parameters, `align` (face_options.py), `postprocess` (options.py)
-and `fusion` (options.py, consent.py); a test holds that. The gateway reads them first because it can say at once,
-before a picture is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
+What is accepted here agrees with the models that read parameters: `align` (face_options.py), `merge`
+(merge_options.py), `postprocess` (options.py) and `fusion` (options.py, consent.py); a test holds that. The gateway
+reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models cannot
+see a name that is none of theirs.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ def _share(value: Value) -> bool:
     return 0 <= _number(value) <= 1
 
 
+def _cosine(value: Value) -> bool:
+    return -1 <= _number(value) <= 1
+
+
 def _index(value: Value) -> bool:
     return 0 <= _integer(value) < 2**31
 
@@ -69,6 +74,22 @@ def _side(value: Value) -> bool:
 
 def _flag(value: Value) -> bool:
     return str(value).lower() in ("true", "false", "1", "0")
+
+
+def _boolean(value: Value) -> bool:
+    return isinstance(value, bool)
+
+
+def _sequence(value: Value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
+
+
+def _frame_rate(value: Value) -> bool:
+    return 1 <= _number(value) <= 240
+
+
+def _smoothing(value: Value) -> bool:
+    return 0 <= _number(value) <= 2
 
 
 def _box(value: Value) -> bool:
@@ -125,6 +146,21 @@ _FUSION: Final = (
     Parameter("quality_mode", _one_of("auto", "short", "long"), "auto, short or long"),
     Parameter("mark", _flag, "true or false"),
 )
+_PERSON: Final = (
+    Parameter("same_person", _cosine, "a number from -1 to 1"),
+    Parameter("reference", _index, "the index of a photograph, 0 for the first"),
+)
+_CLIP: Final = (
+    Parameter("frame_rate", _frame_rate, "a number from 1 to 240"),
+    Parameter("smoothing", _smoothing, "a number from 0 to 2"),
+)
+# Triton's own, for the one model that keeps something from one request to the next. A random number of 63 bits is
+# found by nobody, so that nobody's frames get into another one's clip.
+_SEQUENCE: Final = (
+    Parameter("sequence_id", _sequence, "a whole number from 1 to 9223372036854775807, a random one for each clip"),
+    Parameter("sequence_start", _boolean, "true or false"),
+    Parameter("sequence_end", _boolean, "true or false"),
+)
 # Triton's own, for every model: how long the client waits, for queues that may drop what nobody waits for.
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
 
@@ -134,15 +170,18 @@ TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "detect": (),
     "embed": _CHOICE,
     "fuse": _FUSION,
+    "track": (*_CHOICE, *_CLIP, *_SEQUENCE),
+    # Which face is meant differs from photograph to photograph: each one's main face.
+    "person": (_CHOICE[0], *_PERSON, *_FILES),
 }
 """Ensemble -> its own parameters. A model that is not here takes none."""
 
 # Triton's own parameters that no client needs, each with the reason that it is told.
 _TRITON: Final = {
     "priority": "all requests are equal here",
-    "sequence_id": "no model here keeps anything from one request to the next",
-    "sequence_start": "no model here keeps anything from one request to the next",
-    "sequence_end": "no model here keeps anything from one request to the next",
+    "sequence_id": "this model keeps nothing from one request to the next",
+    "sequence_start": "this model keeps nothing from one request to the next",
+    "sequence_end": "this model keeps nothing from one request to the next",
     "triton_enable_empty_final_response": "every request has one answer",
     "triton_final_response": "every request has one answer",
     "classification": "no output here is a list of classes",
@@ -178,6 +217,8 @@ def check_parameters(model: str, given: Mapping[str, Value]) -> None:
             good = False
         if not good:
             raise bad_option(f"`{name}` is {_said(value)}: give {parameter.wanted}.")
+    if "sequence_id" in own and "sequence_id" not in given:
+        raise bad_option(f"`{model}` takes the frames of a clip: give `sequence_id`, {own['sequence_id'].wanted}.")
     pose, expression = (str(given.get(name, "neutral")).lower() for name in ("pose", "expression"))
     if "pose" in given and pose == "neutral" != expression:
         raise bad_option(

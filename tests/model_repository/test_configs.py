@@ -13,10 +13,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from networks.detector import contract
-from tests.model_repository.version_folder import REPOSITORY
+from server.gateway import limits
+from tests.model_repository.version_folder import REPOSITORY, load
 
 FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
-ENSEMBLES = ("face3d", "reconstruct", "detect", "embed")
+ENSEMBLES = ("face3d", "reconstruct", "detect", "embed", "person")
 PUBLIC = {
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
     *("face_model", "visibility", "mesh", "texture", "preview"),
@@ -81,7 +82,7 @@ def test_how_many_processes_and_versions_is_said_and_not_left_to_triton(path: Pa
     model = read(path)
     assert [group.count for group in model.instance_group] >= [1]
     assert model.version_policy.latest.num_versions == 1
-    assert model.max_batch_size > 0
+    assert model.max_batch_size > 0 or model.name == "merge"  # its rows belong together
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))
@@ -136,7 +137,12 @@ def test_what_a_step_gives_is_what_the_next_one_takes(name: str) -> None:
     known = tensors(ensemble.input)
     for step in ensemble.ensemble_scheduling.step:
         model = config(step.model_name)
-        inputs, outputs = tensors(model.input), tensors(model.output)
+        # Where the ensemble has no batch, a step that has one takes the first dimension as its own.
+        rows = [-1] if model.max_batch_size and not ensemble.max_batch_size else []
+        inputs, outputs = (
+            {tensor: (kind, rows + dims) for tensor, (kind, dims) in tensors(listed).items()}
+            for listed in (model.input, model.output)
+        )
         assert set(step.input_map) <= set(inputs), step.model_name
         assert set(step.output_map) <= set(outputs), step.model_name
         optional = {tensor.name for tensor in model.input if tensor.optional}
@@ -171,6 +177,20 @@ def test_an_ensemble_takes_no_larger_batches_than_its_steps(name: str) -> None:
     ensemble = config(name)
     smallest = min(config(step.model_name).max_batch_size for step in ensemble.ensemble_scheduling.step)
     assert ensemble.max_batch_size == smallest
+
+
+def test_a_person_has_as_many_photographs_as_every_step_takes_at_once() -> None:
+    before_the_files = {step.model_name for step in config("person").ensemble_scheduling.step} - {
+        "merge",
+        "postprocess",
+    }
+    smallest = min(config(name).max_batch_size for name in before_the_files)
+    merge = load("merge", "photo_tensors")
+    assert limits.MAX_PHOTOGRAPHS == codec.MAX_PHOTOGRAPHS == merge.MAX_PHOTOGRAPHS == smallest
+
+
+def test_a_person_has_the_tensors_of_a_face_and_what_is_said_of_the_photographs() -> None:
+    assert set(tensors(config("person").output)) == PUBLIC | {"similarity", "weights", "reference"}
 
 
 def test_face3d_and_reconstruct_give_the_same_tensors() -> None:

@@ -76,13 +76,13 @@ def another(repository: Path, folder: Path, words: str) -> Path:
     return folder
 
 
-def test_two_probes_make_every_model_work(server: EmbeddedServer) -> None:
-    assert what_to_probe(Control(server.http)) == ("face3d", "embed")
+def test_one_probe_makes_every_model_work(server: EmbeddedServer) -> None:
+    assert what_to_probe(Control(server.http)) == ("person",)
 
 
 def test_every_ensemble_answers_the_probe(server: EmbeddedServer) -> None:
     control = Control(server.http)
-    for name in ("detect", "face3d", "reconstruct"):
+    for name in ("detect", "face3d", "reconstruct", "person"):
         assert probe.check(control, name)
 
 

@@ -78,6 +78,7 @@ from face3d_client._fuse_clip import ClipResult
 from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
+from face3d_client._person import Person
 from face3d_client._protocol.fuse import FuseOptions
 from face3d_client._protocol.options import (
     DEFAULT_OUTPUTS,
@@ -85,6 +86,7 @@ from face3d_client._protocol.options import (
     MeshKind,
     Options,
     Output,
+    PersonOptions,
     Pose,
     Rig,
     TextureFormat,
@@ -92,6 +94,7 @@ from face3d_client._protocol.options import (
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._provenance import Manifest, read_manifest
 from face3d_client._results import Reconstruction
+from face3d_client._tracking import Clip, TrackedFrame
 from face3d_client._transports.endpoint import TLS, Protocol
 from face3d_client._transports.retry import Retry
 from face3d_client._version import __version__
@@ -108,6 +111,7 @@ __all__ = [
     "BadRequest",
     "BadResponse",
     "Camera",
+    "Clip",
     "ClipResult",
     "Coefficients",
     "ConsentRequired",
@@ -135,6 +139,8 @@ __all__ = [
     "Outcome",
     "Output",
     "Overloaded",
+    "Person",
+    "PersonOptions",
     "PoorQuality",
     "Pose",
     "Protocol",
@@ -148,6 +154,7 @@ __all__ = [
     "ServiceError",
     "TextureFormat",
     "Timeout",
+    "TrackedFrame",
     "__version__",
     "read_manifest",
 ]

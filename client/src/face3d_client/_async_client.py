@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
@@ -17,17 +17,20 @@ from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map_async
 from face3d_client._outcome import Outcome
+from face3d_client._person import Person, naming_photographs, sources_of
 from face3d_client._protocol.calls import Call, Reply
 from face3d_client._protocol.codec import (
     build_detect,
     build_embed,
+    build_person,
     build_reconstruct,
     parse_detect,
     parse_embed,
+    parse_person,
     parse_reconstruct,
 )
 from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
-from face3d_client._protocol.options import Options, with_face
+from face3d_client._protocol.options import Options, PersonOptions, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
 from face3d_client._transports.factory import open_async_transport
@@ -79,6 +82,15 @@ class AsyncFace3DClient(BaseClient):
         """See `Face3DClient.reconstruct`."""
         call = build_reconstruct(await self._bytes(image), options)
         return parse_reconstruct(await self._infer(call, timeout), source_path(image))
+
+    async def reconstruct_person(
+        self, images: Sequence[ImageSource], *, timeout: float | None = None, **options: Unpack[PersonOptions]
+    ) -> Person:
+        """See `Face3DClient.reconstruct_person`."""
+        sources = sources_of(images)
+        with naming_photographs(sources):
+            call = build_person([await self._bytes(image) for image in images], options)
+            return parse_person(await self._run(self._person_flow(call, timeout)), sources)
 
     @overload
     async def reconstruct_all(

@@ -180,6 +180,10 @@ class BaseClient:
         with self._regions.place(call) as (placed, region):
             return (yield from self._retry_flow(lambda left: _infer_placed_flow(placed, region, left), timeout))
 
+    def _person_flow(self, call: Call, timeout: float | None) -> Flow[Reply]:
+        """Send a call with several pictures, none of which goes through shared memory."""
+        return (yield from self._retry_flow(lambda left: request(lambda to: to.infer(call, left)), timeout))
+
     def _ready_flow(self, model: str | None, timeout: float) -> Flow[bool]:
         """Ask whether a model, or with None each of the ensembles, is ready."""
         deadline = Deadline(timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
@@ -15,27 +15,34 @@ from PIL import Image
 from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
 from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding
-from face3d_client._errors import Face3DError
+from face3d_client._errors import BadFace, Face3DError, NoFace
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
+from face3d_client._frames import FrameCalls, KeyFrames
 from face3d_client._fuse_clip import MAX_FRAMES, ClipResult, check_statement, fuse_frames
 from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map
 from face3d_client._outcome import Outcome
+from face3d_client._person import Person, naming_photographs, sources_of
 from face3d_client._protocol.calls import Call, Reply
 from face3d_client._protocol.codec import (
     build_detect,
     build_embed,
+    build_person,
     build_reconstruct,
     parse_detect,
     parse_embed,
+    parse_frame,
+    parse_person,
     parse_reconstruct,
 )
 from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
-from face3d_client._protocol.options import Options, with_face
+from face3d_client._protocol.options import Options, PersonOptions, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
+from face3d_client._tracking import Clip, TrackedFrame
 from face3d_client._transports.factory import open_transport
+from face3d_client._video import MAX_SECONDS, open_video
 
 __all__ = ["Face3DClient"]
 
@@ -139,6 +146,106 @@ class Face3DClient(BaseClient):
         """
         call = build_reconstruct(self._bytes(image), options)
         return parse_reconstruct(self._infer(call, timeout), source_path(image))
+
+    def reconstruct_person(
+        self, images: Sequence[ImageSource], *, timeout: float | None = None, **options: Unpack[PersonOptions]
+    ) -> Person:
+        """Make one head of one to eight photographs of one person.
+
+        Their identities are joined by how sure each is, one texture is made of all, and expression and pose stay each
+        photograph's own.
+
+        Args:
+            images: as for `reconstruct`; each one's main face is meant.
+            timeout: seconds for this call.
+            **options: see `PersonOptions`.
+
+        Raises:
+            DifferentPeople: a photograph shows somebody else than the others.
+            RequestError: a photograph or option will not do; the sentence names the photograph.
+            ServiceError: the service will not do.
+            OSError: a file cannot be read.
+        """
+        sources = sources_of(images)
+        with naming_photographs(sources):
+            call = build_person([image_bytes(image) for image in images], options)
+            return parse_person(self._run(self._person_flow(call, timeout)), sources)
+
+    def track(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        frame_rate: float = 30.0,
+        smoothing: float = 1.0,
+        score_threshold: float | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[TrackedFrame | None]:
+        """Read expression and pose of each frame of one person's clip, or of a camera, steadied from frame to frame.
+
+        Args:
+            images: the frames in the order of time, as for `reconstruct`; may be endless.
+            frame_rate: frames a second.
+            smoothing: 0 (none) to 2.
+            score_threshold: lowest score of a face, 0..1 (0.7).
+            timeout: seconds for each frame.
+
+        Yields:
+            A frame's result as it comes; None for one in which no face was found.
+
+        Raises:
+            RequestError, ServiceError: see `reconstruct`, but for frames without a face.
+        """
+        calls = FrameCalls(map(self._bytes, images), frame_rate, smoothing, score_threshold)
+        for index, call in calls:
+            try:
+                reply = self._infer(call, timeout)
+            except (NoFace, BadFace):
+                yield None
+            else:
+                calls.begun = True
+                yield parse_frame(reply, index, frame_rate)
+
+    def reconstruct_clip(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        seconds: float = MAX_SECONDS,
+        smoothing: float = 1.0,
+        timeout: float | None = None,
+        **options: Unpack[PersonOptions],
+    ) -> Clip:
+        """Make one moving head of a video of one person: `track` for its frames, `reconstruct_person` for the best.
+
+        Args:
+            path: of the video; needs OpenCV (``pip install face3d-client[video]``).
+            every: take every n-th frame.
+            seconds: the longest clip that is read (120).
+            smoothing: 0 (none) to 2.
+            timeout: seconds for each request.
+            **options: see `PersonOptions`; the mesh is a head with ARKit's shapes.
+
+        Raises:
+            NoFace: in no frame.
+            BadImage, ImageTooLarge: not a video, or more of it than is read.
+            DifferentPeople: the frames show several people.
+            RequestError, ServiceError, OSError: see `reconstruct`.
+        """
+        keys, frames, count = KeyFrames(), list[TrackedFrame](), 0
+        with open_video(path, every, seconds) as video:
+            pictures, threshold = keys.through(video.frames()), options.get("score_threshold")
+            for frame in self.track(
+                pictures, frame_rate=video.rate, smoothing=smoothing, score_threshold=threshold, timeout=timeout
+            ):
+                count += 1
+                if frame is not None:
+                    keys.offer(frame)
+                    frames.append(frame)
+        if not frames:
+            raise NoFace(f"no frame of {path} shows a face. Give a video in which somebody looks into the camera.")
+        chosen: PersonOptions = {**options, "rig": "arkit", "mesh": "head", "pose": "canonical"}
+        person = self.reconstruct_person(keys.pictures(), timeout=timeout, **chosen)
+        return Clip(person, tuple(frames), count - len(frames))
 
     @overload
     def reconstruct_all(

@@ -8,6 +8,8 @@ empty slot.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,21 @@ class Refused(Exception):
     def __init__(self, tag: str, sentence: str) -> None:
         super().__init__(sentence)
         self.tag = tag
+
+
+@contextmanager
+def naming_row(row: int, rows: int) -> Iterator[None]:
+    """Let a refusal name its picture where the request has several: Triton has one answer for all of them.
+
+    Raises:
+        Refused: what is raised inside.
+    """
+    try:
+        yield
+    except Refused as error:
+        if rows == 1:
+            raise
+        raise Refused(error.tag, f"row {row} of the {rows} in this request: {error}") from None
 
 
 def side_of(face: Row) -> float:

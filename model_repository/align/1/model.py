@@ -16,7 +16,7 @@ from answers import Answer, response_of
 from cutouts import CROP_HD, cut_out
 from face_doubts import Doubt, crowded
 from face_options import Options, options_from
-from face_rows import Refused, Row, side_of
+from face_rows import Refused, Row, naming_row, side_of
 from faces import choose, count, given, is_full
 from memory import keep_memory
 from meters import Meters
@@ -65,12 +65,9 @@ class TritonPythonModel:
             tensors, parameters, names = work
             check_inputs(tensors)
             options = options_from(parameters)
-            for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
-                face, doubts = self._face(tensors, index, options.for_row(index), answer)
-                cutout = cut_out(picture, geometry, face, names)
-                doubts += cutout.doubts
-                answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
-                answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})
+            for index in range(len(tensors["picture"])):
+                with naming_row(index, len(tensors["picture"])):
+                    self._add_row(tensors, index, options, names, answer)
         except Refused as error:
             answer.error = error
             answer.note(Meters.refused, error.tag)
@@ -78,6 +75,13 @@ class TritonPythonModel:
             pb_utils.Logger.log_error("align: " + traceback.format_exc())
             answer.error = error
         return answer
+
+    def _add_row(self, tensors: Tensors, index: int, options: Options, names: set[str], answer: Answer) -> None:
+        face, doubts = self._face(tensors, index, options.for_row(index), answer)
+        cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names)
+        doubts += cutout.doubts
+        answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
+        answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})
 
     def _face(self, tensors: Tensors, index: int, options: Options, answer: Answer) -> tuple[Row, list[Doubt]]:
         if "choice" in tensors:

@@ -83,7 +83,7 @@ class TritonPythonModel:
         if isinstance(result, BadPicture | Overloaded):
             self._meters.refused(result.tag)
         elif isinstance(result, Outputs):
-            self._admission.let_in(1)
+            self._admission.let_in(len(result.decoded))
             for seconds, pixels in result.decoded:
                 self._meters.decoded(seconds, pixels)
 

@@ -18,7 +18,7 @@ from server.repository import DEFAULT_REPOSITORY, read_repository
 from tests.model_repository.version_folder import load
 
 ROOT = Path(__file__).resolve().parents[3]
-READERS = {"align": "face_options", "postprocess": "options"}
+READERS = {"align": "face_options", "merge": "merge_options", "postprocess": "options"}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,11 @@ def test_the_table_has_the_names_that_the_models_read() -> None:
     for model, module in READERS.items():
         options = load(model, module).Options
         read |= set(inspect.signature(options).parameters)
+    own = set(inspect.signature(load("merge", READERS["merge"]).Options).parameters)
     for model in ("face3d", "reconstruct"):
-        assert {parameter.name for parameter in TABLE[model]} == read
+        assert {parameter.name for parameter in TABLE[model]} == read - own
+    # Each photograph's main face: an index or a box would mean another face in each.
+    assert {parameter.name for parameter in TABLE["person"]} == read - {"face", "box"}
 
 
 def test_no_other_model_reads_parameters() -> None:
@@ -68,6 +71,13 @@ GOOD: list[tuple[str, Value]] = [
     ("pose", "canonical"), ("mesh", "head"), ("mesh", "Face"), ("rig", "arkit"), ("rig", "none"),
     ("expression", "photo"), ("expression", "neutral"),
 ]  # fmt: skip
+GOOD_OF_PERSON: list[tuple[str, Value]] = [
+    ("same_person", -1), ("same_person", "0.25"), ("same_person", 1.0), ("reference", 0), ("reference", "7"),
+]  # fmt: skip
+BAD_OF_PERSON: list[tuple[str, Value]] = [
+    ("same_person", 1.1), ("same_person", "nan"), ("same_person", True), ("same_person", "twins"),
+    ("reference", -1), ("reference", 0.5), ("reference", True), ("reference", "first"),
+]  # fmt: skip
 BAD: list[tuple[str, Value]] = [
     ("score_threshold", -0.1), ("score_threshold", 2), ("score_threshold", True), ("score_threshold", "nan"),
     ("score_threshold", "high"), ("score_threshold", ""), ("face", -1), ("face", 1.5), ("face", True), ("face", "best"),
@@ -79,15 +89,19 @@ BAD: list[tuple[str, Value]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), GOOD)
+def ensemble_with(name: str) -> str:
+    return "person" if name in ("same_person", "reference") else "face3d"
+
+
+@pytest.mark.parametrize(("name", "value"), GOOD + GOOD_OF_PERSON)
 def test_what_the_models_take_is_taken(name: str, value: Value, readers: dict[str, Callable[[str], Any]]) -> None:
     text = repr(value) if isinstance(value, float) else value  # as it goes to Triton
     for read in readers.values():
         read(json.dumps({name: text}))
-    assert refused(name, value) is None
+    assert refused(name, value, ensemble_with(name)) is None
 
 
-@pytest.mark.parametrize(("name", "value"), BAD)
+@pytest.mark.parametrize(("name", "value"), BAD + BAD_OF_PERSON)
 def test_what_the_models_refuse_is_refused(name: str, value: Value, readers: dict[str, Callable[[str], Any]]) -> None:
     outcomes = []
     for read in readers.values():
@@ -97,7 +111,7 @@ def test_what_the_models_refuse_is_refused(name: str, value: Value, readers: dic
         except Exception as error:
             outcomes.append(getattr(error, "tag", "untyped"))
     assert "BadOption" in outcomes
-    sentence = refused(name, value)
+    sentence = refused(name, value, ensemble_with(name))
     assert sentence is not None
     assert sentence.startswith(f"[BadOption] `{name}` is ")
     assert ": give " in sentence

@@ -9,20 +9,23 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from face3d_client._coefficients import Coefficients
 from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding, Quality
-from face3d_client._errors import BadOption, BadResponse
-from face3d_client._protocol.calls import Call, Parameter, Reply
-from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output
+from face3d_client._errors import BadOption, BadResponse, ImageTooLarge
+from face3d_client._person import Person
+from face3d_client._protocol.calls import Call, Parameter, Place, Reply
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, PersonOptions
 from face3d_client._results import Reconstruction
 from face3d_client._text import printable
+from face3d_client._tracking import TrackedFrame
 
 __all__ = [
     "ENSEMBLES",
@@ -30,15 +33,25 @@ __all__ = [
     "as_parameter",
     "build_detect",
     "build_embed",
+    "build_frame",
+    "build_person",
     "build_reconstruct",
     "parse_detect",
     "parse_embed",
+    "parse_frame",
+    "parse_person",
     "parse_reconstruct",
 ]
 
 ENSEMBLES: Final = ("face3d", "reconstruct", "detect")
 _EMBED_OUTPUTS: Final = ("embedding", "quality", "face", "warnings", "embedder")
 SCORE_THRESHOLD: Final = 0.7
+MAX_PHOTOGRAPHS: Final = 8
+"""Photographs of one person that the server joins in one request."""
+MAX_TOGETHER: Final = 35 << 20
+"""Bytes of them together: what the server takes in one message, and room for what is around them."""
+_PERSON_OUTPUTS: Final = ("similarity", "weights", "reference")
+_FRAME_OUTPUTS: Final = ("blendshapes", "rotation", "coefficients", "face", "quality")
 _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
 
 
@@ -63,6 +76,22 @@ def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: 
     return Call("embed", {"image": _bytes_tensor(image)}, _EMBED_OUTPUTS, parameters)
 
 
+def build_frame(image: bytes, place: Place, rate: float, smoothing: float, score_threshold: float | None) -> Call:
+    """Build the call that reads expression and pose of a frame of a clip.
+
+    Args:
+        image: a picture file.
+        place: of the frame in its clip.
+        rate: frames a second.
+        smoothing: 0 to 2.
+        score_threshold: None: the server's.
+    """
+    parameters = {"frame_rate": as_parameter(float(rate)), "smoothing": as_parameter(float(smoothing))}
+    if score_threshold is not None:
+        parameters["score_threshold"] = as_parameter(float(score_threshold))
+    return Call("track", {"image": _bytes_tensor(image)}, _FRAME_OUTPUTS, parameters, place=place)
+
+
 def build_reconstruct(image: bytes, options: Options) -> Call:
     """Build the call that reconstructs a face from the bytes of a picture file.
 
@@ -70,10 +99,7 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
         BadOption: an option contradicts another, or cannot be written down. Ranges are the server's business.
         TypeError: an option that does not exist.
     """
-    existing = Options.__annotations__
-    if unknown := set(options) - set(existing):
-        near = [f"{name} (did you mean {close[0]}?)" for name in sorted(unknown) if (close := _near(name, existing))]
-        raise TypeError(f"no such option: {', '.join(near or sorted(unknown))}. There are: {', '.join(existing)}")
+    _check_names(options, Options.__annotations__)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
     inputs: dict[str, NDArray[Any]] = {"image": _bytes_tensor(image)}
@@ -92,6 +118,41 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     for name, value in given.items():
         parameters[name] = as_parameter(value)
     return Call(model, inputs, outputs, parameters)
+
+
+def build_person(images: Sequence[bytes], options: PersonOptions) -> Call:
+    """Build the call that makes one head of the bytes of several picture files.
+
+    Raises:
+        BadOption: no photograph, or more than `MAX_PHOTOGRAPHS`; an option that cannot be written down.
+        ImageTooLarge: more than `MAX_TOGETHER`.
+        TypeError: an option that does not exist.
+    """
+    _check_names(options, PersonOptions.__annotations__)
+    if not 1 <= len(images) <= MAX_PHOTOGRAPHS:
+        raise BadOption(f"{len(images)} photographs were given: give 1 to {MAX_PHOTOGRAPHS} of one person.")
+    if (size := sum(map(len, images))) > MAX_TOGETHER:
+        raise ImageTooLarge(
+            f"the photographs have {size / 2**20:.0f} MiB together: at most {MAX_TOGETHER >> 20} can be sent. Send "
+            "fewer or smaller ones; more than 2048 pixels a side are not used."
+        )
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
+    parameters = {name: as_parameter(value) for name, value in given.items()}
+    tensor = np.empty((len(images), 1), np.object_)
+    tensor[:, 0] = images
+    return Call("person", {"images": tensor}, (*outputs, *_PERSON_OUTPUTS), parameters)
+
+
+def _check_names(options: Mapping[str, Any], existing: Mapping[str, Any]) -> None:
+    """See that every option exists.
+
+    Raises:
+        TypeError: one does not.
+    """
+    if unknown := set(options) - set(existing):
+        near = [f"{name} (did you mean {close[0]}?)" for name in sorted(unknown) if (close := _near(name, existing))]
+        raise TypeError(f"no such option: {', '.join(near or sorted(unknown))}. There are: {', '.join(existing)}")
 
 
 def _near(name: str, existing: Iterable[str]) -> list[str]:
@@ -160,6 +221,46 @@ def parse_embed(reply: Reply) -> Embedding:
         int(reply["embedder"][0, 0]),
         tuple(printable(bytes(text).decode("utf-8", "replace")) for text in reply["warnings"][0] if text),
     )
+
+
+def parse_frame(reply: Reply, index: int, rate: float) -> TrackedFrame:
+    """Wrap an answer of `track`.
+
+    Args:
+        reply: the answer.
+        index: of the frame in its clip.
+        rate: frames a second.
+
+    Raises:
+        BadResponse: the rotation is none.
+    """
+    rotation = np.asarray(reply["rotation"], np.float32)[0]
+    if not abs(float(np.linalg.norm(rotation)) - 1) < 0.01:
+        raise BadResponse("the server sent a rotation that is none. Is it a Face3D server?")
+    return TrackedFrame(
+        index=index,
+        seconds=index / rate,
+        blendshapes=np.clip(np.asarray(reply["blendshapes"], np.float32)[0], 0, 1),
+        rotation=rotation,
+        coefficients=Coefficients(np.asarray(reply["coefficients"], np.float32)[0]),
+        face=DetectedFace(np.asarray(reply["face"], np.float32)[0]),
+        quality=Quality(*(float(value) for value in reply["quality"][0])),
+    )
+
+
+def parse_person(reply: Reply, sources: Sequence[Path | None]) -> Person:
+    """Wrap an answer of `person`.
+
+    Args:
+        reply: the answer.
+        sources: the photographs' files, which no result is written over.
+
+    Raises:
+        BadResponse: the reference is none of the photographs.
+    """
+    if not 0 <= int(reply["reference"][0]) < len(sources):
+        raise BadResponse("the server named a photograph that was not sent. Is it a Face3D server?")
+    return Person(dict(reply), tuple(sources))
 
 
 def parse_reconstruct(reply: Reply, source: Path | None = None) -> Reconstruction:

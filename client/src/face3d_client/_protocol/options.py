@@ -16,6 +16,7 @@ __all__ = [
     "MeshKind",
     "Options",
     "Output",
+    "PersonOptions",
     "Pose",
     "Rig",
     "TextureFormat",
@@ -94,6 +95,28 @@ class Options(TypedDict, total=False):
     face: int | DetectedFace | None
     box: Sequence[float] | NDArray[np.float32] | None
     score_threshold: float | None
+    mesh: MeshKind | None
+    rig: Rig | None
+    expression: Expression | None
+    pose: Pose | None
+    texture_size: int | None
+    texture_format: TextureFormat | None
+    white_balance: bool | None
+    sharpen: float | None
+
+
+class PersonOptions(TypedDict, total=False):
+    """What may be asked of a person: of `Options` what concerns the head and not the choice of a face, and these.
+
+    Attributes:
+        same_person: lowest mean cosine of a photograph's face with the others (0.25); -1 takes everybody.
+        reference: the photograph whose expression and pose the head has, from 0 on. Left out: the surest one.
+    """
+
+    outputs: Iterable[Output] | None
+    score_threshold: float | None
+    same_person: float | None
+    reference: int | None
     mesh: MeshKind | None
     rig: Rig | None
     expression: Expression | None

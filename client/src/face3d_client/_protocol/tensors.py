@@ -27,26 +27,32 @@ and again inside `mesh`, and 4 MB of the rest.
 """
 
 _Shape: TypeAlias = "tuple[int | None, ...]"  # None: any length
+_ROWS: Final = -1  # as many as the request has photographs: a batch of one, or those of a person
 
-# Of the ensembles' configurations, the batch of one in front.
+# Of the ensembles' configurations, the batch in front.
 _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "mesh": ("BYTES", (1, 1)),
     "texture": ("BYTES", (1, 1)),
     "preview": ("BYTES", (1, 1)),
-    "vertices": ("FP32", (1, None, 3)),
+    "vertices": ("FP32", (_ROWS, None, 3)),
     "vertices_neutral": ("FP32", (1, None, 3)),
-    "landmarks": ("FP32", (1, 68, 2)),
-    "landmarks_3d": ("FP32", (1, 68, 3)),
-    "coefficients": ("FP32", (1, 257)),
+    "landmarks": ("FP32", (_ROWS, 68, 2)),
+    "landmarks_3d": ("FP32", (_ROWS, 68, 3)),
+    "coefficients": ("FP32", (_ROWS, 257)),
     "visibility": ("UINT8", (1, 1, 1024, 1024)),
-    "face": ("FP32", (1, 15)),
-    "camera": ("FP32", (1, 8)),
-    "warnings": ("BYTES", (1, None)),
+    "face": ("FP32", (_ROWS, 15)),
+    "camera": ("FP32", (_ROWS, 8)),
+    "warnings": ("BYTES", (_ROWS, None)),
     "face_model": ("INT64", (1, 1)),
     "faces": ("FP32", (1, None, 15)),
     "embedding": ("FP32", (1, None)),
     "quality": ("FP32", (1, 4)),
     "embedder": ("INT64", (1, 1)),
+    "similarity": ("FP32", (_ROWS,)),
+    "weights": ("FP32", (_ROWS,)),
+    "reference": ("INT64", (1,)),
+    "blendshapes": ("FP32", (1, 52)),
+    "rotation": ("FP32", (1, 4)),
 }
 # Of `fuse`, whose request is a pair of pictures and no batch.
 _FUSED: Final[Mapping[str, tuple[str, _Shape]]] = {
@@ -74,12 +80,13 @@ class Tensor:
     raw: bytes
 
 
-def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor], rows: int = 1) -> dict[str, NDArray[Any]]:
     """Check the outputs that were asked for and read them as arrays.
 
     Args:
         wanted: their names.
         tensors: what came back.
+        rows: photographs of the request.
 
     Raises:
         BadResponse: one is missing, twice there, of another type or shape, or of other bytes than its shape says;
@@ -96,13 +103,14 @@ def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor]) -> dict[str, 
     if missing := [name for name in asked if name not in named]:
         raise BadResponse(f"the server did not send {', '.join(missing)}. {_CHECK}")
     known = _FUSED if "picture" in asked else _OUTPUTS
-    return {name: _array(named[name], *known[name]) for name in asked}
+    return {name: _array(named[name], *known[name], rows) for name in asked}
 
 
 _CHECK: Final = "Is it a Face3D server, of the same version as this client?"
 
 
-def _array(tensor: Tensor, datatype: str, shape: _Shape) -> NDArray[Any]:
+def _array(tensor: Tensor, datatype: str, dims: _Shape, rows: int) -> NDArray[Any]:
+    shape = tuple(rows if length == _ROWS else length for length in dims)
     given = tuple(tensor.shape)
     fits = len(given) == len(shape) and all(
         type(there) is int and (there == length if length is not None else there >= 0)

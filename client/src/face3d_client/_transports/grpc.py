@@ -71,6 +71,7 @@ def _request(call: Call, timeout: float, headers: dict[str, str]) -> dict[str, A
         "headers": headers,
         "client_timeout": timeout,
         "timeout": microseconds(timeout),
+        **call.sequence(),
     }
 
 
@@ -82,7 +83,7 @@ def _reply(call: Call, result: Any) -> Reply:
         Tensor(output.name, output.datatype, list(output.shape), raw)
         for output, raw in zip(message.outputs, message.raw_output_contents, strict=True)
     ]
-    return read_tensors(call.outputs, tensors)
+    return read_tensors(call.outputs, tensors, call.rows)
 
 
 _NO_MESSAGE: Final = "the answer is larger than any of this service, or no message of its protocol"

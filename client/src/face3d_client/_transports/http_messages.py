@@ -83,6 +83,7 @@ def infer(call: Call, timeout: float) -> Request[Reply]:
         outputs=[triton.InferRequestedOutput(name, binary_data=True) for name in call.outputs],
         timeout=microseconds(timeout),
         parameters=dict(call.parameters) or None,
+        **call.sequence(),
     )
     headers = {"content-type": "application/octet-stream"}
     if json_size is not None:
@@ -163,7 +164,7 @@ def _read_reply(call: Call, answer: Answer) -> Reply:
         place += count
     if place != len(body):
         raise BadResponse(f"the answer has {len(body) - place} bytes too many.")
-    return read_tensors(call.outputs, tensors)
+    return read_tensors(call.outputs, tensors, call.rows)
 
 
 def _decimal(text: str) -> int | None:

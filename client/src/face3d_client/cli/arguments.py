@@ -68,6 +68,7 @@ def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]], add: A
 
     server = _server_options()
     _reconstruct_options(command("reconstruct", "make 3D faces of photographs", server))
+    _person_options(command("person", "make one 3D head of several photographs of a person", server))
     detect = command("detect", "find the faces in photographs", server)
     _picture_options(detect)
     embed = command("embed", "say who the faces of photographs are, as vectors", server)
@@ -143,6 +144,39 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="with --all-faces: leave out smaller ones (default: 60)",
     )
+    _head_options(parser)
+    parser.add_argument(
+        "--preview",
+        action=argparse.BooleanOptionalAction,
+        help="also a picture of the face from several sides (default: for a single photograph)",
+    )
+    parser.add_argument("--overlay", action="store_true", help="also the photograph with the mesh drawn over it")
+    parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are all there")
+    parser.add_argument(
+        "--outage", type=float, default=60.0, metavar="S",
+        help="seconds to wait for a server that goes away amid many pictures (default: 60)",
+    )  # fmt: skip
+
+
+def _person_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="+", metavar="PHOTO", help="one to eight photographs of one person")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="FILE", help="head.glb, .obj, .ply, .stl, .usdz or .npz"
+    )
+    parser.add_argument("--score-threshold", type=float, metavar="0..1", help="lowest score of a face (default: 0.7)")
+    parser.add_argument(
+        "--same-person", type=float, metavar="COSINE",
+        help="lowest mean cosine of a face with the others (default: 0.25; -1 takes everybody)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reference", type=int, metavar="N", help="the photograph whose expression the head has (default: the surest)"
+    )
+    _head_options(parser)
+    parser.add_argument("--preview", type=Path, metavar="FILE", help="also a picture of the head from several sides")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _head_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mesh", choices=("head", "face"), help="the whole head or the face alone (default: head)")
     parser.add_argument("--rig", choices=("none", "arkit"), help="arkit: with Apple's 52 shapes (default: none)")
     expression = parser.add_mutually_exclusive_group()
@@ -153,20 +187,9 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pose", choices=("canonical", "camera"), help="upright, or turned as photographed (default: canonical)"
     )
-    parser.add_argument(
-        "--preview",
-        action=argparse.BooleanOptionalAction,
-        help="also a picture of the face from several sides (default: for a single photograph)",
-    )
-    parser.add_argument("--overlay", action="store_true", help="also the photograph with the mesh drawn over it")
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
     parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
-    parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are all there")
-    parser.add_argument(
-        "--outage", type=float, default=60.0, metavar="S",
-        help="seconds to wait for a server that goes away amid many pictures (default: 60)",
-    )  # fmt: skip
 
 
 def _at_least_one(text: str) -> int:

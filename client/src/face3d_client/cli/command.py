@@ -20,6 +20,7 @@ from face3d_client.cli.gallery import add_gallery_options, gallery
 from face3d_client.cli.jobs import UsageError
 from face3d_client.cli.output import ALL_DONE, INTERRUPTED, NOTHING_DONE, say, status_of
 from face3d_client.cli.page import ui
+from face3d_client.cli.person import person
 from face3d_client.cli.reconstruct import reconstruct
 from face3d_client.cli.server import info, models, serve
 
@@ -32,6 +33,7 @@ _RUNS: Final = {
     "gallery": gallery,
     "fuse": fuse,
     "manifest": manifest,
+    "person": person,
     "models": models,
     "info": info,
     "ui": ui,

@@ -1,0 +1,97 @@
+"""One identity of several photographs; pose and expression stay each photograph's own.
+
+The face model is linear, so that everything is said in shapes: with neutral shapes N_k and expression offsets
+E_k = shape_k - N_k, the person's shape with photograph k's expression is sum_k w_k N_k + E_k.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+# Of the 257 coefficients.
+IDENTITY, ALBEDO, ANGLES = slice(0, 80), slice(144, 224), slice(224, 227)
+# The camera of a 224 px crop, as the regressor has it: focal length and centre in pixels, distance in decimetres.
+FOCAL, CENTRE, DISTANCE, CROP = 1015.0, 112.0, 10.0, 224
+# Variance of a photograph's identity, over that of a frontal sharp one: what a turn of the head to the side adds, by
+# the square of its sine, and what a face shown in few or blurred pixels adds, by the logarithm of how many of the
+# crop's are missing. Fitted on exact heads (docs/decisions/50-one-identity.md).
+TURNED, COARSE = 0.5, 0.35
+
+
+class Person(NamedTuple):
+    """What K photographs say together, over N vertices.
+
+    Attributes:
+        shapes: float32 [K, 3, N, 3] decimetres, as the regressor's, with the person's identity.
+        coefficients: float32 [K, 257], likewise.
+        weights: float32 [K], each photograph's part in the identity, 1 together.
+    """
+
+    shapes: F32
+    coefficients: F32
+    weights: F32
+
+
+def weigh(coefficients: F32, quality: F32, score: F32) -> F32:
+    """Weigh K photographs by how sure their identity is: float32 [K], 1 together.
+
+    Args:
+        coefficients: float32 [K, 257].
+        quality: float32 [K, 4] of align: size, sharpness, pose, cover, 0..1.
+        score: float32 [K] of the detector, 0..1.
+    """
+    size, sharpness, _, cover = np.clip(quality.astype(np.float64), 0.02, 1).T
+    turned = np.sin(coefficients[:, ANGLES][:, :2].astype(np.float64)) ** 2
+    variance = 1 + TURNED * turned.sum(1) - COARSE * (np.log(size) + np.log(np.maximum(sharpness, 0.1)) / 2)
+    weights = cover * np.clip(score, 0.1, 1) / variance
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def join(shapes: F32, coefficients: F32, weights: F32) -> Person:
+    """Give K photographs one identity.
+
+    Args:
+        shapes: float32 [K, 3, N, 3]: posed, with expression, neutral.
+        coefficients: float32 [K, 257].
+        weights: float32 [K], 1 together.
+    """
+    neutral = np.tensordot(weights, shapes[:, 2], 1)
+    changes = neutral - shapes[:, 2]
+    joined = np.empty_like(shapes)
+    joined[:, 2] = neutral
+    joined[:, 1] = shapes[:, 1] + changes
+    for k, change in enumerate(changes):
+        joined[k, 0] = shapes[k, 0] + change @ rotation(coefficients[k, ANGLES])
+    own = coefficients.copy()
+    for part in (IDENTITY, ALBEDO):
+        own[:, part] = weights @ coefficients[:, part]
+    return Person(joined, own, weights)
+
+
+def rotation(angles: F32) -> F32:
+    """Rotation matrix for rows, ``posed = shape @ R``, of pitch, yaw, roll in radians: the transpose of Rz Ry Rx."""
+    (sx, sy, sz), (cx, cy, cz) = np.sin(angles), np.cos(angles)
+    turn_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    turn_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    turn_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray((turn_z @ turn_y @ turn_x).T, np.float32)
+
+
+def project(points: F32, cameras: F32) -> F32:
+    """Where points [K, P, 3], decimetres in the camera frame, lie in the photographs: [K, P, 2] source pixels.
+
+    Args:
+        points: see above.
+        cameras: float32 [K, 4], sx, sy, ox, oy of the 224 px crop: source_x = column * sx + ox.
+    """
+    depth = DISTANCE - points[..., 2]
+    column = FOCAL * points[..., 0] / depth + CENTRE
+    row = (CROP - 1) - (FOCAL * points[..., 1] / depth + CENTRE)
+    places = np.stack([column, row], -1)
+    return np.asarray(places * cameras[:, None, 0:2] + cameras[:, None, 2:4], np.float32)

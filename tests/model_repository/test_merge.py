@@ -1,0 +1,178 @@
+"""The modules of `merge`: who is one person, one identity, one texture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from networks.camera import project as project_in_crop
+from networks.camera import rotation
+from tests.model_repository.version_folder import load
+
+people, identities, textures, photo_tensors = (
+    load("merge", name) for name in ("people", "identities", "textures", "photo_tensors")
+)
+SIDE, TABLE = 128, 64
+
+
+def unit(*rows: list[float]) -> NDArray[np.float32]:
+    vectors = np.array(rows, np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def test_photographs_of_one_person_pass_and_a_stranger_is_named() -> None:
+    one = unit([1, 0.1, 0], [1, -0.1, 0.1], [1, 0, -0.1])
+    assert (people.check_one_person(one, 0.25) > 0.9).all()
+    with pytest.raises(Exception, match="row 1 of the 3 in this request shows somebody else") as error:
+        people.check_one_person(np.insert(one[:2], 1, unit([0, 0, 1]), axis=0), 0.25)
+    assert getattr(error.value, "tag", "") == "DifferentPeople"
+    with pytest.raises(Exception, match="the two photographs show different people"):
+        people.check_one_person(unit([1, 0], [0, 1]), 0.25)
+    assert people.check_one_person(unit([1, 0]), 0.25).tolist() == [1.0]
+
+
+@pytest.fixture
+def modes() -> NDArray[np.float32]:
+    """A face model of 20 vertices: mean, 80 modes of identity and 64 of expression."""
+    return np.random.default_rng(3).normal(0, 0.1, (145, 20, 3)).astype(np.float32)
+
+
+def coefficients_of(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(4).normal(0, 0.4, (count, 257)).astype(np.float32)
+
+
+def decoded(modes: NDArray[np.float32], coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shapes [K, 3, N, 3] as the regressor's decoder makes them."""
+    neutral = modes[0] + np.tensordot(coefficients[:, :80], modes[1:81], 1)
+    shape = neutral + np.tensordot(coefficients[:, 80:144], modes[81:], 1)
+    turn = rotation(torch.from_numpy(coefficients[:, 224:227])).numpy()
+    posed = shape @ turn + coefficients[:, None, 254:257]
+    return np.stack([posed, shape, neutral], 1).astype(np.float32)
+
+
+def test_joined_shapes_are_those_of_the_joined_coefficients(modes: NDArray[np.float32]) -> None:
+    coefficients, weights = coefficients_of(3), np.array([0.5, 0.2, 0.3], np.float32)
+    person = identities.join(decoded(modes, coefficients), coefficients, weights)
+    np.testing.assert_allclose(person.shapes, decoded(modes, person.coefficients), atol=1e-4)
+    np.testing.assert_allclose(
+        person.coefficients[:, :80], np.repeat([weights @ coefficients[:, :80]], 3, 0), atol=1e-5
+    )
+    np.testing.assert_array_equal(person.coefficients[:, 80:144], coefficients[:, 80:144])
+    np.testing.assert_array_equal(person.coefficients[:, 224:], coefficients[:, 224:])
+
+
+def test_one_photograph_stays_as_it_is(modes: NDArray[np.float32]) -> None:
+    coefficients = coefficients_of(1)
+    shapes = decoded(modes, coefficients)
+    person = identities.join(shapes, coefficients, np.ones(1, np.float32))
+    np.testing.assert_array_equal(person.shapes, shapes)
+
+
+def test_a_sharp_frontal_photograph_weighs_more_than_a_small_or_turned_one() -> None:
+    coefficients = np.zeros((4, 257), np.float32)
+    coefficients[1, 225] = 1.2  # yaw
+    quality = np.ones((4, 4), np.float32)
+    quality[2, 0], quality[3, 1] = 0.3, 0.2
+    weights = identities.weigh(coefficients, quality, np.ones(4, np.float32))
+    assert weights.sum() == pytest.approx(1)
+    assert (weights[0] > weights[1:]).all()
+    assert (weights > 0.05).all()
+
+
+def test_landmarks_lie_where_the_camera_of_the_regressor_puts_them() -> None:
+    points = np.random.default_rng(5).normal(0, 0.8, (2, 68, 3)).astype(np.float32)
+    cameras = np.array([[1.5, 1.5, 40, 60], [0.5, 0.6, 3, 4]], np.float32)
+    there = project_in_crop(torch.from_numpy(points)).numpy() * cameras[:, None, :2] + cameras[:, None, 2:]
+    np.testing.assert_allclose(identities.project(points, cameras), there, atol=1e-3)
+
+
+def painted(level: float) -> NDArray[np.uint8]:
+    """A texture [3, S, S] of a level with stripes."""
+    stripes = level + 12 * np.sin(np.arange(SIDE) * 2 * np.pi / 8)
+    return np.broadcast_to(stripes.astype(np.uint8), (3, SIDE, SIDE)).copy()
+
+
+def halves(overlap: int) -> NDArray[np.uint8]:
+    """Visibility [2, 1, S, S] of two photographs that show one side each, and the middle both."""
+    seen = np.zeros((2, 1, SIDE, SIDE), np.uint8)
+    seen[0, ..., : SIDE // 2 + overlap], seen[1, ..., SIDE // 2 - overlap :] = 255, 255
+    return seen
+
+
+def merged(first: NDArray[np.uint8], second: NDArray[np.uint8], **more: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "facing": np.ones((2, TABLE, TABLE), np.float32),
+        "detail": np.ones(2, np.float32),
+        "core": np.zeros((TABLE, TABLE), np.float32),
+        "reference": 0,
+    } | more
+    return textures.merge_textures(np.stack([first, second]), halves(20), **arguments)
+
+
+def test_photographs_in_one_light_give_what_they_show() -> None:
+    result = merged(painted(120), painted(120))
+    assert np.abs(result.colours.astype(int) - painted(120)).max() <= 2
+    np.testing.assert_array_equal(result.visibility, 255)
+
+
+def test_the_light_of_one_photograph_passes_into_that_of_the_other_without_a_seam() -> None:
+    result = merged(painted(90), painted(150)).colours.astype(float)
+    columns = result.mean((0, 1)).reshape(-1, 8).mean(1)  # without the stripes
+    assert np.abs(np.diff(columns)).max() < 6  # 60 levels apart
+    stripes = result.std(axis=2).mean()
+    assert stripes > 6
+
+
+def test_each_side_is_taken_from_the_photograph_that_shows_it() -> None:
+    """Details tell which one it is, as colours are made to agree."""
+    plain = np.full((3, SIDE, SIDE), 120, np.uint8)
+    result = merged(painted(120), plain).colours.astype(float)
+    assert result[:, :, : SIDE // 4].std(axis=2).mean() > 6
+    assert result[:, :, -SIDE // 4 :].std(axis=2).mean() < 1
+
+
+def test_a_finer_photograph_is_preferred_where_both_show_the_skin() -> None:
+    plain = np.full((3, SIDE, SIDE), 120, np.uint8)
+    middle = slice(SIDE // 2 - 4, SIDE // 2 + 4)
+    fine, coarse = (
+        merged(painted(120), plain, detail=np.array(detail, np.float32)).colours[:, :, middle].astype(float)
+        for detail in ((1.0, 0.3), (0.3, 1.0))
+    )
+    assert fine.std(axis=2).mean() > 3 * coarse.std(axis=2).mean()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "tag"),
+    [
+        ({"photo_embedding": np.zeros((2, 128), np.float32)}, "BadTensor"),
+        (
+            {
+                "photo_embedding": np.zeros((2, 128), np.float32),
+                "photo_crop": np.zeros((3, 3, 224, 224), np.uint8),
+            },
+            "BadTensor",
+        ),
+        (
+            {
+                "photo_embedding": np.full((2, 128), np.nan, np.float32),
+                "photo_crop": np.zeros((2, 3, 224, 224), np.uint8),
+            },
+            "BadFace",
+        ),
+        (
+            {
+                "photo_embedding": np.zeros((9, 128), np.float32),
+                "photo_crop": np.zeros((9, 3, 224, 224), np.uint8),
+            },
+            "BadTensor",
+        ),
+    ],
+)
+def test_tensors_that_no_step_gives_are_refused(tensors: dict[str, NDArray[Any]], tag: str) -> None:
+    with pytest.raises(Exception, match=r": send|: no dimension") as error:
+        photo_tensors.need(tensors, photo_tensors.CHECK)
+    assert getattr(error.value, "tag", "") == tag

@@ -1,0 +1,211 @@
+"""Measure what several photographs of one person give over one, on exact heads seen from several sides.
+
+    python -m training.evaluate_person PICTURES LABELS.npz ict_facekit.npz --count 40
+
+Each head has an identity of its own, as those of `training.render`, and is drawn at every yaw with another expression
+and in another light. Detector, alignment and regressor look at each picture as the service does; the served modules of
+`merge` weigh and join. Errors are millimetres from the true neutral face to the predicted one, as those of
+`training.evaluate`, beside the mean face's; the texture's cover is the share of the face's skin that a picture shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from export.samples import Sample, sample_of, served_alignment
+from networks.head_model import HeadModel
+from training.crops import Finder
+from training.evaluate import SERVED_THRESHOLD, Evaluator, decoded, face_model_1, shape_error
+from training.face_model import ORIGIN_CM
+from training.raster import interpolate, rasterise
+from training.render import Renderer, _sampled, euler, vertex_normals
+
+Float = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint8]
+SIDE, PIXELS_PER_CM = 640, 20.0
+CAMERA_CM = 120.0  # distance of the camera: a portrait's
+MERGE = Path(__file__).resolve().parents[1] / "model_repository" / "merge"
+
+
+class View(NamedTuple):
+    """A head in one picture: uint8 (SIDE, SIDE, 3) RGB, and the angles (3,) in radians that it was turned by."""
+
+    picture: U8
+    angle: Float
+
+
+class Person(NamedTuple):
+    """An exact head: identity (80,), and how it looks from several sides."""
+
+    identity: npt.NDArray[np.float32]
+    views: list[View]
+
+
+class ViewsRenderer(Renderer):
+    """Draws each head from several sides."""
+
+    def person(self, index: int, yaws: list[float]) -> Person:
+        """Draw the head of picture ``index``, perturbed, at yaws in degrees."""
+        identity = np.clip(0.6 * self.source(index).fitted.identity + self.rng.normal(0, 0.8, 100), -2.8, 2.8)
+        views = [self.view(index, identity, float(np.radians(yaw))) for yaw in yaws]
+        return Person((self.to_modes @ identity).astype(np.float32), views)
+
+    def view(self, index: int, identity: Float, yaw: float) -> View:
+        """Draw one picture of an identity (100,): a calm expression, and a lamp from somewhere."""
+        rng, heads, source = self.rng, self.heads, self.source(index)
+        change = np.where(rng.random(57) < 0.1, rng.normal(0, 0.25, 57), 0)
+        expression = np.clip(0.5 * source.fitted.expression + change, 0, 1)
+        angle = np.array(
+            [np.radians(rng.normal(0, 5)), yaw + np.radians(rng.normal(0, 3)), np.radians(rng.normal(0, 4))]
+        )
+        posed = (heads.shape(identity, expression) - ORIGIN_CM) @ euler(*angle).T
+        place = posed[:, :2] / (CAMERA_CM - posed[:, 2:]) * CAMERA_CM * PIXELS_PER_CM * [1, -1] + SIDE / 2
+        triangles = heads.triangles
+        tri, bary, _ = rasterise(place, posed[:, 2], triangles, SIDE, SIDE)
+        mirror = heads.mirror
+        values = [source.places, source.places[mirror], source.facing[:, None], source.facing[mirror][:, None]]
+        field = interpolate(tri, bary, triangles, np.concatenate([*values, vertex_normals(posed, triangles)], 1))
+        mirrored = (field[..., 4] < 0.15) & (field[..., 5] > field[..., 4] + 0.2)
+        where = np.where(mirrored[..., None], field[..., 2:4], field[..., 0:2])
+        colour = _sampled(source.picture, where, PIXELS_PER_CM / source.fitted.scale) * self._lamp(field[..., 6:9])
+        return View(self._before(colour, tri >= 0), angle)
+
+    def _before(self, colour: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> U8:
+        """Paste the head (H, W, 3) BGR on grey with a soft edge; return RGB."""
+        mask = cv2.GaussianBlur(hit.astype(np.float32), (0, 0), 1.0)[..., None]
+        pasted = np.where(hit[..., None], colour, 120.0) * mask + 120.0 * (1 - mask)
+        return np.ascontiguousarray(np.clip(pasted, 0, 255).astype(np.uint8)[..., ::-1])
+
+
+def served(module: str) -> ModuleType:
+    """Import a module of the served `merge`, from its newest version folder."""
+    newest = max((path for path in MERGE.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    if str(newest) not in sys.path:  # as in the Python stub: the module imports others of its folder
+        sys.path.append(str(newest))
+    return importlib.import_module(module)
+
+
+class Reading(NamedTuple):
+    """What the service reads in one picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,)."""
+
+    sample: Sample
+    shapes: npt.NDArray[np.float32]
+    coefficients: npt.NDArray[np.float32]
+    quality: npt.NDArray[np.float32]
+
+
+def read(evaluator: Evaluator, find: Finder, picture: U8) -> Reading | None:
+    """Find, cut out and regress the face of a picture; None where there is none."""
+    sample = sample_of("view", picture, find, SERVED_THRESHOLD)
+    if sample is None:
+        return None
+    shapes, coefficients = evaluator.shapes(sample)
+    upright, face = served_alignment("embedding_crop"), sample.context[0, :15]
+    whole = upright.similarity(face[5:].reshape(5, 2))
+    yaw = float(np.degrees(coefficients[225]))
+    aligned = np.ascontiguousarray(sample.aligned[0].transpose(1, 2, 0))
+    quality = upright.quality(face, whole, (float(picture.shape[1]), float(picture.shape[0])), yaw, aligned)
+    return Reading(sample, shapes[0].numpy(), coefficients, quality)
+
+
+def joined(readings: list[Reading]) -> Any:
+    """Join the readings of one person by the served modules: `identities.Person`."""
+    identities = served("identities")
+    coefficients = np.stack([reading.coefficients for reading in readings])
+    score = np.array([reading.sample.context[0, 4] for reading in readings], np.float32)
+    weights = identities.weigh(coefficients, np.stack([reading.quality for reading in readings]), score)
+    return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights)
+
+
+@torch.no_grad()
+def cover(evaluator: Evaluator, readings: list[Reading], skin: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Compute the share of the face's skin (S, S) that the first picture shows, and that any of them shows."""
+    seen = []
+    for reading in readings:
+        context, crop = torch.from_numpy(reading.sample.context), torch.from_numpy(reading.sample.crop)
+        parts = evaluator.parser(crop, evaluator.regressor.fingerprint)
+        shapes = torch.from_numpy(reading.shapes[None])
+        _, visible = evaluator.texture(torch.from_numpy(reading.sample.crop_hd), shapes, context, parts)
+        seen.append(visible[0, 0].numpy()[skin] / 255.0)
+    return float(seen[0].mean()), float(np.max(seen, 0).mean())
+
+
+def face_skin(model: HeadModel, side: int) -> npt.NDArray[np.bool_]:
+    """Which texels (side, side), row 0 at v = 1, are the skin of the face: neither ears, scalp, neck nor sockets."""
+    faces = model.faces[model.faces_of("face")]
+    canvas = np.zeros((side, side), np.uint8)
+    for face in faces:
+        place = model.uv[face[face >= 0]] * [1, -1] + [0, 1]
+        cv2.fillPoly(canvas, [np.rint(place * side * 16 - 8).astype(np.int32)], (1,), shift=4)
+    return canvas > 0
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Print errors and cover."""
+    evaluator = Evaluator(arguments.weights, arguments.weights / "teacher_map.npz")
+    assert isinstance(evaluator.model, HeadModel)
+    judge, skin = face_model_1(evaluator.model, arguments.heads), face_skin(evaluator.model, 1024)
+    renderer, find = ViewsRenderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed), Finder()
+    chosen = renderer.rng.permutation(len(renderer.files))[: arguments.count]
+    nothing, mean = np.zeros(64), judge.mean.astype(np.float64)
+    errors, covers, found = [], [], []
+    for index in tqdm(chosen, desc="people", mininterval=5):
+        person = renderer.person(int(index), arguments.yaws)
+        readings = [reading for view in person.views if (reading := read(evaluator, find, view.picture)) is not None]
+        if len(readings) < len(arguments.yaws):
+            continue
+        truth, _ = decoded(judge, person.identity.astype(np.float64), nothing)
+        merged = joined(readings)
+        codes = [*(reading.coefficients for reading in readings), merged.coefficients[0]]
+        guesses = [decoded(judge, code[:80].astype(np.float64), nothing)[0] for code in codes]
+        errors.append([shape_error(guess, judge, truth) for guess in (*guesses, mean)])
+        found.append([person.identity, *(code[:80] for code in codes)])
+        if len(covers) < arguments.covers:
+            covers.append(cover(evaluator, readings, skin))
+    if arguments.codes:
+        np.savez(arguments.codes, codes=np.array(found), errors=np.array(errors))
+    show(np.array(errors), np.array(covers), arguments.yaws)
+
+
+def show(errors: Float, covers: Float, yaws: list[float]) -> None:
+    """Print the means: errors (n, K + 2) of the photographs, of all together and of the mean face; covers (n, 2)."""
+    first, together, mean = errors[:, 0].mean(), errors[:, -2].mean(), errors[:, -1].mean()
+    print(f"{len(errors)} heads, {len(yaws)} pictures each; error of the neutral face, mm (the mean face: {mean:.3f})")
+    for yaw, error in zip(yaws, errors.mean(0), strict=False):
+        print(f"  one picture, yaw {yaw:4.0f}: {error:.3f} ({1 - error / mean:.1%} below the mean face)")
+    print(f"  all together:        {together:.3f} ({1 - together / mean:.1%} below the mean face, "
+          f"{1 - together / first:.1%} below the first picture)")  # fmt: skip
+    if len(covers):
+        one, whole = covers.mean(0)
+        print(
+            f"  skin of the face shown: {one:.1%} by the first picture, {whole:.1%} by all "
+            f"(lowest {covers[:, 1].min():.1%})"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, help="folder with index.csv")
+    parser.add_argument("labels", type=Path, help="labels.npz of training.label")
+    parser.add_argument("heads", type=Path, help="ict_facekit.npz")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--covers", type=int, default=10, help="heads whose texture is judged")
+    parser.add_argument(
+        "--yaws", type=float, nargs="+", default=[0.0, -40.0, 40.0], help="degrees, the first alone too"
+    )
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--codes", type=Path, help="also write the true and the found codes there (.npz)")
+    cv2.setNumThreads(1)
+    measure(parser.parse_args())
