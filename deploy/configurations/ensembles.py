@@ -38,7 +38,7 @@ DETECT = Step("detector", same("canvas", "geometry"), same("faces"))
 ALIGN = Step(
     "align",
     same("picture", "geometry", "faces"),
-    same("crop", "crop_hd", "context", "face", "camera", "warnings"),
+    same("crop", "crop_hd", "context", "face", "camera", "warnings", "close_up", "close_up_camera"),
 )
 REGRESS = Step(
     "regressor",
@@ -52,12 +52,16 @@ PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
 PAINT = Step(
     "texture",
     same("crop_hd", "shapes", "context", "parts"),
-    {"texture": "raw_texture", "visibility": "visibility"},
+    {"texture": "raw_texture", **same("visibility", "places")},
 )
 MESH = Step(
     "postprocess",
-    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint", "expression", "context")},
-    same("mesh", "finished"),
+    {
+        "texture": "raw_texture",
+        **same("crop_hd", "shapes", "fingerprint", "expression", "context"),
+        **same("places", "parts", "close_up", "close_up_camera"),
+    },
+    same("mesh", "finished", "texture_warnings"),
     comment=(
         "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
     ),
@@ -100,6 +104,12 @@ FACE3D = Ensemble(
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw skin, 0 where it was filled in."),
+        Tensor(
+            "texture_warnings",
+            "STRING",
+            (-1,),
+            "What is doubtful about the texture: what covers the face, what the photograph has not the pixels for.",
+        ),
         Tensor("mesh", "STRING", (1,), "Files: GLB with the texture inside; PNG or JPEG; PNG."),
         Tensor("texture", "STRING", (1,)),
         Tensor("preview", "STRING", (1,)),

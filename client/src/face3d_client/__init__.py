@@ -75,12 +75,15 @@ from face3d_client._outcome import Outcome
 from face3d_client._protocol.options import (
     DEFAULT_OUTPUTS,
     Expression,
+    Glasses,
+    Hair,
     MeshKind,
     Options,
     Output,
     Pose,
     Rig,
     TextureFormat,
+    TextureLight,
 )
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
@@ -110,6 +113,8 @@ __all__ = [
     "FaceModelMismatch",
     "GalleryError",
     "GalleryMismatch",
+    "Glasses",
+    "Hair",
     "ImageSource",
     "ImageTooLarge",
     "MeshKind",
@@ -133,6 +138,7 @@ __all__ = [
     "ServerUnavailable",
     "ServiceError",
     "TextureFormat",
+    "TextureLight",
     "Timeout",
     "__version__",
 ]

@@ -7,7 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from close_up import USUAL_TEXTURE
 from face_rows import Refused
+
+LARGEST_TEXTURE = 4096
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,13 @@ class Options:
         score_threshold: faces below it do not count; None for the service's own.
         face: index among the faces that count, best score first; None for the main person's.
         box: (x1, y1, x2, y2) in source pixels: the face that overlaps most.
+        texture_size: side of the texture that is asked for, in texels; `postprocess` says what it may be.
     """
 
     score_threshold: float | None = None
     face: int | None = None
     box: tuple[float, float, float, float] | None = None
+    texture_size: int = USUAL_TEXTURE
 
 
 def options_from(parameters: str) -> Options:
@@ -39,7 +44,16 @@ def options_from(parameters: str) -> Options:
         None if threshold is None else _threshold(threshold),
         None if face is None else _index(face),
         None if box is None else _box(box),
+        _side(given.get("texture_size")),
     )
+
+
+def _side(value: Any) -> int:
+    """The side that is asked for; what cannot be meant counts as none, as it is `postprocess` that refuses it."""
+    try:
+        return min(max(int(value), 1), LARGEST_TEXTURE)
+    except (TypeError, ValueError, OverflowError):
+        return USUAL_TEXTURE
 
 
 def _threshold(value: Any) -> float:

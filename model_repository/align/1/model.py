@@ -67,7 +67,7 @@ class TritonPythonModel:
             options = options_from(parameters)
             for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
                 face, doubts = self._face(tensors, index, options, answer)
-                cutout = cut_out(picture, geometry, face, names)
+                cutout = cut_out(picture, geometry, face, names, options.texture_size)
                 doubts += cutout.doubts
                 answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
                 answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})

@@ -162,7 +162,7 @@ class Worker:
         self._pid = 0
         self._start()
 
-    def decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True) -> Decoded:
+    def decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, fine: bool = False) -> Decoded:
         """Decode a file whose structure was accepted; its views hold until the next call.
 
         A worker that ends is replaced, and the picture tried again.
@@ -173,7 +173,7 @@ class Worker:
         crashes = 0
         for _ in range(MAX_TRIES):
             try:
-                return self._decode(data, max_pixels, budget, picture)
+                return self._decode(data, exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture, fine), budget)
             except _Ended as ended:
                 crashes += ended.crashed
                 if crashes >= MAX_CRASHES:
@@ -199,12 +199,13 @@ class Worker:
         self._channel = None
         return self._source.end(self._pid)
 
-    def _decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool) -> Decoded:
+    def _decode(self, data: bytes, task: bytes, budget: Budget) -> Decoded:
         if self._channel is None:
             self._start()
+        self._block.forget()
         self._block.put_file(data)
         try:
-            answer = self._ask(exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture), budget.wall)
+            answer = self._ask(task, budget.wall)
         finally:
             self._block.trim(len(data))
         self._left -= 1
@@ -215,7 +216,8 @@ class Worker:
             raise BadPicture(str(answer["tag"]), str(answer["sentence"]))
         height, width = answer["size"]
         geometry = np.array([*answer["source"], *answer["canvas_ratio"], *answer["ratio"]], np.float32)
-        return Decoded(self._block.picture(height, width) if picture else None, self._block.canvas, geometry)
+        wanted = exchange.TASK.unpack(task)[3]
+        return Decoded(self._block.picture(height, width) if wanted else None, self._block.canvas, geometry)
 
     def _ask(self, task: bytes, wall: float) -> dict[str, Any]:
         """Send a task and wait for the answer, from OVERTIME on at low priority."""

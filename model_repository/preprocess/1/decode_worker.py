@@ -144,20 +144,20 @@ def _work(channel: socket.socket, block: exchange.Block) -> NoReturn:
         data = channel.recv(exchange.MAX_MESSAGE)
         if not data:
             os._exit(0)
-        size, max_pixels, seconds, wanted = exchange.TASK.unpack(data)
+        size, max_pixels, seconds, wanted, fine = exchange.TASK.unpack(data)
         # The kernel ends this process by SIGPROF when it has used so much processor time for this picture.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        answer = _decoded(block, size, max_pixels, wanted)
+        answer = _decoded(block, size, Limits(max_pixels=max_pixels, fine=fine), wanted)
         signal.setitimer(signal.ITIMER_PROF, 0)
         exchange.send(channel, answer)
 
 
-def _decoded(block: exchange.Block, size: int, max_pixels: int, wanted: bool) -> dict[str, Any]:
+def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool) -> dict[str, Any]:
     """Decode the file in the block into the block; the message that says how it went."""
     try:
         # Pillow raises at twice this number, in some formats before its own decoder allocates the canvas.
-        Image.MAX_IMAGE_PIXELS = max_pixels // 2
-        picture = decode_checked(block.file(size), Limits(max_pixels=max_pixels))
+        Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2
+        picture = decode_checked(block.file(size), limits)
         _, ratio = canvas_of(picture, block.canvas)
         height, width = picture.pixels.shape[:2]
         if wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from dataclasses import replace
 
 import triton_python_backend_utils as pb_utils
 from admission import Admission, Overloaded
@@ -15,6 +16,9 @@ from lanes import Lanes
 from meters import Meters
 from refusals import BadPicture
 from structure import Limits, inspect, without_film
+
+# Side of a texture up to which the working picture has all the pixels that count.
+USUAL_TEXTURE = 1024
 
 
 class TritonPythonModel:
@@ -50,22 +54,25 @@ class TritonPythonModel:
     ) -> BadPicture | Overloaded | None:
         """Hand a request to a lane; the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
+        limits = replace(self._limits, fine=_fine(request.parameters()))
         try:
-            costs = [of_row(row, len(files), inspect, data, self._limits) for row, data in enumerate(files)]
+            costs = [of_row(row, len(files), inspect, data, limits) for row, data in enumerate(files)]
         except BadPicture as error:
             return error
 
         def job(worker: Worker) -> None:
             try:
-                self._answer(sender, self._outputs(worker, files, costs, wanted))
+                self._answer(sender, self._outputs(worker, files, costs, wanted, limits))
             except Exception:  # an answer that cannot be sent must not end the lane's thread
                 pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
 
         return None if self._lanes.submit(costs, sum(map(len, files)), job) else Overloaded()
 
-    def _outputs(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs | Exception:
+    def _outputs(
+        self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str], limits: Limits
+    ) -> Outputs | Exception:
         try:
-            return decode(worker, files, costs, wanted, self._limits.max_pixels)
+            return decode(worker, files, costs, wanted, limits)
         except BadPicture as error:
             return error
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
@@ -81,6 +88,18 @@ class TritonPythonModel:
             self._admission.let_in(1)
             for seconds, pixels in result.decoded:
                 self._meters.decoded(seconds, pixels)
+
+
+def _fine(parameters: str) -> bool:
+    """Whether a request asks for a texture that is larger than the usual one, by its parameters, a JSON object.
+
+    What cannot be meant is left to the model that reads the parameter for its own sake.
+    """
+    size = json.loads(parameters or "{}").get("texture_size")
+    try:
+        return int(size) > USUAL_TEXTURE
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _files(request: pb_utils.InferenceRequest) -> list[bytes]:

@@ -32,6 +32,9 @@ MAX_SIDE = 65_535
 # scaled (49 MB), and the coefficients of a progressive JPEG instead of these: 390 MB without subsampling, 520 MB for
 # four inks. What is left is for unpacked strips of a TIFF.
 MAX_MEMORY = 768 << 20
+# Long side of the pictures that are handed on: what the detector and the crops of a face of a quarter of it need, and
+# what a texture that is larger than the usual one is taken from, which has at most so many pixels (4096 x 3072).
+WORKING_SIDE, FINE_SIDE, FINE_PIXELS = 2048, 4096, 12 << 20
 
 _SCANNERS: tuple[tuple[bytes, Callable[[bytes], Cost]], ...] = (
     (b"\xff\xd8\xff", jpeg_structure.scan),
@@ -45,10 +48,25 @@ _SCANNERS: tuple[tuple[bytes, Callable[[bytes], Cost]], ...] = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused whatever it costs: bytes of the file, pixels of the picture."""
+    """What is refused whatever it costs: bytes of the file, pixels of the picture; and how large one is handed on.
+
+    ``fine``: at FINE_SIDE and not at WORKING_SIDE.
+    """
 
     max_bytes: int = 32 << 20
     max_pixels: int = 65_000_000
+    fine: bool = False
+
+    @property
+    def smallest_scaled_side(self) -> int:
+        """What has to be left of a JPEG's long side where it is reduced while it is decoded."""
+        return jpeg_structure.SMALLEST_FINE_SIDE if self.fine else jpeg_structure.SMALLEST_SCALED_SIDE
+
+    def side_for(self, width: int, height: int) -> int:
+        """The long side at most of a picture of these sides when it is handed on."""
+        if not self.fine:
+            return WORKING_SIDE
+        return min(FINE_SIDE, int((FINE_PIXELS * max(width, height) / min(width, height)) ** 0.5))
 
 
 def inspect(data: bytes, limits: Limits) -> Cost:
@@ -72,7 +90,7 @@ def inspect(data: bytes, limits: Limits) -> Cost:
     if scan is None:
         return Cost(0, 0, 0.0, 0)
     try:
-        cost = scan(data)
+        cost = jpeg_structure.scan(data, limits.smallest_scaled_side) if scan is jpeg_structure.scan else scan(data)
     except BadPicture:
         if scan is jpeg_structure.scan and (refusal := line_ends.translated(data)) is not None:
             raise refusal from None

@@ -148,7 +148,17 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", action="store_true", help="also the photograph with the mesh drawn over it")
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..4096 (default: 1024)")
+    parser.add_argument(
+        "--texture-light", choices=("photo", "albedo"), help="albedo: the light is taken out (default: photo)"
+    )
+    parser.add_argument(
+        "--detail", type=float, metavar="0..2", help="fine relief of the skin, a normal map in the mesh (default: 0)"
+    )
+    parser.add_argument("--glasses", choices=("keep", "remove"), help="in the texture (default: keep)")
+    parser.add_argument(
+        "--hair", choices=("skin", "paint"), help="paint: hair of the scalp, where it was seen (default: skin)"
+    )
     parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are all there")
     parser.add_argument(
         "--outage", type=float, default=60.0, metavar="S",
