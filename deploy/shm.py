@@ -5,6 +5,8 @@ batch it has met and never shrinks. So, for every model with such processes:
 
     processes x max_batch_size x bytes of a row (all inputs and outputs) x 2
 
+where as many rows as the gateway lets through are those of a large texture.
+
 Twice, because a region grows while the old one is still in use. Dimensions that a configuration leaves open (-1) and
 the sizes of files stand in the table below. On the embedded server the networks' onnxruntime backend is Python as well;
 on NVIDIA's container (``--flavour tensorrt``) only preprocess, align and postprocess are.
@@ -15,10 +17,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from server.gateway import limits
 from server.repository import DEFAULT_REPOSITORY, read_repository
 
 _MIB = 1 << 20
@@ -26,28 +29,38 @@ _BYTES = {"TYPE_UINT8": 1, "TYPE_BOOL": 1, "TYPE_FP16": 2, "TYPE_FP32": 4, "TYPE
 # What an open dimension or a file comes to at most, bytes a row.
 _LARGEST = {
     "picture": 2048 * 2048 * 3,  # preprocess scales the long side to 2048
-    "finished": 2048 * 2048 * 3,  # texture_size goes to 2048
+    "close_up": 3,
+    "finished": 1024 * 1024 * 3,
     "thumbnail": 512 * 512 * 3,
     "shapes": 3 * 40_000 * 3 * 4,  # BFM has 35,709 vertices
     "vertices": 40_000 * 3 * 4,
     "vertices_neutral": 40_000 * 3 * 4,
     "embedding": 1024 * 4,  # embedders give 128 to 1024 numbers
     "image": 32 * _MIB,  # max_bytes of preprocess
-    "mesh": 16 * _MIB,
-    "texture_image": 12 * _MIB,
+    "mesh": 6 * _MIB,
+    "texture_image": 4 * _MIB,
     "preview": 2 * _MIB,
     "warnings": 4096,
+    "texture_warnings": 4096,
+}
+# The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time.
+_OF_LARGE = {
+    "picture": 4096 * 3072 * 3,
+    "close_up": 2048 * 2048 * 3,
+    "finished": 4096 * 4096 * 3,
+    "mesh": 32 * _MIB,
+    "texture_image": 40 * _MIB,
 }
 
 
-def row_bytes(config: Any) -> int:
-    """Add up the bytes of a row's inputs and outputs; KeyError for an open dimension that the table does not know."""
+def row_bytes(config: Any, sizes: Mapping[str, int] = _LARGEST) -> int:
+    """Add up the bytes of a row's inputs and outputs; KeyError for an open dimension that the sizes do not have."""
     total = 0
     for tensor in (*config.input, *config.output):
         kind = type(config).DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type
         name = kind.values_by_number[tensor.data_type].name
         if name == "TYPE_STRING" or any(dim < 0 for dim in tensor.dims):
-            total += _LARGEST[tensor.name]
+            total += sizes[tensor.name]
         else:
             total += math.prod(tensor.dims) * _BYTES[name]
     return total
@@ -61,7 +74,10 @@ def needs(repository: Path = DEFAULT_REPOSITORY, flavour: str | None = None) -> 
         in_python = config.backend == "python" or (config.backend == "onnxruntime" and flavour is None)
         if in_python:
             processes = sum(group.count or 1 for group in config.instance_group) or 1
-            found[name] = processes * max(1, config.max_batch_size) * row_bytes(config) * 2
+            batch = max(1, config.max_batch_size)
+            large = min(batch, limits.MAX_LARGE)
+            rows = (batch - large) * row_bytes(config) + large * row_bytes(config, {**_LARGEST, **_OF_LARGE})
+            found[name] = processes * rows * 2
     return found
 
 

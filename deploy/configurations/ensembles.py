@@ -38,7 +38,7 @@ DETECT = Step("detector", same("canvas", "geometry"), same("faces"))
 ALIGN = Step(
     "align",
     same("picture", "geometry", "faces"),
-    same("crop", "crop_hd", "context", "face", "camera", "warnings"),
+    same("crop", "crop_hd", "context", "face", "camera", "warnings", "close_up", "close_up_camera"),
 )
 REGRESS = Step(
     "regressor",
@@ -52,12 +52,16 @@ PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
 PAINT = Step(
     "texture",
     same("crop_hd", "shapes", "context", "parts"),
-    {"texture": "raw_texture", "visibility": "visibility"},
+    {"texture": "raw_texture", **same("visibility", "places")},
 )
 MESH = Step(
     "postprocess",
-    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint", "expression", "context")},
-    same("mesh", "finished"),
+    {
+        "texture": "raw_texture",
+        **same("crop_hd", "shapes", "fingerprint", "expression", "context"),
+        **same("places", "parts", "close_up", "close_up_camera"),
+    },
+    same("mesh", "finished", "texture_warnings"),
     comment=(
         "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
     ),
@@ -100,6 +104,12 @@ FACE3D = Ensemble(
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw skin, 0 where it was filled in."),
+        Tensor(
+            "texture_warnings",
+            "STRING",
+            (-1,),
+            "What is doubtful about the texture: what covers the face, what the photograph has not the pixels for.",
+        ),
         Tensor("mesh", "STRING", (1,), "Files: GLB with the texture inside; PNG or JPEG; PNG."),
         Tensor("texture", "STRING", (1,)),
         Tensor("preview", "STRING", (1,)),
@@ -224,6 +234,8 @@ FUSE = Ensemble(
 )
 
 PHOTO_FILES = ("mesh", "texture", "preview")
+# What of one photograph a texture's relief, size and light are taken from: a head of several has the usual texture.
+CLOSE_UP = ("close_up", "close_up_camera", "places", "parts", "texture_warnings")
 PERSON = Ensemble(
     name="person",
     title=(
@@ -245,7 +257,7 @@ PERSON = Ensemble(
         *(
             replace(tensor, dims=(1 if tensor.name in ("vertices_neutral", "face_model") else -1, *tensor.dims))
             for tensor in FACE3D.outputs
-            if tensor.name not in (*PHOTO_FILES, "visibility")
+            if tensor.name not in (*PHOTO_FILES, "visibility", "texture_warnings")
         ),
         *(
             replace(tensor, dims=(1, *tensor.dims))
@@ -256,7 +268,13 @@ PERSON = Ensemble(
     steps=(
         replace(PREPROCESS, inputs={"image": "images"}),
         DETECT,
-        replace(ALIGN, outputs={**ALIGN.outputs, **same("aligned", "quality")}),
+        replace(
+            ALIGN,
+            outputs={
+                **{key: value for key, value in ALIGN.outputs.items() if key not in CLOSE_UP},
+                **same("aligned", "quality"),
+            },
+        ),
         Step("embedder", same("aligned"), same("embedding")),
         Step(
             "merge",
@@ -311,7 +329,9 @@ PERSON = Ensemble(
                 inputs={
                     key: f"reference_{value}" if value in ("context", "crop_hd") else value
                     for key, value in step.inputs.items()
+                    if key not in CLOSE_UP
                 },
+                outputs={key: value for key, value in step.outputs.items() if key not in CLOSE_UP},
             )
             for step in (MESH, IMAGE_FILE, PREVIEW)
         ),

@@ -179,6 +179,12 @@ TEXTURE = Network(
     outputs=(
         Tensor("texture", "UINT8", (3, 1024, 1024), "RGB, row 0 is v = 1."),
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255: skin seen in the photograph; 0: filled in."),
+        Tensor(
+            "places",
+            "FP32",
+            (4, 256, 256),
+            "Of every fourth texel: column and row in the 224 px crop; 0..1, seen by the camera, and seen as skin.",
+        ),
     ),
     about_warmup=(
         f" {MAX_VERTICES} vertices: room for the largest face model (BFM, 35,709); the graph reads the ones it knows."

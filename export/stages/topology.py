@@ -28,6 +28,13 @@ EYE_FIELDS = ("eye_poles", "eye_centre", "eye_radius", "iris_radius", "lids")
 NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
+# What `postprocess` reads, by number: another one is written where a version folder has it.
+LAYOUT = 2
+# Side of the tables from texels to vertices: that of the texture network's.
+TABLE = 256
+# Decimetres around the features of a face that have no relief of skin: lids, lips, brows, nostrils; and pixels of a
+# decimetre in the drawing of them.
+LIDS_DM, LIPS_DM, BROWS_DM, NOSTRILS_DM, DRAWN = 0.06, 0.03, 0.09, 0.06, 200
 # Side of the maps of linings; distances from the rim within which lips and lids pass into them.
 LINING, LINING_DM = 1024, (0.01, 0.06)
 
@@ -63,9 +70,11 @@ def _write(
     path = target / f"{what}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as existing:
-            if int(existing["fingerprint"][0]) == model.fingerprint:
-                return path
-        if options.version is not None or options.face_model is not None:
+            same = int(existing["fingerprint"][0]) == model.fingerprint
+            layout = int(existing["layout"]) if "layout" in existing.files else 0
+        if same and (layout == LAYOUT or options.version is not None):
+            return path
+        if not same and (options.version is not None or options.face_model is not None):
             raise ExportError(
                 f"Version {target.name} of the model '{name}' holds the {what} of another face model; a version "
                 "is never overwritten: choose another number with --version."
@@ -116,6 +125,8 @@ def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
     own = _of_head(model) if isinstance(model, HeadModel) else _of_face(model)
     return {
         **own,
+        **texels_of(model),
+        "layout": np.array(LAYOUT),
         "uv": model.uv,
         "landmarks": model.landmarks,
         "fingerprint": np.array([model.fingerprint], np.int64),
@@ -158,6 +169,54 @@ def _of_head(model: HeadModel) -> dict[str, Any]:
         "lining": lining(model),
         **{name: np.asarray(getattr(model, name)) for name in EYE_FIELDS},
     }
+
+
+def texels_of(model: AnyFaceModel) -> dict[str, Any]:
+    """Tables of the skin's texels, `TABLE` a side, row 0 at v = 1 (texels.py of postprocess): name -> array.
+
+    ``texel_vertex`` int32 [t * t, 3] and ``texel_weight`` float32 [t * t, 3], the vertices around each texel and their
+    barycentric weights; ``texel_albedo`` uint8 [t, t, 3], sRGB, the mean person's; ``texel_plain`` uint8 [t, t], 0..255,
+    skin that is no lid, lip, brow, nostril, and no inside of mouth or socket.
+    """
+    chart = Chart.of(model, TABLE)
+    around = chart.skin[chart.corners]
+    albedo = (chart.albedo[chart.corners] * chart.weights[..., None]).sum(1)
+    place = (model.mean[around] * chart.weights[..., None]).sum(1)
+    plain = plain_skin(place, model.mean[model.landmarks]).reshape(TABLE, TABLE) * ~chart.inside
+    return {
+        "texel_vertex": around.astype(np.int32),
+        "texel_weight": chart.weights,
+        "texel_albedo": np.rint(albedo.clip(0, 255)).astype(np.uint8).reshape(TABLE, TABLE, 3),
+        "texel_plain": np.rint(plain * 255).astype(np.uint8),
+    }
+
+
+def plain_skin(place: npt.NDArray[Any], landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Say of points (n, 3) of a mean face whether they are plain skin, 0..1, by its landmarks (68, 3); decimetres.
+
+    Lids, lips, brows and nostrils are drawn as seen from the front.
+    """
+    low = landmarks[:, :2].min(0) - 0.5
+    width, height = ((np.ptp(landmarks[:, :2], axis=0) + 1.0) * DRAWN).astype(int)
+    drawn = np.zeros((height, width), np.uint8)
+    pixels = np.rint((landmarks[:, :2] - low) * DRAWN).astype(np.int32)
+    features = (
+        (pixels[36:42], LIDS_DM, True),
+        (pixels[42:48], LIDS_DM, True),
+        (pixels[48:60], LIPS_DM, True),
+        (pixels[17:22], BROWS_DM, False),
+        (pixels[22:27], BROWS_DM, False),
+        (pixels[31:36], NOSTRILS_DM, False),
+    )
+    for points, around, closed in features:
+        cv2.polylines(drawn, [points], closed, 255.0, int(2 * around * DRAWN))
+        if closed:
+            cv2.fillPoly(drawn, [points], 255.0)
+    drawn = cv2.GaussianBlur(drawn, (0, 0), 0.02 * DRAWN)
+    across, up = ((place[:, :2] - low) * DRAWN).astype(np.float32).T.reshape(2, -1, TABLE)  # in rows: OpenCV's limit
+    feature = cv2.remap(drawn, across, up, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).ravel()
+    front = place[:, 2] > landmarks[:, 2].min() - 0.2
+    return np.asarray(1 - feature / 255.0 * front, np.float32)
 
 
 def upper_jaw(model: HeadModel) -> npt.NDArray[np.float32]:

@@ -94,11 +94,12 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             ticket.enter()
             check_size(data)
             message = parse(pb.ModelInferRequest, data)
-            self._gateway.check(description(message))
+            large = self._gateway.check(description(message))
             data = to_triton(message)
             del message
             try:
-                answer = await self._call("ModelInfer", data, context)
+                async with self._gateway.admission.turn(large):
+                    answer = await self._call("ModelInfer", data, context)
             except grpc.aio.AioRpcError as error:
                 ticket.outcome = outcome.of_grpc(error.code(), error.details() or "")
                 raise

@@ -68,8 +68,12 @@ def _index(value: Value) -> bool:
     return 0 <= _integer(value) < 2**31
 
 
+def _strength(value: Value) -> bool:
+    return 0 <= _number(value) <= 2
+
+
 def _side(value: Value) -> bool:
-    return 64 <= _integer(value) <= 2048
+    return 64 <= _integer(value) <= 4096
 
 
 def _flag(value: Value) -> bool:
@@ -126,7 +130,11 @@ _FILES: Final = (
     Parameter("white_balance", _flag, "true or false"),
     Parameter("sharpen", _share, "a number from 0 to 1"),
     Parameter("texture_format", _one_of("png", "jpeg"), "png or jpeg"),
-    Parameter("texture_size", _side, "a whole number from 64 to 2048"),
+    Parameter("texture_size", _side, "a whole number from 64 to 4096"),
+    Parameter("texture_light", _one_of("photo", "albedo"), "photo or albedo"),
+    Parameter("detail", _strength, "a number from 0 to 2"),
+    Parameter("glasses", _one_of("keep", "remove"), "keep or remove"),
+    Parameter("hair", _one_of("skin", "paint"), "skin or paint"),
     Parameter("mesh", _one_of("head", "face"), "head or face"),
     Parameter("rig", _one_of("none", "arkit"), "none or arkit"),
     Parameter("expression", _one_of("photo", "neutral"), "photo or neutral"),
@@ -225,6 +233,11 @@ def check_parameters(model: str, given: Mapping[str, Value]) -> None:
             f'`pose` "neutral" means `expression` "neutral", but `expression` is "{expression}": give `pose` '
             '"canonical" or "camera".'
         )
+
+
+def is_large(given: Mapping[str, Value]) -> bool:
+    """Whether checked parameters ask for a texture that takes so much memory that few are made at a time."""
+    return int(given.get("texture_size", 0)) > limits.LARGE_TEXTURE
 
 
 def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:

@@ -94,7 +94,7 @@ def holds(worker: Any, data: bytes) -> None:
     """Decode a hostile picture, or see it refused with a sentence; the worker goes on either way."""
     refused = None
     try:
-        assert max(decode(worker, data).pixels.shape[:2]) <= pictures.WORKING_SIDE
+        assert max(decode(worker, data).pixels.shape[:2]) <= 2048
     except refusals.BadPicture as error:
         refused = error
     if refused is not None:

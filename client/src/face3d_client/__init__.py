@@ -83,6 +83,8 @@ from face3d_client._protocol.fuse import FuseOptions
 from face3d_client._protocol.options import (
     DEFAULT_OUTPUTS,
     Expression,
+    Glasses,
+    Hair,
     MeshKind,
     Options,
     Output,
@@ -90,6 +92,7 @@ from face3d_client._protocol.options import (
     Pose,
     Rig,
     TextureFormat,
+    TextureLight,
 )
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._provenance import Manifest, read_manifest
@@ -126,6 +129,8 @@ __all__ = [
     "Fusion",
     "GalleryError",
     "GalleryMismatch",
+    "Glasses",
+    "Hair",
     "ImageSource",
     "ImageTooLarge",
     "Manifest",
@@ -153,6 +158,7 @@ __all__ = [
     "ServerUnavailable",
     "ServiceError",
     "TextureFormat",
+    "TextureLight",
     "Timeout",
     "TrackedFrame",
     "__version__",

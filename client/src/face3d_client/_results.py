@@ -245,8 +245,13 @@ class Reconstruction:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What makes this result doubtful (turned far, small, dark, blurred): a sentence each; mostly none."""
+        """What makes this result doubtful (turned far, small, dark, blurred, covered): a sentence each; mostly none.
+
+        What is doubtful about the texture is among them where one was asked for.
+        """
         values = self._get("warnings").ravel()
+        if self.has("texture_warnings"):
+            values = np.concatenate([values, self._get("texture_warnings").ravel()])
         texts = (text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values)
         return tuple(printable(text) for text in texts if text)
 

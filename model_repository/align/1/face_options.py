@@ -7,7 +7,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from close_up import USUAL_TEXTURE
 from face_rows import Refused
+
+LARGEST_TEXTURE = 4096
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,14 @@ class Options:
         face: index among the faces that count, best score first; None for the main person's.
         box: (x1, y1, x2, y2) in source pixels: the face that overlaps most.
         roles: the same index for row 0 and for row 1 of a request of `fuse`, its source and its target.
+        texture_size: side of the texture that is asked for, in texels; `postprocess` says what it may be.
     """
 
     score_threshold: float | None = None
     face: int | None = None
     box: tuple[float, float, float, float] | None = None
     roles: tuple[int | None, int | None] = (None, None)
+    texture_size: int = USUAL_TEXTURE
 
     def for_row(self, row: int) -> Options:
         """The options for one row of a request."""
@@ -47,7 +52,16 @@ def options_from(parameters: str) -> Options:
         None if face is None else _index(face),
         None if box is None else _box(box),
         (_role(given, "source_face"), _role(given, "target_face")),
+        _side(given.get("texture_size")),
     )
+
+
+def _side(value: Any) -> int:
+    """The side that is asked for; what cannot be meant counts as none, as it is `postprocess` that refuses it."""
+    try:
+        return min(max(int(value), 1), LARGEST_TEXTURE)
+    except (TypeError, ValueError, OverflowError):
+        return USUAL_TEXTURE
 
 
 def _threshold(value: Any) -> float:

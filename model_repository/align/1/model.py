@@ -78,7 +78,7 @@ class TritonPythonModel:
 
     def _add_row(self, tensors: Tensors, index: int, options: Options, names: set[str], answer: Answer) -> None:
         face, doubts = self._face(tensors, index, options.for_row(index), answer)
-        cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names)
+        cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names, options.texture_size)
         doubts += cutout.doubts
         answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
         answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})

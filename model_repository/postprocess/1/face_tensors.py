@@ -21,11 +21,17 @@ ROWS: dict[str, tuple[int | None, ...]] = {
     "expression": (64,),
     "context": (23,),
     "crop_hd": (3, 512, 512),
+    "places": (4, 256, 256),
+    "parts": (3, None, None),
+    "close_up": (None, None, 3),
+    "close_up_camera": (4,),
     "finished": (None, None, 3),
     "thumbnail": (None, None, 3),
 }
 # Decimetres: a head is three and stands ten before the camera; squares and products of these stay far from overflow.
 FARTHEST = 100.0  # and coefficients are of order one
+# Pixels of the 224 px crop: what lies in the camera's plane is projected a long way off.
+FARTHEST_PLACE = 1e7
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -86,3 +92,13 @@ def check_context(context: NDArray[np.float32]) -> None:
     # As the regressor's configuration has it: no source picture has a longer side than 65 million pixels.
     if not (scales.min() >= 1e-6 and np.abs(context).max() <= 1e9):
         raise Refused("BadTensor", "`context` is that of no face: send what `align` returns.")
+
+
+def check_places(places: NDArray[np.float32]) -> None:
+    """See that places and shares of texels, float32 [4, t, t], are finite.
+
+    Raises:
+        Refused: ``BadTensor``.
+    """
+    if not (places.min() >= -FARTHEST_PLACE and places.max() <= FARTHEST_PLACE):
+        raise Refused("BadTensor", "`places` are those of no face: send what the texture network returns.")

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from face_tensors import check_context, check_expression, check_shapes
 from figure import Figure
-from finish import MIME, encode, finish
+from finish import MIME, encode
 from irises import Irises, look_at
 from numpy.typing import NDArray
 from options import Options, Refused
 from placing import Upright, face_upright, head_upright
 from preview import TEXTURE_SIDE, page
+from skin import Skin
 from surface import Surface
 
 U8 = NDArray[np.uint8]
@@ -38,6 +39,7 @@ class Files:
         self._surface = surface
         self._tensors = tensors
         self._options = options
+        self._skin = Skin(surface, tensors, options)
         if options.rig != "none" and surface.head is None:
             raise Refused(
                 "BadOption",
@@ -50,7 +52,7 @@ class Files:
         """The texture with the options applied: uint8 [size, size, 3] RGB, row 0 is v = 1."""
         if "finished" in self._tensors:
             return self._tensors["finished"]
-        return finish(self._need("texture"), self._need("crop_hd"), self._options, self._surface.lining)
+        return self._skin.finished
 
     @cached_property
     def thumbnail(self) -> U8:
@@ -73,8 +75,20 @@ class Files:
             "face_model": surface.name,
             "fingerprint": str(surface.fingerprint),
         }
-        texture = ("skin", encode(self.finished, kind), MIME[kind])
-        return self._figure.write(texture, said)
+        textures = [("skin", encode(self.finished, kind), MIME[kind])]
+        if (relief := self._skin.relief_map(kind)) is not None:
+            textures.append(("skin_normal", relief, MIME[kind]))
+        return self._figure.write(textures, said)
+
+    @property
+    def texture_warnings(self) -> list[bytes]:
+        """What is doubtful about the texture, a sentence each."""
+        return [sentence.encode() for sentence in self.texture_doubts.values()]
+
+    @property
+    def texture_doubts(self) -> dict[str, str]:
+        """Kinds of doubt about the texture, each with its sentence."""
+        return self._skin.doubts
 
     @property
     def upright(self) -> Figure:

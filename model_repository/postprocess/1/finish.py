@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from lining import Lining
 from numpy.typing import NDArray
 from options import Options
 
@@ -32,24 +31,20 @@ PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG
 MIME = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
-def finish(texture: U8, crop: U8, options: Options, lining: Lining | None = None) -> U8:
+def finish(image: U8, crop: U8, options: Options, size: int) -> U8:
     """Apply the options to a texture.
 
     Args:
-        texture: uint8 [3, h, w] RGB; row 0 is v = 1.
+        image: uint8 [h, w, 3] RGB; row 0 is v = 1.
         crop: uint8 [3, h, w] RGB, the picture of the face, black outside; it shows the light.
         options: of the request.
-        lining: what to paint inside of mouth and sockets, if the face model has them.
+        size: side of the result in texels.
 
     Returns:
         uint8 [size, size, 3] RGB.
     """
-    image = _u8(cv2.merge(list(texture)))  # a tenth of the time of a transposed copy
-    if lining is not None:
-        lining.paint(image)
     if options.white_balance:
         image = _apply(image, gains(crop))
-    size = options.texture_size
     if image.shape[:2] != (size, size):
         shrinks = size < image.shape[0]
         image = _u8(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))

@@ -18,6 +18,9 @@ from options import Options, Refused, options_from
 from surface import Surface
 
 FILES = ("mesh", "texture_image", "preview")
+SENTENCES = "texture_warnings"
+# A face in the middle of a crop of 224: box, score and five points.
+_FACE = (60, 50, 164, 180, 1, 81, 81, 143, 81, 112, 117, 87, 150, 137, 150)
 
 
 class TritonPythonModel:
@@ -57,16 +60,15 @@ class TritonPythonModel:
             self._meters.refused(error.tag)
             refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
+        for row in rows if SENTENCES in outputs else ():
+            self._meters.warned(row.texture_doubts)
         return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor(name, np.array(column, np.object_)[:, None] if name in FILES else np.stack(column))
-                for name, column in outputs.items()
-            ]
+            [pb_utils.Tensor(name, _column(name, rows)) for name, rows in outputs.items()]
         )
 
-    def _output(self, files: Files, name: str) -> bytes | NDArray[Any]:
+    def _output(self, files: Files, name: str) -> Any:
         start = time.perf_counter()
-        made: bytes | NDArray[Any] = getattr(files, name)
+        made = getattr(files, name)
         if name in FILES:
             self._meters.written(name, time.perf_counter() - start)
         return made
@@ -82,12 +84,29 @@ class TritonPythonModel:
             "expression": np.zeros(64, np.float32),
             "texture": np.full((3, 1024, 1024), 127, np.uint8),
             "crop_hd": np.full((3, 512, 512), 127, np.uint8),
-            "context": np.array([0.0] * 15 + [1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32),
+            "context": np.array([*_FACE, 1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32),
+            "places": np.stack([*np.mgrid[224:0:-0.875, 0:224:0.875][::-1], *np.ones((2, 256, 256))]).astype(
+                np.float32
+            ),
+            "parts": np.zeros((3, 128, 128), np.uint8),
+            "close_up": np.full((512, 512, 3), 127, np.uint8),
+            "close_up_camera": np.array([0.4, 0.4, 0, 0], np.float32),
         }
-        files = Files(self._surface, tensors, Options(white_balance=True))
-        assert all(getattr(files, name) for name in FILES)
+        options = Options(white_balance=True, texture_light="albedo", detail=1.0, hair="paint", texture_size=1152)
+        for files in (Files(self._surface, tensors, Options()), Files(self._surface, tensors, options)):
+            assert all(getattr(files, name) for name in FILES)
         if self._surface.head is not None:
             assert Files(self._surface, tensors, Options(rig="arkit")).mesh
+
+
+def _column(name: str, rows: list[Any]) -> NDArray[Any]:
+    """The rows of an output as one tensor; of sentences, rows with fewer end with empty ones."""
+    if name == SENTENCES:
+        most = max(len(row) for row in rows)
+        return np.array([[*row, *[b""] * (most - len(row))] for row in rows], np.object_).reshape(len(rows), most)
+    if name in FILES:
+        return np.array(rows, np.object_)[:, None]
+    return np.stack(rows)
 
 
 def _wanted(request: pb_utils.InferenceRequest) -> list[str]:

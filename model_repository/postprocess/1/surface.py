@@ -13,6 +13,7 @@ from head import Head
 from lining import Lining
 from numpy.typing import NDArray
 from options import MESHES, Refused
+from texels import Texels
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -66,6 +67,7 @@ class Surface:
         name, credit: of the face model; who made it under which licence.
         head: what a head has that a face has not; None for a face model of a face alone.
         lining: where its texture shows mouth and sockets; None likewise.
+        texels: where the texels of its skin lie on it; None in a file of an older export.
     """
 
     faces: I32
@@ -79,6 +81,7 @@ class Surface:
     credit: str = ""
     head: Head | None = None
     lining: Lining | None = None
+    texels: Texels | None = None
 
     @classmethod
     def from_file(cls, path: Path) -> Surface:
@@ -114,6 +117,7 @@ class Surface:
             credit=str(data["credit"]),
             head=Head.from_arrays(data) if "expression" in data else None,
             lining=Lining.from_maps(data["lining"]) if "lining" in data else None,
+            texels=Texels.from_arrays(data) if "texel_vertex" in data else None,
         )
 
     @cached_property

@@ -26,7 +26,7 @@ import exchange
 import numpy as np
 from numpy.typing import NDArray
 from refusals import BadPicture, damaged, too_slow
-from structure import Budget
+from structure import Budget, Size
 
 # Added to the priority of what decodes for long: a third of a processor's share beside one busy thread of the networks.
 # More would make a large picture wait for ever on a busy server.
@@ -160,11 +160,10 @@ class Worker:
         self._block = exchange.Block(self._descriptor, source.max_bytes)
         self._channel: socket.socket | None = None
         self._pid = 0
-        self._large = False  # whether the block may hold a whole picture
         self._start()
 
     def decode(
-        self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, whole: bool = False
+        self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, size: Size = Size.WORKING
     ) -> Decoded:
         """Decode a file whose structure was accepted; its views hold until the next call.
 
@@ -176,7 +175,7 @@ class Worker:
         crashes = 0
         for _ in range(MAX_TRIES):
             try:
-                return self._decode(data, max_pixels, budget, picture, whole)
+                return self._decode(data, exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture, size), budget)
             except _Ended as ended:
                 crashes += ended.crashed
                 if crashes >= MAX_CRASHES:
@@ -202,15 +201,13 @@ class Worker:
         self._channel = None
         return self._source.end(self._pid)
 
-    def _decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool, whole: bool) -> Decoded:
+    def _decode(self, data: bytes, task: bytes, budget: Budget) -> Decoded:
         if self._channel is None:
             self._start()
-        if self._large:
-            self._block.trim_picture()
-        self._large = whole
+        self._block.forget()
         self._block.put_file(data)
         try:
-            answer = self._ask(exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture, whole), budget.wall)
+            answer = self._ask(task, budget.wall)
         finally:
             self._block.trim(len(data))
         self._left -= 1
@@ -221,7 +218,8 @@ class Worker:
             raise BadPicture(str(answer["tag"]), str(answer["sentence"]))
         height, width = answer["size"]
         geometry = np.array([*answer["source"], *answer["canvas_ratio"], *answer["ratio"]], np.float32)
-        return Decoded(self._block.picture(height, width) if picture else None, self._block.canvas, geometry)
+        wanted = exchange.TASK.unpack(task)[3]
+        return Decoded(self._block.picture(height, width) if wanted else None, self._block.canvas, geometry)
 
     def _ask(self, task: bytes, wall: float) -> dict[str, Any]:
         """Send a task and wait for the answer, from OVERTIME on at low priority."""

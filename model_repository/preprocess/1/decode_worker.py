@@ -26,7 +26,7 @@ import exchange
 from pictures import FORMATS, canvas_of, decode_checked, sample
 from PIL import Image
 from refusals import BadPicture, too_much_memory
-from structure import Limits
+from structure import Limits, Size
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
@@ -144,10 +144,10 @@ def _work(channel: socket.socket, block: exchange.Block) -> NoReturn:
         data = channel.recv(exchange.MAX_MESSAGE)
         if not data:
             os._exit(0)
-        size, max_pixels, seconds, wanted, whole = exchange.TASK.unpack(data)
+        size, max_pixels, seconds, wanted, handed_on = exchange.TASK.unpack(data)
         # The kernel ends this process by SIGPROF when it has used so much processor time for this picture.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        answer = _decoded(block, size, Limits(max_pixels=max_pixels, whole=whole), wanted)
+        answer = _decoded(block, size, Limits(max_pixels=max_pixels, size=Size(handed_on)), wanted)
         signal.setitimer(signal.ITIMER_PROF, 0)
         exchange.send(channel, answer)
 

@@ -49,7 +49,7 @@ def decode(
     for row, (data, cost, limit) in enumerate(zip(files, costs, limits, strict=True)):
         start = time.perf_counter()
         needs = budget(cost)
-        decode_one = partial(worker.decode, data, limit.max_pixels, needs, "picture" in wanted, limit.whole)
+        decode_one = partial(worker.decode, data, limit.max_pixels, needs, "picture" in wanted, limit.size)
         result = of_row(row, len(files), decode_one)
         decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
         # The worker's memory holds one picture; of several, each is copied out of it.

@@ -2,7 +2,7 @@
 
 The block is a memfd, which has no name and so leaves nothing behind. Its layout:
 
-    0                 FILE_BYTES         + CANVAS_BYTES      + PICTURE_BYTES
+    0                 FILE_BYTES         + CANVAS_BYTES      + WHOLE_BYTES
     | the file        | the canvas       | the picture       |
 
 Messages are fixed structs or JSON of numbers and strings. Nothing is pickled.
@@ -18,21 +18,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from structure import WHOLE_PIXELS, WORKING_SIDE
 
 CANVAS_SIDE = 512
-# A whole picture: one of a 12-megapixel telephone, with some room. Others have a long side of at most 2048.
-WHOLE_PIXELS = 16_000_000
 CANVAS_BYTES = 3 * CANVAS_SIDE * CANVAS_SIDE
-PICTURE_BYTES = 3 * WHOLE_PIXELS
+# Of a picture as it is handed on as a rule, which a block keeps; and of the largest, on request.
+PICTURE_BYTES, WHOLE_BYTES = 3 * WORKING_SIDE * WORKING_SIDE, 3 * WHOLE_PIXELS
 MAX_MESSAGE = 4096
 # What a block keeps between pictures; more is given back to the system after a large file. A picture of a telephone.
 KEPT_FILE_BYTES = 4 << 20
-# The same of pictures: one of 2048 x 2048.
-KEPT_PICTURE_BYTES = 12 << 20
 
-# Bytes of the file, largest number of pixels, processor time in seconds, whether the picture is wanted, and whether
-# at its full size.
-TASK = struct.Struct("<QQd??")
+# Bytes of the file, largest number of pixels, processor time in seconds, whether the picture is wanted, and its
+# `structure.Size`.
+TASK = struct.Struct("<QQd?B")
 
 
 class Block:
@@ -48,12 +46,14 @@ class Block:
         self._map = mmap.mmap(descriptor, block_bytes(max_bytes))
         whole: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self.canvas = whole[self._file_bytes :][:CANVAS_BYTES].reshape(3, CANVAS_SIDE, CANVAS_SIDE)
-        self._picture = whole[self._file_bytes + CANVAS_BYTES :][:PICTURE_BYTES]
+        self._picture = whole[self._file_bytes + CANVAS_BYTES :][:WHOLE_BYTES]
+        self._large = False
 
     def picture(self, height: int, width: int) -> NDArray[np.uint8]:
         """The picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
         if not (height > 0 and width > 0 and height * width <= WHOLE_PIXELS):
             raise ValueError(f"a picture of {width} x {height} does not fit")
+        self._large |= height * width * 3 > PICTURE_BYTES
         return self._picture[: height * width * 3].reshape(height, width, 3)
 
     def put_file(self, data: bytes) -> None:
@@ -66,20 +66,22 @@ class Block:
         """A copy of the first ``size`` bytes of the file."""
         return self._map[: min(size, self._file_bytes)]
 
+    def forget(self) -> None:
+        """Give back the memory of a large picture, whose views then show nothing."""
+        if self._large:
+            kept = self._file_bytes + CANVAS_BYTES + PICTURE_BYTES
+            self._map.madvise(mmap.MADV_REMOVE, kept, len(self._map) - kept)
+            self._large = False
+
     def trim(self, size: int) -> None:
         """Give back the memory of a file of ``size`` bytes, except for what is kept."""
         if size > KEPT_FILE_BYTES:
             self._map.madvise(mmap.MADV_REMOVE, KEPT_FILE_BYTES, self._file_bytes - KEPT_FILE_BYTES)
 
-    def trim_picture(self) -> None:
-        """Give back the memory of a picture, except for what is kept; nobody may look at it any more."""
-        start = -(-(self._file_bytes + CANVAS_BYTES + KEPT_PICTURE_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_REMOVE, start, len(self._map) - start)
-
 
 def block_bytes(max_bytes: int) -> int:
     """The size of a block for files of at most ``max_bytes``."""
-    return -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE + CANVAS_BYTES + PICTURE_BYTES
+    return -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE + CANVAS_BYTES + WHOLE_BYTES
 
 
 def send(channel: socket.socket, message: dict[str, Any]) -> None:

@@ -39,6 +39,8 @@ MAX_STATED_PIXELS = 16_384 * 16_384
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 (the DCT does it for nothing) as long as this much is left of its long
 # side: 1600 takes in the 8 and 12 megapixel pictures of telephones (3264 / 2, 4032 / 2), which just miss 2048.
 SMALLEST_SCALED_SIDE = 1600
+# The same for a picture that is wanted at `structure.FINE_SIDE`: those of telephones up to 12 megapixels are whole.
+SMALLEST_FINE_SIDE = 3200
 # What may follow a picture without being cut off: the trailers that cameras and programs write.
 KEPT_BEHIND = 64 << 10
 
@@ -60,8 +62,8 @@ class _Frame(NamedTuple):
     components: int
 
 
-def scan(data: bytes, whole: bool = False) -> Cost:
-    """Check a JPEG file's structure and estimate the cost of decoding it, at its full size if ``whole``.
+def scan(data: bytes, smallest: int = SMALLEST_SCALED_SIDE) -> Cost:
+    """Check a JPEG file's structure and estimate the cost of decoding it, reduced as far as `smallest` lets.
 
     Raises:
         BadPicture: beyond the limits above, a kind that libjpeg-turbo does not decode, or no frame before the data.
@@ -79,7 +81,7 @@ def scan(data: bytes, whole: bool = False) -> Cost:
     scans = _scans(data, start)
     if scans > MAX_SCANS:
         raise unusual(f"more than {MAX_SCANS} scans")
-    return _cost(marker, (width, height), components, scans, len(data), 1 if whole else reduction(width, height))
+    return _cost(marker, (width, height), components, scans, len(data), reduction(width, height, smallest))
 
 
 def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size: int, step: int) -> Cost:
@@ -93,13 +95,13 @@ def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size
         seconds, memory = pixels * 5e-9 * max(1, colours) + size * 8e-9, 0
     if marker in _ARITHMETIC:
         seconds *= 3
-    # The long side of what is decoded is below 3,200 (from 12,800 on a quarter more each), 4 and 3 bytes a pixel.
+    # The long side of what is decoded is below twice `smallest` (from eight times it on more), 4 and 3 bytes a pixel.
     return Cost(decoded, side, seconds, memory + decoded * 8)
 
 
-def reduction(width: int, height: int) -> int:
-    """What a picture's sides are divided by while it is decoded: 1, 2, 4 or 8."""
-    return next((step for step in (8, 4, 2) if max(width, height) // step >= SMALLEST_SCALED_SIDE), 1)
+def reduction(width: int, height: int, smallest: int = SMALLEST_SCALED_SIDE) -> int:
+    """What a picture's sides are divided by while it is decoded: 1, 2, 4 or 8, so that `smallest` is left of one."""
+    return next((step for step in (8, 4, 2) if max(width, height) // step >= smallest), 1)
 
 
 def has_end(data: bytes) -> bool:
@@ -107,10 +109,10 @@ def has_end(data: bytes) -> bool:
     return data.find(b"\xff\xd9", _header(data)[1]) >= 0
 
 
-def reduction_of(data: bytes) -> int:
+def reduction_of(data: bytes, smallest: int = SMALLEST_SCALED_SIDE) -> int:
     """`reduction` of a file that `scan` has accepted."""
     frame = _header(data)[0]
-    return reduction(frame.width, frame.height)
+    return reduction(frame.width, frame.height, smallest)
 
 
 def without_film(data: bytes) -> bytes:

@@ -14,9 +14,9 @@ from structure import MAX_MEMORY
 # Seconds and bytes, estimated, up to which a picture counts as quick: a 12-megapixel PNG, a 24-megapixel JPEG.
 QUICK_SECONDS = 0.4
 QUICK_MEMORY = 192 << 20
-# What a worker may take beyond the estimate: the file (32 MiB), strips, the heap, the colour transform, and address
-# space that is reserved but not used.
-SPARE_MEMORY = 128 << 20
+# What a worker may take beyond the estimate: the file (32 MiB), the block in which the picture is handed over (80 MiB),
+# strips, the heap, the colour transform, and address space that is reserved but not used.
+SPARE_MEMORY = 168 << 20
 # One more than the processors, so that one quick picture that is slower than it looks delays nobody; at least two.
 SPARE_WORKERS = 1
 # Requests and bytes of files in a lane at most, waiting and worked on. Quick ones are decoded faster than the models

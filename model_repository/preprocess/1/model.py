@@ -14,7 +14,10 @@ from decoding import Outputs, decode, of_row
 from lanes import Lanes
 from meters import Meters
 from refusals import BadPicture
-from structure import Limits, inspect, without_film
+from structure import Limits, Size, inspect, without_film
+
+# Side of a texture up to which the working picture has all the pixels that count.
+USUAL_TEXTURE = 1024
 
 
 class TritonPythonModel:
@@ -25,7 +28,8 @@ class TritonPythonModel:
         values = {key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()}
         most = int(values["max_bytes"])
         self._limits = Limits(most, int(values["max_pixels"]))
-        self._whole = Limits(most, int(values["max_whole_pixels"]), whole=True)
+        self._fine = Limits(most, int(values["max_pixels"]), Size.FINE)
+        self._whole = Limits(most, int(values["max_whole_pixels"]), Size.WHOLE)
         self._meters = Meters()
         page = os.environ.get("FACE3D_METRICS_PAGE", "http://127.0.0.1:8002/metrics")
         self._admission = Admission(page, frozenset(values["counted_models"].split()), int(values["max_waiting"]))
@@ -53,7 +57,8 @@ class TritonPythonModel:
         """Hand a request to a lane; the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
-            limits = [self._whole if whole else self._limits for whole in _whole(request, len(files))]
+            usual = self._fine if _fine(request.parameters()) else self._limits
+            limits = [self._whole if whole else usual for whole in _whole(request, len(files))]
             costs = [of_row(row, len(files), inspect, *one) for row, one in enumerate(zip(files, limits, strict=True))]
         except BadPicture as error:
             return error
@@ -86,6 +91,18 @@ class TritonPythonModel:
             self._admission.let_in(len(result.decoded))
             for seconds, pixels in result.decoded:
                 self._meters.decoded(seconds, pixels)
+
+
+def _fine(parameters: str) -> bool:
+    """Whether a request asks for a texture that is larger than the usual one, by its parameters, a JSON object.
+
+    What cannot be meant is left to the model that reads the parameter for its own sake.
+    """
+    size = json.loads(parameters or "{}").get("texture_size")
+    try:
+        return int(size) > USUAL_TEXTURE
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _files(request: pb_utils.InferenceRequest) -> list[bytes]:

@@ -40,7 +40,6 @@ U8 = NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF")
 CANVAS = 512
 CANVAS_GREY = 127
-WORKING_SIDE = 2048
 # Pictures are converted in strips of so many pixels: 16 MiB as Pillow holds them, so that beside a large picture and
 # its result no third copy is needed. A picture of an ordinary telephone is one strip.
 STRIP_PIXELS = 4 << 20
@@ -99,7 +98,7 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: uint8 [h, w, 3] RGB, upright, long side <= WORKING_SIDE but for a whole picture.
+        pixels: uint8 [h, w, 3] RGB, upright, long side as `Limits.side_for` has it.
         source: (width, height) in source pixels.
         ratio: (x, y) source pixels per pixel of ``pixels``.
     """
@@ -128,7 +127,7 @@ def decode_checked(data: bytes, limits: Limits) -> Picture:
     """Decode a file whose structure `structure.inspect` has accepted; otherwise as :func:`decode`."""
     try:
         if data.startswith(_JPEG):
-            return _decoded_jpeg(data, limits.whole)
+            return _decoded_jpeg(data, limits)
         layout = tiff_structure.layout_of(data)
         if layout is not None:
             return _decoded_tiff(data, layout, limits)
@@ -190,7 +189,7 @@ def _opened(data: bytes) -> Image.Image:
 def _decoded(data: bytes, limits: Limits) -> Picture:
     """A PNG, WebP, BMP, HEIC or AVIF."""
     if data.startswith(b"BM") and (fields := bmp_fields.unpacked(data)) is not None:
-        return _upright(fields, None, colour.colours_of(fields, data), 1, limits.whole)
+        return _upright(fields, None, colour.colours_of(fields, data), 1, limits)
     with _opened(data) as image:
         if image.width * image.height > limits.max_pixels:
             raise too_many_pixels(image.width * image.height, limits.max_pixels)
@@ -202,8 +201,7 @@ def _decoded(data: bytes, limits: Limits) -> Picture:
         if raster is None:
             image.load()
         # A PNG's EXIF may stand behind its pixels. HEIC's turns are done by its decoder, and its EXIF repeats them.
-        orientation = 1 if image.format == "HEIF" else _orientation(image)
-        return _upright(image, raster, colours, orientation, limits.whole)
+        return _upright(image, raster, colours, 1 if image.format == "HEIF" else _orientation(image), limits)
 
 
 def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) -> Picture:
@@ -211,7 +209,7 @@ def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) ->
     rare = tiff_samples.unpacked(data, layout, offset)
     if rare is not None:
         image, orientation = rare
-        return _upright(image, None, colour.colours_of(image, data), orientation, limits.whole)
+        return _upright(image, None, colour.colours_of(image, data), orientation, limits)
     if offset != layout.first(data):
         data = layout.with_first(data, offset)
     with _opened(data) as image:
@@ -219,31 +217,31 @@ def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) ->
             raise too_many_pixels(image.width * image.height, limits.max_pixels)
         colours = colour.colours_of(image, data)
         image.load()  # and it is turned
-        return _upright(image, None, colours, 1, limits.whole)
+        return _upright(image, None, colours, 1, limits)
 
 
-def _decoded_jpeg(data: bytes, whole: bool) -> Picture:
+def _decoded_jpeg(data: bytes, limits: Limits) -> Picture:
     """A JPEG, whose size by its header `inspect` has judged; what is decoded may be an eighth of it."""
     if (refusal := line_ends.translated(data)) is not None:
         raise refusal
-    data = _ended(data, whole)
+    data = _ended(data, limits.smallest_scaled_side)
     most = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = jpeg_structure.MAX_STATED_PIXELS
     try:
         with _opened(data) as image:
             width, height = image.size
             orientation, colours = _orientation(image), colour.colours_of(image, data)
-            step = 1 if whole else _draft(image, orientation)
+            step = _draft(image, orientation, limits.smallest_scaled_side)
             raster = _jpeg(image, data, step)
             if raster is None:
                 image.load()
-            return _upright(image, raster, colours, orientation, whole, step, (width, height))
+            return _upright(image, raster, colours, orientation, limits, step, (width, height))
     finally:
         Image.MAX_IMAGE_PIXELS = most
 
 
-def _ended(data: bytes, whole: bool) -> bytes:
-    """A JPEG file with its end marker, where only that is missing.
+def _ended(data: bytes, smallest: int) -> bytes:
+    """A JPEG file with its end marker, where only that is missing; ``smallest`` as of `jpeg_structure.reduction`.
 
     Raises:
         BadPicture: more is missing. Bytes behind the last block change nothing; where a block is missing, decoders
@@ -251,7 +249,7 @@ def _ended(data: bytes, whole: bool) -> bytes:
     """
     if jpeg_structure.has_end(data):
         return data
-    how = _READ[1 if whole else jpeg_structure.reduction_of(data)]
+    how = _READ[jpeg_structure.reduction_of(data, smallest)]
     whole = data.removesuffix(b"\xff") + _END
     shown = _opencv(whole, how)
     for block in _NO_BLOCK:
@@ -266,7 +264,7 @@ def _upright(
     raster: U8 | None,
     colours: Colours | None,
     orientation: int,
-    whole: bool,
+    limits: Limits,
     step: int = 1,
     size: tuple[int, int] | None = None,
 ) -> Picture:
@@ -277,22 +275,23 @@ def _upright(
         raster: uint8 [h, w, 3] RGB.
         colours: how they become sRGB.
         orientation: as in EXIF.
-        whole: whether it keeps its size, rather than at most WORKING_SIDE.
+        limits: say how large it may be.
         step: source pixels for each pixel that was decoded.
         size: width and height in source pixels, where they are not those of ``image``.
     """
     width, height = size or image.size
     # The reduction keeps a last, partial pixel; without it the ratio is exactly `step` everywhere.
-    full = image.size if step == 1 else (max(1, width // step), max(1, height // step))
+    whole = image.size if step == 1 else (max(1, width // step), max(1, height // step))
     # Multiples of 4, so that the canvas comes out of exact halves.
-    w, h = _fit(*full, WORKING_SIDE, 4) if max(full) > WORKING_SIDE and not whole else full
-    ratio_x, ratio_y = step * full[0] / w, step * full[1] / h
+    side = limits.side_for(*whole)
+    w, h = _fit(*whole, side, 4) if max(whole) > side else whole
+    ratio_x, ratio_y = step * whole[0] / w, step * whole[1] / h
     if colours is not None and colours.mode == "L" and image.mode not in _GREYS:
         colours = None  # a profile for grey on another picture
     if raster is None:
-        pixels = _rgb(image if image.size == full else image.crop((0, 0, *full)), colours, (w, h))
+        pixels = _rgb(image if image.size == whole else image.crop((0, 0, *whole)), colours, (w, h))
     else:
-        pixels = _coloured(_scaled(raster[: full[1], : full[0]], (w, h)), colours)
+        pixels = _coloured(_scaled(raster[: whole[1], : whole[0]], (w, h)), colours)
     if orientation in _UPRIGHT:
         pixels = _UPRIGHT[orientation](pixels)
     if orientation >= 5:
@@ -300,10 +299,10 @@ def _upright(
     return Picture(np.ascontiguousarray(pixels), (width, height), (ratio_x, ratio_y))
 
 
-def _draft(image: Image.Image, orientation: int) -> int:
+def _draft(image: Image.Image, orientation: int, smallest: int) -> int:
     """Ask a JPEG decoder for a reduced picture; returns the reduction: 1, 2, 4 or 8."""
     width, height = image.size
-    step = jpeg_structure.reduction(width, height)
+    step = jpeg_structure.reduction(width, height, smallest)
     # In a turned picture a partial pixel stands before the first one instead of after the last. In a small one that is
     # avoided; a large one is moved by up to `step` - 1 of its thousands of pixels.
     while step > 1 and orientation != 1 and (width % step or height % step) and width * height <= _EXACT_PIXELS:

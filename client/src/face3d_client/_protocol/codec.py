@@ -53,6 +53,7 @@ MAX_TOGETHER: Final = 35 << 20
 _PERSON_OUTPUTS: Final = ("similarity", "weights", "reference")
 _FRAME_OUTPUTS: Final = ("blendshapes", "rotation", "coefficients", "face", "quality")
 _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
+_TEXTURED: Final = frozenset({"mesh", "texture", "preview"})
 
 
 def build_detect(image: bytes) -> Call:
@@ -164,6 +165,9 @@ def _outputs(names: Iterable[str]) -> tuple[str, ...]:
     wrong = [name for name in chosen if name not in _OUTPUTS]
     if wrong or not chosen:
         raise BadOption(f"outputs={list(chosen)!r}: choose one or more of {', '.join(sorted(_OUTPUTS))}.")
+    # Warnings are one thing for whoever asks; those of the texture cost nothing where a texture is made.
+    if "warnings" in chosen and _TEXTURED & set(chosen) and "texture_warnings" not in chosen:
+        chosen = (*chosen, "texture_warnings")
     return chosen
 
 

@@ -19,11 +19,11 @@ from face3d_client._errors import BadResponse
 
 __all__ = ["MAX_ANSWER", "Tensor", "read_tensors"]
 
-MAX_ANSWER: Final = 64 << 20
+MAX_ANSWER: Final = 128 << 20
 """Bytes of the largest answer that is read.
 
-The largest true one has 30 MB: a texture of 2048 x 2048 pixels that cannot be compressed (12.6 MB as PNG) in `texture`
-and again inside `mesh`, and 4 MB of the rest.
+The largest true one has 120 MB: a texture of 4096 x 4096 pixels that cannot be compressed (50 MB as PNG) in `texture`
+and again inside `mesh`, there with a normal map of 2048 x 2048 (13 MB), and 4 MB of the rest.
 """
 
 _Shape: TypeAlias = "tuple[int | None, ...]"  # None: any length
@@ -43,6 +43,7 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "face": ("FP32", (_ROWS, 15)),
     "camera": ("FP32", (_ROWS, 8)),
     "warnings": ("BYTES", (_ROWS, None)),
+    "texture_warnings": ("BYTES", (1, None)),
     "face_model": ("INT64", (1, 1)),
     "faces": ("FP32", (1, None, 15)),
     "embedding": ("FP32", (1, None)),

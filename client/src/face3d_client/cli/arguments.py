@@ -189,7 +189,17 @@ def _head_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..4096 (default: 1024)")
+    parser.add_argument(
+        "--texture-light", choices=("photo", "albedo"), help="albedo: the light is taken out (default: photo)"
+    )
+    parser.add_argument(
+        "--detail", type=float, metavar="0..2", help="fine relief of the skin, a normal map in the mesh (default: 0)"
+    )
+    parser.add_argument("--glasses", choices=("keep", "remove"), help="in the texture (default: keep)")
+    parser.add_argument(
+        "--hair", choices=("skin", "paint"), help="paint: hair of the scalp, where it was seen (default: skin)"
+    )
 
 
 def _at_least_one(text: str) -> int:

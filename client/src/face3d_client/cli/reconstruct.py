@@ -48,6 +48,10 @@ def reconstruct(options: argparse.Namespace) -> int:
             white_balance=options.white_balance,
             sharpen=options.sharpen,
             texture_size=options.texture_size,
+            texture_light=options.texture_light,
+            detail=options.detail,
+            glasses=options.glasses,
+            hair=options.hair,
         ),
     )
     if jobs[0].alone:
