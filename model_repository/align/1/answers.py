@@ -48,5 +48,5 @@ def response_of(request: pb_utils.InferenceRequest, answer: Answer) -> pb_utils.
 
 
 def _stacked(rows: list[NDArray[Any]]) -> NDArray[Any]:
-    """The rows of a request as one tensor; a single one is not copied."""
+    """Stack the rows of a request into one tensor; a single one is not copied."""
     return rows[0][None] if len(rows) == 1 else np.stack(rows)

@@ -72,7 +72,7 @@ def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row,
 
 
 def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] to [3, h, w]; a transposed copy takes ten times as long."""
+    """Convert uint8 [h, w, 3] to [3, h, w]; a transposed copy takes ten times as long."""
     planes = np.empty((3, *pixels.shape[:2]), np.uint8)
     cv2.split(pixels, list(planes))
     return planes

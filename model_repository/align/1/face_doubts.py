@@ -30,7 +30,7 @@ class Doubt(NamedTuple):
 
 
 def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]) -> list[Doubt]:
-    """What a user should know about a face that is used all the same, one sentence each.
+    """List what a user should know about a face that is used all the same, one sentence each.
 
     Args:
         face: the row, checked.
@@ -63,10 +63,10 @@ def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.
 
 
 def crowded(rows: int) -> Doubt:
-    """What is said when the detector's list is full."""
+    """Return the warning for a detector's list that is full."""
     return Doubt("crowded", f"The picture shows at least {rows} faces: more than these are not looked for.")
 
 
 def detail(luma: NDArray[np.float32]) -> float:
-    """Variance of the Laplacian over that of the luma itself, so that neither light nor contrast matter."""
+    """Measure sharpness: variance of the Laplacian over that of the luma, independent of light and contrast."""
     return float(cv2.Laplacian(luma, cv2.CV_32F).var() / max(float(luma.var()), 1.0))

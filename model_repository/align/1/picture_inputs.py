@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """See that a request's tensors have the shapes of `ROWS` and one batch size.
+    """Check that a request's tensors have the shapes of `ROWS` and one batch size.
 
     Raises:
         Refused: ``BadTensor``, with the tensor's name and shape.
@@ -46,7 +46,7 @@ def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
 
 
 def true_size(picture: NDArray[np.uint8], geometry: NDArray[np.float32]) -> Size:
-    """The size of one picture, which may be padded below and to the right.
+    """Return the size of one picture, which may be padded below and to the right.
 
     Args:
         picture: uint8 [rows, columns, 3].

@@ -34,7 +34,7 @@ NAMES = tuple(EXPRESSIONS)
 
 
 def shapes(head: Head) -> F32:
-    """[52, N, 3] float32 decimetres: displacement of each shape at full weight, in the order of `NAMES`."""
+    """Compute each shape's displacement at full weight, [52, N, 3] float32 decimetres, in the order of `NAMES`."""
     slot = {name: k for k, name in enumerate(head.expression_names) if name}
     out = np.zeros((len(NAMES), *head.tongue_out.shape), np.float32)
     for row, (name, parts) in zip(out, EXPRESSIONS.items(), strict=True):
@@ -46,7 +46,7 @@ def shapes(head: Head) -> F32:
 
 
 def weights(head: Head, expression: F32) -> F32:
-    """ARKit weights [52] nearest to expression coefficients [64], each within 0..1.
+    """Find the ARKit weights [52], each within 0..1, nearest to expression coefficients [64].
 
     Where one shape of Apple's adds up two sides, its weight is their mean. Expressions that Apple does not have
     (``cheekRaiser``) and what lies outside of 0..1 are lost: a recorded face keeps them in its neutral shape or not at

@@ -29,7 +29,7 @@ FARTHEST = 100.0  # and coefficients are of order one
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """See that a request's tensors have the shapes of `ROWS` and one batch size, and textures a side that can be.
+    """Check that a request's tensors have the shapes of `ROWS` and one batch size, and textures a side that can be.
 
     Raises:
         Refused: ``BadTensor``, with the tensor's name and shape.
@@ -48,7 +48,7 @@ def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
 
 
 def check_shapes(shapes: NDArray[np.float32]) -> None:
-    """See that vertices, float32 [3, N, 3] decimetres, are those of a face.
+    """Check that vertices, float32 [3, N, 3] decimetres, are those of a face.
 
     Raises:
         Refused: ``BadFace``.
@@ -59,7 +59,7 @@ def check_shapes(shapes: NDArray[np.float32]) -> None:
 
 
 def check_expression(expression: NDArray[np.float32]) -> None:
-    """See that coefficients of an expression, float32 [64], are those of a face.
+    """Check that coefficients of an expression, float32 [64], are those of a face.
 
     Raises:
         Refused: ``BadFace``.
@@ -69,7 +69,7 @@ def check_expression(expression: NDArray[np.float32]) -> None:
 
 
 def check_context(context: NDArray[np.float32]) -> None:
-    """See that the face and the camera, float32 [23], are finite, and that the crops' pixels have a size.
+    """Check that the face and the camera, float32 [23], are finite, and that the crops' pixels have a size.
 
     Raises:
         Refused: ``BadTensor``.

@@ -44,7 +44,7 @@ class Figure:
     expression: F32 | None
 
     def write(self, texture: tuple[str, bytes, str], extras: dict[str, Any]) -> bytes:
-        """The GLB file.
+        """Write the GLB file.
 
         Args:
             texture: the skin's: name, bytes of a PNG or JPEG file, media type.
@@ -76,7 +76,7 @@ class Figure:
         return write_glb(name, parts, materials, images, extras, weights, surface.credit)
 
     def painted(self, texture: U8) -> Painted:
-        """What the preview draws: all but the lashes, with a skin's texture uint8 [side, side, 3]."""
+        """Gather what the preview draws: all but the lashes, with a skin's texture uint8 [side, side, 3]."""
         normals = self.surface.normals(self.vertices)
         primitives = [p for p in self.surface.primitives(self.mesh) if p.material != LASHES]
         counts = [len(p.vertex) for p in primitives]

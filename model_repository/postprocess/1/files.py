@@ -30,7 +30,7 @@ class Files:
     """
 
     def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
-        """``tensors`` are those of the configuration, without the batch dimension; any may be missing.
+        """Take the tensors of the configuration, without the batch dimension; any may be missing.
 
         Raises:
             Refused: ``BadOption``, the face model has no shapes for the rig.
