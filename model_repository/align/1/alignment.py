@@ -38,7 +38,7 @@ RESCALE_224 = 102.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeakPerspectiveCamera:
     """A scaled orthographic camera: x = r1 . X + t[0], y_up = r2 . X + t[1].
 
     Attributes:
@@ -80,7 +80,7 @@ class Window:
         return sx, sy, (self.left + 0.5) * sx - 0.5, (self.up + 0.5) * sy - 0.5
 
 
-def fit(points: NDArray[np.floating[Any]], height: float) -> Fit:
+def fit(points: NDArray[np.floating[Any]], height: float) -> WeakPerspectiveCamera:
     """Fit the template to five points, [5, 2] source pixels, in a picture of ``height`` rows.
 
     Eight unknowns, ten equations; this is the POS step of the family's alignment.
@@ -88,10 +88,10 @@ def fit(points: NDArray[np.floating[Any]], height: float) -> Fit:
     seen = points.astype(np.float64)
     seen[:, 1] = height - 1 - seen[:, 1]
     solution = _LEAST_SQUARES @ seen
-    return Fit(solution[:3, 0], solution[:3, 1], solution[3])
+    return WeakPerspectiveCamera(solution[:3, 0], solution[:3, 1], solution[3])
 
 
-def window(camera: Fit, source: tuple[float, float], size: int) -> Window:
+def window(camera: WeakPerspectiveCamera, source: tuple[float, float], size: int) -> Window:
     """Place the ``size`` x ``size`` crop of a fitted face in a picture of ``source`` (width, height) pixels."""
     w0, h0 = source
     scale = RESCALE_224 * size / 224 / camera.scale

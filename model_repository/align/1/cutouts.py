@@ -10,7 +10,7 @@ import numpy as np
 from alignment import cut, fit, window
 from embedding_crop import cut_upright, quality, similarity
 from face_check import check
-from face_doubts import Doubt, doubts
+from face_doubts import QualityWarning, quality_warnings
 from face_rows import Row, points_of
 from numpy.typing import NDArray
 from picture_inputs import true_size
@@ -31,7 +31,7 @@ class Cutout(NamedTuple):
 
     tensors: dict[str, Any]
     yaw: float
-    doubts: list[Doubt]
+    doubts: list[QualityWarning]
 
 
 def cut_out(picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, names: Set[str]) -> Cutout:
@@ -60,7 +60,7 @@ def cut_out(picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row
         cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
         tensors |= {"crop": _planes(crop), "crop_hd": _planes(cut(picture, large)), "camera": cameras}
         tensors["context"] = np.concatenate([face, cameras])
-    return Cutout(tensors, camera.yaw, doubts(face, source, camera.yaw, crop))
+    return Cutout(tensors, camera.yaw, quality_warnings(face, source, camera.yaw, crop))
 
 
 def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row, yaw: float) -> dict[str, NDArray[Any]]:

@@ -22,14 +22,16 @@ BLURRED = 0.012
 _FACE_ROWS, _FACE_COLS = slice(56, 176), slice(52, 172)
 
 
-class Doubt(NamedTuple):
+class QualityWarning(NamedTuple):
     """Something a user should know about a face: a word for counting, and a sentence for reading."""
 
     kind: str
     sentence: str
 
 
-def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]) -> list[Doubt]:
+def quality_warnings(
+    face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]
+) -> list[QualityWarning]:
     """List what a user should know about a face that is used all the same, one sentence each.
 
     Args:
@@ -42,7 +44,7 @@ def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.
     found = []
 
     def say(kind: str, sentence: str) -> None:
-        found.append(Doubt(kind, sentence))
+        found.append(QualityWarning(kind, sentence))
 
     if abs(yaw) > YAW_DEGREES:
         say("turned", f"The face is turned about {abs(yaw):.0f} degrees to the side: its hidden half is a guess.")
@@ -62,9 +64,9 @@ def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.
     return found
 
 
-def crowded(rows: int) -> Doubt:
+def crowded(rows: int) -> QualityWarning:
     """Return the warning for a detector's list that is full."""
-    return Doubt("crowded", f"The picture shows at least {rows} faces: more than these are not looked for.")
+    return QualityWarning("crowded", f"The picture shows at least {rows} faces: more than these are not looked for.")
 
 
 def detail(luma: NDArray[np.float32]) -> float:

@@ -54,7 +54,7 @@ def choose(faces: NDArray[np.float32], options: Options, default_threshold: floa
     return np.asarray(good[index])
 
 
-def given(choice: Row, options: Options) -> Row:
+def validate_choice(choice: Row, options: Options) -> Row:
     """Validate the row that a client chose itself, as `detect` returned it.
 
     Raises:

@@ -56,7 +56,7 @@ class Figure:
             assert surface.head is not None
             rig = rig_of(surface, self.mesh)
             weights = [round(float(w), 5) for w in arkit.weights(surface.head, self.expression)]
-            vertices = rig.beneath(vertices, np.array(weights, np.float32), self.turn)
+            vertices = rig.rest_shape(vertices, np.array(weights, np.float32), self.turn)
             extras = {**extras, "targetNames": list(arkit.NAMES)}
         normals = surface.normals(vertices)
         primitives = surface.primitives(self.mesh)

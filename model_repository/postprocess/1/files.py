@@ -12,7 +12,7 @@ import numpy as np
 from face_tensors import check_context, check_expression, check_shapes
 from figure import Figure
 from finish import MIME, encode, finish
-from irises import Irises, look_at
+from irises import Irises, measure_eyes
 from numpy.typing import NDArray
 from options import Options, Refused
 from placing import Upright, face_upright, head_upright
@@ -124,7 +124,7 @@ class Files:
             return Irises()
         context = self._need("context")
         check_context(context)
-        return look_at(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
+        return measure_eyes(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
 
     @cached_property
     def _shapes(self) -> F32:

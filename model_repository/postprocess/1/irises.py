@@ -68,7 +68,7 @@ class _Eye:
     camera: float
 
 
-def look_at(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
+def measure_eyes(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
     """Measure the eyes of a photograph.
 
     Args:

@@ -24,7 +24,7 @@ class Rig:
         self._stored = _stored(self._exact)
         self._targets = [Targets.of(self._exact[:, p.vertex], len(p.vertex)) for p in self._primitives]
 
-    def beneath(self, vertices: F32, weights: F32, turn: F32) -> F32:
+    def rest_shape(self, vertices: F32, weights: F32, turn: F32) -> F32:
         """Compute the shape from which the targets at their weights lead to another one.
 
         Args:

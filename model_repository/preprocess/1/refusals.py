@@ -26,7 +26,7 @@ def damaged(what: str) -> BadPicture:
 
 
 def unusual(what: str) -> BadPicture:
-    """Make the error for a file with far more of something than programs write: ``what`` says of what, and the limit."""
+    """Make the error for a file with far more of something than programs write: ``what``, with the limit."""
     return BadPicture("BadImage", f"the picture is built in an unusual way ({what}): {PLAIN}.")
 
 
