@@ -37,8 +37,13 @@ def files() -> dict[str, Path]:
 
 
 @cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def modules() -> dict[str, ast.Module]:
-    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files().items()}
+    return {name: parse(path) for name, path in files().items()}
 
 
 def is_package(name: str) -> bool:
@@ -106,7 +111,7 @@ def test_an_import_counts_wherever_and_however_it_is_written(statement: str, tar
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "model_repository").glob("*/*/model.py")), ids=lambda f: f.parts[-3])
 def test_no_modules_of_a_version_folder_import_each_other_in_a_circle(folder: Path) -> None:
-    trees = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in folder.parent.glob("*.py")}
+    trees = {path.stem: parse(path) for path in folder.parent.glob("*.py")}
     graph = networkx.DiGraph([(name, other) for name, tree in trees.items() for other in top_names(tree) & set(trees)])
     assert graph.number_of_edges()
     assert networkx.is_directed_acyclic_graph(graph)
@@ -121,11 +126,10 @@ def top_names(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "model_repository", "tests"])
 def test_functions_fit_on_a_page(folder: str) -> None:
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / folder).rglob("*.py")}
     functions = [
         (path, node)
-        for path, tree in trees.items()
-        for node in ast.walk(tree)
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert functions
