@@ -6,14 +6,17 @@ import importlib.util
 import inspect
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.service import PublicOptions, Service
+from tests.turns import turn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,9 +46,45 @@ _SLOW = (
 )
 
 
+# What a worker of pytest-xdist takes as a whole, because its tests share what is slow to make; elsewhere it takes a
+# file. What takes longest is begun first, so that no worker is left alone with it at the end.
+_TOGETHER = ("export",)
+_FIRST = ("export", "attack", "server/gateway")
+
+
+def _group(path: str) -> str:
+    """The part of the tests that a file, its path relative to this folder, belongs to."""
+    return next((folder for folder in _TOGETHER if path.startswith(folder)), path)
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives each worker one group of tests after the other (`_group`)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0].removeprefix("tests/"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Run `GroupScheduling` whatever ``--dist`` says."""
+    config.option.loadscopereorder = False  # groups go in the order of the tests
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # tryfirst: the test's timeout does not run while it waits for its turn
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is marked so run alone."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    folder = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]  # common to all workers
+    with turn(folder, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what `make test-fast` leaves out: tests that start a server, themselves or by a fixture, and slow ones."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _rank(item.path.relative_to(ROOT / "tests").as_posix()))
     for item in items:
         if any(item.path.is_relative_to(ROOT / "tests" / slow) for slow in _SLOW):
             item.add_marker(pytest.mark.slow)
@@ -53,6 +92,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             starter in source for source in _sources(item) for starter in _STARTS
         ):
             item.add_marker(pytest.mark.server)
+
+
+def _rank(path: str) -> int:
+    """The place of a file's tests in `_FIRST`, or behind all of them."""
+    return next((rank for rank, part in enumerate(_FIRST) if path.startswith(part)), len(_FIRST))
 
 
 def _sources(item: pytest.Function) -> Iterator[str]:

@@ -34,7 +34,7 @@ TRITON_PORTS = {"http": 8010, "grpc": 8011}
 
 
 def digest(*folders: Path) -> str:
-    """Sixteen hexadecimal digits over the names and contents of every file below the folders."""
+    """Hash names and contents of every file below the folders; return sixteen hexadecimal digits."""
     sums = hashlib.sha256()
     for folder in folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -45,7 +45,7 @@ def digest(*folders: Path) -> str:
 
 
 def lay_out(home: Path, plans: Path) -> Path:
-    """The repository of the volume that belongs to this image, filled from it when it is new.
+    """Fill the folder of the volume that belongs to this image, when it is new; return it.
 
     A folder is filled under another name and renamed: what is half there is never served.
     """
@@ -61,7 +61,7 @@ def lay_out(home: Path, plans: Path) -> Path:
 
 
 def has_plans(repository: Path, capability: str) -> bool:
-    """Whether every network has its plan for this compute capability ("8.9")."""
+    """Return whether every network has its plan for this compute capability ("8.9")."""
     name = f"model.cc{capability.replace('.', '')}.plan"
     return all(any((repository / network).glob(f"[0-9]*/{name}")) for network in NETWORKS)
 
@@ -76,7 +76,7 @@ def fetch(plans: Path, wanted: str, target: Path, capability: str, pause: float 
 
 
 def serve_command(repository: Path, key: str) -> list[str]:
-    """The command line of tritonserver: the TensorRT flavour, closed interfaces, no guessing of configurations."""
+    """Build tritonserver's command line: the TensorRT flavour, closed interfaces, no guessing of configurations."""
     closed = f"model-repository,shared-memory,trace,logging:admin-key={key}"
     # The supervisor beside it brings dead models back by loading them; in a cluster the pod is replaced.
     explicit = os.environ.get("FACE3D_CONTROL", "explicit") == "explicit"
@@ -111,7 +111,7 @@ def signing_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one of the commands; the exit status."""
+    """Run one of the commands; return the exit status."""
     command, *more = arguments or ["serve"]
     if command not in COMMANDS:
         print(f"error: the commands are {', '.join(COMMANDS)}, not '{command}'.", file=sys.stderr)
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def digest_here() -> str:
-    """The name of this image's folder."""
+    """Return the name of this image's folder."""
     return digest(HOME / "model_repository", HOME / "build" / "tensorrt")
 
 

@@ -19,7 +19,7 @@ from export.stages.write import staged
 from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
-from networks.texture import TABLE
+from networks.texture import TABLE as CHART_TEXELS
 
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
@@ -107,7 +107,7 @@ def expressions_of(model: AnyFaceModel) -> dict[str, Any]:
 
 def chart_of(model: AnyFaceModel) -> dict[str, Any]:
     """What `merge` reads (chart.py of its version folder): name -> array."""
-    chart = Chart.of(model, TABLE)
+    chart = Chart.of(model, CHART_TEXELS)
     return {
         "skin": chart.skin.astype(np.int32),
         "triangles": chart.triangles.astype(np.int32),
@@ -175,10 +175,10 @@ def texels_of(model: AnyFaceModel) -> dict[str, Any]:
     """Tables of the skin's texels, `TABLE` a side, row 0 at v = 1 (texels.py of postprocess): name -> array.
 
     ``texel_vertex`` int32 [t * t, 3] and ``texel_weight`` float32 [t * t, 3], the vertices around each texel and their
-    barycentric weights; ``texel_albedo`` uint8 [t, t, 3], sRGB, the mean person's; ``texel_plain`` uint8 [t, t], 0..255,
-    skin that is no lid, lip, brow, nostril, and no inside of mouth or socket.
+    barycentric weights; ``texel_albedo`` uint8 [t, t, 3], sRGB, the mean person's; ``texel_plain`` uint8 [t, t],
+    0..255, skin that is no lid, lip, brow, nostril, and no inside of mouth or socket.
     """
-    chart = Chart.of(model, TABLE)
+    chart = Chart.of(model, CHART_TEXELS)
     around = chart.skin[chart.corners]
     albedo = (chart.albedo[chart.corners] * chart.weights[..., None]).sum(1)
     place = (model.mean[around] * chart.weights[..., None]).sum(1)

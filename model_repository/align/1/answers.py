@@ -48,7 +48,7 @@ def response_of(request: pb_utils.InferenceRequest, answer: Answer) -> pb_utils.
 
 
 def _stacked(rows: list[NDArray[Any]]) -> NDArray[Any]:
-    """The rows of a request as one tensor, smaller ones with zeros behind them; a single one is not copied."""
+    """Stack the rows of a request into one tensor, smaller ones with zeros behind them; a single one is not copied."""
     if len(rows) == 1:
         return rows[0][None]
     shape = np.max([row.shape for row in rows], axis=0)

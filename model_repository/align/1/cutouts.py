@@ -11,7 +11,7 @@ from alignment import cut, fit, window
 from close_up import close_up
 from embedding_crop import cut_upright, quality, similarity
 from face_check import check
-from face_doubts import Doubt, doubts
+from face_doubts import QualityWarning, quality_warnings
 from face_rows import Row, points_of
 from numpy.typing import NDArray
 from picture_inputs import true_size
@@ -33,7 +33,7 @@ class Cutout(NamedTuple):
 
     tensors: dict[str, Any]
     yaw: float
-    doubts: list[Doubt]
+    doubts: list[QualityWarning]
 
 
 def cut_out(
@@ -69,7 +69,7 @@ def cut_out(
             ratio = (source[0] / columns, source[1] / rows)
             near = close_up(picture, ratio, cameras[4:].tolist(), texture_size)
             tensors |= {"close_up": near.pixels, "close_up_camera": near.camera}
-    return Cutout(tensors, camera.yaw, doubts(face, source, camera.yaw, crop))
+    return Cutout(tensors, camera.yaw, quality_warnings(face, source, camera.yaw, crop))
 
 
 def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row, yaw: float) -> dict[str, NDArray[Any]]:
@@ -81,7 +81,7 @@ def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row,
 
 
 def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] to [3, h, w]; a transposed copy takes ten times as long."""
+    """Convert uint8 [h, w, 3] to [3, h, w]; a transposed copy takes ten times as long."""
     planes = np.empty((3, *pixels.shape[:2]), np.uint8)
     cv2.split(pixels, list(planes))
     return planes

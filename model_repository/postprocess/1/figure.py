@@ -45,7 +45,7 @@ class Figure:
     expression: F32 | None
 
     def write(self, textures: Sequence[tuple[str, bytes, str]], extras: dict[str, Any]) -> bytes:
-        """The GLB file.
+        """Write the GLB file.
 
         Args:
             textures: of the skin, its colours and, where it has one, its normal map: name, bytes of a PNG or JPEG file,
@@ -58,7 +58,7 @@ class Figure:
             assert surface.head is not None
             rig = rig_of(surface, self.mesh)
             weights = [round(float(w), 5) for w in arkit.weights(surface.head, self.expression)]
-            vertices = rig.beneath(vertices, np.array(weights, np.float32), self.turn)
+            vertices = rig.rest_shape(vertices, np.array(weights, np.float32), self.turn)
             extras = {**extras, "targetNames": list(arkit.NAMES)}
         normals = surface.normals(vertices)
         primitives = surface.primitives(self.mesh)
@@ -79,7 +79,7 @@ class Figure:
         return write_glb(name, parts, materials, images, extras, weights, surface.credit)
 
     def painted(self, texture: U8) -> Painted:
-        """What the preview draws: all but the lashes, with a skin's texture uint8 [side, side, 3]."""
+        """Gather what the preview draws: all but the lashes, with a skin's texture uint8 [side, side, 3]."""
         normals = self.surface.normals(self.vertices)
         primitives = [p for p in self.surface.primitives(self.mesh) if p.material != LASHES]
         counts = [len(p.vertex) for p in primitives]

@@ -12,7 +12,7 @@ import numpy as np
 from face_tensors import check_context, check_expression, check_shapes
 from figure import Figure
 from finish import MIME, encode
-from irises import Irises, look_at
+from irises import Irises, measure_eyes
 from numpy.typing import NDArray
 from options import Options, Refused
 from placing import Upright, face_upright, head_upright
@@ -31,7 +31,7 @@ class Files:
     """
 
     def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
-        """``tensors`` are those of the configuration, without the batch dimension; any may be missing.
+        """Take the tensors of the configuration, without the batch dimension; any may be missing.
 
         Raises:
             Refused: ``BadOption``, the face model has no shapes for the rig.
@@ -138,7 +138,7 @@ class Files:
             return Irises()
         context = self._need("context")
         check_context(context)
-        return look_at(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
+        return measure_eyes(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
 
     @cached_property
     def _shapes(self) -> F32:

@@ -65,12 +65,7 @@ class Head:
         )
 
     def eye(self, vertices: F32, side: int) -> tuple[F32, F32]:
-        """Centre [3] and unit viewing axis [3] of an eyeball of a shape [N, 3].
-
-        Args:
-            vertices: the shape.
-            side: 0 the left eye (+x), 1 the right one.
-        """
+        """Return centre [3] and unit viewing axis [3] of an eyeball (0: left, at +x; 1: right) of a shape [N, 3]."""
         front, back = vertices[self.eye_poles[side]]
         axis = front - back
         return back + self.eye_centre * axis, axis / np.linalg.norm(axis)

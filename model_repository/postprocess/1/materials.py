@@ -34,7 +34,7 @@ _LASHES_SIDE = 256
 
 
 def materials_of(names: Sequence[str], relief: bool = False) -> tuple[list[dict[str, Any]], list[str]]:
-    """GlTF's materials of these names, in their order, and the names of the pictures that textures 0, 1, ... show.
+    """List glTF's materials of these names, in their order, and the names of the pictures that textures 0, 1, ... show.
 
     ``relief``: the skin has a normal map, the last of the pictures.
     """
@@ -61,7 +61,7 @@ def materials_of(names: Sequence[str], relief: bool = False) -> tuple[list[dict[
 
 @lru_cache(maxsize=1)
 def lashes_png() -> bytes:
-    """A PNG file of lashes: white, their alpha strands that thin toward the tip."""
+    """Draw a PNG file of lashes: white, their alpha strands that thin toward the tip."""
     side = _LASHES_SIDE
     rng = np.random.default_rng(4)
     alpha = np.zeros((side, side), np.float32)

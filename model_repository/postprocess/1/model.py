@@ -110,5 +110,5 @@ def _column(name: str, rows: list[Any]) -> NDArray[Any]:
 
 
 def _wanted(request: pb_utils.InferenceRequest) -> list[str]:
-    """The outputs asked for, files first: what they share is then on their account."""
+    """List the outputs asked for, files first: what they share is then on their account."""
     return sorted(request.requested_output_names(), key=lambda name: name not in FILES)

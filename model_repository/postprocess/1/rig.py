@@ -24,8 +24,8 @@ class Rig:
         self._stored = _stored(self._exact)
         self._targets = [Targets.of(self._exact[:, p.vertex], len(p.vertex)) for p in self._primitives]
 
-    def beneath(self, vertices: F32, weights: F32, turn: F32) -> F32:
-        """The shape from which the targets at their weights lead to another one.
+    def rest_shape(self, vertices: F32, weights: F32, turn: F32) -> F32:
+        """Compute the shape from which the targets at their weights lead to another one.
 
         Args:
             vertices: float32 [N, 3], decimetres, where they lead.
@@ -46,7 +46,7 @@ class Rig:
         return np.asarray(vertices - sums.reshape(-1, 3), np.float32)
 
     def targets(self, primitive: int, turn: F32) -> Targets:
-        """The targets of a primitive of the mesh, in a frame turned so."""
+        """Return the targets of a primitive of the mesh, in a frame turned so."""
         if _is_identity(turn):
             return self._targets[primitive]
         at = self._primitives[primitive].vertex
@@ -55,12 +55,12 @@ class Rig:
 
 @lru_cache(maxsize=4)
 def rig_of(surface: Surface, mesh: str) -> Rig:
-    """The rig of a mesh, made once: it takes a quarter of a second."""
+    """Return the rig of a mesh, made once: it takes a quarter of a second."""
     return Rig(surface, mesh)
 
 
 def _stored(displacements: F32) -> F32:
-    """Displacements as the file gives them back, decimetres."""
+    """Round displacements, decimetres, as the file gives them back."""
     far = np.abs(displacements).max(axis=2, keepdims=True) >= LEAST_DM
     return np.asarray(np.rint(displacements / _STEP_DM) * _STEP_DM * far, np.float32)
 

@@ -126,7 +126,7 @@ class Surface:
         return int(self.vertex.max()) + 1
 
     def check(self, fingerprint: int, vertices: int) -> None:
-        """See that vertices come from this face model.
+        """Check that vertices come from this face model.
 
         Raises:
             Refused: ``FaceModelMismatch``.
@@ -140,7 +140,7 @@ class Surface:
             )
 
     def primitives(self, mesh: str) -> tuple[Primitive, ...]:
-        """The primitives of a mesh, ``head`` (all there is) or ``face``, those without a face left out."""
+        """Return the primitives of a mesh, ``head`` (all there is) or ``face``, those without a face left out."""
         return self._meshes[MESHES.index(mesh)]
 
     @cached_property
@@ -170,7 +170,7 @@ class Surface:
         )
 
     def normals(self, vertices: F32) -> F32:
-        """Unit normals [N, 3]: the sum of those of the faces around a vertex, weighted by their area.
+        """Compute unit normals [N, 3]: the sum of those of the faces around a vertex, weighted by their area.
 
         A vertex without a face looks along z.
         """

@@ -83,7 +83,7 @@ class WorkerSource:
         self._control: socket.socket | None = None
 
     def start(self, memory: int, nice: int, channel: socket.socket, block: int) -> int:
-        """Start a worker with its end of a channel and its block; its process id.
+        """Start a worker with its end of a channel and its block; return its process id.
 
         Raises:
             CageError: the parent process cannot be started.
@@ -97,7 +97,7 @@ class WorkerSource:
         return int(answer["pid"])
 
     def end(self, pid: int) -> int | None:
-        """Kill a worker; the signal that it ended by, None where it is unknown."""
+        """Kill a worker; return the signal that it ended by, None where it is unknown."""
         answer = self._ask({"end": pid}, [])
         status = None if answer is None else answer["status"]
         return os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
@@ -108,7 +108,7 @@ class WorkerSource:
             self._stop()
 
     def _ask(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
-        """The parent's answer; None where it has died, which the next request mends."""
+        """Ask the parent; None where it has died, which the next request mends."""
         with self._lock:
             try:
                 if self._control is None:
@@ -194,7 +194,7 @@ class Worker:
         self._channel, self._left, self._slowed = ours, PICTURES_PER_WORKER, False
 
     def _end(self) -> int | None:
-        """End the process; the signal that it had died of."""
+        """End the process; return the signal that it had died of."""
         if self._channel is None:
             return None
         self._channel.close()
@@ -251,7 +251,7 @@ class Worker:
         return answer
 
     def _processor_time(self) -> float:
-        """Seconds of processor time that the process has used, by its clock; 0 when it has ended."""
+        """Read the processor time, seconds, that the process has used, by its clock; 0 when it has ended."""
         try:
             return time.clock_gettime(~self._pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
         except OSError:
@@ -265,7 +265,7 @@ class Worker:
 
 
 def _sealed_memory(size: int) -> int:
-    """Nameless shared memory whose size nobody can change: a worker that shrank it would end the other side."""
+    """Create nameless shared memory of a fixed size: a worker that shrank it would end the other side."""
     descriptor = os.memfd_create("face3d-picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -273,7 +273,7 @@ def _sealed_memory(size: int) -> int:
 
 
 def _python() -> str:
-    """The interpreter: a stub embeds Python and finds its packages by the first ``python3`` on PATH."""
+    """Find the interpreter: a stub embeds Python and finds its packages by the first ``python3`` on PATH."""
     if Path(sys.executable or "").name.startswith("python"):
         return sys.executable
     found = shutil.which("python3")
@@ -283,6 +283,6 @@ def _python() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """What the decoders' process needs of the environment: no key or address of the server is in it."""
+    """Return what the decoders' process needs of the environment: no key or address of the server is in it."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR") if name in os.environ}
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

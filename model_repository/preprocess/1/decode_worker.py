@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _fork(control: socket.socket, descriptors: list[int], request: dict[str, Any], max_bytes: int) -> int:
-    """Start a worker; its process id."""
+    """Start a worker; return its process id."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -77,7 +77,7 @@ def _fork(control: socket.socket, descriptors: list[int], request: dict[str, Any
 
 
 def _end(pid: int) -> int | None:
-    """Kill a worker if it still lives; how it ended, as waitpid tells it."""
+    """Kill a worker if it still lives; return how it ended, as waitpid tells it."""
     try:
         os.kill(pid, signal.SIGKILL)
         return os.waitpid(pid, 0)[1]
@@ -153,7 +153,7 @@ def _work(channel: socket.socket, block: exchange.Block) -> NoReturn:
 
 
 def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool) -> dict[str, Any]:
-    """Decode the file in the block into the block; the message that says how it went."""
+    """Decode the file in the block into the block; return the message that says how it went."""
     try:
         # Pillow raises at twice this number, in some formats before its own decoder allocates the canvas.
         Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2

@@ -50,7 +50,7 @@ class Block:
         self._large = False
 
     def picture(self, height: int, width: int) -> NDArray[np.uint8]:
-        """The picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
+        """View the picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
         if not (height > 0 and width > 0 and height * width <= WHOLE_PIXELS):
             raise ValueError(f"a picture of {width} x {height} does not fit")
         self._large |= height * width * 3 > PICTURE_BYTES
@@ -63,7 +63,7 @@ class Block:
         self._map[: len(data)] = data
 
     def file(self, size: int) -> bytes:
-        """A copy of the first ``size`` bytes of the file."""
+        """Copy the first ``size`` bytes of the file."""
         return self._map[: min(size, self._file_bytes)]
 
     def forget(self) -> None:
@@ -80,7 +80,7 @@ class Block:
 
 
 def block_bytes(max_bytes: int) -> int:
-    """The size of a block for files of at most ``max_bytes``."""
+    """Return the size of a block for files of at most ``max_bytes``."""
     return -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE + CANVAS_BYTES + WHOLE_BYTES
 
 
@@ -90,7 +90,7 @@ def send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def receive(channel: socket.socket) -> dict[str, Any] | None:
-    """The next message, or None when the other side has ended.
+    """Receive the next message; None when the other side has ended.
 
     Raises:
         TimeoutError: none came within the channel's timeout.

@@ -100,23 +100,23 @@ def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size
 
 
 def reduction(width: int, height: int, smallest: int = SMALLEST_SCALED_SIDE) -> int:
-    """What a picture's sides are divided by while it is decoded: 1, 2, 4 or 8, so that `smallest` is left of one."""
+    """Return what a picture's sides are divided by while it is decoded: 1, 2, 4 or 8, so that `smallest` is left of one."""
     return next((step for step in (8, 4, 2) if max(width, height) // step >= smallest), 1)
 
 
 def has_end(data: bytes) -> bool:
-    """Whether an end marker follows the header of a file that `scan` has accepted."""
+    """Return whether an end marker follows the header of a file that `scan` has accepted."""
     return data.find(b"\xff\xd9", _header(data)[1]) >= 0
 
 
 def reduction_of(data: bytes, smallest: int = SMALLEST_SCALED_SIDE) -> int:
-    """`reduction` of a file that `scan` has accepted."""
+    """Return the `reduction` of a file that `scan` has accepted."""
     frame = _header(data)[0]
     return reduction(frame.width, frame.height, smallest)
 
 
 def without_film(data: bytes) -> bytes:
-    """The file up to the end of its picture, where more than a trailer follows, such as a motion photo's film."""
+    """Cut the file at the end of its picture where more than a trailer follows, such as a motion photo's film."""
     if data.rfind(b"\xff\xd9", len(data) - KEPT_BEHIND) >= 0 and not _is_film(data):
         return data
     end = picture_end(data)
@@ -124,12 +124,12 @@ def without_film(data: bytes) -> bytes:
 
 
 def _is_film(data: bytes) -> bool:
-    """Whether the file is long enough that its end may stand inside of a film."""
+    """Return whether the file is long enough that its end may stand inside of a film."""
     return len(data) > 2 * KEPT_BEHIND and data.rfind(b"\xff\xd9", len(data) - 64) < 0
 
 
 def picture_end(data: bytes) -> int:
-    """Where the first picture ends, behind its end marker; 0 where it has none, or no header that can be read."""
+    """Find the end of the first picture, behind its end marker; 0 where it has none, or no readable header."""
     try:
         end = _header(data)[1]
     except BadPicture:
@@ -146,7 +146,7 @@ def picture_end(data: bytes) -> int:
 
 
 def _header(data: bytes) -> tuple[_Frame, int]:
-    """The frame, and where the first scan starts."""
+    """Read the frame, and where the first scan starts."""
     frame: _Frame | None = None
     tables, metadata, start = 0, bytearray(), len(data)
     for marker, body, at in _segments(data):
@@ -182,7 +182,7 @@ def _frame(marker: int, body: bytes, before: _Frame | None) -> _Frame:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """The segments up to the first scan, which is the last of them: marker, content, and where it starts."""
+    """Yield the segments up to the first scan, which is the last of them: marker, content, and where it starts."""
     position, segments, fill, marker = 2, 0, 0, 0
     while marker != 0xDA:
         found = _MARKER.search(data, position, position + MAX_FILL + 2)
@@ -213,7 +213,7 @@ def _check_pictures(block: bytes) -> None:
 
 
 def _scans(data: bytes, start: int) -> int:
-    """The scans of the first picture, from where its first one starts; at most one more than are allowed.
+    """Yield the scans of the first picture, from where its first one starts; at most one more than are allowed.
 
     Every two bytes that look like the start of a scan are counted first, those of thumbnails and films behind the
     picture among them, as that is quick and seldom too many.
@@ -237,7 +237,7 @@ def _scans(data: bytes, start: int) -> int:
 
 
 def _markers(data: bytes, start: int) -> Iterator[int]:
-    """Where 0xFF and a byte follow that is no stuffed zero, no restart and no more fill, from ``start`` on."""
+    """Yield where 0xFF and a byte follow that is no stuffed zero, restart or more fill, from ``start`` on."""
     step = 1 << 20  # what stands behind the first picture is not looked at
     for low in range(start, len(data) - 1, step):
         block = np.frombuffer(data, np.uint8, min(step + 1, len(data) - low), low)

@@ -54,7 +54,7 @@ class TritonPythonModel:
     def _submit(
         self, request: pb_utils.InferenceRequest, sender: pb_utils.InferenceResponseSender
     ) -> BadPicture | Overloaded | None:
-        """Hand a request to a lane; the reason why not."""
+        """Hand a request to a lane; return the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
             usual = self._fine if _fine(request.parameters()) else self._limits

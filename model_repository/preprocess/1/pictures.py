@@ -149,7 +149,7 @@ def decode_checked(data: bytes, limits: Limits) -> Picture:
 
 
 def sample(kind: str) -> bytes:
-    """A small file of one of FORMATS, for warming up."""
+    """Make a small file of one of FORMATS, for warming up."""
     if kind == "HEIF":
         return b85decode(_HEIC)
     buffer = BytesIO()
@@ -158,7 +158,7 @@ def sample(kind: str) -> bytes:
 
 
 def canvas_of(picture: Picture, out: U8 | None = None) -> tuple[U8, tuple[float, float]]:
-    """The detector's input: the whole picture scaled (down or up) to a long side of CANVAS, at the top left.
+    """Make the detector's input: the whole picture scaled (down or up) to a long side of CANVAS, at the top left.
 
     Args:
         picture: what `decode` has returned.
@@ -178,7 +178,7 @@ def canvas_of(picture: Picture, out: U8 | None = None) -> tuple[U8, tuple[float,
 
 
 def geometry_of(picture: Picture, canvas_ratio: tuple[float, float]) -> NDArray[np.float32]:
-    """float32 [6]: source width and height; source pixels per canvas pixel x, y; per working pixel x, y."""
+    """Return float32 [6]: source width, height; source pixels per canvas pixel x, y; per working pixel x, y."""
     return np.array([*picture.source, *canvas_ratio, *picture.ratio], np.float32)
 
 
@@ -187,7 +187,7 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _decoded(data: bytes, limits: Limits) -> Picture:
-    """A PNG, WebP, BMP, HEIC or AVIF."""
+    """Decode a PNG, WebP, BMP, HEIC or AVIF."""
     if data.startswith(b"BM") and (fields := bmp_fields.unpacked(data)) is not None:
         return _upright(fields, None, colour.colours_of(fields, data), 1, limits)
     with _opened(data) as image:
@@ -221,7 +221,7 @@ def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) ->
 
 
 def _decoded_jpeg(data: bytes, limits: Limits) -> Picture:
-    """A JPEG, whose size by its header `inspect` has judged; what is decoded may be an eighth of it."""
+    """Decode a JPEG, whose size by its header `inspect` has judged; what is decoded may be an eighth of it."""
     if (refusal := line_ends.translated(data)) is not None:
         raise refusal
     data = _ended(data, limits.smallest_scaled_side)
@@ -241,7 +241,7 @@ def _decoded_jpeg(data: bytes, limits: Limits) -> Picture:
 
 
 def _ended(data: bytes, smallest: int) -> bytes:
-    """A JPEG file with its end marker, where only that is missing; ``smallest`` as of `jpeg_structure.reduction`.
+    """Return a JPEG file with its end marker, where only that is missing; ``smallest`` as of `jpeg_structure.reduction`.
 
     Raises:
         BadPicture: more is missing. Bytes behind the last block change nothing; where a block is missing, decoders
@@ -268,7 +268,7 @@ def _upright(
     step: int = 1,
     size: tuple[int, int] | None = None,
 ) -> Picture:
-    """The picture that was decoded, as it is handed on.
+    """Turn the picture that was decoded upright, as it is handed on.
 
     Args:
         image: decoded by Pillow, or opened where there is a raster.
@@ -314,7 +314,7 @@ def _draft(image: Image.Image, orientation: int, smallest: int) -> int:
 
 
 def _jpeg(image: Image.Image, data: bytes, step: int) -> U8 | None:
-    """The samples of a JPEG file at 1/``step`` of its size, uint8 [h, w, 3] RGB; None where Pillow shall decode it.
+    """Decode a JPEG at 1/``step`` of its size, uint8 [h, w, 3] RGB; None where Pillow shall decode it.
 
     OpenCV calls the same library and gets the same samples, but writes them where they stay; Pillow copies them twice
     more. Pillow has read the header already, and finds the sentence for what OpenCV cannot decode. Only Pillow minds
@@ -327,7 +327,7 @@ def _jpeg(image: Image.Image, data: bytes, step: int) -> U8 | None:
 
 
 def _run_length_bmp(image: Image.Image, data: bytes) -> U8:
-    """The pixels of a BMP packed by run lengths, uint8 [h, w, 3] RGB.
+    """Decode a BMP packed by run lengths to uint8 [h, w, 3] RGB.
 
     Pillow unpacks these in Python, a loop that a file of a hundred bytes can keep busy for minutes; OpenCV in C++.
     """
@@ -338,7 +338,7 @@ def _run_length_bmp(image: Image.Image, data: bytes) -> U8:
 
 
 def _still_webp(image: Image.Image, data: bytes) -> U8 | None:
-    """The pixels of a WebP file without transparency and animation, uint8 [h, w, 3] RGB; None for others.
+    """Decode a WebP without transparency and animation to uint8 [h, w, 3] RGB; None for others.
 
     Pillow takes every WebP for an animation: the canvas three times in four bytes a pixel, where OpenCV, with the same
     library, writes three bytes a pixel.
@@ -361,7 +361,7 @@ def _opencv(data: bytes, how: int) -> U8 | None:
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """The picture in strips of STRIP_PIXELS and a ``multiple`` of rows, each with its first row."""
+    """Yield the picture in strips of STRIP_PIXELS and a ``multiple`` of rows, each with its first row."""
     rows = max(multiple, STRIP_PIXELS // image.width // multiple * multiple)
     if rows >= image.height:
         yield 0, image
@@ -371,7 +371,7 @@ def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.
 
 
 def _rgb(image: Image.Image, colours: Colours | None, size: tuple[int, int]) -> U8:
-    """The picture that Pillow has decoded, as uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
+    """Convert what Pillow has decoded to uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = _scaled(_eight_bits(image, colour.grey_curve(colours)), size)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -392,7 +392,7 @@ def _rgb(image: Image.Image, colours: Colours | None, size: tuple[int, int]) -> 
 
 
 def _is_all_transparent(image: Image.Image) -> bool:
-    """Whether nothing would be seen: programs that know no opacity leave zeros in its place, and mean opaque."""
+    """Return whether nothing would be seen: programs without opacity leave zeros in its place, and mean opaque."""
     for _, strip in _strips(image):
         alpha = strip.getchannel("A") if "A" in strip.getbands() else strip.convert("RGBA").getchannel("A")
         if alpha.getextrema()[1]:
@@ -401,7 +401,7 @@ def _is_all_transparent(image: Image.Image) -> bool:
 
 
 def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture with transparency scaled to ``size``, colours weighed by their opacity, and laid on PAPER."""
+    """Scale a picture with transparency to ``size``, colours weighed by their opacity, and lay it on PAPER."""
     width, height = image.size
     # As Pillow's own `reducing_gap=2.0`, but strip by strip: whole, it would need two more copies of the picture.
     fx, fy = (max(1, int(have / want / 2.0)) for have, want in zip(image.size, size, strict=True))
@@ -415,7 +415,7 @@ def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _coloured(pixels: U8, colours: Colours | None) -> U8:
-    """Samples uint8 [h, w, 3] as sRGB."""
+    """Convert samples uint8 [h, w, 3] to sRGB."""
     if colours is None or colours.mode == "CMYK":
         return pixels
     return np.asarray(colour.applied(Image.fromarray(pixels if colours.mode == "RGB" else pixels[..., 0]), colours))
@@ -442,7 +442,7 @@ def _resized(pixels: U8, size: tuple[int, int], how: int) -> U8:
 
 
 def _eight_bits(image: Image.Image, curve: NDArray[np.float32] | None) -> U8:
-    """Grey values of any type as 0..255: 16-bit by 257, others by their range (0..1 or 0..255 or 0..65535).
+    """Scale grey values of any type to 0..255: 16-bit by 257, others by their range (0..1, 0..255 or 0..65535).
 
     Args:
         image: of mode I, I;16 or F.
@@ -469,7 +469,7 @@ def _finite(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says, or XMP where there is no such entry; 1 where neither can be read."""
+    """Read the orientation from EXIF, or XMP where there is no such entry; 1 where neither can be read."""
     block = image.info.get("exif")
     profile = image.info.get("Raw profile type exif")  # ImageMagick's way to put EXIF into a PNG, before there was one
     if not isinstance(block, bytes) and isinstance(profile, str):
@@ -495,5 +495,5 @@ def _brief(error: Exception) -> str:
 
 
 def _u8(array: object) -> U8:
-    """OpenCV's types say less than is known here: uint8 in, uint8 out."""
+    """Cast: OpenCV's types say less than is known here, uint8 in, uint8 out."""
     return np.asarray(array, dtype=np.uint8)

@@ -134,7 +134,7 @@ def _scanner(data: bytes) -> Callable[[bytes], Cost] | None:
 
 
 def without_film(data: bytes) -> bytes:
-    """The file without the film that motion photos carry behind their picture, which nothing here reads."""
+    """Cut off the film that motion photos carry behind their picture, which nothing here reads."""
     if data.startswith(b"\xff\xd8\xff"):
         return jpeg_structure.without_film(data)
     if bmff_structure.brand(data) is not None:
@@ -151,7 +151,7 @@ class Budget:
 
 
 def budget(cost: Cost) -> Budget:
-    """The limits for decoding a picture of an estimated cost.
+    """Return the limits for decoding a picture of an estimated cost.
 
     Six times the estimate, as processors differ by two to three and a file may be unusual, and half a second for what
     the estimate leaves out (colour profiles, the first use of a decoder). Wall time is generous: on a busy server a
