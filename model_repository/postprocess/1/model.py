@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,10 @@ FILES = ("mesh", "texture_image", "preview")
 SENTENCES = "texture_warnings"
 # A face in the middle of a crop of 224: box, score and five points.
 _FACE = (60, 50, 164, 180, 1, 81, 81, 143, 81, 112, 117, 87, 150, 137, 150)
+# At least so many files are written side by side: a preview takes some 200 ms and must not keep meshes waiting.
+LEAST_THREADS = 2
+# Seconds after which a thread that holds Python's lock lets another one have it: a mesh waits for it several times.
+SWITCH_INTERVAL = 0.001
 
 
 class TritonPythonModel:
@@ -33,10 +40,28 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._meters = Meters()
         self._warm_up()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        threads = max(LEAST_THREADS, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="write")
 
-    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Answer each request by itself: a bad option is an error for its own request only."""
-        return [self._safely(request) for request in requests]
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
+        """Have each request answered by itself: a bad option is an error for its own request only.
+
+        This returns before the files are written, so that the next requests need not wait for the longest.
+        """
+        for request in requests:
+            self._pool.submit(self._send, request)
+
+    def finalize(self) -> None:
+        """Write what is still to be written."""
+        self._pool.shutdown()
+
+    def _send(self, request: pb_utils.InferenceRequest) -> None:
+        try:
+            response = self._safely(request)
+            request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception:  # an answer that cannot be sent must not go unnoticed
+            pb_utils.Logger.log_error("postprocess: " + traceback.format_exc())
 
     def _safely(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:

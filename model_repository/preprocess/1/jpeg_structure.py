@@ -100,7 +100,7 @@ def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size
 
 
 def reduction(width: int, height: int, smallest: int = SMALLEST_SCALED_SIDE) -> int:
-    """Return what a picture's sides are divided by while it is decoded: 1, 2, 4 or 8, so that `smallest` is left of one."""
+    """Return what a picture's sides are divided by in decoding: 1, 2, 4 or 8, so that `smallest` is left of one."""
     return next((step for step in (8, 4, 2) if max(width, height) // step >= smallest), 1)
 
 

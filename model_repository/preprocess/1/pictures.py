@@ -241,7 +241,7 @@ def _decoded_jpeg(data: bytes, limits: Limits) -> Picture:
 
 
 def _ended(data: bytes, smallest: int) -> bytes:
-    """Return a JPEG file with its end marker, where only that is missing; ``smallest`` as of `jpeg_structure.reduction`.
+    """Return a JPEG file with its end marker, if only that is missing; ``smallest`` as of `jpeg_structure.reduction`.
 
     Raises:
         BadPicture: more is missing. Bytes behind the last block change nothing; where a block is missing, decoders
