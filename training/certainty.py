@@ -26,7 +26,7 @@ from tqdm import tqdm
 from networks.camera import project, rotation
 from networks.certainty import GROUPS, Certainty
 from networks.face_model import COEFFICIENTS
-from networks.regressor import ReconstructionNet, window_of
+from networks.regressor import ReconstructionNet, window_of, without_certainty
 from training.regressor import RenderTruth, Task, Warp, mirrored, photometric
 
 F32 = npt.NDArray[np.float32]
@@ -64,7 +64,7 @@ class Features:
     """The regressor without a face: features and coefficients of pictures."""
 
     def __init__(self, regressor: Path, resolution: int) -> None:
-        state = {k: v.float() for k, v in load_file(regressor).items() if not k.startswith("certainty.")}
+        state, _ = without_certainty({k: v.float() for k, v in load_file(regressor).items()})
         self.net = ReconstructionNet(window_of(state)).eval()
         self.net.load_state_dict(state)
         self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents
@@ -74,8 +74,7 @@ class Features:
     def __call__(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures (B, 3, S, S) 0..1 -> features (B, 2048) and coefficients (B, 257)."""
         features = self.net.backbone.stages(seen.contiguous(memory_format=torch.channels_last))[-1]
-        coefficients = torch.cat([head(features) for head in self.net.final_layers], 1).flatten(1)
-        return features.mean((2, 3)), coefficients
+        return features.mean((2, 3)), self.net.heads(features)
 
 
 @torch.no_grad()
@@ -144,7 +143,7 @@ def train(a: argparse.Namespace) -> None:
         print(f"epoch {epoch}: held out {value:.4f}", flush=True)
     with safe_open(a.regressor, "pt") as file:
         metadata = file.metadata()
-    state = {k: v for k, v in load_file(a.regressor).items() if not k.startswith("certainty.")}
+    state, _ = without_certainty(load_file(a.regressor))
     state |= {f"certainty.{k}": v.half().contiguous() for k, v in kept.items()}
     save_file(state, a.weights, metadata)
 
@@ -154,9 +153,9 @@ def judge(a: argparse.Namespace) -> None:
     """Print announced and true errors, in quarters by what was announced."""
     with np.load(a.features, allow_pickle=False) as data:
         seen, errors = torch.from_numpy(data["features"]), data["errors"]
-    net = Certainty()
-    state = load_file(a.regressor)
-    net.load_state_dict({k.removeprefix("certainty."): v.float() for k, v in state.items() if "certainty." in k})
+    net = without_certainty(load_file(a.regressor))[1]
+    if net is None:
+        raise SystemExit(f"{a.regressor} does not say how sure it is.")
     said = (1 / net(seen)).numpy()
     for column, name in enumerate(GROUPS):
         known = np.isfinite(errors[:, column])

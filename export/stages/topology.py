@@ -50,9 +50,10 @@ def write_topology(context: ExportContext) -> Path | None:
     path = target / "topology.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as existing:
-            if int(existing["fingerprint"][0]) == model.fingerprint:
+            same = int(existing["fingerprint"][0]) == model.fingerprint
+            if same and "mean" in existing:
                 return path
-        if options.version is not None or options.face_model is not None:
+        if not same and (options.version is not None or options.face_model is not None):
             raise ExportError(
                 f"Version {target.name} of the model 'postprocess' holds the topology of another face model; a version "
                 "is never overwritten: choose another number with --version."
@@ -84,6 +85,7 @@ def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
         **own,
         "uv": model.uv,
         "landmarks": model.landmarks,
+        "mean": model.mean.astype(np.float32),
         "fingerprint": np.array([model.fingerprint], np.int64),
         "name": np.array(model.name),
         "credit": np.array("" if model.source == "unknown" else f"Shape: {model.source}"),

@@ -58,6 +58,10 @@ def _share(value: Value) -> bool:
     return 0 <= _number(value) <= 1
 
 
+def _likeness(value: Value) -> bool:
+    return 0 <= _number(value) <= 2
+
+
 def _index(value: Value) -> bool:
     return 0 <= _integer(value) < 2**31
 
@@ -101,6 +105,7 @@ _FILES: Final = (
     Parameter("expression", _one_of("photo", "neutral"), "photo or neutral"),
     # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
     Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
+    Parameter("likeness", _likeness, "a number from 0 to 2"),
 )
 # Triton's own, for every model: how long the client waits, for queues that may drop what nobody waits for.
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")

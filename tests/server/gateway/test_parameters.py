@@ -66,7 +66,7 @@ GOOD: list[tuple[str, Value]] = [
     ("texture_format", "png"), ("texture_format", "JPEG"), ("texture_size", 64), ("texture_size", 2048),
     ("texture_size", "512"), ("pose", "head"), ("pose", "camera"), ("pose", "Neutral"),
     ("pose", "canonical"), ("mesh", "head"), ("mesh", "Face"), ("rig", "arkit"), ("rig", "none"),
-    ("expression", "photo"), ("expression", "neutral"),
+    ("expression", "photo"), ("expression", "neutral"), ("likeness", 0), ("likeness", "1.5"), ("likeness", 2.0),
 ]  # fmt: skip
 BAD: list[tuple[str, Value]] = [
     ("score_threshold", -0.1), ("score_threshold", 2), ("score_threshold", True), ("score_threshold", "nan"),
@@ -76,6 +76,7 @@ BAD: list[tuple[str, Value]] = [
     ("texture_format", "webp"), ("texture_format", 1), ("texture_size", 63), ("texture_size", 2049),
     ("texture_size", 512.0), ("texture_size", True), ("pose", "sideways"), ("pose", 0),
     ("mesh", "body"), ("mesh", True), ("rig", "vrm"), ("rig", 52), ("expression", "smile"), ("expression", 1),
+    ("likeness", 2.1), ("likeness", -1), ("likeness", "nan"), ("likeness", False),
 ]  # fmt: skip
 
 

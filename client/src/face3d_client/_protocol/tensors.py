@@ -38,6 +38,7 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "landmarks": ("FP32", (1, 68, 2)),
     "landmarks_3d": ("FP32", (1, 68, 3)),
     "coefficients": ("FP32", (1, 257)),
+    "certainty": ("FP32", (1, 4)),
     "visibility": ("UINT8", (1, 1, 1024, 1024)),
     "face": ("FP32", (1, 15)),
     "camera": ("FP32", (1, 8)),

@@ -148,6 +148,9 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", action="store_true", help="also the photograph with the mesh drawn over it")
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
+    parser.add_argument(
+        "--likeness", type=float, metavar="0..2", help="distance from the mean head: 2 is a caricature (default: 1)"
+    )
     parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
     parser.add_argument("--skip-existing", action="store_true", help="leave out pictures whose results are all there")
     parser.add_argument(
