@@ -9,8 +9,8 @@ interruption, the same command goes on. ``WORK/weights`` is then what the reposi
 
 A trial of all steps, in minutes, with weights that are good for nothing:
 
-    python -m training DATA WORK --renders 500 --samples 480 --parser-steps 10 --texture-steps 10 --scenes 60 --limit 5 \
-        --parser-heads 20 --enhance-steps 5 --certainty-batches 3
+    python -m training DATA WORK --renders 500 --samples 480 --parser-steps 10 --texture-steps 10 --scenes 60 \
+        --limit 5 --parser-heads 20 --enhance-steps 5 --certainty-batches 3
 """
 
 from __future__ import annotations
