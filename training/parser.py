@@ -93,7 +93,8 @@ class Pictures:
         person = np.clip(labels[..., PERSON].astype(np.float32) / 255 * 3 - 1, 0, 1)
         if chance.random() < 0.15:
             crop = _with_hair_coloured(crop, target[..., 1], chance)
-        if chance.random() < 0.4:
+        # Renders stand before other people's photographs, whose skin would be called background.
+        if index >= self.photographs or chance.random() < 0.4:
             crop = _before(crop, person, background(other, chance))
         target = target * known[..., None]
         for _ in range(int(chance.choice([0, 1, 2, 3], p=[0.3, 0.4, 0.2, 0.1]))):
