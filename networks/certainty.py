@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 FEATURES = 2048
+COMPONENTS = 64  # principal ones: a few thousand faces with known errors cannot teach more inputs than that
 HIDDEN = 24
 GROUPS = ("identity", "expression", "pose", "landmarks")
 """What errors are of, root mean squares: the neutral shape (mm, size and place aside), what the expression adds (mm),
@@ -19,28 +20,29 @@ class Certainty(nn.Module):
     """
 
     middle: torch.Tensor
-    spread: torch.Tensor
+    basis: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("middle", torch.zeros(FEATURES))
-        self.register_buffer("spread", torch.ones(FEATURES))
-        self.first = nn.Parameter(torch.randn(FEATURES, HIDDEN) * 0.02)
+        self.register_buffer("basis", torch.zeros(FEATURES, COMPONENTS))
+        self.first = nn.Parameter(torch.randn(COMPONENTS, HIDDEN) * COMPONENTS**-0.5)
         self.first_bias = nn.Parameter(torch.zeros(HIDDEN))
         self.last = nn.Parameter(torch.zeros(HIDDEN, len(GROUPS)))
         self.bias = nn.Parameter(torch.zeros(len(GROUPS)))
 
     @torch.no_grad()
     def begin(self, features: torch.Tensor, errors: torch.Tensor) -> None:
-        """Set the scale of the inputs, and the usual errors (n, 4; NaN where not known) as the first answer."""
+        """Set the components of the inputs, and the usual errors (n, 4; NaN where not known) as the first answer."""
         self.middle.copy_(features.mean(0))
-        self.spread.copy_(features.std(0) + 0.05 * features.std())
+        _, sizes, vectors = torch.svd_lowrank(features - self.middle, COMPONENTS, niter=4)
+        self.basis.copy_(vectors * (len(features) ** 0.5 / sizes))
         self.bias.copy_(errors.square().nanmean(0).sqrt().log())
 
     def log_deviation(self, features: torch.Tensor) -> torch.Tensor:
         """Compute the logarithms of the expected errors (B, 4)."""
-        scaled = (features - self.middle) / self.spread
-        return torch.relu(scaled @ self.first + self.first_bias) @ self.last + self.bias
+        components = (features - self.middle) @ self.basis
+        return torch.relu(components @ self.first + self.first_bias) @ self.last + self.bias
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Compute the certainty; see the class."""

@@ -131,8 +131,7 @@ def train(a: argparse.Namespace) -> None:
     rows = (~held).nonzero()[:, 0]
     for epoch in range(a.epochs):
         for part in rows[torch.randperm(len(rows))].split(128):
-            noisy = seen[part] * (1 + 0.05 * torch.randn_like(seen[part]))
-            loss = loss_of(net.log_deviation(noisy), errors[part])
+            loss = loss_of(net.log_deviation(seen[part]), errors[part])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -45,7 +45,7 @@ def test_an_error_that_a_feature_tells_is_announced(tmp_path: Path, capsys: pyte
     save_file({"any": torch.zeros(1)}, tmp_path / "regressor.safetensors", {"resolution": "112"})
     weights = tmp_path / "with.safetensors"
     options = {"features": tmp_path / "seen.npz", "regressor": tmp_path / "regressor.safetensors"}
-    train(argparse.Namespace(**options, weights=weights, epochs=4, seed=0))
+    train(argparse.Namespace(**options, weights=weights, epochs=40, seed=0))
     state = load_file(weights)
     assert "any" in state
     net = Certainty()
