@@ -70,6 +70,7 @@ from face3d_client._errors import (
     ServiceError,
     Timeout,
 )
+from face3d_client._expected import ExpectedErrors
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
 from face3d_client._protocol.options import (
@@ -104,6 +105,7 @@ __all__ = [
     "DetectedFace",
     "DifferentPeople",
     "Embedding",
+    "ExpectedErrors",
     "Expression",
     "Face3DClient",
     "Face3DError",
