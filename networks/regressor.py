@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from networks.camera import CROP, project, rotation
+from networks.certainty import GROUPS, Certainty
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel
 
@@ -114,6 +115,10 @@ class ReconstructionNet(nn.Module):
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         """Regress coefficients (B, 257) from RGB 0..1 (B, 3, S, S)."""
         features = self.backbone(picture) if self.window == 1 else self.backbone.stages(picture)[-1]
+        return self.heads(features)
+
+    def heads(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute coefficients (B, 257) from what the heads read: the last feature map, or its average."""
         return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
 
     def load_averaging(self, state: dict[str, torch.Tensor]) -> None:
@@ -187,7 +192,8 @@ class Regressor(nn.Module):
         shapes (B, 3, N, 3) dm: posed, head frame with expression, head frame neutral; fingerprint (B, 1) int64;
         coefficients (B, 257); vertices (B, N, 3) mm, posed; vertices_neutral (B, N, 3) mm; landmarks (B, 68, 2)
         source pixels; landmarks_3d (B, 68, 3) mm, posed; face_model (B, 1) int64, the fingerprint for clients;
-        expression (B, 64), those of the coefficients, for the step that writes files.
+        expression (B, 64), those of the coefficients, for the step that writes files; certainty (B, 4), one over the
+        errors that the network expects of itself (`networks.certainty.GROUPS`), 0 where its weights do not say.
     """
 
     OUTPUTS = (
@@ -200,13 +206,18 @@ class Regressor(nn.Module):
         "landmarks_3d",
         "face_model",
         "expression",
+        "certainty",
     )
     landmark_index: torch.Tensor
     fingerprint: torch.Tensor
 
-    def __init__(self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP) -> None:
+    def __init__(
+        self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP, certainty: Certainty | None = None
+    ) -> None:
+        """Join the parts; ``certainty`` needs a `ReconstructionNet` whose heads read a whole map."""
         super().__init__()
         self.net = net
+        self.certainty = certainty
         self.downscale = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
@@ -222,9 +233,10 @@ class Regressor(nn.Module):
             OSError, SafetensorError, RuntimeError: the file is missing, damaged, or of another network.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
+        state, certainty = without_certainty(state)
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        return cls(net, model, trained_resolution(weights)).eval()
+        return cls(net, model, trained_resolution(weights), certainty).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
@@ -233,7 +245,7 @@ class Regressor(nn.Module):
 
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the outputs in the order of ``OUTPUTS``; see the class for shapes, types and units."""
-        coefficients = self.net(self.picture(crop))
+        coefficients, certainty = self.regress(self.picture(crop))
         decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # context[15:19] = scale x, scale y, origin x, origin y of the 224 px crop in source pixels
@@ -249,7 +261,33 @@ class Regressor(nn.Module):
             posed_landmarks * DECIMETRE_IN_MM,
             fingerprint * 1,
             coefficients[:, COEFFICIENTS["expression"]] * 1.0,
+            certainty,
         )
+
+    def regress(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Regress coefficients (B, 257) and certainty (B, 4) from RGB 0..1 (B, 3, S, S)."""
+        if self.certainty is None:
+            coefficients = self.net(picture)
+            return coefficients, coefficients[:, : len(GROUPS)] * 0.0
+        assert isinstance(self.net, ReconstructionNet)
+        features = self.net.backbone.stages(picture)[-1]
+        return self.net.heads(features), self.certainty(features.mean((2, 3)))
+
+
+def without_certainty(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], Certainty | None]:
+    """Split a state dict of a regressor's file into that of its network and its certainty; None where it has none.
+
+    Raises:
+        RuntimeError: a part of the certainty is missing or of another size.
+    """
+    prefix = "certainty."
+    own = {key.removeprefix(prefix): value.float() for key, value in state.items() if key.startswith(prefix)}
+    rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
+    if not own:
+        return rest, None
+    certainty = Certainty()
+    certainty.load_state_dict(own)
+    return rest, certainty
 
 
 def window_of(state: dict[str, torch.Tensor]) -> int:

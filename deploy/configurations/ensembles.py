@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from deploy.configurations.networks import CERTAINTY
 from deploy.configurations.pbtxt import VERSION_POLICY, Step, Tensor, comment, tensors
 
 
@@ -45,7 +46,7 @@ REGRESS = Step(
     same("crop", "context"),
     same(
         *("shapes", "fingerprint", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-        *("face_model", "expression"),
+        *("face_model", "expression", "certainty"),
     ),
 )
 PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
@@ -103,6 +104,7 @@ FACE3D = Ensemble(
         ),
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
+        CERTAINTY,
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw skin, 0 where it was filled in."),
         Tensor(
             "texture_warnings",

@@ -21,6 +21,14 @@ GEOMETRY = Tensor(
     "geometry", "FP32", (6,), "Source width, height; source pixels per canvas pixel x, y; per picture pixel x, y."
 )
 
+CERTAINTY = Tensor(
+    "certainty",
+    "FP32",
+    (4,),
+    "One over the errors to be expected (root mean squares) of the neutral shape and of the expression (1/mm), the\n"
+    "rotation (1/degree), the landmarks (1/pixel of the 224 px crop); 0: not known.",
+)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -131,6 +139,7 @@ REGRESSOR = Network(
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,)),
         Tensor("expression", "FP32", (64,), "Those of the coefficients, for the step that writes files."),
+        CERTAINTY,
     ),
     parameters=(CONTEXT_RANGE,),
 )

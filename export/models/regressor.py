@@ -16,7 +16,15 @@ from export.official.recon import load_regressor
 from export.samples import Sample
 from export.session import Feed
 from networks.head_model import AnyFaceModel
-from networks.regressor import ReconstructionNet, Regressor, example_inputs, inner_of, trained_resolution, window_of
+from networks.regressor import (
+    ReconstructionNet,
+    Regressor,
+    example_inputs,
+    inner_of,
+    trained_resolution,
+    window_of,
+    without_certainty,
+)
 
 
 class RegressorModel(ExportedModel):
@@ -50,10 +58,10 @@ class RegressorModel(ExportedModel):
         path = weights or self.weights
         if path.suffix != ".safetensors":
             return load_regressor(path, face_model), example_inputs()
-        state = checkpoint.state_dict(checkpoint.read(path), path)
+        state, certainty = without_certainty(checkpoint.state_dict(checkpoint.read(path), path))
         network = ReconstructionNet(window_of(state), inner_of(state))
         checkpoint.load_strictly(network, state, path)
-        return Regressor(network, face_model, trained_resolution(path)).eval(), example_inputs()
+        return Regressor(network, face_model, trained_resolution(path), certainty).eval(), example_inputs()
 
     def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the 224 px crop and its context."""
@@ -67,11 +75,13 @@ class RegressorModel(ExportedModel):
         cosine = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-12), np.all(a == b, axis=1))
         head = np.linalg.norm(expected["shapes"][:, 1] - actual["shapes"][:, 1], axis=-1) * 100  # dm -> mm
         posed = np.linalg.norm(expected["vertices"] - actual["vertices"], axis=-1)
+        sure = (expected["certainty"] + 1e-6) / (actual["certainty"] + 1e-6)
         pixels = (expected["landmarks"] - actual["landmarks"]) / feed["context"][:, None, 15:17]
         return [
             Criterion("coefficients, mean cosine", float(cosine.mean()), 0.99, "at least"),
             Criterion("vertices in the head frame, mean mm", float(head.mean()), 0.3),
             Criterion("landmarks in the crop, mean px", float(np.linalg.norm(pixels, axis=-1).mean()), 0.5),
+            Criterion("expected errors, mean ratio", float(np.exp(np.abs(np.log(sure)).mean())), 1.15),
             Criterion("vertices in the camera frame, mean mm", float(posed.mean())),
             Criterion("coefficients, smallest cosine", float(cosine.min())),
         ]

@@ -29,7 +29,7 @@ NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
 # What `postprocess` reads, by number: another one is written where a version folder has it.
-LAYOUT = 2
+LAYOUT = 3
 # Side of the tables from texels to vertices: that of the texture network's.
 TABLE = 256
 # Decimetres around the features of a face that have no relief of skin: lids, lips, brows, nostrils; and pixels of a
@@ -95,7 +95,7 @@ def _write(
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}")
-    np.savez_compressed(temporary, **arrays)
+    np.savez_compressed(temporary, **arrays, layout=np.array(LAYOUT))
     temporary.rename(path)
 
 
@@ -126,9 +126,9 @@ def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
     return {
         **own,
         **texels_of(model),
-        "layout": np.array(LAYOUT),
         "uv": model.uv,
         "landmarks": model.landmarks,
+        "mean": model.mean.astype(np.float32),
         "fingerprint": np.array([model.fingerprint], np.int64),
         "name": np.array(model.name),
         "credit": np.array("" if model.source == "unknown" else f"Shape: {model.source}"),

@@ -64,6 +64,10 @@ def _cosine(value: Value) -> bool:
     return -1 <= _number(value) <= 1
 
 
+def _likeness(value: Value) -> bool:
+    return 0 <= _number(value) <= 2
+
+
 def _index(value: Value) -> bool:
     return 0 <= _integer(value) < 2**31
 
@@ -140,6 +144,7 @@ _FILES: Final = (
     Parameter("expression", _one_of("photo", "neutral"), "photo or neutral"),
     # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
     Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
+    Parameter("likeness", _likeness, "a number from 0 to 2"),
 )
 _FUSION: Final = (
     Parameter(

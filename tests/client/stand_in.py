@@ -21,6 +21,7 @@ _OUTPUTS: Final = {
     "landmarks": ("FP32", "68, 2"),
     "landmarks_3d": ("FP32", "68, 3"),
     "coefficients": ("FP32", "257"),
+    "certainty": ("FP32", "4"),
     "visibility": ("UINT8", "1, 512, 512"),
     "face": ("FP32", "15"),
     "camera": ("FP32", "8"),

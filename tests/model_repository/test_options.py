@@ -36,6 +36,8 @@ def test_nothing_said_means_the_defaults() -> None:
         ("rig", "arkit", "arkit"),
         ("expression", "neutral", "neutral"),
         ("pose", "camera", "camera"),
+        ("likeness", "1.5", 1.5),
+        ("likeness", 0, 0.0),
     ],
 )
 def test_numbers_and_booleans_may_come_as_text(name: str, given: Any, read: Any) -> None:
@@ -59,6 +61,9 @@ def test_numbers_and_booleans_may_come_as_text(name: str, given: Any, read: Any)
         ("texture_size", "512.5"),
         ("texture_size", True),
         ("pose", "profile"),
+        ("likeness", 2.5),
+        ("likeness", "nan"),
+        ("likeness", True),
         ("mesh", "body"),
         ("mesh", True),
         ("rig", "vrm"),

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from networks.certainty import Certainty
 from networks.face_model import COEFFICIENTS
 from networks.regressor import ReconstructionNet, Regressor, example_inputs, trained_resolution
 from tests.export.synthetic import face_model, pixels, rotation_matrix
@@ -78,6 +79,26 @@ def test_coefficients_and_the_fingerprint_come_through_unchanged() -> None:
     np.testing.assert_array_equal(out["coefficients"], coefficients().numpy())
     assert out["fingerprint"].tolist() == out["face_model"].tolist() == [[MODEL.fingerprint]] * 2
     assert out["fingerprint"].dtype == np.int64
+
+
+def test_a_network_that_does_not_say_how_sure_it_is_answers_zero() -> None:
+    assert answers()["certainty"].tolist() == [[0.0] * 4] * 2
+
+
+def test_certainty_comes_with_the_weights(tmp_path: Path) -> None:
+    net, certainty = ReconstructionNet(window=7).eval(), Certainty()
+    with torch.no_grad():
+        certainty.bias.copy_(torch.tensor([2.0, 4.0, 0.5, 1.0]).log())
+    state = {**net.state_dict(), **{f"certainty.{name}": value for name, value in certainty.state_dict().items()}}
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "weights.safetensors")
+    regressor = Regressor.load(tmp_path / "weights.safetensors", MODEL)
+    with torch.no_grad():
+        out = dict(zip(Regressor.OUTPUTS, regressor(*example_inputs(1)), strict=True))
+    np.testing.assert_allclose(out["certainty"].numpy(), [[0.5, 0.25, 2.0, 1.0]], rtol=1e-5)
+    del state["certainty.bias"]
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "weights.safetensors")
+    with pytest.raises(RuntimeError, match="bias"):
+        Regressor.load(tmp_path / "weights.safetensors", MODEL)
 
 
 def test_the_state_dict_is_the_family_s(net: ReconstructionNet) -> None:

@@ -74,6 +74,7 @@ from face3d_client._errors import (
     ServiceError,
     Timeout,
 )
+from face3d_client._expected import ExpectedErrors
 from face3d_client._fuse_clip import ClipResult
 from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource
@@ -121,6 +122,7 @@ __all__ = [
     "DetectedFace",
     "DifferentPeople",
     "Embedding",
+    "ExpectedErrors",
     "Expression",
     "Face3DClient",
     "Face3DError",

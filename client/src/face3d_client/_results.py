@@ -17,6 +17,7 @@ from face3d_client._camera import Camera
 from face3d_client._coefficients import Coefficients
 from face3d_client._detection import DetectedFace
 from face3d_client._errors import NotRequested
+from face3d_client._expected import ExpectedErrors
 from face3d_client._images import ImageSource, open_upright
 from face3d_client._mesh.formats import npz_bytes, scale_of, surface_files, write_files
 from face3d_client._mesh.glb import check_glb, embedded_image, surface_from_glb
@@ -237,6 +238,11 @@ class Reconstruction:
     def coefficients(self) -> Coefficients:
         """The 257 coefficients of the face model."""
         return Coefficients(self._get("coefficients"))
+
+    @cached_property
+    def expected_errors(self) -> ExpectedErrors:
+        """How large the errors of this result are likely to be, by the network's own estimate; of `certainty`."""
+        return ExpectedErrors.of(self._get("certainty"))
 
     @property
     def face_model(self) -> int:

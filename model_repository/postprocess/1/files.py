@@ -13,6 +13,7 @@ from face_tensors import check_context, check_expression, check_shapes
 from figure import Figure
 from finish import MIME, encode
 from irises import Irises, measure_eyes
+from likeness import with_likeness
 from numpy.typing import NDArray
 from options import Options, Refused
 from placing import Upright, face_upright, head_upright
@@ -71,6 +72,7 @@ class Files:
         kind = options.texture_format or "jpeg"
         said = {
             **{name: getattr(options, name) for name in ("mesh", "rig", "expression", "pose")},
+            "likeness": options.likeness,
             "units": "metre",
             "face_model": surface.name,
             "fingerprint": str(surface.fingerprint),
@@ -126,7 +128,8 @@ class Files:
     @cached_property
     def _upright(self) -> Upright:
         """The shape in the head's frame, with the expression that was asked for."""
-        shapes, neutral = self._shapes, self._options.expression == "neutral"
+        shapes = with_likeness(self._shapes, self._surface.mean, self._options.likeness)
+        neutral = self._options.expression == "neutral"
         if self._surface.head is None:
             return face_upright(shapes, neutral)
         return head_upright(self._surface.head, shapes, self._expression, self._irises.sideways, neutral)

@@ -18,6 +18,7 @@ GLASSES = ("keep", "remove")
 HAIR = ("skin", "paint")
 SMALLEST_TEXTURE, LARGEST_TEXTURE = 64, 4096
 STRONGEST_DETAIL = 2.0
+MOST_LIKENESS = 2.0
 
 
 class Refused(Exception):
@@ -51,6 +52,7 @@ class Options:
         rig: ``arkit`` gives the mesh ARKit's 52 morph targets.
         expression: ``photo``, that of the photograph, or ``neutral``.
         pose: ``canonical`` (upright, in the head's frame) or ``camera`` (as in the picture).
+        likeness: how far the mesh goes from the mean head: 1 as measured, 2 twice as far, 0 the mean head.
     """
 
     white_balance: bool = False
@@ -65,6 +67,7 @@ class Options:
     rig: str = "none"
     expression: str = "photo"
     pose: str = "canonical"
+    likeness: float = 1.0
 
 
 def options_from(parameters: str) -> Options:
@@ -109,6 +112,13 @@ def _share(value: Any, most: float = 1.0) -> float:
     return number
 
 
+def _likeness(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not 0 <= number <= MOST_LIKENESS:
+        raise ValueError
+    return number
+
+
 def _side(value: Any) -> int:
     number = int(value)
     if isinstance(value, (bool, float)) or not SMALLEST_TEXTURE <= number <= LARGEST_TEXTURE:
@@ -135,4 +145,5 @@ _OPTIONS = (
     ("rig", lambda value: _one_of(RIGS, value), "none or arkit"),
     ("expression", lambda value: _one_of(EXPRESSIONS, value), "photo or neutral"),
     ("pose", lambda value: _one_of((*POSES, *_OLD_POSES), value), "canonical or camera"),
+    ("likeness", _likeness, f"a number from 0 to {MOST_LIKENESS:g}"),
 )

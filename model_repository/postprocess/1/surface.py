@@ -65,6 +65,7 @@ class Surface:
         vertex: int32 [M], the vertex of each place.
         fingerprint: of the face model; the regressor's has to be the same.
         name, credit: of the face model; who made it under which licence.
+        mean: float32 [N, 3], the mean neutral shape, decimetres, head frame.
         head: what a head has that a face has not; None for a face model of a face alone.
         lining: where its texture shows mouth and sockets; None likewise.
         texels: where the texels of its skin lie on it; None in a file of an older export.
@@ -78,6 +79,7 @@ class Surface:
     vertex: I32
     fingerprint: int
     name: str
+    mean: F32
     credit: str = ""
     head: Head | None = None
     lining: Lining | None = None
@@ -93,7 +95,7 @@ class Surface:
         """
         with np.load(path, allow_pickle=False) as file:
             data = {key: file[key] for key in file.files}
-        if "faces" not in data:
+        if not {"faces", "mean"} <= set(data):
             raise ValueError(f"{path.name} was written by an older export: run the export again")
         surface = cls.from_arrays(data)
         if surface.faces[:, :3].min() < 0 or surface.faces.max() >= len(surface.uv):
@@ -114,6 +116,7 @@ class Surface:
             vertex=np.ascontiguousarray(data["vertex"], np.int32),
             fingerprint=int(data["fingerprint"].reshape(-1)[0]),
             name=str(data["name"]),
+            mean=np.ascontiguousarray(data["mean"], np.float32),
             credit=str(data["credit"]),
             head=Head.from_arrays(data) if "expression" in data else None,
             lining=Lining.from_maps(data["lining"]) if "lining" in data else None,

@@ -69,7 +69,7 @@ GOOD: list[tuple[str, Value]] = [
     ("texture_format", "png"), ("texture_format", "JPEG"), ("texture_size", 64), ("texture_size", 2048),
     ("texture_size", "512"), ("pose", "head"), ("pose", "camera"), ("pose", "Neutral"),
     ("pose", "canonical"), ("mesh", "head"), ("mesh", "Face"), ("rig", "arkit"), ("rig", "none"),
-    ("expression", "photo"), ("expression", "neutral"),
+    ("expression", "photo"), ("expression", "neutral"), ("likeness", 0), ("likeness", "1.5"), ("likeness", 2.0),
 ]  # fmt: skip
 GOOD_OF_PERSON: list[tuple[str, Value]] = [
     ("same_person", -1), ("same_person", "0.25"), ("same_person", 1.0), ("reference", 0), ("reference", "7"),
@@ -86,6 +86,7 @@ BAD: list[tuple[str, Value]] = [
     ("texture_format", "webp"), ("texture_format", 1), ("texture_size", 63), ("texture_size", 2049),
     ("texture_size", 512.0), ("texture_size", True), ("pose", "sideways"), ("pose", 0),
     ("mesh", "body"), ("mesh", True), ("rig", "vrm"), ("rig", 52), ("expression", "smile"), ("expression", 1),
+    ("likeness", 2.1), ("likeness", -1), ("likeness", "nan"), ("likeness", False),
 ]  # fmt: skip
 
 

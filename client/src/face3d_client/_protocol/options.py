@@ -35,6 +35,7 @@ Output: TypeAlias = Literal[
     "landmarks",
     "landmarks_3d",
     "coefficients",
+    "certainty",
     "visibility",
     "face",
     "camera",
@@ -76,6 +77,7 @@ DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
     "landmarks",
     "landmarks_3d",
     "coefficients",
+    "certainty",
     "face",
     "camera",
     "warnings",
@@ -108,6 +110,8 @@ class Options(TypedDict, total=False):
         texture_format: of `texture` and inside `mesh` (PNG for the former, JPEG for the latter, which makes it small).
         white_balance: grey-world white balance of the texture (False).
         sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
+        likeness: how far the shape of `mesh` and `preview` goes from the mean head, 0..2: 1 is as measured, more a
+            caricature, 0 the mean head (1).
     """
 
     outputs: Iterable[Output] | None
@@ -148,6 +152,7 @@ class PersonOptions(TypedDict, total=False):
     texture_format: TextureFormat | None
     white_balance: bool | None
     sharpen: float | None
+    likeness: float | None
 
 
 def with_face(options: Options, face: DetectedFace) -> Options:

@@ -39,6 +39,7 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "landmarks": ("FP32", (_ROWS, 68, 2)),
     "landmarks_3d": ("FP32", (_ROWS, 68, 3)),
     "coefficients": ("FP32", (_ROWS, 257)),
+    "certainty": ("FP32", (_ROWS, 4)),
     "visibility": ("UINT8", (1, 1, 1024, 1024)),
     "face": ("FP32", (_ROWS, 15)),
     "camera": ("FP32", (_ROWS, 8)),

@@ -189,6 +189,9 @@ def _head_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
+    parser.add_argument(
+        "--likeness", type=float, metavar="0..2", help="distance from the mean head: 2 is a caricature (default: 1)"
+    )
     parser.add_argument("--texture-size", type=int, metavar="PX", help="64..4096 (default: 1024)")
     parser.add_argument(
         "--texture-light", choices=("photo", "albedo"), help="albedo: the light is taken out (default: photo)"

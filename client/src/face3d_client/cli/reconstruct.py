@@ -47,6 +47,7 @@ def reconstruct(options: argparse.Namespace) -> int:
             pose=options.pose,
             white_balance=options.white_balance,
             sharpen=options.sharpen,
+            likeness=options.likeness,
             texture_size=options.texture_size,
             texture_light=options.texture_light,
             detail=options.detail,
