@@ -9,11 +9,11 @@ import cv2
 import light
 import numpy as np
 from blending import blend, membrane
-from drawing import Drawing, draw
+from drawing import draw
+from fusion_options import Options
 from grain import matched
-from masks import HAIR, SKIN, bare_skin, face_of, smoothstep
+from masks import SKIN, bare_skin, face_of, smoothstep
 from numpy.typing import NDArray
-from options import Options
 from photographs import Photograph
 from region import Region
 from sampling import fetch, seen_of, share_of, skin_of

@@ -13,12 +13,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from consent import ConsentRefused, consent_from, log_line
 from fusing import Skin, fuse
+from fusion_options import options_from
+from fusion_refusals import Refused
 from numpy.typing import NDArray
-from options import options_from
 from pairs import doubts_of, photographs_of
 from picture_files import MEDIA_TYPES, encoded, mask_file
 from provenance import Credentials, Signer
-from refusals import Refused
 from region import Region
 from visible_mark import draw_mark
 
