@@ -22,7 +22,7 @@ END: Final = "<!-- end of tensors -->"
 _TENSOR: Final = re.compile(
     r"((?:^ *#[^\n]*\n)*)^ *\{ name: \"(\w+)\" data_type: TYPE_(\w+) dims: \[ ([-0-9, ]+) \]", re.MULTILINE
 )
-_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed")
+_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed", "fuse")
 
 
 def table() -> str:

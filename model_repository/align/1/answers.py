@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,23 @@ class Answer:
     def note(self, event: Callable[..., None], *values: Any) -> None:
         """Tell the meters later."""
         self.events.append(lambda meters: event(meters, *values))
+
+
+@contextmanager
+def of_row(row: int, rows: int) -> Iterator[None]:
+    """Let a refusal name the picture that it is about, where the request has several.
+
+    Triton has one answer for a request: the good pictures of such a batch are sent again without the named one.
+
+    Raises:
+        Refused: the one inside.
+    """
+    try:
+        yield
+    except Refused as error:
+        if rows == 1:
+            raise
+        raise Refused(error.tag, f"row {row} of the {rows} in this request: {error}") from None
 
 
 def response_of(request: pb_utils.InferenceRequest, answer: Answer) -> pb_utils.InferenceResponse:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from alignment import TEMPLATE, cut, fit, window
-from answers import Answer, response_of
+from answers import Answer, of_row, response_of
 from cutouts import CROP_HD, cut_out
 from face_doubts import Doubt, crowded
 from face_options import Options, options_from
@@ -66,8 +66,9 @@ class TritonPythonModel:
             check_inputs(tensors)
             options = options_from(parameters)
             for index, (picture, geometry) in enumerate(zip(tensors["picture"], tensors["geometry"], strict=True)):
-                face, doubts = self._face(tensors, index, options.for_row(index), answer)
-                cutout = cut_out(picture, geometry, face, names)
+                with of_row(index, len(tensors["picture"])):
+                    face, doubts = self._face(tensors, index, options.for_row(index), answer)
+                    cutout = cut_out(picture, geometry, face, names)
                 doubts += cutout.doubts
                 answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
                 answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})

@@ -66,27 +66,29 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     return finished(target, window, mixed, here, mask, drawing)
 
 
-def relit(over, under, face, bare, source, skin, target, drawing):
+def relit(over, under, face, bare, source, skin, target, drawing, debug=None):
     window = drawing.window
-    small_over, small_under = window.reduced(over), window.reduced(under)
+    small_over, small_under = light.logarithms(window.reduced(over)), light.logarithms(window.reduced(under))
     seen = seen_of(skin.visibility, drawing) * drawing.skin
     shown = window.reduced(bare) * share_of(target, SKIN, drawing.target) * drawing.skin
     both = seen * shown * smoothstep(drawing.facing, 0.1, 0.4)
     central = both * (drawing.inside > 0)
-    chosen = central > 0.05
-    flat = lambda a: a[chosen]
-    first = light.fit(flat(small_over), flat(drawing.source_normals), flat(central))
-    second = light.fit(flat(small_under), flat(drawing.normals), flat(central))
-    gain = light.gain(first, drawing.source_normals, second, drawing.normals)
-    rest = np.log(small_under + light.FLOOR) - np.log(small_over + light.FLOOR) - gain
-    sigma = 0.12 * max(window.rows, window.columns)
-    gain = gain + light.smooth_rest(rest, central, sigma)
-    rest = np.clip(np.log(small_under + light.FLOOR) - np.log(small_over + light.FLOOR) - gain, -0.7, 0.7)
-    edge = both * (1 - smoothstep(face * window.reduced(bare), 0.1, 0.6))
-    gain = gain + membrane(np.asarray(rest, np.float32), np.asarray(edge, np.float32))
-    return np.asarray(
-        (over + light.FLOOR) * np.exp(window.enlarged(np.asarray(gain, np.float32))) - light.FLOOR, np.float32
-    )
+    side = max(window.rows, window.columns)
+    first = light.base(small_over, drawing.source_normals, central, side)
+    second = light.base(small_under, drawing.normals, central, side)
+    gain = light.bounded(second - first)
+    flatter = light.contrast(gain)
+    rest = light.bounded(small_under - (first + gain + flatter * (small_over - first)), 0.3, 0.08)
+    # Known: at the border what is left between the pictures, in the middle of the face nothing.
+    ring = cv2.dilate((drawing.inside > 0).astype(np.uint8), np.ones((2 * (side // 30) + 1,) * 2, np.uint8))
+    edge = shown * smoothstep(drawing.facing, 0.05, 0.25) * (1 - smoothstep(drawing.inside, 0.2, 0.7)) * ring
+    core = 0.5 * smoothstep(drawing.inside, 0.98, 1.0) * cv2.erode(ring, np.ones((2 * (side // 6) + 1,) * 2, np.uint8))
+    last = membrane(np.asarray(rest * edge[..., None], np.float32), np.asarray(edge + core, np.float32))
+    if debug is not None:
+        debug.update(over=over,under=under,gain=gain,last=last,edge=edge,central=central,seen=seen,shown=shown,bare=bare,face=face)
+    # over = first + detail -> second + flatter * detail
+    scale, shift = window.enlarged(flatter[..., 0])[..., None], window.enlarged(first * (1 - flatter) + gain + last)
+    return light.colours(light.logarithms(over) * scale + shift)
 
 
 def finished(target: Photograph, window, mixed, here, mask, drawing) -> Fused:
