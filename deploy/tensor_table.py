@@ -22,7 +22,7 @@ END: Final = "<!-- end of tensors -->"
 _TENSOR: Final = re.compile(
     r"((?:^ *#[^\n]*\n)*)^ *\{ name: \"(\w+)\" data_type: TYPE_(\w+) dims: \[ ([-0-9, ]+) \]", re.MULTILINE
 )
-_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed")
+_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed", "fuse")
 
 
 def table() -> str:
@@ -39,11 +39,13 @@ def _lines() -> Iterator[str]:
         for direction in ("input", "output"):
             for name, kind, dims, what in _tensors(text, direction):
                 shape = ", ".join("N" if dim.strip() == "-1" else dim.strip() for dim in dims.split(","))
-                seen.setdefault((f"`{name}` ({direction[:-3]})", kind, f"[batch, {shape}]", what), []).append(model)
+                whole = f"[batch, {shape}]" if _batch(text) else f"[{shape}]"
+                seen.setdefault((f"`{name}` ({direction[:-3]})", kind, whole, what), []).append(model)
     for (name, kind, shape, what), models in seen.items():
         yield f"| {name} | {kind} | {shape} | {', '.join(models)} | {what} |"
     yield ""
-    yield "Rows of a batch: " + ", ".join(f"`{name}` 1 to {_batch(text)}" for name, text in configs.items()) + "."
+    batches = {name: most for name, text in configs.items() if (most := _batch(text))}
+    yield "Rows of a batch: " + ", ".join(f"`{name}` 1 to {most}" for name, most in batches.items()) + "."
     yield "Parameters of the request, each with what may be given:"
     yield ""
     given: dict[tuple[str, str], list[str]] = {}

@@ -1,8 +1,8 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
 What is accepted here agrees with the models that read parameters, `align` (face_options.py), `postprocess` (options.py)
-and `fusion` (options.py, consent.py); a test holds that. The gateway reads them first because it can say at once,
-before a picture is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
+and `fusion` (fusion_options.py, consent.py); a test holds that. The gateway reads them first because it can say at
+once, before a picture is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
 """
 
 from __future__ import annotations
