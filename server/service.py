@@ -88,6 +88,11 @@ class Service:
         """``host:port`` of Triton's metrics page, ``/metrics``."""
         return self.triton.metrics
 
+    @property
+    def signing(self) -> Path | None:
+        """The folder of the test certificate, its root beside it; None where the operator has named one."""
+        return self._signing
+
     def gateway_metrics(self) -> str:
         """Return the gateway's own metrics and how often it was started again, in Prometheus' text format.
 

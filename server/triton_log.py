@@ -19,7 +19,7 @@ _TRACE = re.compile(r"\s*(?:\\n|\n)*\s*At:(?:\\n|\s).*$", re.DOTALL)
 _NO_GPU = re.compile(
     r"CUDA driver version is insufficient|CudaDriverHelper has not been initialized|no pinned memory pool"
 )
-_CONSENT = re.compile(r"^I\d{4} .*\] \"?fusion: signed ")
+_CONSENT = re.compile(r"^I\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] \"?fusion: signed ")
 _PREFIX = re.compile(r"^[IWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ")
 
 

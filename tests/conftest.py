@@ -120,7 +120,8 @@ def _source(function: Callable[..., object]) -> str:
 def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The real service with the real models (FACE3D_REPOSITORY for others), gateway included; do not change it."""
     log = tmp_path_factory.mktemp("server") / "triton.log"
-    with Service(on_free_ports(ServerOptions(log_file=log)), PublicOptions(status_port=0)) as running:
+    options = on_free_ports(ServerOptions(log_file=log, fusion=True))
+    with Service(options, PublicOptions(status_port=0)) as running:
         yield running
 
 

@@ -1,8 +1,8 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
 What is accepted here agrees with the models that read parameters: `align` (face_options.py), `merge`
-(merge_options.py), `postprocess` (options.py) and `fusion` (options.py, consent.py); a test holds that. The gateway
-reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models cannot
+(merge_options.py), `postprocess` (options.py) and `fusion` (fusion_options.py, consent.py); a test holds that. The
+gateway reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models cannot
 see a name that is none of theirs.
 """
 
@@ -135,16 +135,19 @@ _FILES: Final = (
     Parameter("sharpen", _share, "a number from 0 to 1"),
     Parameter("texture_format", _one_of("png", "jpeg"), "png or jpeg"),
     Parameter("texture_size", _side, "a whole number from 64 to 4096"),
-    Parameter("texture_light", _one_of("photo", "albedo"), "photo or albedo"),
-    Parameter("detail", _strength, "a number from 0 to 2"),
-    Parameter("glasses", _one_of("keep", "remove"), "keep or remove"),
-    Parameter("hair", _one_of("skin", "paint"), "skin or paint"),
     Parameter("mesh", _one_of("head", "face"), "head or face"),
     Parameter("rig", _one_of("none", "arkit"), "none or arkit"),
     Parameter("expression", _one_of("photo", "neutral"), "photo or neutral"),
     # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
     Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
     Parameter("likeness", _likeness, "a number from 0 to 2"),
+)
+# What is measured in one photograph, and so not for a head of several.
+_SKIN: Final = (
+    Parameter("texture_light", _one_of("photo", "albedo"), "photo or albedo"),
+    Parameter("detail", _strength, "a number from 0 to 2"),
+    Parameter("glasses", _one_of("keep", "remove"), "keep or remove"),
+    Parameter("hair", _one_of("skin", "paint"), "skin or paint"),
 )
 _FUSION: Final = (
     Parameter(
@@ -178,8 +181,8 @@ _SEQUENCE: Final = (
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
 
 TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
-    "face3d": (*_CHOICE, *_FILES),
-    "reconstruct": (*_CHOICE, *_FILES),  # `align` says of face and box that `choice` has chosen already
+    "face3d": (*_CHOICE, *_FILES, *_SKIN),
+    "reconstruct": (*_CHOICE, *_FILES, *_SKIN),  # `align` says of face and box that `choice` has chosen already
     "detect": (),
     "embed": _CHOICE,
     "fuse": _FUSION,

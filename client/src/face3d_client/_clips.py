@@ -116,6 +116,7 @@ def _animated_picture(path: Path) -> Iterator[Clip]:
         raise BadImage(f"{path} cannot be read as a clip: {error}.") from error
     with opened:
         _check_size(path, *opened.size)
+        opened.load()  # WebP tells a frame's time only then
         milliseconds = float(opened.info.get("duration", 0)) or 1000 / _FALLBACK_RATE
         yield Clip(1000 / milliseconds, (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(opened)))
 

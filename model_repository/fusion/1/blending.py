@@ -19,8 +19,8 @@ def membrane(values: F32, known: F32) -> F32:
     function by less than what is seen, in a hundredth of the time.
 
     Args:
-        values: float32 [rows, columns, C].
-        known: float32 [rows, columns] 0..1, how well each value is known.
+        values: float32 [rows, columns, C], each times how well it is known.
+        known: float32 [rows, columns] 0..1, how well.
 
     Returns:
         float32 [rows, columns, C]; where nothing is known at all, zero.
@@ -28,15 +28,16 @@ def membrane(values: F32, known: F32) -> F32:
     rows, columns = known.shape
     if min(rows, columns) <= _COARSEST:
         total = known.sum()
-        mean = (values * known[..., None]).sum((0, 1)) / total if total > 0 else np.zeros(values.shape[2], np.float32)
-        return np.asarray(known[..., None] * values + (1 - known[..., None]) * mean, np.float32)
+        mean = values.sum((0, 1)) / total if total > 0 else np.zeros(values.shape[2], np.float32)
+        return np.asarray(values + (1 - known[..., None]) * mean, np.float32)
     half = ((columns + 1) // 2, (rows + 1) // 2)
     weight = cv2.pyrDown(known, dstsize=half)
-    colour = cv2.pyrDown(values * known[..., None], dstsize=half) / np.maximum(weight, 1e-6)[..., None]
     # A cell with a known quarter is known: the edge of what is known must not fade from level to level.
-    coarse = membrane(np.asarray(colour, np.float32), np.minimum(np.asarray(weight, np.float32) * 4, 1))
+    stronger = np.minimum(weight * 4, 1)
+    colour = cv2.pyrDown(values, dstsize=half) * (stronger / np.maximum(weight, 1e-6))[..., None]
+    coarse = membrane(np.asarray(colour, np.float32), np.asarray(stronger, np.float32))
     spread = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(spread + known[..., None] * (values - spread), np.float32)
+    return np.asarray(values + (1 - known[..., None]) * spread, np.float32)
 
 
 def blend(over: F32, under: F32, mask: F32, levels: int) -> F32:

@@ -132,7 +132,9 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
     normals = parts["normals"] / np.maximum(np.linalg.norm(parts["normals"], axis=2, keepdims=True), 1e-6)
     kind = np.where(met, region.kind[triangle], 255).reshape(shape)
     view = -towards / np.linalg.norm(towards, axis=1, keepdims=True)
-    parts["target"] = _unmoved(parts["target"], parts["inside"][..., 0], centres.reshape(*shape, 2))
+    # Where the face ends, nothing has moved; beyond what rays met, neither.
+    face = met.reshape(*shape, 1) & (parts["inside"] > 0)
+    parts["target"] = np.where(face, parts["target"], centres.reshape(*shape, 2))
     return Drawing(
         window=window,
         source=np.ascontiguousarray(parts["source"]),
@@ -163,10 +165,3 @@ def _continued(values: F32, met: NDArray[np.bool_]) -> F32:
         return values
     nearest = ndimage.distance_transform_edt(~met, return_distances=False, return_indices=True)
     return np.asarray(values[tuple(nearest)], np.float32)
-
-
-def _unmoved(target: F32, inside: F32, centres: F32) -> F32:
-    """Places in the target's picture, those outside of the face being the pixels themselves."""
-    inside = cv2.GaussianBlur(inside, (0, 0), 1.5)
-    moved = np.clip(inside * 4, 0, 1)[..., None]
-    return np.asarray(centres + moved * (target - centres), np.float32)

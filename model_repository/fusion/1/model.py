@@ -12,14 +12,15 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from consent import ConsentRefused, consent_from, log_line
-from fusing import Skin, fuse
+from fusing import fuse
+from fusion_options import options_from
+from fusion_refusals import Refused
 from numpy.typing import NDArray
-from options import options_from
 from pairs import doubts_of, photographs_of
 from picture_files import MEDIA_TYPES, encoded, mask_file
 from provenance import Credentials, Signer
-from refusals import Refused
 from region import Region
+from sampling import Skin
 from visible_mark import draw_mark
 
 Tensors = dict[str, NDArray[Any]]
@@ -70,7 +71,7 @@ class TritonPythonModel:
         kind = options.picture_format
         signed = self._signer.sign(encoded(pixels, kind), MEDIA_TYPES[kind], statement)
         pb_utils.Logger.log_info(log_line(signed.manifest, statement))
-        warnings = [*doubts_of(tensors["doubts"]), *result.warnings]
+        warnings = doubts_of(tensors["doubts"])
         files = {"picture_file": signed.picture, "mask": mask_file(result.mask)}
         return [
             *(pb_utils.Tensor(name, np.array([file], np.object_)) for name, file in files.items()),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from fusion_refusals import Refused
 from numpy.typing import NDArray
 from photographs import Photograph
-from refusals import Refused
 from region import Region
 
 ROLES = ("source", "target")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from region import Region
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -58,10 +59,18 @@ class Photograph:
         towards = [(column - CENTRE) / FOCAL, (CROP - 1 - row - CENTRE) / FOCAL, np.full_like(column, -1)]
         return np.ascontiguousarray(np.stack(towards, axis=1), np.float32)
 
-    @property
-    def crop_scale(self) -> float:
-        """Pixels of ``pixels`` for one of the 224 px crop."""
-        return float(self._crop[0].mean())
+    def yaw(self, region: Region) -> float:
+        """Turn of the head to the side in degrees: that of the line between two places that mirror each other."""
+        places = self.shapes[:2, region.vertex]
+        x = places[1, :, 0]
+        across = places[0, int(x.argmax())] - places[0, int(x.argmin())]
+        return float(np.degrees(np.arctan2(across[2], across[0])))
+
+    def covered_share(self, points: F32) -> float:
+        """Share of pixels (n, 2) of ``pixels`` where the parser sees something else than skin."""
+        side = self.parts.shape[1]
+        column, row = np.clip(self.to_crop(points) * (side / CROP), 0, side - 1).astype(int).T
+        return float((self.parts[0, row, column] < 128).mean())
 
     @property
     def _crop(self) -> tuple[F32, F32]:

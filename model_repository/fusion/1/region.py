@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fusion_refusals import Refused
 from numpy.typing import NDArray
-from refusals import Refused
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

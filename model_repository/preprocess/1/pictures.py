@@ -250,13 +250,13 @@ def _ended(data: bytes, smallest: int) -> bytes:
     if jpeg_structure.has_end(data):
         return data
     how = _READ[jpeg_structure.reduction_of(data, smallest)]
-    whole = data.removesuffix(b"\xff") + _END
-    shown = _opencv(whole, how)
+    ended = data.removesuffix(b"\xff") + _END
+    shown = _opencv(ended, how)
     for block in _NO_BLOCK:
-        other = _opencv(whole[:-2] + block + _END, how)
+        other = _opencv(ended[:-2] + block + _END, how)
         if shown is None or other is None or not np.array_equal(shown, other):
             raise damaged("its data end early")
-    return whole
+    return ended
 
 
 def _upright(

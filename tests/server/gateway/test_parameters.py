@@ -19,6 +19,13 @@ from tests.model_repository.version_folder import load
 
 ROOT = Path(__file__).resolve().parents[3]
 READERS = {"align": "face_options", "merge": "merge_options", "postprocess": "options"}
+# Those of `fuse`: its faces are read by `align`, all else by `fusion`.
+FUSE_READERS = (
+    ("align", "face_options", "options_from"),
+    ("fusion", "fusion_options", "options_from"),
+    ("fusion", "consent", "consent_from"),
+)
+STATEMENT = "Both of them agreed."
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +46,20 @@ def test_the_table_has_the_names_that_the_models_read() -> None:
     for model, module in READERS.items():
         options = load(model, module).Options
         read |= set(inspect.signature(options).parameters)
+    read -= {"roles"}  # source_face and target_face, of `fuse`
     own = set(inspect.signature(load("merge", READERS["merge"]).Options).parameters)
     for model in ("face3d", "reconstruct"):
         assert {parameter.name for parameter in TABLE[model]} == read - own
-    # Each photograph's main face: an index or a box would mean another face in each.
-    assert {parameter.name for parameter in TABLE["person"]} == read - {"face", "box"}
+    # Each photograph's main face: an index or a box would mean another face in each; nor has it one photograph's skin.
+    of_one = {"face", "box", "texture_light", "detail", "glasses", "hair"}
+    assert {parameter.name for parameter in TABLE["person"]} == read - of_one
+    fuse = {
+        "consent",
+        "source_face",
+        "target_face",
+        *inspect.signature(load("fusion", "fusion_options").Options).parameters,
+    }
+    assert {parameter.name for parameter in TABLE["fuse"]} == fuse
 
 
 def test_no_other_model_reads_parameters() -> None:
@@ -52,7 +68,7 @@ def test_no_other_model_reads_parameters() -> None:
         for path in (ROOT / "model_repository").glob("*/*/*.py")
         if re.search(r"request\.parameters\(\)", path.read_text())
     }
-    assert reading == set(READERS)
+    assert {model for model in reading if model != "preprocess"} == {*READERS, "fusion"}
 
 
 def test_the_table_has_every_ensemble() -> None:
@@ -116,6 +132,43 @@ def test_what_the_models_refuse_is_refused(name: str, value: Value, readers: dic
     assert sentence is not None
     assert sentence.startswith(f"[BadOption] `{name}` is ")
     assert ": give " in sentence
+
+
+FUSE_GOOD: list[tuple[str, Value]] = [
+    ("consent", "Ana Núñez agreed."), ("consent", "x" * 500), ("consent", " one\ntwo "), ("source_face", 0),
+    ("target_face", "3"), ("shape", 0.5), ("shape", "1"), ("eyes", "Source"), ("mouth", "target"),
+    ("picture_format", "JPEG"), ("quality_mode", "long"), ("mark", True), ("mark", "false"),
+]  # fmt: skip
+FUSE_BAD: list[tuple[str, Value]] = [
+    ("consent", "x" * 501), ("consent", "a\0b"), ("consent", "a\u202eb"), ("consent", 7), ("source_face", -1),
+    ("target_face", "best"), ("shape", 1.5), ("shape", True), ("eyes", "both"), ("mouth", 1),
+    ("picture_format", "webp"), ("quality_mode", "best"), ("mark", "yes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [*FUSE_GOOD, *FUSE_BAD])
+def test_gateway_and_models_agree_on_what_fuse_takes(name: str, value: Value) -> None:
+    given = {"consent": STATEMENT, name: value}
+    text = {key: repr(item) if isinstance(item, float) else item for key, item in given.items()}  # as Triton gets it
+    tags = set()
+    for model, module, function in FUSE_READERS:
+        try:
+            getattr(load(model, module), function)(json.dumps(text))
+        except Exception as error:
+            tags.add(getattr(error, "tag", "untyped"))
+    good = (name, value) in FUSE_GOOD
+    assert tags == (set() if good else {"BadOption"})
+    if good:
+        check_parameters("fuse", given)
+    else:
+        with pytest.raises(Refused, match=rf"\[BadOption\] `{name}` is .*: give "):
+            check_parameters("fuse", given)
+
+
+@pytest.mark.parametrize("given", [{}, {"consent": ""}, {"consent": " \n"}])
+def test_fuse_asks_who_agreed_before_anything_else(given: dict[str, Value]) -> None:
+    with pytest.raises(Refused, match=r"\[ConsentRequired\] a fused picture needs a consent statement"):
+        check_parameters("fuse", {**given, "shape": 7})
 
 
 def test_a_pose_that_contradicts_the_expression_is_refused() -> None:

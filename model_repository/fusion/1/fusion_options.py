@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from refusals import Refused
+from fusion_refusals import Refused
 
 SIDES = ("target", "source")
 FORMATS = ("png", "jpeg")
