@@ -42,5 +42,5 @@ def swapped(source: U8, source_landmarks: F32, target: U8, target_landmarks: F32
     if not wide or not tall:
         return target
     return np.asarray(
-        cv2.seamlessClone(patch, target, mask, (x + wide // 2, y + high_ // 2), cv2.NORMAL_CLONE), np.uint8
+        cv2.seamlessClone(patch, target, mask, (x + wide // 2, y + tall // 2), cv2.NORMAL_CLONE), np.uint8
     )

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from perf.classic_swap import swapped
-from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
+from server.embedded import ServerOptions, on_free_ports
+from server.service import PublicOptions, Service
 
 U8 = NDArray[np.uint8]
 
@@ -46,7 +47,7 @@ class Photo:
     @property
     def yaw(self) -> float:
         """Turn of the head to the side, degrees."""
-        return float(np.degrees(self.found.coefficients[ANGLES][1]))
+        return float(np.degrees(self.found.coefficients.values[ANGLES][1]))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sheet", type=Path, help="a PNG or JPEG file: source, target, fused, classic")
     options = parser.parse_args(arguments)
     given: FuseOptions = {} if options.shape is None else {"shape": options.shape}
-    with EmbeddedServer(on_free_ports(ServerOptions(fusion=True))) as server, Face3DClient(server.grpc) as client:
+    running = Service(on_free_ports(ServerOptions(fusion=True)), PublicOptions(status_port=0))
+    with running as service, Face3DClient(service.grpc) as client:
         photos = list(read(client, options.folder, options.most, options.seed))
         rows, tiles = [], []
         for source, target in pairs_of(photos, options.pairs, options.seed):
@@ -135,9 +137,8 @@ def measured(
     seconds = time.perf_counter() - start
     pixels, mask = np.asarray(fused.picture), np.asarray(fused.mask)
     classic = swapped(source.pixels, source.found.landmarks, target.pixels, target.found.landmarks)
-    drawn, wanted = (
-        found.coefficients for found in (client.reconstruct(pixels, outputs=("coefficients",)), target.found)
-    )
+    drawn = client.reconstruct(pixels, outputs=("coefficients",)).coefficients.values
+    wanted = target.found.coefficients.values
     result = Result(
         source.path.stem,
         target.path.stem,
@@ -149,7 +150,7 @@ def measured(
         exact=bool((pixels == target.pixels)[mask == 0].all()),
         seconds=seconds,
     )
-    box = [photo.found.face for photo in (source, target)]
+    box = [photo.found.detection for photo in (source, target)]
     tiles = [tile(source.pixels, box[0])] + [tile(picture, box[1]) for picture in (target.pixels, pixels, classic)]
     return result, tuple(tiles)
 
