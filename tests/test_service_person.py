@@ -95,7 +95,7 @@ def test_one_photograph_is_a_face_as_face3d_makes_it(
 def test_the_files_are_those_of_one_head(running_service: RunningService, photographs: list[bytes]) -> None:
     answer = ask(running_service.grpc, photographs, ("mesh", "texture", "preview", "visibility"), rig="arkit")
     assert {name: array.shape[0] for name, array in answer.items()} == dict.fromkeys(answer, 1)
-    scene = trimesh.load(io.BytesIO(answer["mesh"][0, 0]), file_type="glb")
+    scene: Any = trimesh.load(io.BytesIO(answer["mesh"][0, 0]), file_type="glb")
     assert sum(len(part.vertices) for part in scene.geometry.values()) > 20_000
     assert picture(answer["texture"][0, 0]).size == (1024, 1024)
     singles = [ask(running_service.grpc, [photo], ("visibility",))["visibility"] for photo in photographs]

@@ -24,7 +24,9 @@ import torch
 from tqdm import tqdm
 
 from export.samples import Sample, sample_of, served_alignment
+from export.stages.topology import face_alone
 from networks.head_model import HeadModel
+from networks.parser import PARTS, PARTS_SIDE, SKIN
 from training.crops import Finder
 from training.evaluate import SERVED_THRESHOLD, Evaluator, decoded, face_model_1, shape_error
 from training.face_model import ORIGIN_CM
@@ -130,22 +132,25 @@ def joined(readings: list[Reading]) -> Any:
 
 @torch.no_grad()
 def cover(evaluator: Evaluator, readings: list[Reading], skin: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Compute the share of the face's skin (S, S) that the first picture shows, and that any of them shows."""
+    """Compute the share of the face's skin (S, S) that the first picture shows, and that any of them shows.
+
+    All of a drawn head counts as skin: it has its photograph's hair painted on.
+    """
+    parts = torch.zeros(1, len(PARTS), PARTS_SIDE, PARTS_SIDE, dtype=torch.uint8)
+    parts[:, SKIN] = 255
     seen = []
     for reading in readings:
-        context, crop = torch.from_numpy(reading.sample.context), torch.from_numpy(reading.sample.crop)
-        parts = evaluator.parser(crop, evaluator.regressor.fingerprint)
-        shapes = torch.from_numpy(reading.shapes[None])
-        _, visible = evaluator.texture(torch.from_numpy(reading.sample.crop_hd), shapes, context, parts)
+        crop, context = torch.from_numpy(reading.sample.crop_hd), torch.from_numpy(reading.sample.context)
+        _, visible = evaluator.texture(crop, torch.from_numpy(reading.shapes[None]), context, parts)
         seen.append(visible[0, 0].numpy()[skin] / 255.0)
     return float(seen[0].mean()), float(np.max(seen, 0).mean())
 
 
 def face_skin(model: HeadModel, side: int) -> npt.NDArray[np.bool_]:
-    """Which texels (side, side), row 0 at v = 1, are the skin of the face: neither ears, scalp, neck nor sockets."""
-    faces = model.faces[model.faces_of("face")]
+    """Which texels (side, side), row 0 at v = 1, are the skin of the face alone, without sockets."""
+    outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
     canvas = np.zeros((side, side), np.uint8)
-    for face in faces:
+    for face in model.faces[face_alone(model) & outer]:
         place = model.uv[face[face >= 0]] * [1, -1] + [0, 1]
         cv2.fillPoly(canvas, [np.rint(place * side * 16 - 8).astype(np.int32)], (1,), shift=4)
     return canvas > 0
@@ -159,7 +164,9 @@ def measure(arguments: argparse.Namespace) -> None:
     renderer, find = ViewsRenderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed), Finder()
     chosen = renderer.rng.permutation(len(renderer.files))[: arguments.count]
     nothing, mean = np.zeros(64), judge.mean.astype(np.float64)
-    errors, covers, found = [], [], []
+    errors: list[list[float]] = []
+    covers: list[tuple[float, float]] = []
+    found = []
     for index in tqdm(chosen, desc="people", mininterval=5):
         person = renderer.person(int(index), arguments.yaws)
         readings = [reading for view in person.views if (reading := read(evaluator, find, view.picture)) is not None]

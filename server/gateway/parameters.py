@@ -2,8 +2,8 @@
 
 What is accepted here agrees with the models that read parameters: `align` (face_options.py), `merge`
 (merge_options.py), `postprocess` (options.py) and `fusion` (fusion_options.py, consent.py); a test holds that. The
-gateway reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models cannot
-see a name that is none of theirs.
+gateway reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models
+cannot see a name that is none of theirs.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ class BalancedTransport:
         self._lock = threading.Lock()
 
     def infer(self, call: Call, timeout: float) -> Reply:
-        """See `Transport`."""
+        """See `Transport`; the frames of a clip all go to one server, which has what it keeps of the clip."""
+        if call.place is not None:
+            return self._servers[call.place.clip % len(self._servers)].transport.infer(call, timeout)
         return self._on_any(lambda transport, left: transport.infer(call, left), timeout)
 
     def model_ready(self, model: str, timeout: float) -> bool:

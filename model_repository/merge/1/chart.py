@@ -43,7 +43,12 @@ class Chart:
         """Read chart.npz, which the export writes."""
         with np.load(path, allow_pickle=False) as data:
             return cls(
-                *(data[name] for name in ("skin", "triangles", "corners", "bary", "core", "landmarks")),
+                skin=data["skin"],
+                triangles=data["triangles"],
+                corners=data["corners"],
+                bary=data["bary"],
+                core=data["core"],
+                landmarks=data["landmarks"],
                 vertices=int(data["vertices"][0]),
                 fingerprint=int(data["fingerprint"][0]),
             )

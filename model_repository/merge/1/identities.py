@@ -18,10 +18,11 @@ F64 = NDArray[np.float64]
 IDENTITY, ALBEDO, ANGLES = slice(0, 80), slice(144, 224), slice(224, 227)
 # The camera of a 224 px crop, as the regressor has it: focal length and centre in pixels, distance in decimetres.
 FOCAL, CENTRE, DISTANCE, CROP = 1015.0, 112.0, 10.0, 224
-# Variance of a photograph's identity, over that of a frontal sharp one: what a turn of the head to the side adds, by
-# the square of its sine, and what a face shown in few or blurred pixels adds, by the logarithm of how many of the
-# crop's are missing. Fitted on exact heads (docs/decisions/50-one-identity.md).
-TURNED, COARSE = 0.5, 0.35
+# Variance of a photograph's identity, over that of a frontal sharp one. A face turned by 30 to 50 degrees shows its
+# depth and is surer, by up to TURNED; towards profile it is found less exactly, by up to PROFILE; in few or blurred
+# pixels it is less sure, by COARSE for each factor e. From exact heads and from the errors in photographs of known
+# poses (docs/decisions/50-one-identity.md).
+TURNED, PROFILE, COARSE = 0.5, 2.0, 0.35
 
 
 class Person(NamedTuple):
@@ -47,8 +48,9 @@ def weigh(coefficients: F32, quality: F32, score: F32) -> F32:
         score: float32 [K] of the detector, 0..1.
     """
     size, sharpness, _, cover = np.clip(quality.astype(np.float64), 0.02, 1).T
-    turned = np.sin(coefficients[:, ANGLES][:, :2].astype(np.float64)) ** 2
-    variance = 1 + TURNED * turned.sum(1) - COARSE * (np.log(size) + np.log(np.maximum(sharpness, 0.1)) / 2)
+    yaw = np.clip(np.abs(coefficients[:, ANGLES][:, 1].astype(np.float64)), 0, np.pi / 2)
+    turned = 1 - TURNED * np.sin(2 * yaw) ** 2 + PROFILE * np.sin(yaw) ** 8
+    variance = turned - COARSE * (np.log(size) + np.log(np.maximum(sharpness, 0.1)) / 2)
     weights = cover * np.clip(score, 0.1, 1) / variance
     return np.asarray(weights / weights.sum(), np.float32)
 

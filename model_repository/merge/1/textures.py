@@ -150,7 +150,7 @@ def blend(pictures: list[F32], weights: list[F32]) -> F32:
     whole = bands[-1]
     for band in reversed(bands[:-1]):
         whole = band + cv2.pyrUp(whole, dstsize=band.shape[1::-1])
-    return whole
+    return np.asarray(whole, np.float32)
 
 
 def _resized(picture: F32, side: int) -> F32:

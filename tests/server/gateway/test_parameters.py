@@ -18,7 +18,12 @@ from server.repository import DEFAULT_REPOSITORY, read_repository
 from tests.model_repository.version_folder import load
 
 ROOT = Path(__file__).resolve().parents[3]
-READERS = {"align": "face_options", "merge": "merge_options", "postprocess": "options"}
+READERS = {
+    "align": "face_options",
+    "merge": "merge_options",
+    "steady": "steady_options",
+    "postprocess": "options",
+}
 # Those of `fuse`: its faces are read by `align`, all else by `fusion`.
 FUSE_READERS = (
     ("align", "face_options", "options_from"),
@@ -42,24 +47,18 @@ def refused(name: str, value: Value, model: str = "face3d") -> str | None:
 
 
 def test_the_table_has_the_names_that_the_models_read() -> None:
-    read = set()
-    for model, module in READERS.items():
-        options = load(model, module).Options
-        read |= set(inspect.signature(options).parameters)
-    read -= {"roles"}  # source_face and target_face, of `fuse`
-    own = set(inspect.signature(load("merge", READERS["merge"]).Options).parameters)
-    for model in ("face3d", "reconstruct"):
-        assert {parameter.name for parameter in TABLE[model]} == read - own
+    read = {model: set(inspect.signature(load(model, module).Options).parameters) for model, module in READERS.items()}
+    table = {model: {parameter.name for parameter in parameters} for model, parameters in TABLE.items()}
+    read["align"] -= {"roles"}  # source_face and target_face, of `fuse`
+    assert table["face3d"] == table["reconstruct"] == read["align"] | read["postprocess"]
+    choice = read["align"] - {"texture_size"}
+    assert table["embed"] == choice
     # Each photograph's main face: an index or a box would mean another face in each; nor has it one photograph's skin.
     of_one = {"face", "box", "texture_light", "detail", "glasses", "hair"}
-    assert {parameter.name for parameter in TABLE["person"]} == read - of_one
-    fuse = {
-        "consent",
-        "source_face",
-        "target_face",
-        *inspect.signature(load("fusion", "fusion_options").Options).parameters,
-    }
-    assert {parameter.name for parameter in TABLE["fuse"]} == fuse
+    assert table["person"] == (read["align"] | read["merge"] | read["postprocess"]) - of_one
+    assert table["track"] == choice | read["steady"] | {"sequence_id", "sequence_start", "sequence_end"}
+    fuse = set(inspect.signature(load("fusion", "fusion_options").Options).parameters)
+    assert table["fuse"] == {"consent", "source_face", "target_face"} | fuse
 
 
 def test_no_other_model_reads_parameters() -> None:
@@ -192,6 +191,15 @@ def test_a_number_written_oddly_is_refused(text: str) -> None:
 def test_a_misspelt_parameter_is_answered_with_the_nearest(wrong: str, meant: str) -> None:
     sentence = refused(wrong, 1)
     assert sentence == f"[BadOption] `face3d` has no parameter `{wrong}`: did you mean `{meant}`?"
+
+
+def test_a_frame_of_a_clip_needs_the_clip_s_number() -> None:
+    check_parameters("track", {"sequence_id": 2**63 - 1, "sequence_start": True, "frame_rate": "29.97"})
+    assert "give `sequence_id`" in (refused("smoothing", 1, "track") or "")
+    for number in (0, -1, 2**63, "7", 1.5, True):
+        assert "`sequence_id` is" in (refused("sequence_id", number, "track") or "")
+    for flag in ("true", 1):
+        assert "`sequence_start` is" in (refused("sequence_start", flag, "track") or "")
 
 
 def test_a_model_without_parameters_says_so() -> None:

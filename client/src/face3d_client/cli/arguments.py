@@ -69,6 +69,7 @@ def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]], add: A
     server = _server_options()
     _reconstruct_options(command("reconstruct", "make 3D faces of photographs", server))
     _person_options(command("person", "make one 3D head of several photographs of a person", server))
+    _video_options(command("video", "make one moving head of a clip of a person", server))
     detect = command("detect", "find the faces in photographs", server)
     _picture_options(detect)
     embed = command("embed", "say who the faces of photographs are, as vectors", server)
@@ -173,6 +174,22 @@ def _person_options(parser: argparse.ArgumentParser) -> None:
     )
     _head_options(parser)
     parser.add_argument("--preview", type=Path, metavar="FILE", help="also a picture of the head from several sides")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _video_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clip", metavar="VIDEO", help="a video file of one person (needs opencv-python-headless)")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="head.glb")
+    parser.add_argument("--every", type=_at_least_one, default=1, metavar="N", help="every n-th frame (default: 1)")
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, metavar="S", help="the longest clip that is read (default: 120)"
+    )
+    parser.add_argument("--smoothing", type=float, default=1.0, metavar="0..2", help="0: none (default: 1)")
+    parser.add_argument("--score-threshold", type=float, metavar="0..1", help="lowest score of a face (default: 0.7)")
+    parser.add_argument(
+        "--same-person", type=float, metavar="COSINE", help="as for `person`, between the frames (default: 0.25)"
+    )
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

@@ -23,6 +23,7 @@ from face3d_client.cli.page import ui
 from face3d_client.cli.person import person
 from face3d_client.cli.reconstruct import reconstruct
 from face3d_client.cli.server import info, models, serve
+from face3d_client.cli.video import video
 
 __all__ = ["main"]
 
@@ -34,6 +35,7 @@ _RUNS: Final = {
     "fuse": fuse,
     "manifest": manifest,
     "person": person,
+    "video": video,
     "models": models,
     "info": info,
     "ui": ui,

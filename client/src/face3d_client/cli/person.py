@@ -26,7 +26,7 @@ def person(options: argparse.Namespace) -> int:
         found = client.reconstruct_person(
             options.pictures,
             **PersonOptions(
-                outputs=outputs,  # type: ignore[typeddict-item]  # names of Output, joined
+                outputs=outputs,
                 score_threshold=options.score_threshold,
                 same_person=options.same_person,
                 reference=options.reference,
