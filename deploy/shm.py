@@ -46,7 +46,7 @@ _LARGEST = {
 # The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time.
 _OF_LARGE = {
     "picture": 4096 * 3072 * 3,
-    "close_up": 2048 * 2048 * 3,
+    "close_up": 3072 * 3072 * 3,  # of a face that fills the picture
     "finished": 4096 * 4096 * 3,
     "mesh": 32 * _MIB,
     "texture_image": 40 * _MIB,
