@@ -19,7 +19,7 @@ FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/
 ENSEMBLES = ("face3d", "reconstruct", "detect", "embed")
 PUBLIC = {
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-    *("face_model", "visibility", "mesh", "texture", "preview"),
+    *("face_model", "visibility", "mesh", "texture", "preview", "texture_warnings"),
 }
 
 
