@@ -41,6 +41,8 @@ _LARGEST = {
     "source": 32 * _MIB,
     "target": 32 * _MIB,
     "source_shapes": 3 * 40_000 * 3 * 4,
+    "photo_shapes": 3 * 40_000 * 3 * 4,
+    "photo_embedding": 1024 * 4,
     "mask": 4 * _MIB,
     "mesh": 6 * _MIB,
     "texture_image": 4 * _MIB,
@@ -52,7 +54,7 @@ _LARGEST = {
 # The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time.
 _OF_LARGE = {
     "picture": 4096 * 3072 * 3,
-    "close_up": 2048 * 2048 * 3,
+    "close_up": 3072 * 3072 * 3,  # of a face that fills the picture
     "finished": 4096 * 4096 * 3,
     "mesh": 32 * _MIB,
     "texture_image": 40 * _MIB,
@@ -65,17 +67,20 @@ _FUSED = {"picture": _WHOLE, "picture_file": _WHOLE}
 def row_bytes(config: Any, sizes: Mapping[str, int] = _LARGEST) -> int:
     """Add up the bytes of a row's inputs and outputs; KeyError for an open dimension that the sizes do not have.
 
-    Where the configuration has no batch dimension, tensors that hold a pair of rows say so in their first one.
+    Where the configuration has no batch dimension, the first one of a tensor is that of the pictures of a request.
     """
     total = 0
     for tensor in (*config.input, *config.output):
         kind = type(config).DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type
         name = kind.values_by_number[tensor.data_type].name
-        if name == "TYPE_STRING" or any(dim < 0 for dim in tensor.dims):
-            rows = 1 if config.max_batch_size else max(1, tensor.dims[0])
+        rows, dims = 1, list(tensor.dims)
+        if not config.max_batch_size:
+            rows = dims.pop(0)
+            rows = limits.MAX_PHOTOGRAPHS if rows < 0 else rows
+        if name == "TYPE_STRING" or any(dim < 0 for dim in dims):
             total += rows * sizes[tensor.name]
         else:
-            total += math.prod(tensor.dims) * _BYTES[name]
+            total += rows * math.prod(dims) * _BYTES[name]
     return total
 
 

@@ -176,9 +176,9 @@ STEPS = {
     **dict.fromkeys(("coefficients", "vertices", "vertices_neutral"), 4),
     **dict.fromkeys(("landmarks", "landmarks_3d", "face_model"), 4),
     **dict.fromkeys(("visibility",), 6),
-    **dict.fromkeys(("mesh", "texture", "preview"), 7),
+    **dict.fromkeys(("mesh", "texture", "preview", "texture_warnings"), 7),
 }
-FILES_WRITTEN = {"mesh": 1, "texture": 2, "preview": 3}
+FILES_WRITTEN = {"mesh": 1, "texture_warnings": 1, "texture": 2, "preview": 3}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

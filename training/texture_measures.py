@@ -28,11 +28,10 @@ from training.render import euler, vertex_normals
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
-HEADS = 12
+HEADS = 4
 # Lamps of a portrait, directions to them (right of the picture, up, toward the camera), and what is everywhere.
 LAMPS = ((0, 0, 1), (1, 0.2, 0.5), (-1, 0.2, 0.5), (0, 1, 0.6), (0, -0.7, 0.7), (0.7, 0.7, 0.4))
 AMBIENT = 0.35
-LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def served(name: str) -> ModuleType:
@@ -81,7 +80,7 @@ def lights(model: HeadModel, net: TextureNet) -> dict[str, float]:
         for lamp in LAMPS:
             shade = AMBIENT + np.maximum(normals @ (np.array(lamp) / np.linalg.norm(lamp)), 0)
             linear = light.LINEAR[np.rint(albedo).astype(np.uint8)] * shade[..., None]
-            linear *= 0.25 / np.average(linear @ LUMA, weights=facing)
+            linear *= 0.25 / np.average(linear @ light.LUMA, weights=facing)
             stored, seen = completed(net, _stored(linear), facing)
             shown &= seen > 0.5
             colour, plain = light.LINEAR[stored], texels.plain
@@ -106,19 +105,18 @@ def _stored(linear: F32) -> U8:
     )
 
 
-def explained(surface: Any, tensors: Mapping[str, npt.NDArray[Any]], size: int) -> tuple[float, float] | None:
+def explained(surface: Any, tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[float, float] | None:
     """Compare a photograph's skin with its texture's smooth colours under the fitted light, without relief and with it.
 
     Args:
         surface: of `tables`.
         tensors: of one face, those of the step of `postprocess` that writes the mesh.
-        size: of the texture.
 
     Returns:
         mean absolute differences of the brightness, levels of 0..255; None where the photograph has no relief.
     """
     relief, light, photograph = served("relief"), served("light"), served("photograph")
-    options = served("options").Options(detail=1.0, texture_size=size, sharpen=0.0)
+    options = served("options").Options(detail=1.0, texture_size=2048, sharpen=0.0)
     skin = served("skin").Skin(surface, tensors, options)
     encoded = skin.relief_map("png")
     if encoded is None:
@@ -130,7 +128,7 @@ def explained(surface: Any, tensors: Mapping[str, npt.NDArray[Any]], size: int) 
         *(tensors[n] for n in ("places", "context", "crop_hd", "close_up", "close_up_camera"))
     )
     picture = shown.sampled(side, slice(0, side))
-    luma = light.LINEAR[picture] @ LUMA
+    luma = light.LINEAR[picture] @ light.LUMA
     smooth = cv2.GaussianBlur(luma, (0, 0), relief.COARSEST * side / relief.USUAL)
     vertices, own_normals = skin._posed
     normals = surface.texels.normals(own_normals)
@@ -138,8 +136,7 @@ def explained(surface: Any, tensors: Mapping[str, npt.NDArray[Any]], size: int) 
     wide = [cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR) for values in (normals, along, across)]
     turned = wide[0] * normal[..., 2:] + wide[1] * normal[..., :1] + wide[2] * normal[..., 1:2]
     turned /= np.linalg.norm(turned, axis=-1, keepdims=True) + 1e-9
-    grey = np.full(3, 1 / 3, np.float32)
-    shade = (skin._light.on(turned) @ grey) / (skin._light.on(wide[0]) @ grey)
+    shade = skin._light.on(turned) / skin._light.on(wide[0])
     judged = cv2.resize(surface.texels.plain * shown.places[3], (side, side), interpolation=cv2.INTER_LINEAR) > 0.5
     truth, without, with_relief = (_levels(values[judged]) for values in (luma, smooth, smooth * shade))
     return float(np.abs(truth - without).mean()), float(np.abs(truth - with_relief).mean())

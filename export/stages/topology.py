@@ -175,8 +175,8 @@ def texels_of(model: AnyFaceModel) -> dict[str, Any]:
     """Tables of the skin's texels, `TABLE` a side, row 0 at v = 1 (texels.py of postprocess): name -> array.
 
     ``texel_vertex`` int32 [t * t, 3] and ``texel_weight`` float32 [t * t, 3], the vertices around each texel and their
-    barycentric weights; ``texel_albedo`` uint8 [t, t, 3], sRGB, the mean person's; ``texel_plain`` uint8 [t, t],
-    0..255, skin that is no lid, lip, brow, nostril, and no inside of mouth or socket.
+    barycentric weights; ``texel_albedo`` uint8 [t, t, 3], sRGB, the mean person's; ``texel_plain`` uint8 [t, t]:
+    skin that is no lid, lip, brow, nostril, and no inside of mouth or socket.
     """
     chart = Chart.of(model, CHART_TEXELS)
     around = chart.skin[chart.corners]

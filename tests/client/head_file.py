@@ -86,6 +86,7 @@ def reply(folder: Path, moved: dict[str, float] | None = None, **options: str) -
         "face": synthetic.FACE[np.newaxis],
         "face_model": tensors["fingerprint"][np.newaxis],
         "warnings": np.empty((1, 0), np.object_),
+        "texture_warnings": np.empty((1, 0), np.object_),
     }
 
 

@@ -26,6 +26,7 @@ _OUTPUTS: Final = {
     "face": ("FP32", "15"),
     "camera": ("FP32", "8"),
     "warnings": ("STRING", "-1"),
+    "texture_warnings": ("STRING", "-1"),
     "face_model": ("INT64", "1"),
 }
 _DETECT: Final = {"faces": ("FP32", "64, 15")}
@@ -40,7 +41,7 @@ def build(repository: Path) -> Path:
         reply = synthetic.reply()
         for name in ("mesh", "texture", "preview"):
             (folder / name).write_bytes(reply.pop(name)[0, 0])
-        del reply["warnings"]
+        del reply["warnings"], reply["texture_warnings"]
         reply["faces"] = faces()
         np.savez(folder / "answers.npz", **reply)
         inputs = {"image": ("STRING", "1")} | ({"choice": ("FP32", "15")} if model == "reconstruct" else {})

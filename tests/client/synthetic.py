@@ -72,6 +72,7 @@ def reply(warnings: tuple[bytes, ...] = ()) -> dict[str, NDArray[Any]]:
         "face": FACE,
         "camera": CAMERA,
         "warnings": np.array(list(warnings), np.object_),
+        "texture_warnings": np.empty(0, np.object_),
         "face_model": np.array([-42], np.int64),
     }
     return {name: value[np.newaxis] for name, value in values.items()}

@@ -92,9 +92,11 @@ def test_shared_memory_is_what_the_formula_says(name: str, flavour: str | None) 
 
 
 def test_the_formula_counts_what_the_configurations_say() -> None:
-    # preprocess: a file of 32 MiB and whether it stays whole, a picture, the canvas, six numbers; eight at once; twice.
+    # preprocess: a file of 32 MiB and whether it stays whole, a picture, the canvas, six numbers; eight at once, one for
+    # a large texture; twice.
     row = (32 << 20) + 1 + 2048 * 2048 * 3 + 3 * 512 * 512 + 6 * 4
-    assert shm.needs()["preprocess"] == 8 * row * 2
+    large = row + (4096 * 3072 - 2048 * 2048) * 3
+    assert shm.needs()["preprocess"] == (7 * row + large) * 2
     assert "fusion" not in shm.needs()
     # pair: two files of 32 MiB, in and out, and what lies between the two rows and the source's, one and a half times.
     assert shm.needs(fusion=True)["pair"] > 2 * 4 * (32 << 20)

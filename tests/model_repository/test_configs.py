@@ -20,7 +20,7 @@ FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/
 ENSEMBLES = ("face3d", "reconstruct", "detect", "embed", "person")
 PUBLIC = {
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-    *("face_model", "certainty", "visibility", "mesh", "texture", "preview"),
+    *("face_model", "certainty", "visibility", "mesh", "texture", "preview", "texture_warnings"),
 }
 
 

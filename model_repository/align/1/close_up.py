@@ -19,6 +19,8 @@ U8 = NDArray[np.uint8]
 CROP_HD = 512
 # Side of the texture that is made of the 512 px crop; larger ones have as many pixels of the photograph a texel.
 USUAL_TEXTURE = 1024
+# A close-up is so much finer than that: the 512 px crop has half a pixel a texel.
+FINER = 1.5
 # How much finer than the crop the photograph has to be: less is not to be seen.
 LEAST_GAIN = 1.1
 
@@ -49,7 +51,7 @@ def close_up(picture: U8, ratio: tuple[float, float], crop: Sequence[float], tex
     Returns:
         the close-up, or `NONE`.
     """
-    wanted = np.array(crop[:2]) * (USUAL_TEXTURE / texture_size)  # source pixels for one of the close-up
+    wanted = np.array(crop[:2]) * (USUAL_TEXTURE / texture_size / FINER)  # source pixels for one of the close-up
     step = np.maximum(wanted / ratio, 1.0)  # pixels of the picture for one of the close-up
     if texture_size <= USUAL_TEXTURE or (np.array(crop[:2]) < LEAST_GAIN * step * ratio).any():
         return NONE

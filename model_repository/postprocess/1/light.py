@@ -23,32 +23,36 @@ ROUNDS, TOLERANCE = 4, 0.2
 RIDGE = 0.02
 # Light of a texel over that in the middle of the face: a fit may be negative where it is continued.
 DARKEST, BRIGHTEST = 0.30, 2.2
-# Of what the normal does not explain: its size as a share of the texture's side, how much of it is taken out where the
-# texture was seen and where it was filled, and the largest logarithm that is.
-SHADOW_SIZE, SEEN_SHARE, FILLED_SHARE, DEEPEST = 0.04, 0.7, 0.9, 0.8
+# Of what the normal does not explain: its size as a share of the texture's side, where it was seen and where it was
+# filled, how much of it is taken out where it was seen (all of it elsewhere), and the largest logarithm that is.
+SHADOW_SIZE, FILLED_SIZE, SHARE, DEEPEST = 0.04, 0.012, 0.7, 0.8
+# Share of red, green and blue in brightness (IEC 61966-2-1).
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 # Steps of linear light from which bytes are looked up.
 _STEPS = 4096
 
 
 @dataclass(frozen=True)
 class Light:
-    """Light by normal: harmonics float32 [9, 3] of `basis`, a column a colour; 1 in the middle of the face."""
+    """White light by normal: harmonics float32 [9] of `basis`; 1 in the middle of the face.
+
+    White, because a light of another colour that is continued around the head would turn an ear blue.
+    """
 
     harmonics: F32
 
     def on(self, normals: F32) -> F32:
-        """Light [..., 3] on surfaces with unit normals [..., 3]."""
-        return np.clip(basis(normals) @ self.harmonics, DARKEST, BRIGHTEST)
+        """Light [...] on surfaces with unit normals [..., 3]."""
+        return np.asarray(np.clip(basis(normals) @ self.harmonics, DARKEST, BRIGHTEST), np.float32)
 
     def turning(self, normals: F32) -> F32:
-        """How the logarithm of the light (mean of the colours) changes with the normal: [..., 3] -> [..., 3]."""
+        """How the logarithm of the light changes with the normal: [..., 3] -> [..., 3]."""
         x, y, z = np.moveaxis(normals, -1, 0)
-        grey = self.harmonics.mean(axis=1)
-        brightness = np.clip(basis(normals) @ grey, DARKEST, BRIGHTEST)
+        grey = self.harmonics
         by_x = grey[1] + grey[4] * y + grey[6] * z + 2 * grey[7] * x
         by_y = grey[2] + grey[4] * x + grey[5] * z - 2 * grey[7] * y
         by_z = grey[3] + grey[5] * y + grey[6] * x + 6 * grey[8] * z
-        return np.asarray(np.stack([by_x, by_y, by_z], axis=-1) / brightness[..., None], np.float32)
+        return np.asarray(np.stack([by_x, by_y, by_z], axis=-1) / self.on(normals)[..., None], np.float32)
 
 
 def basis(normals: F32) -> F32:
@@ -69,26 +73,20 @@ def fit_light(colour: F32, albedo: F32, normals: F32, weight: F32) -> Light:
     used = weight > 0.05
     rows, share = basis(normals[used]).astype(np.float64), weight[used].astype(np.float64)
     if share.sum() < len(rows[0]) * 10:
-        return Light(np.eye(9, 3, dtype=np.float32)[:, :1] * np.ones(3, np.float32))
-    ratio = colour[used].astype(np.float64) / (albedo[used] + 1e-3)
-    ratio /= np.average(ratio, axis=0, weights=share)
+        return Light(np.eye(1, 9, dtype=np.float32)[0])
+    ratio = (colour[used] @ LUMA).astype(np.float64) / (albedo[used] @ LUMA + 1e-3)
+    ratio /= np.average(ratio, weights=share)
     ridge = np.diag([0.0, *[RIDGE] * 8]) * share.sum()
-    trust = share[:, None] * np.ones(3)
+    trust = share
     for _ in range(ROUNDS):
-        found = np.stack(
-            [
-                np.linalg.solve((rows * t[:, None]).T @ rows + ridge, (rows * t[:, None]).T @ r)
-                for t, r in zip(trust.T, ratio.T, strict=True)
-            ],
-            axis=1,
-        )
-        error = (ratio - rows @ found).mean(axis=1, keepdims=True)
-        trust = share[:, None] / (1 + (error / TOLERANCE) ** 2) * np.ones(3)
+        weighted = rows * trust[:, None]
+        found = np.linalg.solve(weighted.T @ rows + ridge, weighted.T @ ratio)
+        trust = share / (1 + ((ratio - rows @ found) / TOLERANCE) ** 2)
     return Light(found.astype(np.float32))
 
 
 def gains(colour: F32, albedo: F32, normals: F32, light: Light, seen: F32, plain: F32) -> F32:
-    """By what the linear light of texels is multiplied to have no light and softer shadows: float32 [t, t, 3].
+    """By what the linear light of texels is multiplied to have no light and softer shadows: float32 [t, t].
 
     Args:
         colour, albedo, normals: as of `fit_light`.
@@ -97,30 +95,30 @@ def gains(colour: F32, albedo: F32, normals: F32, light: Light, seen: F32, plain
         plain: float32 [t, t], 0..1: texels whose colour tells about the light.
     """
     gain = 1 / light.on(normals)
-    luma = np.array([0.2126, 0.7152, 0.0722], np.float32)
-    ratio = np.log((colour * gain @ luma + 0.01) / (albedo @ luma + 0.01))
+    ratio = np.log((gain * (colour @ LUMA) + 0.01) / (albedo @ LUMA + 0.01))
     known = plain * 0.98 + 0.02
     middle = float(np.average(ratio, weights=plain * seen + 1e-6))
     ratio = np.clip(ratio - middle, -DEEPEST, DEEPEST)
-    sigma = SHADOW_SIZE * len(ratio)
-    smooth = cv2.GaussianBlur(ratio * known, (0, 0), sigma) / cv2.GaussianBlur(known, (0, 0), sigma)
-    share = SEEN_SHARE * seen + FILLED_SHARE * (1 - seen)
-    return np.asarray(gain * np.exp(-share * smooth)[..., None], np.float32)
+    shadow, filled = (
+        cv2.GaussianBlur(ratio * known, (0, 0), size * len(ratio)) / cv2.GaussianBlur(known, (0, 0), size * len(ratio))
+        for size in (SHADOW_SIZE, FILLED_SIZE)
+    )
+    return np.asarray(gain * np.exp(-SHARE * shadow * seen - filled * (1 - seen)), np.float32)
 
 
 def divided(image: U8, gain: F32) -> None:
-    """Multiply the linear light of an image, uint8 [side, side, 3], by gains [t, t, 3], in place."""
+    """Multiply the linear light of an image, uint8 [side, side, 3], by gains [t, t], in place."""
     side = len(image)
     wide = cv2.resize(gain, (side, len(gain)), interpolation=cv2.INTER_LINEAR)
     for first in range(0, side, 256):
         rows = image[first : first + 256]
         at = np.clip((np.arange(first, first + len(rows)) + 0.5) * (len(gain) / side) - 0.5, 0, len(gain) - 1)
         low = at.astype(np.intp)
-        share = (at - low).astype(np.float32)[:, None, None]
+        share = (at - low).astype(np.float32)[:, None]
         factor = wide[low] * (1 - share) + wide[np.minimum(low + 1, len(gain) - 1)] * share
-        factor *= LINEAR[rows]
-        np.clip(factor, 0, 1, out=factor)
-        rows[:] = _BYTES[(factor * (_STEPS - 1) + 0.5).astype(np.uint16)]
+        lit = LINEAR[rows] * factor[..., None]
+        np.clip(lit, 0, 1, out=lit)
+        rows[:] = _BYTES[(lit * (_STEPS - 1) + 0.5).astype(np.uint16)]
 
 
 def _linear() -> F32:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from light import LINEAR, Light
+from light import LINEAR, LUMA, Light
 from numpy.typing import NDArray
 from photograph import Photograph
 from texels import Texels
@@ -28,7 +28,7 @@ MILLIMETRES, STRONGEST = 1.3, 0.16
 BY_LIGHT, DAMPING = 0.7, 0.35
 STEEPEST = 0.9  # slope, so that no texel turns away
 # Moles: width in texels, and how much darker they are in every direction.
-MOLE_SIZE, MOLE_DEPTH = 3.5, 0.035
+MOLE_SIZE, MOLE_DEPTH = 3.5, 0.08
 # Source pixels for one of the 512 px crop, below which a face is too small, and from which it has all of its relief.
 TOO_SMALL, LARGE_ENOUGH = 0.75, 1.1
 # Variance of the Laplacian over that of the luma in the middle of the crop, likewise too blurred and sharp.
@@ -66,16 +66,16 @@ def relief(texture: U8, photograph: Photograph, texels: Texels, shape: tuple[F32
     if len(texture) != side:
         texture = np.asarray(cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     scale = side / USUAL
-    shading = fine_shading(texture, scale)
-    mask = _wide(texels.plain * photograph.places[3] * (1 - hair), side) * (1 - moles(texture, scale))
-    shading *= mask
+    mask = _wide(texels.plain * photograph.places[3] * (1 - hair), side)
+    mask *= 1 - moles(texture, scale)
+    shading = fine_shading(texture, mask, scale)
     normals = texels.normals(shape[1])
     along, across, millimetres = tangents(texels.of(shape[0]), normals)
     step = _wide(millimetres * (texels.side / side), side)
     kernel = np.array([[-0.5, 0, 0.5]], np.float32)
     # Rows run down and v up.
-    rise_u = cv2.filter2D(shading, -1, kernel) * MILLIMETRES / step
-    rise_v = -cv2.filter2D(shading, -1, kernel.T) * MILLIMETRES / step
+    rise_u = cv2.filter2D(shading, -1, kernel) * mask * MILLIMETRES / step
+    rise_v = -cv2.filter2D(shading, -1, kernel.T) * mask * MILLIMETRES / step
     # How the logarithm of the light changes with each slope: a rise along u turns the normal against u.
     turning = light.turning(normals)
     by_u, by_v = (_wide(-(turning * tangent).sum(-1), side) for tangent in (along, across))
@@ -85,19 +85,29 @@ def relief(texture: U8, photograph: Photograph, texels: Texels, shape: tuple[F32
     return np.clip(np.stack([rise_u, rise_v], axis=-1), -STEEPEST, STEEPEST)
 
 
-def fine_shading(texture: U8, scale: float) -> F32:
-    """Logarithm of the brightness of a texture, uint8 [s, s, 3], between `FINEST` and `COARSEST`: float32 [s, s]."""
-    luma = LINEAR[texture] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    logarithm = np.log(luma + np.float32(0.02))
-    smooth = cv2.GaussianBlur(logarithm, (0, 0), FINEST * scale) - cv2.GaussianBlur(logarithm, (0, 0), COARSEST * scale)
-    return np.asarray(np.tanh(smooth / STRONGEST) * STRONGEST, np.float32)
+def fine_shading(texture: U8, mask: F32, scale: float) -> F32:
+    """Logarithm of the brightness of a texture between `FINEST` and `COARSEST`, what is no skin taken for smooth.
+
+    Args:
+        texture: uint8 [s, s, 3] RGB.
+        mask: float32 [s, s], 0..1, plain skin.
+        scale: texels for one of a texture of `USUAL`.
+
+    Returns:
+        float32 [s, s].
+    """
+    logarithm = np.log(LINEAR[texture] @ LUMA + np.float32(0.02))
+    known = mask * mask + np.float32(1e-3)
+    coarse = cv2.GaussianBlur(logarithm * known, (0, 0), COARSEST * scale)
+    coarse /= cv2.GaussianBlur(known, (0, 0), COARSEST * scale)
+    fine = cv2.GaussianBlur((logarithm - coarse) * mask, (0, 0), FINEST * scale)
+    return np.asarray(np.tanh(fine / STRONGEST) * STRONGEST, np.float32)
 
 
 def moles(texture: U8, scale: float) -> F32:
     """Where a texture, uint8 [s, s, 3], has round dark spots, which are colour and no relief: float32 [s, s], 0..1."""
-    luma = LINEAR[texture] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     sigma = MOLE_SIZE * scale
-    smooth = cv2.GaussianBlur(np.log(luma + np.float32(0.02)), (0, 0), sigma)
+    smooth = cv2.GaussianBlur(np.log(LINEAR[texture] @ LUMA + np.float32(0.02)), (0, 0), sigma)
     xx, yy, xy = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3, scale=s) for order, s in _SECOND)
     mean, apart = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
     depth = (mean - apart) * sigma * sigma  # of the direction in which it is least

@@ -11,7 +11,7 @@ import numpy as np
 from covers import HAIR, Covers, Regions, covers_of, scalp_hair
 from face_tensors import check_context, check_places
 from finish import encode, finish
-from layers import paint
+from layers import paint, take_off
 from light import LINEAR, Light, divided, fit_light, gains
 from numpy.typing import NDArray
 from options import Options, Refused
@@ -95,8 +95,11 @@ class Skin:
             return image
         if self._side > USUAL_TEXTURE:
             image = enlarged(image, self._photograph, self._side)
-        if self._options.glasses == "keep" and "glasses" in self._covers.kinds:
-            paint(image, self._photograph, self._covers.glasses)
+        if "glasses" in self._covers.kinds:
+            if self._options.glasses == "keep":
+                paint(image, self._photograph, self._covers.glasses)
+            else:
+                take_off(image, self._photograph, self._covers.glasses, self._surface.texels)
         if self._options.hair == "paint":
             paint(image, self._photograph, scalp_hair(self._parts, self._regions))
         return image
@@ -144,7 +147,7 @@ class Skin:
 
     @cached_property
     def _covers(self) -> Covers:
-        return covers_of(self._parts, self._regions)
+        return covers_of(self._parts, self._regions, self._need("context"), self._need("crop_hd"))
 
     @cached_property
     def _regions(self) -> Regions:
