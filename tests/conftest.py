@@ -88,9 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.path.is_relative_to(ROOT / "tests" / slow) for slow in _SLOW):
             item.add_marker(pytest.mark.slow)
-        if isinstance(item, pytest.Function) and any(
-            starter in source for source in _sources(item) for starter in _STARTS
-        ):
+        if isinstance(item, pytest.Function) and any(map(_starts, _functions(item))):
             item.add_marker(pytest.mark.server)
 
 
@@ -99,21 +97,23 @@ def _rank(path: str) -> int:
     return next((rank for rank, part in enumerate(_FIRST) if path.startswith(part)), len(_FIRST))
 
 
-def _sources(item: pytest.Function) -> Iterator[str]:
-    """The source of a test and of all fixtures that it uses, those of fixtures among them."""
-    yield _source(item.function)
+def _functions(item: pytest.Function) -> Iterator[Callable[..., object]]:
+    """Yield a test and all fixtures that it uses, those of fixtures among them."""
+    yield item.function
     definitions = item._fixtureinfo.name2fixturedefs  # pytest has no public way to a test's fixtures
     for name in item.fixturenames:
         for definition in definitions.get(name, ()):
-            yield _source(definition.func)
+            yield definition.func
 
 
 @cache
-def _source(function: Callable[..., object]) -> str:
+def _starts(function: Callable[..., object]) -> bool:
+    """Whether something of `_STARTS` stands in a function's source."""
     try:
-        return inspect.getsource(function)
+        source = inspect.getsource(function)
     except (OSError, TypeError):
-        return ""
+        return False
+    return any(starter in source for starter in _STARTS)
 
 
 @pytest.fixture(scope="session")
