@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -51,9 +53,20 @@ def somebody(seed: int, photographs: int = 1, spread: float = 0.03) -> list[Embe
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pgserver = pytest.importorskip("pgserver", reason="there is no PostgreSQL to test with")
     pytest.importorskip("pg8000", reason="the gallery's packages are not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    with pgserver.get_server(folder, cleanup_mode="stop") as server:
+    with started(pgserver, tmp_path_factory.mktemp("postgres")) as server:
         yield server.get_uri()
+
+
+def started(pgserver: ModuleType, folder: Path) -> Any:
+    """Start PostgreSQL, however long it takes: pgserver gives up after ten seconds, and finds it when asked again."""
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            return pgserver.get_server(folder, cleanup_mode="stop")
+        except (subprocess.SubprocessError, AssertionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def emptied(address: str) -> None:
