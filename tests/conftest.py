@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -25,17 +26,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What stands in the source of a test or fixture that starts a server, a gateway or a browser.
-_STARTS = (
-    "EmbeddedServer(",
-    "serving(",
-    "Service(",
-    "GatewayProcess(",
-    "Command(",
-    "tritonserver",
-    "Popen(",
-    "subprocess.",
-    "launch(",
+# What the code of a test or fixture names that starts a server, a gateway, a program or a browser.
+_STARTERS = frozenset(
+    {"EmbeddedServer", "serving", "Service", "GatewayProcess", "Command", "Popen", "subprocess", "launch"}
 )
 
 # Files and folders whose tests take minutes together: they train, export, decode hostile pictures or wait for peers.
@@ -80,17 +73,25 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave slow files unread where they are not wanted: what they import takes seconds."""
+    unwanted = "not slow" in config.option.markexpr and _is_slow(collection_path)
+    return True if unwanted else None
+
+
+def _is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(ROOT / "tests" / slow) for slow in _SLOW)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what `make test-fast` leaves out: tests that start a server, themselves or by a fixture, and slow ones."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _rank(item.path.relative_to(ROOT / "tests").as_posix()))
     for item in items:
-        if any(item.path.is_relative_to(ROOT / "tests" / slow) for slow in _SLOW):
+        if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
-        if isinstance(item, pytest.Function) and any(
-            starter in source for source in _sources(item) for starter in _STARTS
-        ):
+        if isinstance(item, pytest.Function) and any(map(_starts, _functions(item))):
             item.add_marker(pytest.mark.server)
 
 
@@ -99,21 +100,32 @@ def _rank(path: str) -> int:
     return next((rank for rank, part in enumerate(_FIRST) if path.startswith(part)), len(_FIRST))
 
 
-def _sources(item: pytest.Function) -> Iterator[str]:
-    """The source of a test and of all fixtures that it uses, those of fixtures among them."""
-    yield _source(item.function)
+def _functions(item: pytest.Function) -> Iterator[Callable[..., object]]:
+    """Yield a test and all fixtures that it uses, those of fixtures among them."""
+    yield item.function
     definitions = item._fixtureinfo.name2fixturedefs  # pytest has no public way to a test's fixtures
     for name in item.fixturenames:
         for definition in definitions.get(name, ()):
-            yield _source(definition.func)
+            yield definition.func
 
 
 @cache
-def _source(function: Callable[..., object]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return ""
+def _starts(function: Callable[..., object]) -> bool:
+    """Whether a function names one of `_STARTERS`, or speaks of tritonserver."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code is not None and any(
+        not _STARTERS.isdisjoint(part.co_names)
+        or any(isinstance(word, str) and "tritonserver" in word for word in part.co_consts)
+        for part in _code_of(code)
+    )
+
+
+def _code_of(code: CodeType) -> Iterator[CodeType]:
+    """Yield a function's code and that of the functions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code_of(constant)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Keys and shapes are spelled out here, not taken from the code under test.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,12 @@ class Maker:
 
 
 def net_recon(seed: int = 0) -> State:
-    """Make `net_recon`: 332 entries, 24,087,798 elements."""
+    """Make `net_recon`: 332 entries, 24,087,798 elements, whose tensors others have too: change none in place."""
+    return dict(_net_recon(seed))
+
+
+@lru_cache(maxsize=2)  # 96 MB each
+def _net_recon(seed: int) -> State:
     maker = Maker(seed)
     maker.resnet50("backbone.")
     for index, size in enumerate((80, 64, 80, 3, 27, 2, 1)):
@@ -129,8 +135,12 @@ def retinaface(mobile: bool, seed: int = 0) -> State:
     return maker.state
 
 
+@lru_cache(maxsize=1)
 def bfm_arrays(seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Make `BFM_model_front.mat`: a curved sheet with BFM's numbers of vertices and triangles, random bases."""
+    """Make `BFM_model_front.mat`: a curved sheet with BFM's numbers of vertices and triangles, random bases.
+
+    Others have them too: change none.
+    """
     chance = np.random.default_rng(seed)
     across = 189
     index = np.arange(BFM_VERTICES)
