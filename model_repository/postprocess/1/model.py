@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -37,6 +38,7 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._meters = Meters()
         self._warm_up()
+        ctypes.CDLL(None).malloc_trim(0)  # what making the tables took
         sys.setswitchinterval(SWITCH_INTERVAL)
         threads = max(LEAST_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="write")
