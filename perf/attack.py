@@ -2,11 +2,10 @@
 
 Four clients ask for landmarks without a break; beside them one more sends the same hostile picture, over and over, from
 a process of its own, as bytes that were written once: what it does itself must not count as what the service lets its
-neighbours wait. It is sent a few times before that is measured, as the first large one makes the service take memory,
-once. Each kind
-(tests/attack/pictures.py) is measured beside the same clients with an ordinary picture in its place, taken in turn so
-that whatever else the machine does meets both. Prints one line a kind: the slowest percent with the one and the other,
-and their ratio; ends with status 1 when a request was lost or a ratio is above 2.
+neighbours wait. It sends the picture for a while before anything is measured, as the first large one makes the service
+take memory, once. Each kind (tests/attack/pictures.py) is measured beside the same clients with an ordinary picture in
+its place, taken in turn so that whatever else the machine does meets both. Prints one line a kind: the slowest percent
+with the one and the other, and their ratio; ends with status 1 when a request was lost or a ratio is above 2.
 
 All kinds once, with 4 s beside each picture and 4 s without it right before, take some 25 minutes:
 `python -m perf.attack --seconds 4 --turns 1`.
