@@ -58,6 +58,10 @@ class Network:
     parameters: tuple[Parameter, ...] = ()
 
 
+WITHOUT_PATTERNS = (
+    "A plan of the memory for each shape that was ever seen costs {} MB here and no time is gained by it."
+)
+
 DETECTOR = Network(
     name="detector",
     title="Canvas -> the faces on it. YuNet and O-Net as one graph: see networks/detector.",
@@ -91,6 +95,7 @@ DETECTOR = Network(
                 "and each takes 60 MB."
             ),
         ),
+        Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(15)),
         Parameter(
             "input_range.geometry",
             "2*1:1e8, 4*1e-3:1e6",
@@ -153,7 +158,7 @@ PARSER = Network(
     batch_reason="As many as the regressor hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the regressor: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    full_reason="the largest batch: every core's memory is allocated here and not under load",
     inputs=(
         Tensor("crop", "UINT8", (3, 224, 224), "The aligned face, RGB."),
         Tensor(
@@ -161,6 +166,7 @@ PARSER = Network(
         ),
     ),
     outputs=(PARTS,),
+    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 8 MB."),),
 )
 
 TEXTURE = Network(
@@ -207,7 +213,7 @@ TEXTURE = Network(
         Parameter(
             "enable_mem_pattern",
             "0",
-            "A plan of the memory for each shape that was ever seen costs 40 MB here and no time is gained by it.",
+            WITHOUT_PATTERNS.format(40),
         ),
         Parameter(
             "input_range.shapes",

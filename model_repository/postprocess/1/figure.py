@@ -56,16 +56,16 @@ class Figure:
         weights: list[float] = []
         if self.expression is not None:
             assert surface.head is not None
-            rig = rig_of(surface, self.mesh)
+            rig = rig_of(surface, self.mesh, self.turn)
             weights = [round(float(w), 5) for w in arkit.weights(surface.head, self.expression)]
-            vertices = rig.rest_shape(vertices, np.array(weights, np.float32), self.turn)
+            vertices = rig.rest_shape(vertices, np.array(weights, np.float32))
             extras = {**extras, "targetNames": list(arkit.NAMES)}
         normals = surface.normals(vertices)
         primitives = surface.primitives(self.mesh)
         parts = []
         for k, primitive in enumerate(primitives):
             at = primitive.vertex
-            targets = None if self.expression is None else rig.targets(k, self.turn)
+            targets = None if self.expression is None else rig.targets[k]
             parts.append(
                 Part(
                     k, vertices[at], normals[at], primitive.uv_down, primitive.triangles, len(primitive.quads),

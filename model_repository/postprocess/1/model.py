@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -40,16 +42,20 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._meters = Meters()
         self._warm_up()
+        ctypes.CDLL(None).malloc_trim(0)  # what making the tables took
         sys.setswitchinterval(SWITCH_INTERVAL)
         threads = max(LEAST_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="write")
+        self._free = threading.Semaphore(threads)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
         """Have each request answered by itself: a bad option is an error for its own request only.
 
-        This returns before the files are written, so that the next requests need not wait for the longest.
+        This returns before the files are written, so that the next requests need not wait for the longest; but not
+        before a thread has begun with the last of them, so that others wait in Triton's queue and take no memory here.
         """
         for request in requests:
+            self._free.acquire()
             self._pool.submit(self._send, request)
 
     def finalize(self) -> None:
@@ -62,6 +68,8 @@ class TritonPythonModel:
             request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:  # an answer that cannot be sent must not go unnoticed
             pb_utils.Logger.log_error("postprocess: " + traceback.format_exc())
+        finally:
+            self._free.release()
 
     def _safely(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:

@@ -146,7 +146,7 @@ class WorkerSource:
 
 
 class Worker:
-    """One worker process and its block of shared memory; for one thread.
+    """One worker process, started by its first picture or by `start`, and its block of shared memory; for one thread.
 
     Args:
         source: where processes come from.
@@ -160,7 +160,6 @@ class Worker:
         self._block = exchange.Block(self._descriptor, source.max_bytes)
         self._channel: socket.socket | None = None
         self._pid = 0
-        self._start()
 
     def decode(
         self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, size: Size = Size.WORKING
@@ -187,7 +186,12 @@ class Worker:
         self._end()
         os.close(self._descriptor)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            CageError: it cannot be started.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._pid = self._source.start(self._memory, self._nice, theirs, self._descriptor)
@@ -203,7 +207,7 @@ class Worker:
 
     def _decode(self, data: bytes, task: bytes, budget: Budget) -> Decoded:
         if self._channel is None:
-            self._start()
+            self.start()
         self._block.forget()
         self._block.put_file(data)
         try:
