@@ -60,8 +60,9 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--recipe",
-        choices=["imagenet", "bgr-mean"],
-        help="how a RetinaFace checkpoint wants its pixels (default: by its published file name)",
+        choices=["imagenet", "bgr-mean", "arcface", "arcface-128", "arcface-bgr", "arcface-0-255"],
+        help="how a network wants its pixels: imagenet or bgr-mean for a RetinaFace checkpoint (default: by its "
+        "published file name), arcface... for an embedder in ArcFace's format (docs/guides/recognise.md)",
     )
     result.add_argument(
         "--integer-products",

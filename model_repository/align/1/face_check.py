@@ -40,9 +40,10 @@ def _check_points(face: NDArray[np.float64], source: tuple[float, float]) -> Non
         raise Refused("BadFace", "the eyes are too close together for a face: send a picture from the front.")
     roll = roll_of(face)
     if abs(roll) > LYING_DEGREES:
+        way = "" if abs(roll) > 150 else " clockwise" if roll > 0 else " counter-clockwise"
         raise Refused(
             "BadFace",
-            f"the face is turned by about {abs(roll):.0f} degrees: turn the picture upright, and send it again.",
+            f"the face is turned by about {abs(roll):.0f} degrees{way}: turn the picture upright, and send it again.",
         )
     if right_eye[0] <= left_eye[0] and right_mouth[0] <= left_mouth[0]:
         raise Refused("BadFace", "the left and right points are swapped: turn the picture upright.")

@@ -5,6 +5,7 @@ Keys and shapes are spelled out here, not taken from the code under test.
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.io import savemat
-from torch import Tensor
+from torch import Tensor, nn
 
 State = dict[str, Tensor]
 BFM_VERTICES, BFM_TRIANGLES = 35_709, 70_789
@@ -165,3 +166,41 @@ def save_bfm(path: Path, **changes: NDArray[Any]) -> Path:
     """Write `BFM_model_front.mat`, some arrays exchanged."""
     savemat(path, {**bfm_arrays(), **changes})
     return path
+
+
+ARCFACE_LENGTH = 64
+
+
+def save_arcface(path: Path, seed: int = 0, batch: int | None = None) -> nn.Module:
+    """Save a small network as InsightFace's files are: `input.1` [batch,3,112,112] -> one vector a face, opset 11.
+
+    Args:
+        path: of the file.
+        seed: of the weights.
+        batch: fixed in the file; None: a free axis.
+    """
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.PReLU(16),
+        nn.Conv2d(16, 32, 3, 4, 1),
+        nn.ReLU(),
+        nn.AvgPool2d(7),
+        nn.Flatten(),
+        nn.Linear(128, ARCFACE_LENGTH),
+        nn.BatchNorm1d(ARCFACE_LENGTH),
+    ).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(batch or 2, 3, 112, 112),),
+            path,
+            input_names=["input.1"],
+            output_names=["vector"],
+            dynamic_axes=None if batch else {"input.1": {0: "None"}, "vector": {0: "None"}},
+            opset_version=11,
+            dynamo=False,
+        )
+    return network
