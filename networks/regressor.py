@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -112,14 +112,16 @@ class ReconstructionNet(nn.Module):
         for parameter in self.final_layers.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        """Regress coefficients (B, 257) from RGB 0..1 (B, 3, S, S)."""
-        features = self.backbone(picture) if self.window == 1 else self.backbone.stages(picture)[-1]
-        return self.heads(features)
+    def forward(self, picture: torch.Tensor, with_features: bool = False) -> Any:
+        """Regress coefficients (B, 257) from RGB 0..1 (B, 3, S, S).
 
-    def heads(self, features: torch.Tensor) -> torch.Tensor:
-        """Compute coefficients (B, 257) from what the heads read: the last feature map, or its average."""
-        return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+        Args:
+            picture: see above.
+            with_features: also return what the heads have read, (B, 2048, window, window).
+        """
+        features = self.backbone(picture) if self.window == 1 else self.backbone.stages(picture)[-1]
+        coefficients = torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+        return (coefficients, features) if with_features else coefficients
 
     def load_averaging(self, state: dict[str, torch.Tensor]) -> None:
         """Load weights whose heads read the average (window 1) into heads of this window, keeping the function."""
@@ -214,10 +216,13 @@ class Regressor(nn.Module):
     def __init__(
         self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP, certainty: Certainty | None = None
     ) -> None:
-        """Join the parts; ``certainty`` needs a `ReconstructionNet` whose heads read a whole map."""
+        """Join the parts; ``certainty`` needs a `ReconstructionNet`."""
         super().__init__()
         self.net = net
         self.certainty = certainty
+        if certainty is not None:
+            assert isinstance(net, ReconstructionNet)
+            self.components = certainty.head(net.window)
         self.downscale = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
@@ -227,16 +232,16 @@ class Regressor(nn.Module):
     def load(cls, weights: Path, model: AnyFaceModel) -> Regressor:
         """Read ``net_recon`` weights (safetensors, any float type) strictly.
 
-        The module halves the crop for weights that were trained so (`trained_resolution`).
+        The module halves the crop for weights that were trained so (`trained_resolution`), and says how sure it is
+        where the file of that lies beside and belongs to these weights (`Certainty.beside`).
 
         Raises:
             OSError, SafetensorError, RuntimeError: the file is missing, damaged, or of another network.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
-        state, certainty = without_certainty(state)
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        return cls(net, model, trained_resolution(weights), certainty).eval()
+        return cls(net, model, trained_resolution(weights), Certainty.beside(weights)).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
@@ -269,25 +274,8 @@ class Regressor(nn.Module):
         if self.certainty is None:
             coefficients = self.net(picture)
             return coefficients, coefficients[:, : len(GROUPS)] * 0.0
-        assert isinstance(self.net, ReconstructionNet)
-        features = self.net.backbone.stages(picture)[-1]
-        return self.net.heads(features), self.certainty(features.mean((2, 3)))
-
-
-def without_certainty(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], Certainty | None]:
-    """Split a state dict of a regressor's file into that of its network and its certainty; None where it has none.
-
-    Raises:
-        RuntimeError: a part of the certainty is missing or of another size.
-    """
-    prefix = "certainty."
-    own = {key.removeprefix(prefix): value.float() for key, value in state.items() if key.startswith(prefix)}
-    rest = {key: value for key, value in state.items() if not key.startswith(prefix)}
-    if not own:
-        return rest, None
-    certainty = Certainty()
-    certainty.load_state_dict(own)
-    return rest, certainty
+        coefficients, features = self.net(picture, True)
+        return coefficients, self.certainty.of(self.components(features).flatten(1))
 
 
 def window_of(state: dict[str, torch.Tensor]) -> int:

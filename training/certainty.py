@@ -7,8 +7,8 @@ points). The network answers their standard deviations such that the errors are 
 distributions of these: an error of twice the usual size costs less where it was announced.
 
     python -m training.certainty features --out features.npz (and what training.regressor takes)
-    python -m training.certainty train features.npz --regressor regressor.safetensors --weights OUT.safetensors
-    python -m training.certainty judge features-of-others.npz --regressor OUT.safetensors
+    python -m training.certainty train features.npz --regressor weights/regressor.safetensors
+    python -m training.certainty judge features-of-others.npz --regressor weights/regressor.safetensors
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from networks.camera import project, rotation
-from networks.certainty import GROUPS, Certainty
+from networks.certainty import FILE, GROUPS, Certainty, digest
 from networks.face_model import COEFFICIENTS
-from networks.regressor import ReconstructionNet, window_of, without_certainty
-from training.regressor import RenderTruth, Task, Warp, mirrored, photometric
+from networks.regressor import ReconstructionNet, window_of
+from training.regressor import SOURCES, RenderTruth, Task, Warp, mirrored, photometric
 
 F32 = npt.NDArray[np.float32]
 BATCH = 24
@@ -64,7 +63,7 @@ class Features:
     """The regressor without a face: features and coefficients of pictures."""
 
     def __init__(self, regressor: Path, resolution: int) -> None:
-        state, _ = without_certainty({k: v.float() for k, v in load_file(regressor).items()})
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(regressor).items()}
         self.net = ReconstructionNet(window_of(state)).eval()
         self.net.load_state_dict(state)
         self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch documents
@@ -73,8 +72,8 @@ class Features:
     @torch.no_grad()
     def __call__(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures (B, 3, S, S) 0..1 -> features (B, 2048) and coefficients (B, 257)."""
-        features = self.net.backbone.stages(seen.contiguous(memory_format=torch.channels_last))[-1]
-        return features.mean((2, 3)), self.net.heads(features)
+        coefficients, features = self.net(seen.contiguous(memory_format=torch.channels_last), True)
+        return features.mean((2, 3)), coefficients
 
 
 @torch.no_grad()
@@ -118,7 +117,7 @@ def loss_of(log_deviation: torch.Tensor, errors: torch.Tensor) -> torch.Tensor:
 
 
 def train(a: argparse.Namespace) -> None:
-    """Fit the network and write it into the regressor's weights, under ``certainty.``."""
+    """Fit the network and write ``certainty.safetensors`` beside the regressor's weights."""
     torch.manual_seed(a.seed)
     with np.load(a.features, allow_pickle=False) as data:
         seen, errors = torch.from_numpy(data["features"]), torch.from_numpy(data["errors"])
@@ -126,6 +125,7 @@ def train(a: argparse.Namespace) -> None:
     net = Certainty()
     net.begin(seen[~held], errors[~held])
     best, kept = float("inf"), {k: v.clone() for k, v in net.state_dict().items()}
+    seen = net.components(seen)
     print(f"usual errors {net.bias.exp().tolist()}, loss {loss_of(net.log_deviation(seen[held]), errors[held]):.4f}")
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.05)
     rows = (~held).nonzero()[:, 0]
@@ -140,11 +140,9 @@ def train(a: argparse.Namespace) -> None:
         if value < best:
             best, kept = value, {k: v.clone() for k, v in net.state_dict().items()}
         print(f"epoch {epoch}: held out {value:.4f}", flush=True)
-    with safe_open(a.regressor, "pt") as file:
-        metadata = file.metadata()
-    state, _ = without_certainty(load_file(a.regressor))
-    state |= {f"certainty.{k}": v.half().contiguous() for k, v in kept.items()}
-    save_file(state, a.weights, metadata)
+    weights = {name: value.half().contiguous() for name, value in kept.items()}
+    metadata = {"regressor": digest(a.regressor), "sources": SOURCES, "licence": "Apache-2.0"}
+    save_file(weights, a.regressor.with_name(FILE), metadata)
 
 
 @torch.no_grad()
@@ -152,7 +150,7 @@ def judge(a: argparse.Namespace) -> None:
     """Print announced and true errors, in quarters by what was announced."""
     with np.load(a.features, allow_pickle=False) as data:
         seen, errors = torch.from_numpy(data["features"]), data["errors"]
-    net = without_certainty(load_file(a.regressor))[1]
+    net = Certainty.beside(a.regressor)
     if net is None:
         raise SystemExit(f"{a.regressor} does not say how sure it is.")
     said = (1 / net(seen)).numpy()
@@ -185,7 +183,6 @@ if __name__ == "__main__":
     fitting = commands.add_parser("train")
     fitting.add_argument("features", type=Path)
     fitting.add_argument("--regressor", type=Path, required=True)
-    fitting.add_argument("--weights", type=Path, required=True, help="output: the regressor's with the certainty's")
     fitting.add_argument("--epochs", type=int, default=30)
     fitting.add_argument("--seed", type=int, default=0)
     judging = commands.add_parser("judge")

@@ -130,7 +130,7 @@ def train(a: argparse.Namespace) -> None:
     smooth, last = 0.0, time.time()
     pool: list[tuple[U8, U8]] = []
     while (done := max(step / a.steps, spent / (60 * a.minutes))) < 1:
-        rate = a.rate * min(1, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+        rate = a.rate * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
         for group in optimiser.param_groups:
             group["lr"] = rate
         pool = (pool + [faces.drawn(chance) for _ in range(FRESH if pool else BATCH)])[-POOL:]
@@ -194,7 +194,7 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", type=Path, default=Path("enhance.pt"))
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, default=1e9, help="of training; pauses do not count")
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.what == "train":

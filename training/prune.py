@@ -32,15 +32,7 @@ from export.session import stack
 from networks.camera import project
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel, load_face_model
-from networks.regressor import (
-    Bottleneck,
-    FaceDecoder,
-    ReconstructionNet,
-    Regressor,
-    inner_of,
-    window_of,
-    without_certainty,
-)
+from networks.regressor import Bottleneck, FaceDecoder, ReconstructionNet, Regressor, inner_of, window_of
 from training.regressor import (
     EYES,
     PICTURES_A_BATCH,
@@ -59,7 +51,7 @@ AVERAGED = 0.998
 
 def load(weights: Path) -> ReconstructionNet:
     """Load the network of a safetensors file, in float32."""
-    state, _ = without_certainty({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
     net = ReconstructionNet(window_of(state), inner_of(state))
     net.load_state_dict(state)
     return net.eval()

@@ -338,9 +338,8 @@ class Plan:
             Step(
                 "certainty",
                 "what the regressor says of its errors",
-                module(
-                    "certainty", "train", work / "features.npz", "--regressor", regressor, "--weights", regressor,
-                ),
+                module("certainty", "train", work / "features.npz", "--regressor", regressor),
+                [self.weights / "certainty.safetensors"],
             ),
         ]  # fmt: skip
 

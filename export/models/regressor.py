@@ -15,6 +15,7 @@ from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.samples import Sample
 from export.session import Feed
+from networks.certainty import FILE, Certainty
 from networks.head_model import AnyFaceModel
 from networks.regressor import (
     ReconstructionNet,
@@ -23,7 +24,6 @@ from networks.regressor import (
     inner_of,
     trained_resolution,
     window_of,
-    without_certainty,
 )
 
 
@@ -32,6 +32,7 @@ class RegressorModel(ExportedModel):
 
     name = "regressor"
     weights = WEIGHTS / "regressor.safetensors"
+    companion_files = (WEIGHTS / FILE,)
     inputs = ("crop", "context")
     outputs = Regressor.OUTPUTS
     dynamic_axes = MappingProxyType(
@@ -58,10 +59,10 @@ class RegressorModel(ExportedModel):
         path = weights or self.weights
         if path.suffix != ".safetensors":
             return load_regressor(path, face_model), example_inputs()
-        state, certainty = without_certainty(checkpoint.state_dict(checkpoint.read(path), path))
+        state = checkpoint.state_dict(checkpoint.read(path), path)
         network = ReconstructionNet(window_of(state), inner_of(state))
         checkpoint.load_strictly(network, state, path)
-        return Regressor(network, face_model, trained_resolution(path), certainty).eval(), example_inputs()
+        return Regressor(network, face_model, trained_resolution(path), Certainty.beside(path)).eval(), example_inputs()
 
     def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the 224 px crop and its context."""

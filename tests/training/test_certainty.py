@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from networks.certainty import FEATURES, Certainty
 from training.certainty import angle_between, judge, loss_of, train
@@ -43,17 +43,14 @@ def test_an_error_that_a_feature_tells_is_announced(tmp_path: Path, capsys: pyte
     errors[::7, 2] = np.nan
     np.savez(tmp_path / "seen.npz", features=features, errors=errors.astype(np.float32))
     save_file({"any": torch.zeros(1)}, tmp_path / "regressor.safetensors", {"resolution": "112"})
-    weights = tmp_path / "with.safetensors"
-    options = {"features": tmp_path / "seen.npz", "regressor": tmp_path / "regressor.safetensors"}
-    train(argparse.Namespace(**options, weights=weights, epochs=40, seed=0))
-    state = load_file(weights)
-    assert "any" in state
-    net = Certainty()
-    net.load_state_dict({name.removeprefix("certainty."): v.float() for name, v in state.items() if name != "any"})
+    options = argparse.Namespace(features=tmp_path / "seen.npz", regressor=tmp_path / "regressor.safetensors")
+    train(argparse.Namespace(**vars(options), epochs=40, seed=0))
+    net = Certainty.beside(options.regressor)
+    assert net is not None
     with torch.no_grad():
         said = (1 / net(torch.from_numpy(features))).numpy()
     easy, hard = (said[features[:, 0] == value, 0].mean() for value in (0, 4))
     assert hard > 1.6 * easy
     assert said[:, 1].mean() == pytest.approx(1, abs=0.15)
-    judge(argparse.Namespace(features=tmp_path / "seen.npz", regressor=weights))
+    judge(options)
     assert "identity: n 1200" in capsys.readouterr().out
