@@ -10,6 +10,8 @@ PYTHON ?= python3.11
 PHOTO ?=
 OUT ?= out
 ARGS ?=
+# Processes that run the tests; each starts a server of its own when it first needs one (3 GB of memory).
+WORKERS ?= 2
 # Extra words for pip when it fetches torch, for instance the index of its CPU-only builds.
 TORCH_PIP_ARGS ?=
 
@@ -71,7 +73,7 @@ export: $(EXPORTED) ##adapt weights -> ONNX -> model_repository (again when a so
 
 # Also when a product was deleted although the stamp is there.
 MISSING := $(strip $(foreach m,$(NETWORKS),$(if $(wildcard model_repository/$(m)/*/model.onnx),,$(m))) \
-  $(if $(wildcard model_repository/postprocess/*/topology.npz),,postprocess) \
+  $(foreach m,postprocess fusion,$(if $(wildcard model_repository/$(m)/*/topology.npz),,$(m))) \
   $(if $(wildcard model_repository/merge/*/chart.npz),,merge) \
   $(if $(wildcard model_repository/steady/*/expressions.npz),,steady))
 $(EXPORTED): $(INSTALLED) $(shell find networks export weights -type f \( -name '*.py' -o -name '*.npz' -o -name '*.safetensors' \) 2>/dev/null) $(if $(MISSING),FORCE)
@@ -159,10 +161,10 @@ performance: $(EXPORTED) ##measure breakdown by stage, size and faces, five minu
 
 # --- quality -------------------------------------------------------------------------------------------------------
 test: $(EXPORTED) $(VALIDATORS) ##develop run the tests on a real server (ARGS="-k name")
-	@$(PY) -m pytest -m "not soak and not gpu" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) -m "not soak and not gpu" $(ARGS)
 
 test-fast: $(INSTALLED) ##develop run the tests that need no server and are quick (ARGS="-k name")
-	@$(PY) -m pytest -m "not server and not slow and not soak and not gpu" $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) -m "not server and not slow and not soak and not gpu" $(ARGS)
 
 soak: $(EXPORTED) $(VALIDATORS) ##develop run the tests that take many minutes
 	@$(PY) -m pytest -m soak --timeout 3600 $(ARGS)

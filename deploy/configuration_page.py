@@ -49,7 +49,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "model_repository/steady/1/steady_options.py",
         "client/src/face3d_client/_video.py",
     ),
-    "Textures and meshes": ("model_repository/postprocess/1/finish.py",),
+    "Textures and meshes": (
+        "model_repository/align/1/close_up.py",
+        *(f"model_repository/postprocess/1/{name}.py" for name in ("finish", "light", "relief", "covers", "glasses")),
+    ),
     "Export": ("export/stages/gate.py", "export/models/detector.py", "export/models/texture_split.py"),
 }
 """Title -> files whose public constants are limits and thresholds; each says beside itself what it is for."""

@@ -22,7 +22,7 @@ END: Final = "<!-- end of tensors -->"
 _TENSOR: Final = re.compile(
     r"((?:^ *#[^\n]*\n)*)^ *\{ name: \"(\w+)\" data_type: TYPE_(\w+) dims: \[ ([-0-9, ]+) \]", re.MULTILINE
 )
-_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed", "person")
+_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed", "person", "track", "fuse")
 
 
 def table() -> str:
@@ -39,14 +39,14 @@ def _lines() -> Iterator[str]:
         for direction in ("input", "output"):
             for name, kind, dims, what in _tensors(text, direction):
                 shape = ", ".join("N" if dim.strip() == "-1" else dim.strip() for dim in dims.split(","))
-                rows = "" if model == "person" else "batch, "
-                seen.setdefault((f"`{name}` ({direction[:-3]})", kind, f"[{rows}{shape}]", what), []).append(model)
+                whole = f"[batch, {shape}]" if _batch(text) else f"[{shape}]"
+                seen.setdefault((f"`{name}` ({direction[:-3]})", kind, whole, what), []).append(model)
     for (name, kind, shape, what), models in seen.items():
         yield f"| {name} | {kind} | {shape} | {', '.join(models)} | {what} |"
     yield ""
     batches = ", ".join(f"`{name}` 1 to {_batch(text)}" for name, text in configs.items() if _batch(text))
     photographs = f"its first dimension is 1 to {limits.MAX_PHOTOGRAPHS} photographs of one person"
-    yield f"Rows of a batch: {batches}. `person` has none: {photographs}."
+    yield f"Rows of a batch: {batches}. `person` has none: {photographs}; `fuse` takes a pair."
     yield "Parameters of the request, each with what may be given:"
     yield ""
     given: dict[tuple[str, str], list[str]] = {}

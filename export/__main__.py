@@ -60,8 +60,9 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--recipe",
-        choices=["imagenet", "bgr-mean"],
-        help="how a RetinaFace checkpoint wants its pixels (default: by its published file name)",
+        choices=["imagenet", "bgr-mean", "arcface", "arcface-128", "arcface-bgr", "arcface-0-255"],
+        help="how a network wants its pixels: imagenet or bgr-mean for a RetinaFace checkpoint (default: by its "
+        "published file name), arcface... for an embedder in ArcFace's format (docs/guides/recognise.md)",
     )
     result.add_argument(
         "--integer-products",
@@ -87,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
     # Imported here, because PyTorch takes seconds that `--help` must not.
     from export.context import ExportContext
     from export.pipeline import build
-    from export.stages.topology import write_chart, write_expressions, write_topology
+    from export.stages.topology import write_face_model_files
 
     everything = options.network == "all"
     export_options = ExportOptions(
@@ -109,9 +110,7 @@ def _run(options: argparse.Namespace) -> None:
     for name in names:
         build(name, context)
     if export_options.target == "cpu" and any(get_model(name).needs_face_model for name in names):
-        write_topology(context)
-        write_chart(context)
-        write_expressions(context)
+        write_face_model_files(context)
 
 
 def _version(text: str) -> int:

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -129,19 +130,7 @@ class FaceModel:
         Raises:
             FaceModelError: the file is missing, unreadable, or not of this layout.
         """
-        try:
-            # Opened here, because numpy leaves a damaged archive open.
-            with path.open("rb") as file:
-                archive = np.load(file, allow_pickle=False)
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise FaceModelError(f"face model: {path} cannot be read as .npz (it is a single array).")
-                data = {key: archive[key] for key in archive.files}
-        except FileNotFoundError:
-            raise FaceModelError(f"face model: there is no file {path}.") from None
-        except FaceModelError:
-            raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise FaceModelError(f"face model: {path} cannot be read as .npz ({error}).") from error
+        data = read_arrays(path)
         missing = [key for key in _REQUIRED if key not in data]
         if missing:
             raise FaceModelError(f"face model: {path} lacks {', '.join(missing)}.")
@@ -159,3 +148,24 @@ class FaceModel:
             licence=str(data.get("licence", "unknown")),
             source=str(data.get("source", "unknown")),
         )
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of a ``.npz`` file without unpickling anything.
+
+    Raises:
+        FaceModelError: the file is missing or unreadable.
+    """
+    try:
+        # Opened here, because numpy leaves a damaged archive open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise FaceModelError(f"face model: {path} cannot be read as .npz (it is a single array).")
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise FaceModelError(f"face model: there is no file {path}.") from None
+    except FaceModelError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise FaceModelError(f"face model: {path} cannot be read as .npz ({error}).") from error

@@ -12,8 +12,6 @@ normals know nothing of seams.
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModel, FaceModelError
+from networks.face_model import ALBEDO, EXPRESSION, IDENTITY, LANDMARKS, FaceModel, FaceModelError, read_arrays
 
 FORMAT, VERSION = "face3d head model", 2
 TEACHER_POINTS = 478  # of MediaPipe Face Mesh with irises
@@ -227,7 +225,7 @@ class HeadModel:
         Raises:
             FaceModelError: if the file is missing, unreadable, of another format or of another version.
         """
-        data = _read(path)
+        data = read_arrays(path)
         if str(data.get("format")) != FORMAT:
             raise FaceModelError(f"head model: {path} is not a head model (face model 1 has no whole head).")
         version = int(data.get("version", 0))
@@ -261,27 +259,10 @@ def load_face_model(path: Path) -> AnyFaceModel:
     Raises:
         FaceModelError: the file is missing, unreadable, or neither.
     """
-    return HeadModel.load(path) if "format" in _read(path) else FaceModel.load(path)
+    return HeadModel.load(path) if "format" in read_arrays(path) else FaceModel.load(path)
 
 
 _STEPS = tuple(f"{field}_step" for field in _QUANTISED)
-
-
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every array of an ``.npz``; its errors as `FaceModelError`."""
-    try:
-        # Opened here, because numpy leaves a damaged archive open.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise FaceModelError(f"face model: {path} cannot be read as .npz (it is a single array).")
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise FaceModelError(f"face model: there is no file {path}.") from None
-    except FaceModelError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FaceModelError(f"face model: {path} cannot be read as .npz ({error}).") from error
 
 
 def turn_quads(faces: I32, points: F32, mirror: I32, vertex: I32) -> I32:

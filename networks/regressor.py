@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from networks.camera import CROP, project, rotation
+from networks.certainty import GROUPS, Certainty
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel
 
@@ -111,10 +112,16 @@ class ReconstructionNet(nn.Module):
         for parameter in self.final_layers.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        """Regress coefficients (B, 257) from RGB 0..1 (B, 3, S, S)."""
+    def forward(self, picture: torch.Tensor, with_features: bool = False) -> Any:
+        """Regress coefficients (B, 257) from RGB 0..1 (B, 3, S, S).
+
+        Args:
+            picture: see above.
+            with_features: also return what the heads have read, (B, 2048, window, window).
+        """
         features = self.backbone(picture) if self.window == 1 else self.backbone.stages(picture)[-1]
-        return torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+        coefficients = torch.cat([head(features) for head in self.final_layers], 1).flatten(1)
+        return (coefficients, features) if with_features else coefficients
 
     def load_averaging(self, state: dict[str, torch.Tensor]) -> None:
         """Load weights whose heads read the average (window 1) into heads of this window, keeping the function."""
@@ -187,7 +194,8 @@ class Regressor(nn.Module):
         shapes (B, 3, N, 3) dm: posed, head frame with expression, head frame neutral; fingerprint (B, 1) int64;
         coefficients (B, 257); vertices (B, N, 3) mm, posed; vertices_neutral (B, N, 3) mm; landmarks (B, 68, 2)
         source pixels; landmarks_3d (B, 68, 3) mm, posed; face_model (B, 1) int64, the fingerprint for clients;
-        expression (B, 64), those of the coefficients, for the step that writes files.
+        expression (B, 64), those of the coefficients, for the step that writes files; certainty (B, 4), one over the
+        errors that the network expects of itself (`networks.certainty.GROUPS`), 0 where its weights do not say.
     """
 
     OUTPUTS = (
@@ -200,13 +208,21 @@ class Regressor(nn.Module):
         "landmarks_3d",
         "face_model",
         "expression",
+        "certainty",
     )
     landmark_index: torch.Tensor
     fingerprint: torch.Tensor
 
-    def __init__(self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP) -> None:
+    def __init__(
+        self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP, certainty: Certainty | None = None
+    ) -> None:
+        """Join the parts; ``certainty`` needs a `ReconstructionNet`."""
         super().__init__()
         self.net = net
+        self.certainty = certainty
+        if certainty is not None:
+            assert isinstance(net, ReconstructionNet)
+            self.components = certainty.head(net.window)
         self.downscale = CROP // resolution
         self.decoder = FaceDecoder(model)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
@@ -216,7 +232,8 @@ class Regressor(nn.Module):
     def load(cls, weights: Path, model: AnyFaceModel) -> Regressor:
         """Read ``net_recon`` weights (safetensors, any float type) strictly.
 
-        The module halves the crop for weights that were trained so (`trained_resolution`).
+        The module halves the crop for weights that were trained so (`trained_resolution`), and says how sure it is
+        where the file of that lies beside and belongs to these weights (`Certainty.beside`).
 
         Raises:
             OSError, SafetensorError, RuntimeError: the file is missing, damaged, or of another network.
@@ -224,7 +241,7 @@ class Regressor(nn.Module):
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        return cls(net, model, trained_resolution(weights)).eval()
+        return cls(net, model, trained_resolution(weights), Certainty.beside(weights)).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
@@ -233,7 +250,7 @@ class Regressor(nn.Module):
 
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the outputs in the order of ``OUTPUTS``; see the class for shapes, types and units."""
-        coefficients = self.net(self.picture(crop))
+        coefficients, certainty = self.regress(self.picture(crop))
         decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # context[15:19] = scale x, scale y, origin x, origin y of the 224 px crop in source pixels
@@ -249,7 +266,16 @@ class Regressor(nn.Module):
             posed_landmarks * DECIMETRE_IN_MM,
             fingerprint * 1,
             coefficients[:, COEFFICIENTS["expression"]] * 1.0,
+            certainty,
         )
+
+    def regress(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Regress coefficients (B, 257) and certainty (B, 4) from RGB 0..1 (B, 3, S, S)."""
+        if self.certainty is None:
+            coefficients = self.net(picture)
+            return coefficients, coefficients[:, : len(GROUPS)] * 0.0
+        coefficients, features = self.net(picture, True)
+        return coefficients, self.certainty.of(self.components(features).flatten(1))
 
 
 def window_of(state: dict[str, torch.Tensor]) -> int:

@@ -345,13 +345,15 @@ class TextureNet(nn.Module):
         context: (B, 23) float32, camera in the last eight; parts: (B, 3, 128, 128) uint8 of the parser.
 
     Outputs, in the order of ``OUTPUTS``:
-        texture (B, 3, 1024, 1024) uint8 RGB, row 0 at v = 1; visibility (B, 1, 1024, 1024) uint8, 255 = seen.
+        texture (B, 3, 1024, 1024) uint8 RGB, row 0 at v = 1; visibility (B, 1, 1024, 1024) uint8, 255 = seen;
+        places (B, 4, 256, 256) float32, of the table's texels: column and row in the 224 px crop, how much of it the
+        camera sees (0..1, whatever lies there), and how much of it is seen skin (0..1, `visibility` before enlarging).
     """
 
     INPUTS = ("crop_hd", "shapes", "context", "parts")
-    OUTPUTS = ("texture", "visibility")
+    OUTPUTS = ("texture", "visibility", "places")
     # Inner tensors at which the graph is split for CPUs (`export/models/texture_split.py`).
-    INNER = ("attributes", "field", "shares", "visible", "cells", "seen", "guess", "gain")
+    INNER = ("attributes", "field", "shares", "facing", "visible", "cells", "seen", "guess", "gain")
 
     def __init__(self, model: AnyFaceModel, unet: UNet | None) -> None:
         super().__init__()
@@ -391,8 +393,9 @@ class TextureNet(nn.Module):
         seen, guess, gain = self.completion(cells, visible)
         texture = (mix(colour, seen, guess, gain) + 0.5).clamp(0, 255).to(torch.uint8)
         wide = F.interpolate(seen, scale_factor=SIZE // TABLE, mode="bilinear")
-        outputs = texture, (wide * 255 + 0.5).to(torch.uint8)
-        return (*outputs, attributes, field, shares, visible, cells, seen, guess, gain) if inner else outputs
+        places = torch.cat([field[:, 0:2], facing, seen], 1)
+        outputs = texture, (wide * 255 + 0.5).to(torch.uint8), places
+        return (*outputs, attributes, field, shares, facing, visible, cells, seen, guess, gain) if inner else outputs
 
 
 def example_inputs(vertices: int, batch: int = 2) -> tuple[torch.Tensor, ...]:

@@ -20,17 +20,19 @@ PACKAGES = ("nvidia-pytriton", "onnxruntime", "torch", "tritonclient", "fastapi"
 
 
 def facts() -> dict[str, Any]:
-    """Return processor, cores, memory, versions, date and commit."""
-    model = platform.processor() or platform.machine()
+    """Return processor, whether it has VNNI, cores, memory, versions, date and commit."""
+    model, vnni = platform.processor() or platform.machine(), False
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        vnni = any({"avx_vnni", "avx512_vnni"} & set(line.split()) for line in lines if line.startswith("flags"))
     versions = {}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {
         "processor": model,
+        "vnni": vnni,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": platform.release().split("-")[0],

@@ -82,6 +82,7 @@ def option_parser() -> argparse.ArgumentParser:
     add("start-timeout", positive_number(), "seconds until the models must be ready", metavar="S")
     add("stub-timeout", whole_number(1), "seconds that a model's process may take to start", metavar="S")
     add("shared-memory", whole_number(0, 2**63 - 1), "bytes that must be free in /dev/shm", metavar="BYTES")
+    _add_fusion(parser, add)
     parser.add_argument("--load-model", action="append", metavar="NAME", help="with explicit control: load only this")
     parser.add_argument(
         "--supervise",
@@ -100,6 +101,24 @@ def option_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("extra", nargs="*", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_fusion(parser: argparse.ArgumentParser, add: Callable[..., None]) -> None:
+    """Add the switch of `fuse`, and what signs its results; ``add`` adds an option with a default of `_DEFAULTS`."""
+    parser.add_argument(
+        "--fusion",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("FACE3D_FUSION", "0") in ("1", "yes", "true"),
+        help="serve `fuse`, which puts one person's face on another's picture: read docs/guides/fuse.md first "
+        "(default: without)",
+    )
+    add(
+        "fusion-certificate",
+        Path,
+        "PEM file of certificates that sign fused pictures, the signer's first",
+        metavar="FILE",
+    )
+    add("fusion-key", Path, "PEM file of the signer's private key", metavar="FILE")
 
 
 def _port(text: str) -> int:
@@ -135,7 +154,10 @@ class Settings:
 
 def parse_options(arguments: Sequence[str]) -> Settings:
     """Turn a command line and the environment into settings; SystemExit 2 when they make no sense."""
-    values = vars(option_parser().parse_args(arguments))
+    parser = option_parser()
+    values = vars(parser.parse_args(arguments))
+    if (values["fusion_certificate"] is None) != (values["fusion_key"] is None):
+        parser.error("--fusion-certificate and --fusion-key belong together: name both, or neither.")
     loaded, extra = values.pop("load_model"), values.pop("extra")
     supervision = Supervision(values.pop("supervise"), values.pop("supervisor_port"))
     if supervision.period is not None:
@@ -162,7 +184,7 @@ def _say(line: str) -> None:
 
 
 class _LogFollower:
-    """Prints what Triton logs after the start: warnings and errors, or all of it when it was asked to be verbose."""
+    """Prints what Triton logs after the start: warnings, errors and consents, or all of it when asked to be verbose."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._log = server.log_path.open(encoding="utf-8", errors="replace")
@@ -172,7 +194,7 @@ class _LogFollower:
     def print_new(self) -> None:
         """Print the lines that have come since the last call."""
         for line in self._log:
-            if self._verbose or triton_log.is_trouble(line):
+            if self._verbose or triton_log.is_trouble(line) or triton_log.is_consent(line):
                 _say(line.rstrip())
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ _RESULTS = {"face.glb": "the textured face", "face_texture.png": "its texture", 
 
 
 def default_photo() -> Path:
-    """The portrait of Grace Hopper (public domain) that comes with matplotlib: a large face, from the front."""
+    """Find the portrait of Grace Hopper (public domain) that comes with matplotlib: a large face, from the front."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise ServerError("matplotlib, which brings the default portrait, is not installed: run `make setup`.")
@@ -32,7 +32,7 @@ def default_photo() -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demonstration; the exit status."""
+    """Run the demonstration; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m server.demo", description="A photograph becomes a 3D face.")
     parser.add_argument("--photo", type=Path, help="the picture; default: a portrait that comes with matplotlib")
     parser.add_argument("--out", type=Path, default=Path("out"), help="where to put the results (default: out)")

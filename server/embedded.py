@@ -34,7 +34,17 @@ from server.errors import (
     StartHung,
     StartTimeout,
 )
-from server.repository import DEFAULT_REPOSITORY, Model, check_products, models_to_await, read_repository, with_steps
+from server.repository import (
+    DEFAULT_REPOSITORY,
+    SWITCHED,
+    Model,
+    check_products,
+    link_models,
+    models_to_await,
+    read_repository,
+    with_steps,
+    without,
+)
 from server.runtime import Runtime, find_runtime
 from server.stall import StallDetector
 
@@ -77,6 +87,8 @@ class ServerOptions:
         stub_timeout: seconds a model's process may take to start; Triton's 30 are short on a busy machine.
         shared_memory: bytes that must be free in /dev/shm. The stubs' pools start at 1 MB each and grow to a few
             copies of the largest batch of pictures (2048 x 2048 x 3 = 12.6 MB each).
+        fusion: whether the ensemble ``fuse`` is served: off, nothing of it is loaded.
+        fusion_certificate, fusion_key: PEM files by which its results are signed (`server.signing`).
         admin_key: when set, the APIs that change the server (repository, shared memory, trace, logging) ask for this
             key: header ``admin-key`` on HTTP, ``triton-grpc-protocol-admin-key`` on gRPC.
         extra: more words for tritonserver's command line.
@@ -97,6 +109,9 @@ class ServerOptions:
     start_timeout: float = 300.0
     stub_timeout: int = 120
     shared_memory: int = 128 << 20
+    fusion: bool = False
+    fusion_certificate: Path | None = None
+    fusion_key: Path | None = None
     admin_key: str | None = None
     extra: tuple[str, ...] = ()
 
@@ -191,6 +206,8 @@ class EmbeddedServer:
             ServerError: a model or a file is missing, or cannot be read.
         """
         models = read_repository(self.options.repository, self.options.model_config_name)
+        if not self.options.fusion:
+            models = without(models, SWITCHED)
         if (chosen := self.options.load_models) is not None:
             models = with_steps(models, chosen)
         check_products(models)
@@ -236,7 +253,8 @@ class EmbeddedServer:
         self._claim = shared_memory.claim(self._prefix)
         self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         backends = runtime.lay_out_backends(self._folder / "backends")
-        command = [str(runtime.binary), *self._arguments(backends, runtime.caches, self._ports)]
+        repository = self._served_repository(self._folder / "models")
+        command = [str(runtime.binary), *self._arguments(repository, backends, runtime.caches, self._ports)]
         metrics_page = f"http://{self.address_of('metrics')}/metrics"
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
@@ -245,10 +263,25 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=runtime.environment() | {"FACE3D_METRICS_PAGE": metrics_page},
+                env=runtime.environment() | self._signing_environment() | {"FACE3D_METRICS_PAGE": metrics_page},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+
+    def _served_repository(self, folder: Path) -> Path:
+        """Return the repository, or in ``folder`` one of links where an ensemble is switched off.
+
+        Triton then does not know of it: it cannot be loaded, by whatever mode of control.
+        """
+        everything = read_repository(self.options.repository, self.options.model_config_name)
+        if self.options.fusion or not SWITCHED & everything.keys():
+            return self.options.repository.resolve()
+        return link_models(without(everything, SWITCHED), folder)
+
+    def _signing_environment(self) -> dict[str, str]:
+        """Return what tells the model `fusion` where certificate and key lie."""
+        files = {"CERTIFICATE": self.options.fusion_certificate, "KEY": self.options.fusion_key}
+        return {f"FACE3D_FUSION_{name}": str(path.resolve()) for name, path in files.items() if path is not None}
 
     def _end_failed_start(self) -> None:
         """Clean up after a start that failed: nobody has been answered, so there is nothing to wait for."""
@@ -372,10 +405,10 @@ class EmbeddedServer:
             "metrics": self.options.metrics_port,
         }
 
-    def _arguments(self, backends: Path, caches: Path, ports: dict[str, int]) -> list[str]:
+    def _arguments(self, repository: Path, backends: Path, caches: Path, ports: dict[str, int]) -> list[str]:
         options = self.options
         arguments = [
-            f"--model-repository={options.repository.resolve()}",
+            f"--model-repository={repository}",
             f"--backend-directory={backends}",
             f"--cache-directory={caches}",
             *(f"--{kind}-address={self._listens_at(kind)}" for kind in ports),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -19,11 +19,19 @@ DEFAULT_REPOSITORY = Path(os.environ.get("FACE3D_REPOSITORY", ROOT / "model_repo
 # Triton keeps a version in a signed integer of 64 bits.
 LARGEST_VERSION = 2**63 - 1
 
+SWITCHED: Final = frozenset({"fuse"})
+"""Ensembles that are served only where the operator has turned them on (``python -m server --fusion``)."""
+
 # What Triton looks for in a version folder when the configuration names no file, by backend or platform.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
 _DEFAULT_FILES |= {"tensorrt": "model.plan", "python": "model.py"}
 # Build products that a Python model reads beside its code.
-_EXTRA_FILES = {"postprocess": ("topology.npz",), "merge": ("chart.npz",), "steady": ("expressions.npz",)}
+_EXTRA_FILES = {
+    "postprocess": ("topology.npz",),
+    "fusion": ("topology.npz",),
+    "merge": ("chart.npz",),
+    "steady": ("expressions.npz",),
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,23 @@ def with_steps(models: dict[str, Model], names: Iterable[str]) -> dict[str, Mode
         chosen[name] = models[name]
         chosen |= with_steps(models, models[name].steps)
     return chosen
+
+
+def without(models: dict[str, Model], names: Iterable[str]) -> dict[str, Model]:
+    """Return the models but for the named ensembles, and for the models that only these are made of."""
+    left_out = set(names)
+    kept = {name: model for name, model in models.items() if name not in left_out}
+    used = {step for model in kept.values() for step in model.steps}
+    unused = {step for name in left_out & models.keys() for step in models[name].steps} - used
+    return {name: model for name, model in kept.items() if name not in unused}
+
+
+def link_models(models: dict[str, Model], folder: Path) -> Path:
+    """Fill a folder with links to the models' folders: a repository that holds only these."""
+    folder.mkdir()
+    for name, model in models.items():
+        (folder / name).symlink_to(model.folder.resolve(), target_is_directory=True)
+    return folder
 
 
 def check_products(models: dict[str, Model]) -> None:

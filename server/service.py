@@ -7,10 +7,13 @@ with Service(on_free_ports(ServerOptions())) as service:
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +25,7 @@ from server.gateway.process import GatewayOptions
 from server.gateway_keeper import GatewayKeeper
 from server.metrics_page import counter
 from server.repository import models_to_await
+from server.signing import make_test_certificate
 
 # How often ports of Triton's that were free a moment ago and are not any more are chosen again.
 _ATTEMPTS = 3
@@ -64,6 +68,7 @@ class Service:
     ) -> None:
         self._asked, self._public = options or ServerOptions(), public
         self._progress: Progress = progress or (lambda _: None)
+        self._signing: Path | None = None
         self.triton = EmbeddedServer(self._asked, self._progress)
         self.gateway: GatewayKeeper | None = None
         self._is_ready = False
@@ -82,6 +87,11 @@ class Service:
     def metrics(self) -> str:
         """``host:port`` of Triton's metrics page, ``/metrics``."""
         return self.triton.metrics
+
+    @property
+    def signing(self) -> Path | None:
+        """The folder of the test certificate, its root beside it; None where the operator has named one."""
+        return self._signing
 
     def gateway_metrics(self) -> str:
         """Return the gateway's own metrics and how often it was started again, in Prometheus' text format.
@@ -122,6 +132,7 @@ class Service:
             ServerError: one of its subclasses; nothing is left running.
         """
         try:
+            self._asked = self._with_certificate(self._asked)
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     self._start(keep_trying)
@@ -129,7 +140,7 @@ class Service:
                 except PortTaken:
                     if attempt == _ATTEMPTS or 0 not in (self._asked.http_port, self._asked.grpc_port):
                         raise
-                    self.stop()
+                    self._stop()
         except BaseException:
             self.stop()
             raise
@@ -153,6 +164,18 @@ class Service:
         self._is_ready = True
         if self.gateway is not None:
             self._wait_until_passed_on(self.gateway)
+
+    def _with_certificate(self, options: ServerOptions) -> ServerOptions:
+        """Make a test certificate where fusion is on and its operator has named none; it goes with the service."""
+        if not options.fusion or options.fusion_certificate is not None:
+            return options
+        self._signing = Path(tempfile.mkdtemp(prefix="face3d-signing-"))
+        files = make_test_certificate(self._signing)
+        self._progress(
+            "warning: fused pictures are signed by a test certificate that ends with this server: name your own with "
+            "--fusion-certificate and --fusion-key, or make one that stays: python -m server.signing FOLDER"
+        )
+        return replace(options, fusion_certificate=files.certificate, fusion_key=files.key)
 
     def _start_gateway(self, public: PublicOptions) -> None:
         options = self.triton.options
@@ -194,6 +217,14 @@ class Service:
 
         Safe to call twice. Returns 0 when every request was answered, None if nothing ran, else another number.
         """
+        status = self._stop()
+        if self._signing is not None:
+            shutil.rmtree(self._signing, ignore_errors=True)
+            self._signing = None
+            self._asked = replace(self._asked, fusion_certificate=None, fusion_key=None)
+        return status
+
+    def _stop(self) -> int | None:
         answered = True
         if self.gateway is not None:
             answered = self.gateway.stop(self.triton.options.exit_timeout + 5)

@@ -30,7 +30,7 @@ from server import metrics_page, probe, stall, stub_processes
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
 from server.metrics_page import counter, counters, gauge
-from server.repository import covering
+from server.repository import SWITCHED, covering
 
 # "Stub process 'regressor_0_0' is not healthy.": the model's name and the numbers of the instance.
 _DEAD_STUB = re.compile(r"Stub process '(?P<instance>[^']+)' is not healthy")
@@ -418,7 +418,10 @@ def what_to_probe(control: Control) -> tuple[str, ...]:
         if config.get("platform") == "ensemble"
     }
     used = {model for models in steps.values() for model in models}
-    return (*covering(steps), *(name for name in names if name not in steps and name not in used))
+    # Not those that are switched on: a fused picture needs somebody's consent, and takes longer than all else together.
+    # The process of the model that only it uses is watched like every other.
+    probed = {name: models for name, models in steps.items() if name not in SWITCHED}
+    return (*covering(probed), *(name for name in names if name not in steps and name not in used))
 
 
 if __name__ == "__main__":

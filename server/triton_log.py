@@ -19,6 +19,7 @@ _TRACE = re.compile(r"\s*(?:\\n|\n)*\s*At:(?:\\n|\s).*$", re.DOTALL)
 _NO_GPU = re.compile(
     r"CUDA driver version is insufficient|CudaDriverHelper has not been initialized|no pinned memory pool"
 )
+_CONSENT = re.compile(r"^I\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] \"?fusion: signed ")
 _PREFIX = re.compile(r"^[IWE]\d{4} [\d:.]+ \d+ [\w./-]+:\d+\] ")
 
 
@@ -64,6 +65,11 @@ def clean(reason: str) -> str:
 def is_trouble(line: str) -> bool:
     """Return whether a line is a warning or an error that means something on a machine without a GPU."""
     return bool(re.match(r"^[WE]\d{4} ", line)) and not _NO_GPU.search(line)
+
+
+def is_consent(line: str) -> bool:
+    """Return whether a line says by whose word a fused picture was made, as the model `fusion` writes it."""
+    return _CONSENT.match(line) is not None
 
 
 def last_error(log: str) -> str:

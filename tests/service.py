@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 LEAVES = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
 OUTPUTS = (
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-    *("face_model", "visibility", "mesh", "texture", "preview"),
+    *("face_model", "certainty", "visibility", "mesh", "texture", "preview", "texture_warnings"),
 )
 Outputs = dict[str, NDArray[Any]]
 

@@ -37,8 +37,13 @@ def files() -> dict[str, Path]:
 
 
 @cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def modules() -> dict[str, ast.Module]:
-    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files().items()}
+    return {name: parse(path) for name, path in files().items()}
 
 
 def is_package(name: str) -> bool:
@@ -104,13 +109,29 @@ def test_an_import_counts_wherever_and_however_it_is_written(statement: str, tar
     assert imported("face3d_client._protocol.options", ast.parse(statement)) == {target}
 
 
-def test_functions_fit_on_a_page() -> None:
-    long = {
-        f"{name}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
-        for name, tree in modules().items()
-        for node in ast.walk(tree)
+@pytest.mark.parametrize("folder", sorted((ROOT / "model_repository").glob("*/*/model.py")), ids=lambda f: f.parts[-3])
+def test_no_modules_of_a_version_folder_import_each_other_in_a_circle(folder: Path) -> None:
+    trees = {path.stem: parse(path) for path in folder.parent.glob("*.py")}
+    graph = networkx.DiGraph([(name, other) for name, tree in trees.items() for other in top_names(tree) & set(trees)])
+    assert graph.number_of_edges()
+    assert networkx.is_directed_acyclic_graph(graph)
+
+
+def top_names(tree: ast.Module) -> set[str]:
+    """Names of the modules that a module of a version folder imports, which are found beside it."""
+    nodes = list(ast.walk(tree))
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return named | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "model_repository", "tests"])
+def test_functions_fit_on_a_page(folder: str) -> None:
+    functions = [
+        (path, node)
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
-    }
-    assert not long
+    ]
+    assert functions
+    lengths = {f"{path}: {node.name}": (node.end_lineno or 0) - node.lineno + 1 for path, node in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +117,18 @@ def test_points_that_cannot_be_a_face_are_bad_face(service: Service, portrait_jp
     for row in (swapped, far, nowhere, np.full(15, 7.0, np.float32)):
         error = refusal(service, portrait_jpeg, model="reconstruct", choice=row)
         assert (error.code, error.tag) == ("INVALID_ARGUMENT", "BadFace")
+
+
+@pytest.mark.parametrize(
+    ("turns", "way"), [(Image.Transpose.ROTATE_270, "clockwise"), (Image.Transpose.ROTATE_90, "counter-clockwise")]
+)
+def test_a_picture_that_lies_on_its_side_is_told_by_how_much(
+    service: Service, portrait_jpeg: bytes, turns: Image.Transpose, way: str
+) -> None:
+    lying = file_of(Image.open(io.BytesIO(portrait_jpeg)).convert("RGB").transpose(turns))
+    error = refusal(service, lying)
+    assert (error.code, error.tag) == ("INVALID_ARGUMENT", "BadFace")
+    assert re.search(rf"by about (8|9)\d degrees {way}: turn the picture upright", error.sentence)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy.spatial import cKDTree
 
 from server.repository import DEFAULT_REPOSITORY
@@ -174,11 +174,11 @@ def test_sharpening_and_white_balance_change_the_texture_only(service: Service, 
 STEPS = {
     **dict.fromkeys(("face", "camera", "warnings"), 3),
     **dict.fromkeys(("coefficients", "vertices", "vertices_neutral"), 4),
-    **dict.fromkeys(("landmarks", "landmarks_3d", "face_model"), 4),
+    **dict.fromkeys(("landmarks", "landmarks_3d", "face_model", "certainty"), 4),
     **dict.fromkeys(("visibility",), 6),
-    **dict.fromkeys(("mesh", "texture", "preview"), 7),
+    **dict.fromkeys(("mesh", "texture", "preview", "texture_warnings"), 7),
 }
-FILES_WRITTEN = {"mesh": 1, "texture": 2, "preview": 3}
+FILES_WRITTEN = {"mesh": 1, "texture_warnings": 1, "texture": 2, "preview": 3}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -350,3 +350,22 @@ def test_portraits_of_all_kinds_of_people_are_found_and_served(service: Service,
         answer = service.ask(photo, outputs=("face", "landmarks", "mesh"))
         assert answer["face"][4] > 0.9
         assert len(skin_of(answer["mesh"][0]).faces) > 1000
+
+
+def test_a_blurred_picture_is_less_sure(service: Service, portrait_bytes: bytes) -> None:
+    picture = Image.open(io.BytesIO(portrait_bytes)).convert("RGB")
+    buffer = io.BytesIO()
+    picture.filter(ImageFilter.GaussianBlur(9)).save(buffer, "JPEG", quality=20)
+    sharp, blurred = (
+        service.ask(data, outputs=("certainty",))["certainty"] for data in (portrait_bytes, buffer.getvalue())
+    )
+    assert (sharp > 0).all()
+    assert sharp[3] > blurred[3]
+
+
+def test_likeness_changes_the_files_and_no_measurement(service: Service, portrait_bytes: bytes) -> None:
+    plain, more = (
+        service.ask(portrait_bytes, outputs=("mesh", "vertices"), likeness=likeness) for likeness in ("1.0", "1.6")
+    )
+    assert plain["mesh"][0] != more["mesh"][0]
+    np.testing.assert_array_equal(plain["vertices"], more["vertices"])

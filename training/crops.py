@@ -31,13 +31,13 @@ class Finder:
 def faces_of(
     folder: Path, files: list[str], label: str, threshold: float = THRESHOLD
 ) -> Iterator[tuple[int, Sample | None]]:
-    """(index, best face or None where none has that score) of each picture."""
+    """Yield (index, best face or None where none has that score) of each picture."""
     find = Finder()
     for k, file in enumerate(tqdm(files, desc=label, mininterval=5)):
         yield k, sample_of(file, load_picture(folder / file), find, threshold)
 
 
 def listed(folder: Path) -> list[str]:
-    """File names of the folder's index.csv."""
+    """Read the file names of the folder's index.csv."""
     with (folder / "index.csv").open(newline="") as handle:
         return [row["file"] for row in csv.DictReader(handle)]

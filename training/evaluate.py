@@ -61,7 +61,7 @@ _CANDIDATES = 32  # triangles tried for each point, nearest centres first
 
 
 def similarity(source: Float, target: Float) -> tuple[float, Float, Float]:
-    """Least-squares similarity (s, R, t) of two point sets (P, 3): ``target ~ s * source @ R + t`` (Umeyama 1991)."""
+    """Fit a similarity (s, R, t) of two point sets (P, 3): ``target ~ s * source @ R + t`` (Umeyama 1991)."""
     ms, mt = source.mean(0), target.mean(0)
     u, s, vt = np.linalg.svd((source - ms).T @ (target - mt))
     flip = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
@@ -71,7 +71,7 @@ def similarity(source: Float, target: Float) -> tuple[float, Float, Float]:
 
 
 def nearest_on_surface(points: Float, vertices: Float, triangles: npt.NDArray[np.integer[Any]]) -> tuple[Float, Float]:
-    """The nearest place of a mesh to each point -> places (P, 3) and distances (P,), in the unit of the input.
+    """Find the nearest place of a mesh to each point: places (P, 3) and distances (P,), in the unit of the input.
 
     Exact as long as the nearest triangle is among the `_CANDIDATES` with the nearest centres, which it is on a mesh
     whose triangles are of like size. (trimesh's own search would need a library more.)
@@ -87,7 +87,7 @@ def nearest_on_surface(points: Float, vertices: Float, triangles: npt.NDArray[np
 
 
 def surface_of(model: AnyFaceModel) -> Int:
-    """The triangles (F, 3) that shapes are judged by, as vertices: of a head, its skin without what lies inside."""
+    """Return the triangles (F, 3) that shapes are judged by, as vertices: a head's skin without its inside."""
     if isinstance(model, FaceModel):
         return model.triangles.astype(np.int64)
     return model.vertex[model.triangles("face", "head_and_neck")].astype(np.int64)
@@ -106,7 +106,7 @@ class Places:
 
     @classmethod
     def find(cls, model: AnyFaceModel, wanted: Float) -> Places:
-        """Nearest places of the mean face to points (P, 3), decimetres, head frame."""
+        """Find the nearest places of the mean face to points (P, 3), decimetres, head frame."""
         triangles = surface_of(model)
         corners = model.mean.astype(np.float64)[triangles]
         near = cKDTree(corners.mean(1)).query(wanted, k=_CANDIDATES)[1]
@@ -119,13 +119,13 @@ class Places:
         return cls(triangles[triangle], weights)
 
     def on(self, vertices: Float) -> Float:
-        """(N, 3) -> (P, 3)."""
+        """Interpolate vertices (N, 3) at the places: (P, 3)."""
         points: Float = (vertices[self.corners] * self.weights[..., None]).sum(1)
         return points
 
 
 def narrow_face(heads: Path) -> Float:
-    """Vertices (P, 3) dm of the narrow face of ``ict_facekit.npz``, head frame.
+    """Read the vertices (P, 3) dm of the narrow face of ``ict_facekit.npz``, head frame.
 
     They cover what vertices of face model 1 cover, but crowd at the eyes, the nose and the mouth, so that these weigh
     more; measures by the original's vertices are of this kind.
@@ -136,7 +136,7 @@ def narrow_face(heads: Path) -> Float:
 
 
 def face_model_1(model: HeadModel, heads: Path) -> FaceModel:
-    """Face model 1 without albedo, whose coefficients are those of a head, from ``ict_facekit.npz``.
+    """Build face model 1 without albedo, whose coefficients are those of a head, from ``ict_facekit.npz``.
 
     Shapes of a head are judged on it: a head has openings where it has patches, and earlier errors are of it.
     """
@@ -147,7 +147,7 @@ def face_model_1(model: HeadModel, heads: Path) -> FaceModel:
 
 
 def shape_error(predicted: Float, model: AnyFaceModel, truth: Float, places: Places | None = None) -> float:
-    """Mean distance in mm from the true inner face (within 7.5 cm of the nose tip) to the predicted surface.
+    """Measure the mean distance in mm from the true inner face (7.5 cm around the nose tip) to the predicted surface.
 
     Args:
         predicted: (N, 3) dm. It is moved, turned and scaled first: by landmarks, then by ICP.
@@ -170,7 +170,7 @@ def shape_error(predicted: Float, model: AnyFaceModel, truth: Float, places: Pla
 
 
 def summary(name: str, errors: Iterable[float]) -> str:
-    """Median, mean and share over 10 % of a list of errors (fractions)."""
+    """Write median, mean and share over 10 % of a list of errors (fractions)."""
     e = np.array(list(errors))
     if not len(e):
         return f"{name:34s} none"
@@ -182,7 +182,7 @@ def summary(name: str, errors: Iterable[float]) -> str:
 def in_bands(
     yaws: Sequence[float], bands: Sequence[tuple[int, int]] = BANDS
 ) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
-    """Name and members of each band of the yaw, degrees without their sign."""
+    """Yield name and members of each band of the yaw, degrees without their sign."""
     yaw = np.abs(np.array(yaws))
     for low, high in bands:
         yield f"yaw {low}-{high // 10 * 10}", np.flatnonzero((low <= yaw) & (yaw < high))
@@ -206,7 +206,7 @@ class Measured:
     missed: int = 0
 
     def add(self, inner: float, dense: float, yaw: float) -> None:
-        """One face."""
+        """Add one face."""
         self.inner.append(inner)
         self.dense.append(dense)
         self.yaws.append(yaw)
@@ -225,14 +225,14 @@ class Measured:
 
 
 def noted_yaws(folder: Path) -> dict[str, float]:
-    """File -> yaw in degrees, for the pictures of a folder whose note says how far the head was turned ("pan +45")."""
+    """Read file -> yaw in degrees, of a folder's pictures whose note says how far the head was turned ("pan +45")."""
     with (folder / "index.csv").open(newline="") as handle:
         found = {row["file"]: re.search(r"\bpan ([+-]?\d+)", row.get("note") or "") for row in csv.DictReader(handle)}
     return {file: float(match[1]) for file, match in found.items() if match}
 
 
 def yaw_of(points: Float, mean: Float) -> float:
-    """Yaw in degrees of a face by its points in a picture.
+    """Estimate the yaw in degrees of a face by its points in a picture.
 
     It knows nothing of the regressor. The teacher sees turned heads as turned less: on photographs of measured poses
     (Pointing04), 15, 30, 45, 60, 75 and 90 degrees come out as 13, 25, 37, 48, 55 and 58.
@@ -246,7 +246,7 @@ def yaw_of(points: Float, mean: Float) -> float:
 
 
 def rendered_at(head: Float, angle: Float, camera: Float) -> Float:
-    """Where `training.render` drew the vertices (N, 3) dm of a head: (N, 2) columns and rows with the margin.
+    """Project vertices (N, 3) dm of a head as `training.render` drew them: (N, 2) columns and rows with the margin.
 
     Args:
         head: in the head frame.
@@ -260,12 +260,12 @@ def rendered_at(head: Float, angle: Float, camera: Float) -> Float:
 
 
 def named(files: npt.NDArray[np.str_], parts: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """(n,) which file names hold one of the parts."""
+    """Return (n,) which file names hold one of the parts."""
     return np.array([any(part in str(file) for part in parts) for file in files], bool)
 
 
 def teacher_places(model: AnyFaceModel, teacher_map: Path) -> tuple[Places, npt.NDArray[np.float32]]:
-    """Where the teacher's points lie on a face model, and by how many mm each scatters (478,).
+    """Find where the teacher's points lie on a face model, and by how many mm each scatters (478,).
 
     Args:
         model: a head says it itself.
@@ -301,7 +301,7 @@ class Evaluator:
 
     @torch.no_grad()
     def shapes(self, sample: Sample) -> tuple[torch.Tensor, npt.NDArray[np.float32]]:
-        """Shapes (1, 3, N, 3) dm and coefficients (257,)."""
+        """Decode shapes (1, 3, N, 3) dm and coefficients (257,)."""
         crop = torch.from_numpy(sample.crop)
         out = self.regressor(crop, torch.from_numpy(sample.context))
         shapes, coefficients = out[0], out[2]
@@ -312,14 +312,14 @@ class Evaluator:
         return shapes, coefficients[0].numpy()
 
     def in_source(self, shapes: torch.Tensor, sample: Sample) -> Float:
-        """Projected vertices (N, 2) in source pixels."""
+        """Project vertices (N, 2) to source pixels."""
         camera = sample.context[0, 15:23]
         placed: Float = project(shapes[:, 0])[0].numpy() * camera[0:2] + camera[2:4]
         return placed
 
     @torch.no_grad()
     def fidelity(self, sample: Sample, shapes: torch.Tensor) -> float:
-        """PSNR in dB of the re-rendered visible face against the 512 px crop; 0 where nothing of it is visible."""
+        """Measure the PSNR in dB of the re-rendered visible face against the 512 px crop; 0 where none is visible."""
         context, crop = torch.from_numpy(sample.context), torch.from_numpy(sample.crop)
         parts = self.parser(crop, self.regressor.fingerprint)
         texture, seen = self.texture(torch.from_numpy(sample.crop_hd), shapes, context, parts)
@@ -342,7 +342,7 @@ class Evaluator:
         return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
     def errors_2d(self, shapes: torch.Tensor, sample: Sample, points: Float) -> tuple[float, float]:
-        """Mean errors of the inner landmarks and of the dense points, given where the 478 points are in the source."""
+        """Average errors of the inner landmarks and of the dense points, given the 478 points in the source."""
         across = float(np.ptp(points, 0).max())
         # In profile the outer eye corners fall together: the width of a face is the honest unit then.
         unit = max(float(np.linalg.norm(points[33] - points[263])), 0.35 * across)
@@ -445,7 +445,7 @@ class Evaluator:
 
 
 def decoded(model: AnyFaceModel, identity: Float, expression: Float) -> tuple[Float, Float]:
-    """Neutral and expressive shape (N, 3) dm of coefficients (80,) and (64,)."""
+    """Decode coefficients (80,) and (64,) to the neutral and the expressive shape (N, 3) dm."""
     neutral: Float = model.mean + np.tensordot(identity, model.identity, 1)
     return neutral, neutral + np.tensordot(expression, model.expression, 1)
 
@@ -475,7 +475,7 @@ def show_shapes(errors: Float, pose: Float, yaws: Sequence[float]) -> None:
 
 
 def variation(codes: npt.NDArray[np.floating[Any]], model: AnyFaceModel) -> float:
-    """Root mean square in mm of how neutral shapes differ from their mean, size and place aside.
+    """Measure how neutral shapes differ from their mean, size and place aside: root mean square in mm.
 
     Args:
         codes: (n, 80) identity.
@@ -489,7 +489,7 @@ def variation(codes: npt.NDArray[np.floating[Any]], model: AnyFaceModel) -> floa
 
 
 def discrimination(codes: npt.NDArray[np.floating[Any]], persons: npt.NDArray[np.str_]) -> float:
-    """Area under the ROC curve of the cosine between codes, over all pairs: same person against different people.
+    """Compute the area under the ROC curve of the cosine between codes, over all pairs: same or different people.
 
     Args:
         codes: (n, 80) identity; their mean is taken off first.

@@ -4,18 +4,23 @@
     python -m training.evaluate_skin background CROPS.npy LABELS.npy
     python -m training.evaluate_skin covers CROPS.npy
     python -m training.evaluate_skin hidden
+    python -m training.evaluate_skin lights
+    python -m training.evaluate_skin detail FOLDER ...
 
 ``masks``: intersection over union with masks drawn by hand (FASSEG's colours) in pictures NAME.jpg, NAME.png.
 ``background``: people cut out of crops by MediaPipe's selfie segmentation (files of `training.parser_labels`) and laid
 on green and on magenta: how far the textures differ. ``covers``: drawn covers (`training.parser_covers`): how many of
 the texels under them are taken from the photograph. ``hidden``: the error of texels that a pose hides, on exact
-from the albedo model, beside that of mirroring and diffusion alone.
+from the albedo model, beside that of mirroring and diffusion alone. ``lights``: how far textures of the same exact head
+under six lamps differ, as photographed and with `texture_light` albedo. ``detail``: on photographs, how far smooth
+colours under the fitted light are from the photograph, without the relief of `detail` and with it.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -40,6 +45,7 @@ from training.parser import reduced
 from training.parser_covers import KINDS, cover
 from training.parser_labels import PERSON
 from training.texture import BATCH, POSES, Heads, covers, errors
+from training.texture_measures import explained, lights, pictures_in, tables
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -70,8 +76,26 @@ class Skin:
         small = reduced(picture, CROP)
         crop, crop_hd = (torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1)))[None] for p in (small, picture))
         found = self.regressor(crop, self.context)
-        texture, seen = self.texture(crop_hd, found[0], self.context, self.parser(crop, found[1]))
+        texture, seen, _ = self.texture(crop_hd, found[0], self.context, self.parser(crop, found[1]))
         return texture[0].permute(1, 2, 0).numpy().astype(np.float32), seen[0, 0].numpy(), found[0][:, 0]
+
+    @torch.no_grad()
+    def tensors(self, picture: U8, sample: Sample) -> dict[str, npt.NDArray[np.generic]]:
+        """What the step of `postprocess` that writes a mesh gets of a face in a picture (h, w, 3)."""
+        crop, context = torch.from_numpy(sample.crop), torch.from_numpy(sample.context)
+        found = dict(zip(self.regressor.OUTPUTS, self.regressor(crop, context), strict=True))
+        parts = self.parser(crop, found["fingerprint"])
+        texture, _, places = self.texture(torch.from_numpy(sample.crop_hd), found["shapes"], context, parts)
+        cut = served_alignment("close_up").close_up(picture, (1.0, 1.0), sample.context[0, 19:23].tolist(), 2048)
+        own = {"texture": texture, "places": places, "parts": parts}
+        own |= {name: found[name] for name in ("shapes", "fingerprint", "expression")}
+        return {
+            **{name: value[0].numpy() for name, value in own.items()},
+            "context": sample.context[0],
+            "crop_hd": sample.crop_hd[0],
+            "close_up": cut.pixels,
+            "close_up_camera": cut.camera,
+        }
 
     @torch.no_grad()
     def shown(self, posed: torch.Tensor, mask: F32) -> tuple[F32, F32]:
@@ -180,15 +204,35 @@ def hidden(skin: Skin) -> None:
         print(f"hidden texels of exact heads, {name}: {mean_error:.4f} ({mean_error / alone - 1:+.0%})")
 
 
+def detailed(skin: Skin, folders: Sequence[Path]) -> None:
+    """Print how much of photographs' fine shading the relief explains, and the share of them in which it does."""
+    find, surface, better, total = Finder(), tables(skin.model), 0, 0
+    for path in tqdm(pictures_in(folders), desc="detail", mininterval=5):
+        picture = load_picture(path)
+        sample = sample_of(path.name, picture, find, SERVED_THRESHOLD)
+        found = None if sample is None else explained(surface, skin.tensors(picture, sample))
+        if found is None:
+            print(f"{path.name}: no relief")
+            continue
+        total, better = total + 1, better + (found[1] < found[0])
+        print(f"{path.name}: {found[0]:.2f} levels without, {found[1]:.2f} with ({found[1] / found[0] - 1:+.0%})")
+    print(f"relief comes nearer to the photograph in {better} of {total}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("masks", "background", "covers", "hidden"))
+    parser.add_argument("what", choices=("masks", "background", "covers", "hidden", "lights", "detail"))
     parser.add_argument("paths", type=Path, nargs="*")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     options = parser.parse_args()
     networks = Skin(options.weights)
     if options.what == "hidden":
         hidden(networks)
+    elif options.what == "lights":
+        for name, levels in lights(networks.model, networks.texture).items():
+            print(f"two textures of a head under different lamps, {name}: {levels:.1f} levels apart")
+    elif options.what == "detail":
+        detailed(networks, options.paths)
     elif options.what == "masks":
         masks(networks, *options.paths)
     elif options.what == "background":

@@ -2,7 +2,10 @@
 
 The crops are turned, scaled, mirrored, coloured, blurred and compressed; people are put before other backgrounds, so
 that these tell nothing; some have their hair coloured anew, because the teachers are weak on white hair and few
-training pictures have it.
+training pictures have it. With ``--renders`` a third of the samples are heads of `training.parser_renders`.
+
+A target is the parts of each pixel times how much the pixel weighs: nothing where nobody knows what it shows, and more
+under a drawn cover, whose place is exact and whose area is small.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from networks.camera import CROP
 from networks.parser import PARTS, PARTS_SIDE, ParserNet
-from training.parser_covers import cover
+from training.parser_covers import KINDS, cover
 from training.parser_labels import HAIR, PERSON, SKIN
+from training.parser_renders import UNKNOWN
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -31,6 +35,10 @@ Chance = np.random.Generator
 BATCH = 16
 MEMORY = 256  # side of the crops in memory
 HELD_OUT = 24  # one crop of so many only measures
+RENDERED = 0.35  # share of the samples, where there are renders
+# Thin covers and those of skin's colour are the hard ones.
+CHANCES = {"stick": 3.0, "text": 2.5, "hand": 2.0, "microphone": 1.5}
+COVER_WEIGHT = 2.0  # of a pixel under a cover
 POOL, FRESH = 512, 6  # samples at hand, and how many of them a step draws anew: drawing costs as much as learning
 SOURCES = "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0)"
 AVERAGE = 0.998  # of the weights that are kept, a step
@@ -45,30 +53,54 @@ def reduced(picture: npt.NDArray[Kind], side: int) -> npt.NDArray[Kind]:
 
 
 class Pictures:
-    """Crops (n, 256, 256, 3) and the teachers' answers (n, 3, 256, 256), uint8 each; draws training samples."""
+    """What is learned from: crops (n, 256, 256, 3) and labels (n, 4, 256, 256), uint8; draws training samples.
 
-    def __init__(self, crops: Path, labels: Path) -> None:
+    Attributes:
+        crops, labels: photographs, then renders; the labels are skin, hair, person, unknown.
+        sources: (n,) which photograph a row shows, as its row in the file of crops.
+        photographs: how many rows are photographs.
+    """
+
+    def __init__(self, crops: Path, labels: Path, renders: Path | None = None) -> None:
         whole, answers = np.load(crops, mmap_mode="r"), np.load(labels, mmap_mode="r")
         # Crops in which the teachers see nobody teach nothing.
-        self.index = np.flatnonzero([answer[PERSON].any() for answer in answers])
-        self.labels = np.asarray(answers[self.index])
-        self.crops = np.stack([reduced(whole[k], MEMORY) for k in self.index])
+        self.sources = np.flatnonzero([answer[PERSON].any() for answer in answers])
+        self.photographs = len(self.sources)
+        known = np.zeros((self.photographs, 1, *answers.shape[2:]), np.uint8)
+        self.labels = np.concatenate([answers[self.sources], known], 1)
+        self.crops = np.stack([reduced(whole[k], MEMORY) for k in self.sources])
+        if renders is not None:
+            self.crops = np.concatenate([self.crops, np.load(renders.with_suffix(".npy"))])
+            self.labels = np.concatenate([self.labels, np.load(renders.with_suffix(".labels.npy"))])
+            self.sources = np.concatenate([self.sources, np.load(renders.with_suffix(".sources.npy"))])
+        measures = self.sources % HELD_OUT == 0
+        self.held_out, self.trained_on = np.flatnonzero(measures), np.flatnonzero(~measures)
+
+    def chosen(self, count: int, chance: Chance) -> npt.NDArray[np.intp]:
+        """Draw rows to train on."""
+        rows = self.trained_on
+        rendered = rows >= self.photographs
+        shares = np.where(rendered, RENDERED / max(rendered.sum(), 1), (1 - RENDERED) / (~rendered).sum())
+        return np.asarray(chance.choice(rows, count, p=shares / shares.sum()))
 
     def drawn(self, index: int, side: int, chance: Chance) -> tuple[U8, F32]:
-        """A changed picture (side, side, 3) and its target (3, side, side) 0..1."""
+        """A changed picture (side, side, 3) and its target (3, side, side)."""
         crop, labels = self.crops[index], self.labels[index].transpose(1, 2, 0)
-        other = reduced(self.crops[int(chance.integers(len(self.crops)))], CROP)
+        other = reduced(self.crops[int(chance.integers(self.photographs))], CROP)
         crop, labels = _moved(crop, labels, chance)
         target = parts_of(labels.astype(np.float32) / 255)
+        known = 1 - labels[..., UNKNOWN].astype(np.float32) / 255
         person = np.clip(labels[..., PERSON].astype(np.float32) / 255 * 3 - 1, 0, 1)
         if chance.random() < 0.15:
             crop = _with_hair_coloured(crop, target[..., 1], chance)
-        if chance.random() < 0.4:
+        # Renders stand before other people's photographs, whose skin would be called background.
+        if index >= self.photographs or chance.random() < 0.4:
             crop = _before(crop, person, background(other, chance))
-        for _ in range(int(chance.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))):
-            drawn = cover(crop, other, chance)
+        target = target * known[..., None]
+        for _ in range(int(chance.choice([0, 1, 2, 3], p=[0.3, 0.4, 0.2, 0.1]))):
+            drawn = cover(crop, other, chance, _kind(chance))
             crop, target = drawn.picture, target * (1 - drawn.mask[..., None])
-            target[..., 2] += drawn.mask
+            target[..., 2] += COVER_WEIGHT * drawn.mask
         small = reduced(target, side)
         crop = reduced(crop, side)
         return photographed(crop, chance), np.ascontiguousarray(small.transpose(2, 0, 1))
@@ -76,13 +108,19 @@ class Pictures:
     def plain(self, index: int, side: int) -> tuple[U8, F32]:
         """The picture and its target as they are, to measure with."""
         crop = reduced(self.crops[index], side)
-        target = parts_of(self.labels[index].transpose(1, 2, 0).astype(np.float32) / 255)
-        small = reduced(target, side)
+        labels = self.labels[index].transpose(1, 2, 0).astype(np.float32) / 255
+        small = reduced(parts_of(labels) * (1 - labels[..., UNKNOWN:]), side)
         return crop, np.ascontiguousarray(small.transpose(2, 0, 1))
 
 
+def _kind(chance: Chance) -> str:
+    """Draw a kind of cover."""
+    weights = np.array([CHANCES.get(kind, 1.0) for kind in KINDS])
+    return str(chance.choice(list(KINDS), p=weights / weights.sum()))
+
+
 def parts_of(answers: F32) -> F32:
-    """Join the teachers: their answers (h, w, 3) 0..1 -> `PARTS` (h, w, 3) of sum 1."""
+    """Join the teachers: their answers (h, w, 3 or more) 0..1 -> `PARTS` (h, w, 3) of sum 1."""
     # The teachers' borders are some pixels wide; what is sure stays sure.
     sharp = np.clip((answers - 0.5) * 3 + 0.5, 0, 1)
     hair = sharp[..., HAIR] * sharp[..., PERSON]
@@ -170,41 +208,77 @@ def batch_of(samples: list[tuple[U8, F32]], device: torch.device) -> tuple[torch
 
 
 def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, and how far the parts' areas fail to overlap (soft Dice), (B, 3, h, w) each."""
-    entropy = -(target * logits.log_softmax(1)).sum(1).mean()
-    parts = logits.softmax(1)
+    """Cross entropy, and how far the parts' areas fail to overlap (soft Dice), of logits and targets (B, 3, h, w)."""
+    weight = target.sum(1, keepdim=True)
+    entropy = -(target * logits.log_softmax(1)).sum() / weight.sum().clamp(min=1)
+    parts = logits.softmax(1) * weight
     overlap = 2 * (parts * target).sum((0, 2, 3)) / (parts + target).sum((0, 2, 3)).clamp(min=1)
     return entropy + 0.3 * (1 - overlap).mean()
 
 
 @torch.no_grad()
 def measure(
-    net: ParserNet, pictures: Pictures, held_out: npt.NDArray[np.intp], side: int, device: torch.device
+    net: ParserNet, pictures: Pictures, rows: npt.NDArray[np.intp], side: int, device: torch.device
 ) -> list[float]:
-    """Intersection over union of each part with the teachers' on held-out crops."""
+    """Intersection over union of each part with what is known of the rows' pixels."""
     net.eval()
     both, either = np.zeros(3), np.zeros(3)
-    for start in range(0, len(held_out), BATCH):
-        samples = [pictures.plain(int(k), side) for k in held_out[start : start + BATCH]]
+    for start in range(0, len(rows), BATCH):
+        samples = [pictures.plain(int(k), side) for k in rows[start : start + BATCH]]
         images, targets = batch_of(samples, device)
-        found, wanted = net(images).argmax(1), targets.argmax(1)
+        found, wanted, known = net(images).argmax(1), targets.argmax(1), targets.sum(1) > 0.5
         for part in range(len(PARTS)):
-            a, b = found == part, wanted == part
+            a, b = (found == part) & known, (wanted == part) & known
             both[part] += (a & b).sum().item()
             either[part] += (a | b).sum().item()
     net.train()
-    return list(both / either)
+    return list(both / either.clip(1))
+
+
+@torch.no_grad()
+def measure_covers(
+    net: ParserNet, pictures: Pictures, rows: npt.NDArray[np.intp], side: int, device: torch.device
+) -> dict[str, float]:
+    """Share of the pixels under drawn covers, by kind, that are not called skin; the same covers each time."""
+    net.eval()
+    chance, shares = np.random.default_rng(7), {}
+    for kind in KINDS:
+        samples = []
+        for row in rows:
+            crop = reduced(pictures.crops[row], CROP)
+            drawn = cover(crop, crop[::-1], chance, kind)
+            mask = np.repeat(reduced(drawn.mask, side)[None], 3, 0)
+            samples.append((reduced(drawn.picture, side), mask))
+        images, masks = batch_of(samples, device)
+        under = masks[:, 0] > 0.9
+        shares[kind] = float((net(images).argmax(1) != 0)[under].float().mean())
+    net.train()
+    return shares
+
+
+def monitor(net: ParserNet, pictures: Pictures, side: int, device: torch.device) -> str:
+    """Say how the network does on what is held out: photographs, renders, covers."""
+    rows = pictures.held_out
+    real, rendered = rows[rows < pictures.photographs], rows[rows >= pictures.photographs]
+    text = []
+    for name, chosen in (("photographs", real), ("renders", rendered)):
+        if len(chosen):
+            scores = zip(PARTS, measure(net, pictures, chosen, side, device), strict=True)
+            text.append(f"{name} " + " ".join(f"{part} {value:.4f}" for part, value in scores))
+    covers = measure_covers(net, pictures, real, side, device)
+    text.append("covers " + " ".join(f"{kind} {value:.3f}" for kind, value in covers.items()))
+    return "held out: " + "; ".join(text)
 
 
 def train(a: argparse.Namespace) -> None:
     """Run the step; a checkpoint is written every hundred steps and resumed from."""
     torch.manual_seed(a.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pictures = Pictures(a.crops, a.labels)
-    measures = pictures.index % HELD_OUT == 0
-    held_out, trained_on = np.flatnonzero(measures), np.flatnonzero(~measures)
+    pictures = Pictures(a.crops, a.labels, a.renders)
     # torch documents this form of `to`; its types lack it
     net: ParserNet = ParserNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if a.start is not None:
+        begin_with(net, a.start)
     kept: ParserNet = ParserNet().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     kept.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), a.rate, weight_decay=1e-3)
@@ -223,7 +297,7 @@ def train(a: argparse.Namespace) -> None:
         rate = a.rate * min(1, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        pool += [pictures.drawn(int(k), a.side, chance) for k in chance.choice(trained_on, FRESH if pool else BATCH)]
+        pool += [pictures.drawn(int(k), a.side, chance) for k in pictures.chosen(FRESH if pool else BATCH, chance)]
         pool = pool[-POOL:]
         images, targets = batch_of([pool[int(k)] for k in chance.integers(len(pool), size=BATCH)], device)
         if chance.random() < 0.5:
@@ -243,9 +317,19 @@ def train(a: argparse.Namespace) -> None:
         if step % 100 == 0:
             save(net, kept, optimiser, (step, spent), a)
         if step % 300 == 0:
-            scores = zip(PARTS, measure(kept, pictures, held_out, a.side, device), strict=True)
-            print("held out IoU", *(f"{name} {value:.4f}" for name, value in scores), flush=True)
+            print(monitor(kept, pictures, a.side, device), flush=True)
     save(net, kept, optimiser, (step, spent), a)
+
+
+def begin_with(net: ParserNet, weights: Path) -> None:
+    """Load weights to go on from; those of a network without the last correction leave it as it is, at nothing.
+
+    Raises:
+        RuntimeError: they are of another network.
+    """
+    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
+    own = {k: v for k, v in net.state_dict().items() if k.startswith("fine.")}
+    net.load_state_dict({**own, **state})
 
 
 @torch.no_grad()
@@ -280,6 +364,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=Path, required=True, help="of training.parser_labels")
     parser.add_argument("--labels", type=Path, required=True, help="as above")
+    parser.add_argument("--renders", type=Path, help="stem, of training.parser_renders")
+    parser.add_argument("--start", type=Path, help="weights to go on from, where there is no checkpoint")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
     parser.add_argument("--side", type=int, default=PARTS_SIDE, help="of the pictures it sees; a multiple of 32")

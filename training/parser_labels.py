@@ -29,18 +29,25 @@ U8 = npt.NDArray[np.uint8]
 
 
 def crops(folder: Path, output: Path) -> None:
-    """Write the 512 px crops of a folder's faces, uint8 (n, 512, 512, 3), and their files beside it (``.txt``)."""
+    """Write the 512 px crops of a folder's faces, uint8 (n, 512, 512, 3).
+
+    Beside them: their files (``.txt``), and where the 224 px crop lies in each (``.places.npy``, (n, 4) float32: pixels
+    of the picture for one of the crop, across and down, and the crop's origin in the picture).
+    """
     from training.crops import faces_of, listed
 
     files = listed(folder)
     pictures = np.lib.format.open_memmap(output.with_suffix(".part"), "w+", np.uint8, (len(files), SIDE, SIDE, 3))
     names: list[str] = []
+    places: list[F32] = []
     for index, sample in faces_of(folder, files, f"crops of {folder.name}"):
         if sample is not None:
             pictures[len(names)] = sample.crop_hd[0].transpose(1, 2, 0)
             names.append(files[index])
+            places.append(sample.context[0, 15:19])
     np.save(output, pictures[: len(names)])
     output.with_suffix(".part").unlink()
+    np.save(output.with_suffix(".places.npy"), np.stack(places))
     output.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names))
 
 

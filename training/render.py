@@ -217,6 +217,25 @@ def photographed_light(brightness: Float, normals: Float) -> Float:
     return np.asarray(light / max(float((system @ light).mean()), 1e-6))
 
 
+@dataclass
+class Surface:
+    """What the camera sees of a head, in a crop with its margin: H = W = 288 pixels.
+
+    Attributes:
+        where: (H, W, 2) column and row in the photograph that lends the colour.
+        colour: (H, W, 3) BGR 0..255, under the new light; anything where there is no head.
+        hit: (H, W) whether there is a head.
+        facing: (H, W) how squarely the photograph showed the place, as a cosine; 0: it did not.
+        label: see ``LABELS``.
+    """
+
+    where: npt.NDArray[np.float32]
+    colour: npt.NDArray[Any]
+    hit: npt.NDArray[np.bool_]
+    facing: npt.NDArray[np.float32]
+    label: dict[str, npt.NDArray[np.float32]]
+
+
 @dataclass(frozen=True)
 class Mixture:
     """What the renders that train have beyond those that measure; the defaults are none of it.
@@ -320,6 +339,11 @@ class Renderer:
 
     def draw(self, index: int) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:
         """Draw one render: crop (288, 288, 3) uint8 RGB and its labels (see ``LABELS``)."""
+        surface = self.surface(index)
+        return np.ascontiguousarray(self.pasted(surface.colour, surface.hit)), surface.label
+
+    def surface(self, index: int) -> Surface:
+        """Draw a head in the colours of picture ``index``."""
         rng, heads = self.rng, self.heads
         source = self.source(index)
         fitted = source.fitted
@@ -370,14 +394,14 @@ class Renderer:
             colour *= (self.shading(source, field[..., 6:9], euler(*angle)) / np.maximum(before, SHADES[0]))[..., None]
         if rng.random() < 0.6 and not relit:
             colour *= self._lamp(field[..., 6:9])
-        crop = self._pasted(colour, hit)
         label = {
             "identity": (self.to_modes @ identity).astype(np.float32),
             "expression": np.concatenate([expression, np.zeros(7)]).astype(np.float32),
             "angle": angle.astype(np.float32),
             "camera": np.array([camera / 10, scale * 100, scale * 400 + dx, scale * 400 + dy], np.float32),
         }
-        return np.ascontiguousarray(crop), label
+        facing = np.where(use_mirror, field[..., 5], field[..., 4])
+        return Surface(where.astype(np.float32), colour, hit, facing.clip(0).astype(np.float32), label)
 
     def _lamp(self, normals: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Compute the factors (H, W, 3) of one tinted lamp from somewhere in front, for normals (H, W, 3)."""
@@ -389,7 +413,7 @@ class Renderer:
         shade = 1 - strength / 2 + strength * np.clip(normals @ light, -0.6, 1)
         return np.asarray(shade[..., None] * tint)
 
-    def _pasted(self, colour: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    def pasted(self, colour: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
         """Paste the head (H, W, 3) BGR on a blurred picture with a soft edge; return RGB."""
         rng = self.rng
         other = cv2.imread(str(self.folder / self.files[rng.integers(len(self.files))]))

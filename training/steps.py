@@ -86,6 +86,7 @@ class Plan:
         self.trained, self.textured = self.work / "regressor.safetensors", self.work / "texture.safetensors"
         self.screen, self.parser = self.work / "screen.safetensors", self.work / "parser.safetensors"
         self.crops, self.parts = self.work / "crops.npy", self.work / "parts.npy"
+        self.parser_heads, self.enhance = self.work / "parser-heads.npy", self.work / "enhance.safetensors"
         self.label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
         self.ready_teacher = None if options.teacher else install_teacher
 
@@ -101,6 +102,7 @@ class Plan:
             *self._parser(),
             *self._texture_and_screen(),
             *self._albedo(),
+            *self._certainty(),
             *self._evaluate(),
         ]
 
@@ -247,10 +249,20 @@ class Plan:
             ),
             Step(
                 "parser",
+                "turned heads whose skin and hair are known",
+                module(
+                    "parser_renders", self.pictures, self.labels[TRAINING], self.heads, self.crops, self.parts,
+                    self.parser_heads, "--count", self.options.parser_heads,
+                ),
+                [self.parser_heads],
+            ),
+            Step(
+                "parser",
                 "the parser",
                 module(
-                    "parser", "--crops", self.crops, "--labels", self.parts, "--checkpoint", self.work / "parser.pt",
-                    "--weights", self.parser, "--steps", self.options.parser_steps,
+                    "parser", "--crops", self.crops, "--labels", self.parts, "--renders", self.parser_heads,
+                    "--checkpoint", self.work / "parser.pt", "--weights", self.parser, "--steps",
+                    self.options.parser_steps,
                 ),
                 [self.parser],
             ),
@@ -275,6 +287,15 @@ class Plan:
                 module("screen", self.pictures, self.screen, "--scenes", options.scenes),
                 [self.screen],
             ),
+            Step(
+                "enhance",
+                "the enhancement network",
+                module(
+                    "enhance", "train", self.pictures, "--checkpoint", work / "enhance.pt", "--weights", self.enhance,
+                    "--steps", options.enhance_steps,
+                ),
+                [self.enhance],
+            ),
         ]  # fmt: skip
 
     def _albedo(self) -> list[Step]:
@@ -282,7 +303,7 @@ class Plan:
 
         def assemble() -> None:
             weights.mkdir(exist_ok=True)
-            for path in (self.mapping, self.trained, self.textured, self.screen, self.parser):
+            for path in (self.mapping, self.trained, self.textured, self.screen, self.parser, self.enhance):
                 shutil.copy(path, weights / path.name)
             shutil.copy(self.head, weights / self.model.name)
 
@@ -297,6 +318,28 @@ class Plan:
                 ),
                 [weights / ".complete"],
                 assemble,
+            ),
+        ]  # fmt: skip
+
+    def _certainty(self) -> list[Step]:
+        work, regressor = self.work, self.weights / self.trained.name
+        return [
+            Step(
+                "certainty",
+                "the regressor's features and errors",
+                module(
+                    "certainty", "features", "--face-model", self.model, "--teacher-map", self.mapping, "--renders",
+                    work / "shards" / "r", "--pictures", self.pictures, "--labels", self.labels[TRAINING],
+                    "--regressor", regressor, "--resolution", self.options.resolution, "--out", work / "features.npz",
+                    "--batches", self.options.certainty_batches,
+                ),
+                [work / "features.npz"],
+            ),
+            Step(
+                "certainty",
+                "what the regressor says of its errors",
+                module("certainty", "train", work / "features.npz", "--regressor", regressor),
+                [self.weights / "certainty.safetensors"],
             ),
         ]  # fmt: skip
 

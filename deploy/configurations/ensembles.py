@@ -1,9 +1,10 @@
-"""face3d, reconstruct, detect, embed and person: one list of steps, of which each takes what it needs."""
+"""face3d, reconstruct, detect, embed, person, track, fuse: one list of steps, of which each takes what it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from deploy.configurations.networks import CERTAINTY
 from deploy.configurations.pbtxt import VERSION_POLICY, Step, Tensor, comment, tensors
 
 
@@ -38,26 +39,30 @@ DETECT = Step("detector", same("canvas", "geometry"), same("faces"))
 ALIGN = Step(
     "align",
     same("picture", "geometry", "faces"),
-    same("crop", "crop_hd", "context", "face", "camera", "warnings"),
+    same("crop", "crop_hd", "context", "face", "camera", "warnings", "close_up", "close_up_camera"),
 )
 REGRESS = Step(
     "regressor",
     same("crop", "context"),
     same(
         *("shapes", "fingerprint", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-        *("face_model", "expression"),
+        *("face_model", "expression", "certainty"),
     ),
 )
 PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
 PAINT = Step(
     "texture",
     same("crop_hd", "shapes", "context", "parts"),
-    {"texture": "raw_texture", "visibility": "visibility"},
+    {"texture": "raw_texture", **same("visibility", "places")},
 )
 MESH = Step(
     "postprocess",
-    {"texture": "raw_texture", **same("crop_hd", "shapes", "fingerprint", "expression", "context")},
-    same("mesh", "finished"),
+    {
+        "texture": "raw_texture",
+        **same("crop_hd", "shapes", "fingerprint", "expression", "context"),
+        **same("places", "parts", "close_up", "close_up_camera"),
+    },
+    same("mesh", "finished", "texture_warnings"),
     comment=(
         "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
     ),
@@ -99,7 +104,14 @@ FACE3D = Ensemble(
         ),
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,), "Fingerprint of the face model that the vertices belong to."),
+        CERTAINTY,
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255 where the camera saw skin, 0 where it was filled in."),
+        Tensor(
+            "texture_warnings",
+            "STRING",
+            (-1,),
+            "What is doubtful about the texture: what covers the face, what the photograph has not the pixels for.",
+        ),
         Tensor("mesh", "STRING", (1,), "Files: GLB with the texture inside; PNG or JPEG; PNG."),
         Tensor("texture", "STRING", (1,)),
         Tensor("preview", "STRING", (1,)),
@@ -170,7 +182,62 @@ EMBED = Ensemble(
     steps_reason="A chain, as in face3d.",
 )
 
+FUSE = Ensemble(
+    name="fuse",
+    title="Two photographs -> the second one with the face of the first, drawn from both heads. Off unless the\n"
+    "operator turns it on.",
+    batch=0,
+    batch_reason="A request is a pair; its two photographs are one batch of two for the steps that take photographs.",
+    inputs=(
+        Tensor("source", "STRING", (1,), "Whose face: the bytes of a picture file of any format that `face3d` takes."),
+        Tensor("target", "STRING", (1,), "Which picture: likewise."),
+    ),
+    outputs=(
+        Tensor("picture", "STRING", (1,), "PNG or JPEG of the target's size, with a C2PA manifest."),
+        Tensor(
+            "mask", "STRING", (1,), "PNG, grey: how much of a pixel is the source's; where it is 0, nothing changed."
+        ),
+        Tensor("warnings", "STRING", (-1,), "What is doubtful about either picture, one sentence each; often none."),
+    ),
+    steps=(
+        Step(
+            "pair", same("source", "target"), same("image", "whole"), comment="Row 0 is the source, row 1 the target."
+        ),
+        Step("preprocess", same("image", "whole"), {"picture": "pictures", **same("geometry", "canvas")}),
+        DETECT,
+        Step(
+            "align",
+            {"picture": "pictures", **same("geometry", "faces")},
+            {**same("crop", "crop_hd", "context"), "warnings": "doubts"},
+        ),
+        Step("regressor", same("crop", "context"), same("shapes", "fingerprint")),
+        PARSE,
+        Step(
+            "pair",
+            same("crop_hd", "shapes", "context", "parts"),
+            same("source_crop_hd", "source_shapes", "source_context", "source_parts"),
+            comment="Only the source's skin is needed.",
+        ),
+        Step(
+            "texture",
+            {name: f"source_{name}" for name in ("crop_hd", "shapes", "context", "parts")},
+            same("texture", "visibility"),
+        ),
+        Step(
+            "fusion",
+            {
+                "picture": "pictures",
+                **same("geometry", "context", "shapes", "fingerprint", "parts", "texture", "visibility", "doubts"),
+            },
+            {"picture_file": "picture", **same("mask", "warnings")},
+        ),
+    ),
+    steps_reason="A chain, as in face3d.",
+)
+
 PHOTO_FILES = ("mesh", "texture", "preview")
+# What of one photograph a texture's relief, size and light are taken from: a head of several has the usual texture.
+CLOSE_UP = ("close_up", "close_up_camera", "places", "parts", "texture_warnings")
 PERSON = Ensemble(
     name="person",
     title=(
@@ -192,7 +259,7 @@ PERSON = Ensemble(
         *(
             replace(tensor, dims=(1 if tensor.name in ("vertices_neutral", "face_model") else -1, *tensor.dims))
             for tensor in FACE3D.outputs
-            if tensor.name not in (*PHOTO_FILES, "visibility")
+            if tensor.name not in (*PHOTO_FILES, "visibility", "texture_warnings", "certainty")
         ),
         *(
             replace(tensor, dims=(1, *tensor.dims))
@@ -203,7 +270,13 @@ PERSON = Ensemble(
     steps=(
         replace(PREPROCESS, inputs={"image": "images"}),
         DETECT,
-        replace(ALIGN, outputs={**ALIGN.outputs, **same("aligned", "quality")}),
+        replace(
+            ALIGN,
+            outputs={
+                **{key: value for key, value in ALIGN.outputs.items() if key not in CLOSE_UP},
+                **same("aligned", "quality"),
+            },
+        ),
         Step("embedder", same("aligned"), same("embedding")),
         Step(
             "merge",
@@ -258,7 +331,9 @@ PERSON = Ensemble(
                 inputs={
                     key: f"reference_{value}" if value in ("context", "crop_hd") else value
                     for key, value in step.inputs.items()
+                    if key not in CLOSE_UP
                 },
+                outputs={key: value for key, value in step.outputs.items() if key not in CLOSE_UP},
             )
             for step in (MESH, IMAGE_FILE, PREVIEW)
         ),
@@ -303,7 +378,7 @@ TRACK = Ensemble(
     steps_reason="A chain, as in face3d.",
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON, TRACK)
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON, TRACK, FUSE)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:

@@ -21,6 +21,14 @@ GEOMETRY = Tensor(
     "geometry", "FP32", (6,), "Source width, height; source pixels per canvas pixel x, y; per picture pixel x, y."
 )
 
+CERTAINTY = Tensor(
+    "certainty",
+    "FP32",
+    (4,),
+    "One over the errors to be expected (root mean squares) of the neutral shape and of the expression (1/mm), the\n"
+    "rotation (1/degree), the landmarks (1/pixel of the 224 px crop); 0: not known.",
+)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -49,6 +57,10 @@ class Network:
     about_warmup: str = ""
     parameters: tuple[Parameter, ...] = ()
 
+
+WITHOUT_PATTERNS = (
+    "A plan of the memory for each shape that was ever seen costs {} MB here and no time is gained by it."
+)
 
 DETECTOR = Network(
     name="detector",
@@ -83,6 +95,7 @@ DETECTOR = Network(
                 "and each takes 60 MB."
             ),
         ),
+        Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(15)),
         Parameter(
             "input_range.geometry",
             "2*1:1e8, 4*1e-3:1e6",
@@ -131,6 +144,7 @@ REGRESSOR = Network(
         Tensor("landmarks_3d", "FP32", (68, 3)),
         Tensor("face_model", "INT64", (1,)),
         Tensor("expression", "FP32", (64,), "Those of the coefficients, for the step that writes files."),
+        CERTAINTY,
     ),
     parameters=(CONTEXT_RANGE,),
 )
@@ -144,7 +158,7 @@ PARSER = Network(
     batch_reason="As many as the regressor hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the regressor: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    full_reason="the largest batch: every core's memory is allocated here and not under load",
     inputs=(
         Tensor("crop", "UINT8", (3, 224, 224), "The aligned face, RGB."),
         Tensor(
@@ -152,6 +166,7 @@ PARSER = Network(
         ),
     ),
     outputs=(PARTS,),
+    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 8 MB."),),
 )
 
 TEXTURE = Network(
@@ -179,6 +194,12 @@ TEXTURE = Network(
     outputs=(
         Tensor("texture", "UINT8", (3, 1024, 1024), "RGB, row 0 is v = 1."),
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255: skin seen in the photograph; 0: filled in."),
+        Tensor(
+            "places",
+            "FP32",
+            (4, 256, 256),
+            "Of every fourth texel: column and row in the 224 px crop; 0..1, seen by the camera, and seen as skin.",
+        ),
     ),
     about_warmup=(
         f" {MAX_VERTICES} vertices: room for the largest face model (BFM, 35,709); the graph reads the ones it knows."
@@ -192,7 +213,7 @@ TEXTURE = Network(
         Parameter(
             "enable_mem_pattern",
             "0",
-            "A plan of the memory for each shape that was ever seen costs 40 MB here and no time is gained by it.",
+            WITHOUT_PATTERNS.format(40),
         ),
         Parameter(
             "input_range.shapes",
@@ -210,12 +231,13 @@ EMBEDDER = Network(
     batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    full_reason="the largest batch: every core's memory is allocated here and not under load",
     inputs=(Tensor("aligned", "UINT8", (3, 112, 112), "The face on the ArcFace template, RGB."),),
     outputs=(
         Tensor("embedding", "FP32", (-1,), "Of length 1; -1: the length of the vectors of the embedder exported."),
         Tensor("embedder", "INT64", (1,), "Fingerprint of its weights: vectors of two embedders say nothing."),
     ),
+    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 50 MB."),),
 )
 
 NETWORKS = (DETECTOR, REGRESSOR, PARSER, TEXTURE, EMBEDDER)

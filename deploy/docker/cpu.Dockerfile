@@ -32,7 +32,9 @@ COPY deploy/docker/__init__.py deploy/docker/pick.py deploy/docker/requirements-
 RUN python3 -m deploy.docker.pick requirements.lock deploy/docker/requirements-serving.in > serving.txt \
  && python3 -m venv --without-pip /opt/face3d/venv \
  && python3 -m pip --python /opt/face3d/venv/bin/python install --no-cache-dir --no-compile --no-deps \
-    --only-binary :all: --require-hashes -r serving.txt
+    --only-binary :all: --require-hashes -r serving.txt \
+ # A library for linking that c2pa's wheel carries by mistake: 31 MB.
+ && find /opt/face3d/venv -name '*.rlib' -delete
 
 # --- weights -> ONNX -> gate -> model_repository; needs torch, stays behind -------------------------------------------
 FROM packages AS exporter

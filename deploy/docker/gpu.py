@@ -14,14 +14,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.docker import beside
 from deploy.docker.entrypoint import BadSecret, admin_key, trace_arguments
 from server.gateway.process import GatewayOptions
-from server.repository import models_to_await, read_repository
+from server.repository import SWITCHED, link_models, models_to_await, read_repository, without
+from server.signing import make_test_certificate
 
 HOME = Path("/opt/face3d")
 PLANS = Path(os.environ.get("FACE3D_PLANS", "/plans"))
@@ -32,7 +34,7 @@ TRITON_PORTS = {"http": 8010, "grpc": 8011}
 
 
 def digest(*folders: Path) -> str:
-    """Sixteen hexadecimal digits over the names and contents of every file below the folders."""
+    """Hash names and contents of every file below the folders; return sixteen hexadecimal digits."""
     sums = hashlib.sha256()
     for folder in folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -43,7 +45,7 @@ def digest(*folders: Path) -> str:
 
 
 def lay_out(home: Path, plans: Path) -> Path:
-    """The repository of the volume that belongs to this image, filled from it when it is new.
+    """Fill the folder of the volume that belongs to this image, when it is new; return it.
 
     A folder is filled under another name and renamed: what is half there is never served.
     """
@@ -59,7 +61,7 @@ def lay_out(home: Path, plans: Path) -> Path:
 
 
 def has_plans(repository: Path, capability: str) -> bool:
-    """Whether every network has its plan for this compute capability ("8.9")."""
+    """Return whether every network has its plan for this compute capability ("8.9")."""
     name = f"model.cc{capability.replace('.', '')}.plan"
     return all(any((repository / network).glob(f"[0-9]*/{name}")) for network in NETWORKS)
 
@@ -74,7 +76,7 @@ def fetch(plans: Path, wanted: str, target: Path, capability: str, pause: float 
 
 
 def serve_command(repository: Path, key: str) -> list[str]:
-    """The command line of tritonserver: the TensorRT flavour, closed interfaces, no guessing of configurations."""
+    """Build tritonserver's command line: the TensorRT flavour, closed interfaces, no guessing of configurations."""
     closed = f"model-repository,shared-memory,trace,logging:admin-key={key}"
     # The supervisor beside it brings dead models back by loading them; in a cluster the pod is replaced.
     explicit = os.environ.get("FACE3D_CONTROL", "explicit") == "explicit"
@@ -99,8 +101,17 @@ def serve_command(repository: Path, key: str) -> list[str]:
     ]
 
 
+def signing_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return where the certificate lies by which fused pictures are signed: the operator's, else a test one."""
+    if environment.get("FACE3D_FUSION_CERTIFICATE"):
+        return {}
+    files = make_test_certificate(Path(tempfile.mkdtemp(prefix="face3d-signing-")))
+    print("warning: fused pictures are signed by a test certificate that ends with this container", file=sys.stderr)
+    return {"FACE3D_FUSION_CERTIFICATE": str(files.certificate), "FACE3D_FUSION_KEY": str(files.key)}
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run one of the commands; the exit status."""
+    """Run one of the commands; return the exit status."""
     command, *more = arguments or ["serve"]
     if command not in COMMANDS:
         print(f"error: the commands are {', '.join(COMMANDS)}, not '{command}'.", file=sys.stderr)
@@ -129,6 +140,12 @@ def main(arguments: Sequence[str]) -> int:
         return subprocess.run([*build, "--onnx-dir", str(HOME / "build" / "tensorrt")], check=False).returncode
     if subprocess.run([*build, "--check"], check=False).returncode:
         return 1
+    served = read_repository(repository, "tensorrt")
+    if os.environ.get("FACE3D_FUSION", "0") in ("1", "yes", "true"):
+        os.environ |= signing_environment(os.environ)
+    else:
+        served = without(served, SWITCHED)
+        repository = link_models(served, Path(tempfile.mkdtemp(prefix="face3d-")) / "models")
     gateway = GatewayOptions(
         triton_http=f"127.0.0.1:{TRITON_PORTS['http']}",
         triton_grpc=f"127.0.0.1:{TRITON_PORTS['grpc']}",
@@ -136,14 +153,14 @@ def main(arguments: Sequence[str]) -> int:
         http_port=8000,
         grpc_port=8001,
         repository=repository,
-        models=models_to_await(read_repository(repository, "tensorrt")),
+        models=models_to_await(served),
         exit_timeout=float(os.environ.get("FACE3D_EXIT_TIMEOUT", "30")),
     )
     return beside.serve([*serve_command(repository, key), *more], gateway)
 
 
 def digest_here() -> str:
-    """The name of this image's folder."""
+    """Return the name of this image's folder."""
     return digest(HOME / "model_repository", HOME / "build" / "tensorrt")
 
 

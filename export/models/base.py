@@ -66,7 +66,7 @@ class ExportedModel(ABC):
         Args:
             weights: None for the default ones.
             face_model: of the graph, where `needs_face_model`.
-            recipe: pixel preparation of a RetinaFace checkpoint.
+            recipe: pixel preparation of a RetinaFace checkpoint or an embedder in ArcFace's format.
             fixed: whether all inner sizes have to be fixed (for TensorRT).
 
         Raises:

@@ -6,12 +6,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import onnx
 
 from export.criteria import Criterion
+from export.errors import ExportError
 from export.models.base import ExportedModel, Loaded
+from export.official import arcface
 from export.samples import Sample
 from export.session import Feed
 from networks.embedder.embedder import Embedder, default_weights, example_inputs
+from networks.errors import NetworkError
 from networks.head_model import AnyFaceModel
 
 
@@ -32,6 +36,25 @@ class EmbedderModel(ExportedModel):
         """Load SFace, or dlib's ResNet from a .dat file."""
         del face_model, recipe, fixed
         return Embedder.load(weights or self.weights), example_inputs()
+
+    def trace(
+        self, weights: Path | None, face_model: AnyFaceModel | None, recipe: str | None = None, fixed: bool = False
+    ) -> onnx.ModelProto:
+        """Trace SFace or dlib's ResNet; with a recipe, take an ONNX file in ArcFace's format as it is.
+
+        Raises:
+            ExportError: the file is of no network that is known, and no recipe says how it wants its pixels.
+        """
+        if weights is not None and recipe is not None:
+            return arcface.graph_of(weights, recipe)
+        try:
+            return super().trace(weights, face_model, recipe, fixed)
+        except NetworkError as error:
+            if weights is None or weights.suffix != ".onnx":
+                raise
+            raise ExportError(
+                f"{error} An embedder in ArcFace's format needs --recipe: {', '.join(arcface.RECIPES)}."
+            ) from error
 
     def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the upright crop."""

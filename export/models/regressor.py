@@ -15,8 +15,16 @@ from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.samples import Sample
 from export.session import Feed
+from networks.certainty import FILE, Certainty
 from networks.head_model import AnyFaceModel
-from networks.regressor import ReconstructionNet, Regressor, example_inputs, inner_of, trained_resolution, window_of
+from networks.regressor import (
+    ReconstructionNet,
+    Regressor,
+    example_inputs,
+    inner_of,
+    trained_resolution,
+    window_of,
+)
 
 
 class RegressorModel(ExportedModel):
@@ -24,6 +32,7 @@ class RegressorModel(ExportedModel):
 
     name = "regressor"
     weights = WEIGHTS / "regressor.safetensors"
+    companion_files = (WEIGHTS / FILE,)
     inputs = ("crop", "context")
     outputs = Regressor.OUTPUTS
     dynamic_axes = MappingProxyType(
@@ -53,7 +62,7 @@ class RegressorModel(ExportedModel):
         state = checkpoint.state_dict(checkpoint.read(path), path)
         network = ReconstructionNet(window_of(state), inner_of(state))
         checkpoint.load_strictly(network, state, path)
-        return Regressor(network, face_model, trained_resolution(path)).eval(), example_inputs()
+        return Regressor(network, face_model, trained_resolution(path), Certainty.beside(path)).eval(), example_inputs()
 
     def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the 224 px crop and its context."""
@@ -67,11 +76,13 @@ class RegressorModel(ExportedModel):
         cosine = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-12), np.all(a == b, axis=1))
         head = np.linalg.norm(expected["shapes"][:, 1] - actual["shapes"][:, 1], axis=-1) * 100  # dm -> mm
         posed = np.linalg.norm(expected["vertices"] - actual["vertices"], axis=-1)
+        sure = (expected["certainty"] + 1e-6) / (actual["certainty"] + 1e-6)
         pixels = (expected["landmarks"] - actual["landmarks"]) / feed["context"][:, None, 15:17]
         return [
             Criterion("coefficients, mean cosine", float(cosine.mean()), 0.99, "at least"),
             Criterion("vertices in the head frame, mean mm", float(head.mean()), 0.3),
             Criterion("landmarks in the crop, mean px", float(np.linalg.norm(pixels, axis=-1).mean()), 0.5),
+            Criterion("expected errors, mean ratio", float(np.exp(np.abs(np.log(sure)).mean())), 1.15),
             Criterion("vertices in the camera frame, mean mm", float(posed.mean())),
             Criterion("coefficients, smallest cosine", float(cosine.min())),
         ]

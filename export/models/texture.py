@@ -67,10 +67,12 @@ class TextureModel(ExportedModel):
             similarities.append(similarity(a, b))
             errors.append(np.mean(((a.astype(np.float64) - b) / 255.0) ** 2))
         changed = np.abs(expected["visibility"].astype(np.int16) - actual["visibility"]) > 8
+        moved = np.abs(expected["places"] - actual["places"])[:, :2].mean()
         return [
             Criterion("texture, mean SSIM", float(np.mean(similarities)), 0.982, "at least"),
             Criterion("texture, mean squared error", float(np.mean(errors)), 0.005),
             Criterion("visibility, part of texels that differ", float(changed.mean()), 0.01),
+            Criterion("places, mean distance in pixels of the 224 px crop", float(moved), 0.1),
             Criterion("texture, smallest SSIM", float(np.min(similarities))),
         ]
 

@@ -27,7 +27,7 @@ MAX_OUTLIER_SHARE = 1e-3  # of the texels
 MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
 # Inputs and outputs of each part, by names of `TextureNet.INNER`; None: the inputs of the whole graph.
 _INPUTS = {ATTRIBUTES: None, VISIBLE: ["attributes", "field", "shares"], FILL: ["cells", "visible"]}
-_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible"], FILL: ["seen", "guess", "gain"]}
+_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible", "facing"], FILL: ["seen", "guess", "gain"]}
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,10 @@ class SplitError:
 
 
 def split_error(model: onnx.ModelProto, parts: SplitGraph, feed: Feed) -> SplitError:
-    """Run whole graph and parts on one feed; return the larger error of both outputs."""
+    """Run whole graph and parts on one feed; return the larger error of both pictures."""
     expected, actual = Session(model)(feed), session_of(parts)(feed)
-    levels = [np.abs(value.astype(np.int16) - actual[name]) for name, value in expected.items()]
+    pictures = {name: value for name, value in expected.items() if value.dtype == np.uint8}
+    levels = [np.abs(value.astype(np.int16) - actual[name]) for name, value in pictures.items()]
     return SplitError(
         max(float(np.mean(distance > LEVEL_TOLERANCE)) for distance in levels),
         max(float(np.mean((distance / 255) ** 2)) for distance in levels),

@@ -206,6 +206,8 @@ class RetinaFaceDetector(nn.Module):
         content = checkpoint.read(path)
         state = checkpoint.state_dict(content, path)
         name = recipe or recipe_by_name(path)
+        if name not in RECIPES:
+            raise ExportError(f"A RetinaFace's pixels are prepared by one of {', '.join(RECIPES)}, not by '{name}'.")
         network = RetinaFace(mobile=any(key.startswith("body.stage1.") for key in state))
         checkpoint.load_strictly(network, state, path)
         checkpoint.refuse_zero_heads([*network.ClassHead, *network.BboxHead], path)

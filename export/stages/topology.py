@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -14,11 +14,12 @@ from scipy.spatial import cKDTree
 
 from export.context import ExportContext
 from export.errors import ExportError
+from export.stages.fusion_region import region_arrays
 from export.stages.write import staged
 from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
-from networks.texture import TABLE
+from networks.texture import TABLE as CHART_TEXELS
 
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
@@ -29,47 +30,31 @@ INNER_LIPS = ((61, 62, 63), (67, 66, 65))
 NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
+# What `postprocess` reads, by number: another one is written where a version folder has it.
+LAYOUT = 4
+# Side of the tables from texels to vertices: that of the texture network's.
+TABLE = 256
+# Decimetres around the features of a face that have no relief of skin: lids, lips, brows, nostrils; and pixels of a
+# decimetre in the drawing of them.
+LIDS_DM, LIPS_DM, BROWS_DM, NOSTRILS_DM, DRAWN = 0.06, 0.03, 0.09, 0.06, 200
 # Side of the maps of linings; distances from the rim within which lips and lids pass into them.
 LINING, LINING_DM = 1024, (0.01, 0.06)
 
 
-def write_topology(context: ExportContext) -> Path | None:
-    """Write `topology.npz` for the model `postprocess`: triangles, UV, landmarks and the fingerprint of the face model.
+def write_face_model_files(context: ExportContext) -> list[Path]:
+    """Write what the Python models read of the face model, each file into its model's version folder.
 
     Returns:
-        the file; None without a version of `postprocess`.
+        the files; none for a model without a version.
 
     Raises:
-        ExportError: the version holds the topology of another face model.
+        ExportError: a version holds a file of another face model.
     """
-    return _write_arrays(context, "postprocess", "topology", arrays_of)
+    written = (_write(context, *row) for row in FACE_MODEL_FILES)
+    return [path for path in written if path is not None]
 
 
-def write_chart(context: ExportContext) -> Path | None:
-    """Write `chart.npz` for the model `merge`: which place of the skin lies under a texel.
-
-    Returns:
-        the file; None without a version of `merge`.
-
-    Raises:
-        ExportError: the version holds the chart of another face model.
-    """
-    return _write_arrays(context, "merge", "chart", chart_of)
-
-
-def write_expressions(context: ExportContext) -> Path | None:
-    """Write `expressions.npz` for the model `steady`: the names of the face model's expressions.
-
-    Returns:
-        the file; None without a version of `steady`.
-
-    Raises:
-        ExportError: the version holds the names of another face model.
-    """
-    return _write_arrays(context, "steady", "expressions", expressions_of)
-
-
-def _write_arrays(
+def _write(
     context: ExportContext, name: str, what: str, arrays: Callable[[AnyFaceModel], dict[str, Any]]
 ) -> Path | None:
     """Write a file of arrays of the face model into a Python model's version folder.
@@ -87,9 +72,11 @@ def _write_arrays(
     path = target / f"{what}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as existing:
-            if int(existing["fingerprint"][0]) == model.fingerprint:
-                return path
-        if options.version is not None or options.face_model is not None:
+            same = int(existing["fingerprint"][0]) == model.fingerprint
+            layout = int(existing["layout"]) if "layout" in existing.files else 0
+        if same and (layout == LAYOUT or options.version is not None):
+            return path
+        if not same and (options.version is not None or options.face_model is not None):
             raise ExportError(
                 f"Version {target.name} of the model '{name}' holds the {what} of another face model; a version "
                 "is never overwritten: choose another number with --version."
@@ -110,7 +97,7 @@ def _write_arrays(
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}")
-    np.savez_compressed(temporary, **arrays)
+    np.savez_compressed(temporary, **arrays, layout=np.array(LAYOUT))
     temporary.rename(path)
 
 
@@ -133,7 +120,7 @@ def lip_gaps(model: HeadModel) -> npt.NDArray[np.float32]:
 
 def chart_of(model: AnyFaceModel) -> dict[str, Any]:
     """What `merge` reads (chart.py of its version folder): name -> array."""
-    chart = Chart.of(model, TABLE)
+    chart = Chart.of(model, CHART_TEXELS)
     return {
         "skin": chart.skin.astype(np.int32),
         "triangles": chart.triangles.astype(np.int32),
@@ -151,8 +138,10 @@ def arrays_of(model: AnyFaceModel) -> dict[str, Any]:
     own = _of_head(model) if isinstance(model, HeadModel) else _of_face(model)
     return {
         **own,
+        **texels_of(model),
         "uv": model.uv,
         "landmarks": model.landmarks,
+        "mean": model.mean.astype(np.float32),
         "fingerprint": np.array([model.fingerprint], np.int64),
         "name": np.array(model.name),
         "credit": np.array("" if model.source == "unknown" else f"Shape: {model.source}"),
@@ -193,6 +182,54 @@ def _of_head(model: HeadModel) -> dict[str, Any]:
         "lining": lining(model),
         **{name: np.asarray(getattr(model, name)) for name in EYE_FIELDS},
     }
+
+
+def texels_of(model: AnyFaceModel) -> dict[str, Any]:
+    """Tables of the skin's texels, `TABLE` a side, row 0 at v = 1 (texels.py of postprocess): name -> array.
+
+    ``texel_vertex`` int32 [t * t, 3] and ``texel_weight`` float32 [t * t, 3], the vertices around each texel and their
+    barycentric weights; ``texel_albedo`` uint8 [t, t, 3], sRGB, the mean person's; ``texel_plain`` uint8 [t, t]:
+    skin that is no lid, lip, brow, nostril, and no inside of mouth or socket.
+    """
+    chart = Chart.of(model, CHART_TEXELS)
+    around = chart.skin[chart.corners]
+    albedo = (chart.albedo[chart.corners] * chart.weights[..., None]).sum(1)
+    place = (model.mean[around] * chart.weights[..., None]).sum(1)
+    plain = plain_skin(place, model.mean[model.landmarks]).reshape(TABLE, TABLE) * ~chart.inside
+    return {
+        "texel_vertex": around.astype(np.int32),
+        "texel_weight": chart.weights,
+        "texel_albedo": np.rint(albedo.clip(0, 255)).astype(np.uint8).reshape(TABLE, TABLE, 3),
+        "texel_plain": np.rint(plain * 255).astype(np.uint8),
+    }
+
+
+def plain_skin(place: npt.NDArray[Any], landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Say of points (n, 3) of a mean face whether they are plain skin, 0..1, by its landmarks (68, 3); decimetres.
+
+    Lids, lips, brows and nostrils are drawn as seen from the front.
+    """
+    low = landmarks[:, :2].min(0) - 0.5
+    width, height = ((np.ptp(landmarks[:, :2], axis=0) + 1.0) * DRAWN).astype(int)
+    drawn = np.zeros((height, width), np.uint8)
+    pixels = np.rint((landmarks[:, :2] - low) * DRAWN).astype(np.int32)
+    features = (
+        (pixels[36:42], LIDS_DM, True),
+        (pixels[42:48], LIDS_DM, True),
+        (pixels[48:60], LIPS_DM, True),
+        (pixels[17:22], BROWS_DM, False),
+        (pixels[22:27], BROWS_DM, False),
+        (pixels[31:36], NOSTRILS_DM, False),
+    )
+    for points, around, closed in features:
+        cv2.polylines(drawn, [points], closed, 255.0, int(2 * around * DRAWN))
+        if closed:
+            cv2.fillPoly(drawn, [points], 255.0)
+    drawn = cv2.GaussianBlur(drawn, (0, 0), 0.02 * DRAWN)
+    across, up = ((place[:, :2] - low) * DRAWN).astype(np.float32).T.reshape(2, -1, TABLE)  # in rows: OpenCV's limit
+    feature = cv2.remap(drawn, across, up, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).ravel()
+    front = place[:, 2] > landmarks[:, 2].min() - 0.2
+    return np.asarray(1 - feature / 255.0 * front, np.float32)
 
 
 def upper_jaw(model: HeadModel) -> npt.NDArray[np.float32]:
@@ -248,3 +285,12 @@ def face_alone(model: HeadModel) -> npt.NDArray[np.bool_]:
     corners = model.vertex[np.where(model.faces < 0, model.faces[:, :1], model.faces)]
     outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
     return np.asarray(~outer | (corners < NARROW_FACE).all(axis=1))
+
+
+FACE_MODEL_FILES: Final = (
+    ("postprocess", "topology", arrays_of),
+    ("fusion", "topology", region_arrays),
+    ("merge", "chart", chart_of),
+    ("steady", "expressions", expressions_of),
+)
+"""Model, name of its file, what the file holds."""

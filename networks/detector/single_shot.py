@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.detector import contract
-from networks.detector.contract import CANVAS, MIN_SCORE, SLOTS, gather_rows
+from networks.detector.contract import CANVAS, GREY, MIN_SCORE, SLOTS, gather_rows
 from networks.detector.crops import Levels, crops
 from networks.detector.mtcnn import ONet
 from networks.detector.suppression import overlaps, suppress, suppress_union
@@ -28,7 +28,8 @@ SECOND_SIDE = 640
 SMALL = 32.0
 """Canvas pixels of a box's longer side below which a picture gets the second look."""
 SURE = 0.6
-"""Score of YuNet's that a picture without a second look has at least once."""
+"""Score of YuNet's that a picture without a second look has at least once; one that has it in neither of both gets
+the last looks."""
 CANDIDATES = 512
 """Cells that enter suppression: eight for each slot of the output."""
 CANDIDATES_FIXED = 256
@@ -57,8 +58,8 @@ class SingleShotDetector(nn.Module):
     """Detect faces: `canvas` UINT8 [B,3,512,512], `geometry` FP32 [B,6] -> `faces` FP32 [B,64,15], source pixels.
 
     With `fixed`, no size inside depends on the picture and suppression is a product of matrices, as TensorRT needs it.
-    Without, YuNet looks a second time only where faces are small or not found, and O-Net gets only the filled slots,
-    and turned crops only of the faces that may be turned.
+    Without, YuNet looks a second time only where faces are small or not found, and at the canvas turned and halved only
+    where there is still none; O-Net gets only the filled slots, and turned crops only of the faces that may be turned.
     """
 
     INPUTS = contract.INPUTS
@@ -125,33 +126,72 @@ class SingleShotDetector(nn.Module):
             boxes [B,64,4] x1 y1 x2 y2 in canvas pixels, edges at integers; unit vectors [B,64,2] along the eyes and
             the mouth; and scores [B,64], best first, 0 for an empty slot.
         """
-        rows, scores = self._cells_of(reduced, self.side, self.cells)
-        again = self._unsure(rows, scores)
-        second_rows, second_scores = self._cells_of(
-            _resized(pixels[again], SECOND_SIDE), SECOND_SIDE, self.second_cells
-        )
-        if not self.fixed:
-            second_rows = torch.zeros_like(rows).index_put((again,), second_rows)
-            second_scores = torch.zeros_like(scores).index_put((again,), second_scores)
-        scores, index = torch.topk(torch.cat([scores, second_scores], 1), self.candidates, dim=1)
-        rows = gather_rows(torch.cat([rows, second_rows], 1), index)
+        first = self._cells_of(reduced, self.side, self.cells)
+        second = self._second_look(pixels, *first)
+        looks = (first, second, self._last_looks(reduced, first[1], second[1]))
+        scores, index = torch.topk(torch.cat([scores for _, scores in looks], 1), self.candidates, dim=1)
+        rows = gather_rows(torch.cat([rows for rows, _ in looks], 1), index)
         scores, index = torch.topk(self._suppress(rows[..., :4], scores), SLOTS, dim=1)
         rows = gather_rows(rows, index)
         return rows[..., :4], _axes(rows[..., 4:]), scores
 
-    def _cells_of(self, pixels: Tensor, side: int, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def _second_look(self, pixels: Tensor, rows: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at the enlarged canvas of the pictures whose faces are small or not found.
+
+        Args:
+            pixels: RGB 0..255, float32 [B,3,512,512].
+            rows, scores: of the first look.
+
+        Returns:
+            rows [B,n,14] and scores [B,n] as `_cells_of`; zeros for a picture without a second look.
+        """
+        again = self._unsure(rows, scores)
+        enlarged = _resized(pixels[again], SECOND_SIDE)
+        found = self._cells_of(enlarged, SECOND_SIDE, self.second_cells, may_be_empty=not self.fixed)
+        return found if self.fixed else _placed(again, rows.shape[0], *found)
+
+    def _last_looks(self, reduced: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at the canvas turned by a quarter, either way, and at half its size, where no face was found.
+
+        A picture may lie on its side without saying so; and of a face that fills it YuNet sees no border.
+
+        Args:
+            reduced: RGB 0..255, float32 [B,3,side,side].
+            first, second: scores [B,n] of the other looks.
+
+        Returns:
+            rows [B,n,14] and scores [B,n] as `_cells_of`, of the upright canvas, in any order.
+        """
+        best = torch.maximum(first[:, 0], second[:, 0])
+        again = torch.arange(best.shape[0]) if self.fixed else torch.nonzero(best < SURE)[:, 0]
+        seen = reduced[again]
+        sideways, border = seen.transpose(2, 3), [self.side // 4] * 4
+        # Turned clockwise, counter-clockwise, and in the middle of a grey canvas.
+        views = [sideways.flip(3), sideways.flip(2), F.pad(_resized(seen, self.side // 2), border, value=GREY)]
+        rows, scores = self._cells_of(torch.cat(views), self.side, self.cells, may_be_empty=not self.fixed)
+        count = again.shape[0]
+        clockwise, counter, halved = rows[:count], rows[count : 2 * count], rows[2 * count :]
+        rows = torch.cat(
+            [_upright(clockwise, clockwise=True), _upright(counter, clockwise=False), 2 * halved - CANVAS / 2], 1
+        )
+        scores = torch.cat([scores[:count], scores[count : 2 * count], scores[2 * count :]], 1)
+        if self.fixed:
+            return rows, scores * (best < SURE).to(scores.dtype)[:, None]
+        return _placed(again, best.shape[0], rows, scores)
+
+    def _cells_of(self, pixels: Tensor, side: int, cells: Tensor, may_be_empty: bool = False) -> tuple[Tensor, Tensor]:
         """Run YuNet and decode its best cells.
 
         Args:
-            pixels: [B,3,side,side], the whole canvas in any size; the batch may be empty.
+            pixels: [B,3,side,side], the whole canvas in any size.
             side: its size.
             cells: `_cells` of this size.
+            may_be_empty: whether B may be 0.
 
         Returns:
             boxes and points [B,n,14] in canvas pixels, and scores [B,n], best first, 0 below `MIN_CELL_SCORE`.
         """
         # With sizes written out: nothing is inferred where there is no picture.
-        may_be_empty = not self.fixed and side == SECOND_SIDE
         maps = zip(self.yunet(pixels, may_be_empty), STRIDES, strict=True)
         shaped = [cell.reshape(cell.shape[0], OUTPUTS, (side // stride) ** 2) for cell, stride in maps]
         outputs = torch.cat(shaped, 2)
@@ -262,6 +302,32 @@ class SingleShotDetector(nn.Module):
 
 def _resized(pixels: Tensor, side: int) -> Tensor:
     return F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _placed(pictures: Tensor, batch: int, rows: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Spread rows [m,n,14] and scores [m,n] of some pictures, int64 [m], over a batch; zeros for the others."""
+    empty_rows, empty_scores = rows.new_zeros(1), scores.new_zeros(1)
+    return (
+        empty_rows.expand(batch, *rows.shape[1:]).index_put((pictures,), rows),
+        empty_scores.expand(batch, *scores.shape[1:]).index_put((pictures,), scores),
+    )
+
+
+def _upright(rows: Tensor, clockwise: bool) -> Tensor:
+    """Bring boxes and points [B,n,14] of a canvas that was turned by a quarter back to the upright canvas.
+
+    Args:
+        rows: x1 y1 x2 y2 and five points in canvas pixels, edges at integers.
+        clockwise: which way the canvas was turned.
+    """
+    # Without reshaping, which is not defined where there is no picture.
+    x, y = rows[..., 0::2], rows[..., 1::2]
+    x, y = (y, CANVAS - x) if clockwise else (CANVAS - y, x)
+    # The corners change places along one axis.
+    corners = [torch.minimum(x[..., :1], x[..., 1:2]), torch.minimum(y[..., :1], y[..., 1:2])]
+    corners += [torch.maximum(x[..., :1], x[..., 1:2]), torch.maximum(y[..., :1], y[..., 1:2])]
+    points = [part[..., index : index + 1] for index in range(2, 7) for part in (x, y)]
+    return torch.cat([*corners, *points], 2)
 
 
 def calibrated(scores: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """`python -m perf.compare`: five ways to serve the same networks, side by side in one run.
 
-- eager_loop: PyTorch eager float32 in a loop.
-- fastapi: the same behind FastAPI.
+- eager_loop: PyTorch eager float32 in a loop, with the MTCNN cascade of this family's pipelines.
+- eager_loop_same: the same with the served detector.
+- fastapi, fastapi_same: these two behind FastAPI.
 - litserve_eager, litserve_onnx, litserve_onnx_parallel: LitServe with its batching: eager; with the ONNX files, each
   network run once for a batch; with these, a batch spread over the cores as the service does it.
 - bare_onnx: the ONNX files in one process, without a server.
 - service: this service, over HTTP like fastapi and litserve.
+
+``--product embed`` compares the ensemble of that name, which has no cascade to be compared with.
 
 All are started, then take turns: in each round every variant is measured at every number of clients, so that other load
 on the machine meets all of them. Figures are medians over the rounds; latencies are pooled. Variants that are not being
@@ -33,7 +36,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from perf import machine, photos, plots, store
-from perf.compare.names import FORMER_NAMES, LOOPS, NAMES, SERVICE, current_name
+from perf.compare.names import FASTAPI, FORMER_NAMES, LOOPS, NAMES, OF_EMBED, PRODUCTS, SERVICE, current_name
 from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
@@ -142,15 +145,16 @@ def resumed(name: str, pid: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def started(name: str) -> Iterator[Variant]:
-    """Start a variant; end it with the block."""
+def started(name: str, product: str = PRODUCTS[0]) -> Iterator[Variant]:
+    """Start a variant of a product; end it with the block."""
     if name == SERVICE:
         with EmbeddedServer(on_free_ports(ServerOptions())) as server:
-            yield ServerVariant(server.pid, f"http://{server.http}/v2/models/face3d/infer", "triton")
+            yield ServerVariant(server.pid, f"http://{server.http}/v2/models/{product}/infer", product)
         return
     inside = name in LOOPS
     port = 0 if inside else _free_port()
-    command = [sys.executable, "-m", "perf.compare.variant_process", name, "--port", str(port)]
+    command = [sys.executable, "-m", "perf.compare.variant_process", name, "--product", product]
+    command += ["--port", str(port)]
     pipe = subprocess.PIPE if inside else None
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe or subprocess.DEVNULL, text=True)
     try:
@@ -158,7 +162,7 @@ def started(name: str) -> Iterator[Variant]:
             yield LoopVariant(process)
         else:
             _wait_until_ready(port, process)
-            kind = "raw" if name == "fastapi" else "json"
+            kind = "raw" if name in FASTAPI else "json"
             yield ServerVariant(process.pid, f"http://127.0.0.1:{port}/predict", kind)
     finally:
         members = list(machine.process_tree(process.pid))
@@ -202,7 +206,7 @@ def _wait_until_ready(port: int, process: subprocess.Popen[str]) -> None:
 
 
 def compare(
-    names: Sequence[str], clients: Sequence[int], rounds: int, seconds: float
+    names: Sequence[str], clients: Sequence[int], rounds: int, seconds: float, product: str = PRODUCTS[0]
 ) -> dict[str, dict[int, list[Measurement]]]:
     """Measure all variants in turns.
 
@@ -211,6 +215,7 @@ def compare(
         clients: numbers of requests in flight.
         rounds: measurements of each variant at each number.
         seconds: of a measurement.
+        product: of `PRODUCTS`.
 
     Returns:
         variant -> clients -> one measurement a round.
@@ -220,7 +225,7 @@ def compare(
         variants = {}
         for name in names:
             print(f"starting {name}: {NAMES[name]}", flush=True)
-            variants[name] = stack.enter_context(started(name))
+            variants[name] = stack.enter_context(started(name, product))
             variants[name].measure(max(clients), min(seconds, 2.0))  # warm-up, not counted
             _signal(name, variants[name].pid, signal.SIGSTOP)
         for number in range(rounds):
@@ -301,27 +306,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--variants",
         nargs="+",
         choices=[*NAMES, *FORMER_NAMES],
-        default=list(NAMES),
         metavar="NAME",
         help=f"of {', '.join(NAMES)} (default: all)",
     )
+    parser.add_argument("--product", choices=PRODUCTS, default=PRODUCTS[0], help="the ensemble (face3d)")
     parser.add_argument("--clients", nargs="+", type=whole_number(1, 1000), default=[1, 4, 16])
     parser.add_argument("--rounds", type=whole_number(1), default=5)
     parser.add_argument("--seconds", type=positive_number(86400), default=6.0, help="of each measurement (default 6)")
     parser.add_argument("--quick", action="store_true", help="one round of a second each, to see whether it runs")
     options = parser.parse_args(arguments)
     rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)
-    names = list(dict.fromkeys(map(current_name, options.variants)))
-    found = compare(names, options.clients, rounds, seconds)
+    product, possible = options.product, OF_EMBED if options.product == "embed" else tuple(NAMES)
+    names = list(dict.fromkeys(map(current_name, options.variants or possible)))
+    if others := [name for name in names if name not in possible]:
+        parser.error(f"no variant of {product}: {', '.join(others)}")
+    found = compare(names, options.clients, rounds, seconds, product)
+    stem = "compare" if product == PRODUCTS[0] else f"compare-{product}"
     table = {
         name: {str(clients): summary(all_rounds) for clients, all_rounds in by_clients.items()}
         for name, by_clients in found.items()
     }
     most_clients = str(max(options.clients))
     shares = {str(clients): ratios(table, str(clients)) for clients in options.clients}
-    path = store.save(
-        "compare", rounds=rounds, seconds=seconds, pictures=list(photos.mix()), table=table, ratios=shares
-    )
+    path = store.save(stem, rounds=rounds, seconds=seconds, pictures=list(photos.mix()), table=table, ratios=shares)
     for key, unit, title in (
         ("rate", "pictures a second", "Throughput (more is better)"),
         ("p99_ms", "ms", "99th percentile of latency (less is better)"),
@@ -330,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{clients} clients": {name: by[str(clients)][key] for name, by in table.items()}
             for clients in options.clients
         }
-        plots.bars(store.FOLDER / f"compare-{key.removesuffix('_ms')}.png", groups, unit, title)
+        plots.bars(store.FOLDER / f"{stem}-{key.removesuffix('_ms')}.png", groups, unit, title)
     print(f"\n{markdown(table)}\n")
     for ratio, value in shares[most_clients].items():
         print(f"{most_clients} clients, {ratio}: {value:.2f}")

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from export.models import MODEL_NAMES
 from perf import folders
-from perf.compare.repository_steps import Array, Reconstruction, RepositorySteps
+from perf.compare.repository_steps import Answer, Array, RepositorySteps
+
+NETWORKS = {"face3d": ("detector", "regressor", "parser", "texture"), "embed": ("detector", "embedder")}
+"""Product -> the networks it needs."""
 
 
 class Sessions:
-    """The networks in ONNX Runtime, with ``threads`` threads each."""
+    """The networks of a product in ONNX Runtime, with ``threads`` threads each."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, product: str = "face3d") -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -29,7 +31,7 @@ class Sessions:
             name: ort.InferenceSession(
                 Path(folders.newest(name)) / "model.onnx", options, providers=["CPUExecutionProvider"]
             )
-            for name in MODEL_NAMES
+            for name in NETWORKS[product]
         }
 
     def run(self, name: str, **feed: Array) -> dict[str, Any]:
@@ -44,31 +46,66 @@ class Sessions:
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
+def reconstruct(steps: RepositorySteps, sessions: Sessions, files: Sequence[bytes]) -> list[Answer]:
+    """Reconstruct the best face of each photograph with one run of each network; the other steps are a loop."""
+    aligned = [steps.align(*found) for found in _find(steps, sessions, files)]
+    regressed = sessions.batch("regressor", [{"crop": a[0], "context": a[2]} for a in aligned])
+    parsed = sessions.batch(
+        "parser",
+        [{"crop": a[0], "fingerprint": row["fingerprint"]} for a, row in zip(aligned, regressed, strict=True)],
+    )
+    textured = sessions.batch(
+        "texture",
+        [
+            {"crop_hd": crop_hd, "shapes": row["shapes"], "context": context, "parts": found["parts"]}
+            for (_, crop_hd, context), row, found in zip(aligned, regressed, parsed, strict=True)
+        ],
+    )
+    return [
+        steps.reconstruction(row, np.asarray(texture["texture"]), crop_hd, context)
+        for row, texture, (_, crop_hd, context) in zip(regressed, textured, aligned, strict=True)
+    ]
+
+
+def embed(steps: RepositorySteps, sessions: Sessions, files: Sequence[bytes]) -> list[Answer]:
+    """Embed the best face of each photograph with one run of each network; the other steps are a loop."""
+    upright = [steps.upright(*found) for found in _find(steps, sessions, files)]
+    embedded = sessions.batch("embedder", [{"aligned": aligned} for aligned, _ in upright])
+    return [steps.embedding(row["embedding"], quality) for row, (_, quality) in zip(embedded, upright, strict=True)]
+
+
+def _find(
+    steps: RepositorySteps, sessions: Sessions, files: Sequence[bytes]
+) -> list[tuple[Array, tuple[float, float], Array]]:
+    """Decode photographs and find their faces: pixels, width and height, faces of each."""
+    pictures = steps.pictures
+    decoded = [pictures.decode(data, steps.limits) for data in files]
+    feeds = []
+    for picture in decoded:
+        canvas, ratio = pictures.canvas_of(picture)
+        feeds.append({"canvas": canvas, "geometry": pictures.geometry_of(picture, ratio)})
+    found = sessions.batch("detector", feeds)
+    return [(picture.pixels, picture.source, row["faces"]) for picture, row in zip(decoded, found, strict=True)]
+
+
+PRODUCTS = {"face3d": reconstruct, "embed": embed}
+
+
 class ParallelOnnx:
     """Give a single picture every core inside the operators, and several pictures one core each, like the service."""
 
-    def __init__(self) -> None:
+    def __init__(self, product: str = "face3d") -> None:
         cores = len(os.sched_getaffinity(0))
-        self._steps = RepositorySteps()
-        self._wide, self._narrow = Sessions(cores), Sessions(1)
+        self._steps, self._answer = RepositorySteps(), PRODUCTS[product]
+        self._wide, self._narrow = Sessions(cores, product), Sessions(1, product)
         self._pool = ThreadPoolExecutor(cores)
 
-    def run(self, data: bytes, alone: bool = True) -> Reconstruction:
-        """Reconstruct the best face of a photograph's file bytes; ``alone``: nothing else runs at the same time."""
-        sessions = self._wide if alone else self._narrow
-        pictures = self._steps.pictures
-        picture = pictures.decode(data, self._steps.limits)
-        canvas, ratio = pictures.canvas_of(picture)
-        geometry = pictures.geometry_of(picture, ratio)
-        faces = sessions.run("detector", canvas=canvas, geometry=geometry)["faces"]
-        crop, crop_hd, context = self._steps.align(picture.pixels, picture.source, faces)
-        regressed = sessions.run("regressor", crop=crop, context=context)
-        parts = sessions.run("parser", crop=crop, fingerprint=regressed["fingerprint"])["parts"]
-        textured = sessions.run("texture", crop_hd=crop_hd, shapes=regressed["shapes"], context=context, parts=parts)
-        return self._steps.reconstruction(regressed, np.asarray(textured["texture"]), crop_hd, context)
+    def run(self, data: bytes, alone: bool = True) -> Answer:
+        """Answer for the best face of a photograph's file bytes; ``alone``: nothing else runs at the same time."""
+        return self._answer(self._steps, self._wide if alone else self._narrow, [data])[0]
 
-    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
-        """Reconstruct photographs in parallel, one a core."""
+    def run_batch(self, files: list[bytes]) -> list[Answer]:
+        """Answer for photographs in parallel, one a core."""
         if len(files) == 1:
             return [self.run(files[0])]
         return list(self._pool.map(lambda data: self.run(data, alone=False), files))
@@ -77,43 +114,14 @@ class ParallelOnnx:
 class BatchedOnnx:
     """Run each network once for a whole batch, on every core; the other steps are a loop."""
 
-    def __init__(self) -> None:
-        self._steps = RepositorySteps()
-        self._sessions = Sessions(len(os.sched_getaffinity(0)))
+    def __init__(self, product: str = "face3d") -> None:
+        self._steps, self._answer = RepositorySteps(), PRODUCTS[product]
+        self._sessions = Sessions(len(os.sched_getaffinity(0)), product)
 
-    def run(self, data: bytes) -> Reconstruction:
-        """Reconstruct a batch of one."""
+    def run(self, data: bytes) -> Answer:
+        """Answer for a batch of one."""
         return self.run_batch([data])[0]
 
-    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
-        """Reconstruct photographs with one run of each network."""
-        pictures = self._steps.pictures
-        decoded = [pictures.decode(data, self._steps.limits) for data in files]
-        canvases = [pictures.canvas_of(picture) for picture in decoded]
-        found = self._sessions.batch(
-            "detector",
-            [
-                {"canvas": canvas, "geometry": pictures.geometry_of(picture, ratio)}
-                for picture, (canvas, ratio) in zip(decoded, canvases, strict=True)
-            ],
-        )
-        aligned = [
-            self._steps.align(picture.pixels, picture.source, faces["faces"])
-            for picture, faces in zip(decoded, found, strict=True)
-        ]
-        regressed = self._sessions.batch("regressor", [{"crop": a[0], "context": a[2]} for a in aligned])
-        parsed = self._sessions.batch(
-            "parser",
-            [{"crop": a[0], "fingerprint": row["fingerprint"]} for a, row in zip(aligned, regressed, strict=True)],
-        )
-        textured = self._sessions.batch(
-            "texture",
-            [
-                {"crop_hd": crop_hd, "shapes": row["shapes"], "context": context, "parts": found["parts"]}
-                for (_, crop_hd, context), row, found in zip(aligned, regressed, parsed, strict=True)
-            ],
-        )
-        return [
-            self._steps.reconstruction(row, np.asarray(texture["texture"]), crop_hd, context)
-            for row, texture, (_, crop_hd, context) in zip(regressed, textured, aligned, strict=True)
-        ]
+    def run_batch(self, files: list[bytes]) -> list[Answer]:
+        """Answer for photographs with one run of each network."""
+        return self._answer(self._steps, self._sessions, files)

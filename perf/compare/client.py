@@ -1,8 +1,9 @@
 """Clients of a server, in one process: `python -m perf.compare.client URL KIND CLIENTS SECONDS`.
 
 Threads with a persistent connection each send the next picture as soon as the last response is there, the same for
-every server. KIND is the encoding of a picture: ``raw`` (body), ``json`` (base64) or ``triton`` (KServe v2 with binary
-tensors). Prints JSON: of each response the completion and the latency in seconds, and the index of its picture.
+every server. KIND is the encoding of a picture: ``raw`` (body), ``json`` (base64), ``face3d`` or ``embed`` (KServe v2
+with binary tensors and the outputs of that ensemble). Prints JSON: of each response the completion and the latency in
+seconds, and the index of its picture.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import time
 
 from perf import photos
 
-OUTPUTS = ("mesh", "coefficients", "landmarks", "face", "camera", "warnings")
+OUTPUTS = {
+    "face3d": ("mesh", "coefficients", "landmarks", "face", "camera", "warnings"),
+    "embed": ("embedding", "quality", "face", "embedder", "warnings"),
+}
 
 
 def encode(kind: str, data: bytes) -> tuple[bytes, dict[str, str]]:
@@ -28,7 +32,7 @@ def encode(kind: str, data: bytes) -> tuple[bytes, dict[str, str]]:
         return json.dumps({"image": base64.b64encode(data).decode()}).encode(), {"Content-Type": "application/json"}
     payload = struct.pack("<I", len(data)) + data
     image = {"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": len(payload)}}
-    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in OUTPUTS]
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in OUTPUTS[kind]]
     header = json.dumps({"inputs": [image], "outputs": outputs}).encode()
     return header + payload, {
         "Inference-Header-Content-Length": str(len(header)),

@@ -1,6 +1,7 @@
-"""PyTorch as in a notebook: facenet-pytorch's MTCNN on the whole picture, then the other networks in eager float32.
+"""PyTorch as in a notebook: a detector, then the other networks in eager float32, with the served weights.
 
-Their weights are the served ones. facenet-pytorch 2.6.0 is imported as it is; it requires torchvision, which is not
+The detector is that of this family's pipelines, facenet-pytorch's MTCNN on the whole picture, or the served one, on the
+canvas that the service gives it. facenet-pytorch 2.6.0 is imported as it is; it requires torchvision, which is not
 installed, and uses one function of it here, which `_mtcnn` replaces.
 """
 
@@ -21,26 +22,24 @@ from PIL import Image, ImageOps
 from export.models import get_model
 from networks.detector.reference import greedy_suppression
 from networks.head_model import load_face_model
-from perf.compare.repository_steps import Reconstruction, RepositorySteps
+from perf.compare.repository_steps import Answer, Array, RepositorySteps
 from server.repository import ROOT
 
 FACENET = ROOT / ".tools" / "wheels" / "facenet_pytorch"
 
+Found = tuple[Array, tuple[float, float], Array]
+"""Pixels uint8 [h, w, 3], width and height of the photograph, faces float32 [n, 15] in its pixels."""
 
-class EagerPyTorch:
-    """Processes one picture after the other."""
 
-    def __init__(self) -> None:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self._steps = RepositorySteps()
+class FamilyDetector:
+    """The family's: Pillow decodes the whole picture, and facenet-pytorch's cascade goes over it."""
+
+    def __init__(self, steps: RepositorySteps) -> None:
+        del steps
         self._detector = _mtcnn()
-        model = load_face_model(ROOT / "weights" / "face_model.npz")
-        self._regressor = get_model("regressor").load(None, model, None, False)[0].eval()
-        self._parser = get_model("parser").load(None, None, None, False)[0].eval()
-        self._texture = get_model("texture").load(None, model, None, False)[0].eval()
 
-    def run(self, data: bytes) -> Reconstruction:
-        """Reconstruct the best face of a photograph's file bytes.
+    def find(self, data: bytes) -> Found:
+        """Decode a photograph's file bytes and find its faces.
 
         Raises:
             ValueError: no face was found.
@@ -51,7 +50,67 @@ class EagerPyTorch:
         if boxes is None:
             raise ValueError("no face was found")
         faces = np.concatenate([boxes, scores[:, None], points.reshape(len(boxes), 10)], axis=1).astype(np.float32)
-        crop, crop_hd, context = self._steps.align(np.asarray(picture), picture.size, faces)
+        return np.asarray(picture), picture.size, faces
+
+
+class ServedDetector:
+    """The service's: its decoder, and its detector in eager float32 on the canvas."""
+
+    def __init__(self, steps: RepositorySteps) -> None:
+        self._steps = steps
+        self._detector = get_model("detector").load(None, None, None, False)[0].eval()
+
+    def find(self, data: bytes) -> Found:
+        """Decode a photograph's file bytes and find its faces."""
+        pictures = self._steps.pictures
+        picture = pictures.decode(data, self._steps.limits)
+        canvas, ratio = pictures.canvas_of(picture)
+        geometry = pictures.geometry_of(picture, ratio)
+        with torch.inference_mode():
+            faces = self._detector(torch.from_numpy(np.array(canvas))[None], torch.from_numpy(geometry)[None])
+        return picture.pixels, picture.source, faces[0].numpy()
+
+
+class EagerEmbedder:
+    """Embeds one picture after the other, with the served networks."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        self._steps = RepositorySteps()
+        self._detector = ServedDetector(self._steps)
+        self._embedder = get_model("embedder").load(None, None, None, False)[0].eval()
+
+    def run(self, data: bytes) -> Answer:
+        """Embed the best face of a photograph's file bytes."""
+        aligned, quality = self._steps.upright(*self._detector.find(data))
+        with torch.inference_mode():
+            embedding, *_ = self._embedder(torch.from_numpy(aligned)[None])
+        return self._steps.embedding(embedding[0].numpy(), quality)
+
+    def run_batch(self, files: list[bytes]) -> list[Answer]:
+        """Embed photographs one after the other."""
+        return [self.run(data) for data in files]
+
+
+class EagerPyTorch:
+    """Reconstructs one picture after the other."""
+
+    def __init__(self, detector: type[FamilyDetector | ServedDetector] = FamilyDetector) -> None:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        self._steps = RepositorySteps()
+        self._detector = detector(self._steps)
+        model = load_face_model(ROOT / "weights" / "face_model.npz")
+        self._regressor = get_model("regressor").load(None, model, None, False)[0].eval()
+        self._parser = get_model("parser").load(None, None, None, False)[0].eval()
+        self._texture = get_model("texture").load(None, model, None, False)[0].eval()
+
+    def run(self, data: bytes) -> Answer:
+        """Reconstruct the best face of a photograph's file bytes.
+
+        Raises:
+            ValueError: no face was found.
+        """
+        crop, crop_hd, context = self._steps.align(*self._detector.find(data))
         with torch.inference_mode():
             batched_context = torch.from_numpy(context)[None]
             outputs = self._regressor(torch.from_numpy(crop)[None], batched_context)
@@ -67,7 +126,7 @@ class EagerPyTorch:
         numbers = {name: value[0].numpy() for name, value in regressed.items()}
         return self._steps.reconstruction(numbers, texture[0].numpy(), crop_hd, context)
 
-    def run_batch(self, files: list[bytes]) -> list[Reconstruction]:
+    def run_batch(self, files: list[bytes]) -> list[Answer]:
         """Reconstruct photographs one after the other: facenet-pytorch's cascade has no batches."""
         return [self.run(data) for data in files]
 

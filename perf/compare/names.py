@@ -6,9 +6,11 @@ import re
 from typing import Any
 
 NAMES = {
-    "eager_loop": "PyTorch eager, a loop",
-    "fastapi": "FastAPI, eager",
-    "litserve_eager": "LitServe, eager",
+    "eager_loop": "PyTorch eager with MTCNN, a loop",
+    "eager_loop_same": "PyTorch eager, the served networks, a loop",
+    "fastapi": "FastAPI, eager with MTCNN",
+    "fastapi_same": "FastAPI, eager, the served networks",
+    "litserve_eager": "LitServe, eager with MTCNN",
     "litserve_onnx": "LitServe, ONNX",
     "litserve_onnx_parallel": "LitServe, ONNX, a picture a core",
     "bare_onnx": "ONNX bare, no server",
@@ -16,8 +18,14 @@ NAMES = {
 }
 """Variant -> its description in tables."""
 SERVICE = "service"
-LOOPS = {"eager_loop": "eager", "bare_onnx": "onnx_parallel"}
+LOOPS = {"eager_loop": "eager", "eager_loop_same": "eager_same", "bare_onnx": "onnx_parallel"}
 """Variants without a server -> their kind of pipeline (`perf.compare.pipelines`)."""
+FASTAPI = {"fastapi": "eager", "fastapi_same": "eager_same"}
+"""Variants behind FastAPI -> their kind of pipeline."""
+PRODUCTS = ("face3d", "embed")
+"""Ensembles that are compared."""
+OF_EMBED = tuple(name for name in NAMES if name not in ("eager_loop", "fastapi", "litserve_eager"))
+"""Variants that embed: the family's own pipeline has no embedder."""
 FORMER_NAMES = {
     "A": "eager_loop",
     "B": "fastapi",

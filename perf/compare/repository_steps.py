@@ -17,11 +17,15 @@ from perf import folders
 Array = NDArray[Any]
 
 _CROPS = frozenset({"crop", "crop_hd", "context"})
+_UPRIGHT = frozenset({"aligned", "quality"})
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """The result of a request: the GLB file, and coefficients, landmarks and context as lists."""
+class Answer:
+    """The result of a request: the GLB file, empty for `embed`, and numbers as lists.
+
+    These are coefficients, landmarks and context of a reconstruction, embedding and quality of `embed`.
+    """
 
     mesh: bytes
     numbers: Mapping[str, list[float]]
@@ -58,14 +62,31 @@ class RepositorySteps:
         Returns:
             crop uint8 [3, 224, 224], crop_hd uint8 [3, 512, 512] and context float32 [23].
         """
-        face = self._faces.choose(faces, self._default, self._threshold, source)
-        geometry = np.array([*source, 1, 1, source[0] / picture.shape[1], source[1] / picture.shape[0]], np.float32)
-        tensors = self._cut_out(picture, geometry, face, _CROPS).tensors
+        tensors = self._cut(picture, source, faces, _CROPS)
         return tensors["crop"], tensors["crop_hd"], tensors["context"]
 
-    def reconstruction(
-        self, regressed: Mapping[str, Array], texture: Array, crop_hd: Array, context: Array
-    ) -> Reconstruction:
+    def upright(self, picture: Array, source: tuple[float, float], faces: Array) -> tuple[Array, Array]:
+        """Turn the best face upright; arguments as of `align`.
+
+        Returns:
+            aligned uint8 [3, 112, 112] and quality float32 [4].
+        """
+        tensors = self._cut(picture, source, faces, _UPRIGHT)
+        return tensors["aligned"], tensors["quality"]
+
+    def _cut(
+        self, picture: Array, source: tuple[float, float], faces: Array, names: frozenset[str]
+    ) -> Mapping[str, Array]:
+        face = self._faces.choose(faces, self._default, self._threshold, source)
+        geometry = np.array([*source, 1, 1, source[0] / picture.shape[1], source[1] / picture.shape[0]], np.float32)
+        tensors: Mapping[str, Array] = self._cut_out(picture, geometry, face, names).tensors
+        return tensors
+
+    def embedding(self, embedding: Array, quality: Array) -> Answer:
+        """Collect the numbers of `embed`."""
+        return Answer(b"", {"embedding": embedding.ravel().tolist(), "quality": quality.ravel().tolist()})
+
+    def reconstruction(self, regressed: Mapping[str, Array], texture: Array, crop_hd: Array, context: Array) -> Answer:
         """Write the GLB and collect the numbers; ``regressed`` and ``texture`` are outputs without the batch axis."""
         tensors = {
             "shapes": regressed["shapes"],
@@ -77,4 +98,4 @@ class RepositorySteps:
         }
         mesh = self._files.Files(self._surface, tensors, self._options).mesh
         numbers = {"coefficients": regressed["coefficients"], "landmarks": regressed["landmarks"], "context": context}
-        return Reconstruction(mesh, {name: value.ravel().tolist() for name, value in numbers.items()})
+        return Answer(mesh, {name: value.ravel().tolist() for name, value in numbers.items()})

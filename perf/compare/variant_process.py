@@ -1,8 +1,9 @@
-"""One variant as a process: `python -m perf.compare.variant_process NAME [--port P]`.
+"""One variant as a process: `python -m perf.compare.variant_process NAME [--product PRODUCT] [--port P]`.
 
-``eager_loop`` and ``bare_onnx`` have no server: they read lines of JSON, ``{"clients": 4, "seconds": 6}``, and answer
-each with a line of JSON, a list of completions; that many requests are always waiting, and the loop takes the oldest.
-``fastapi``, ``litserve_eager``, ``litserve_onnx`` and ``litserve_onnx_parallel`` serve HTTP on the port.
+``eager_loop``, ``eager_loop_same`` and ``bare_onnx`` have no server: they read lines of JSON,
+``{"clients": 4, "seconds": 6}``, and answer each with a line of JSON, a list of completions; that many requests are
+always waiting, and the loop takes the oldest.
+The others serve HTTP on the port.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from perf import photos
-from perf.compare.names import LOOPS, NAMES, SERVICE
+from perf.compare.names import FASTAPI, LOOPS, NAMES, PRODUCTS, SERVICE
 from perf.compare.pipelines import Pipeline, pipeline
 from server.arguments import whole_number
 
 Completion = tuple[float, float, int]  # seconds after the start, latency in seconds, index of the picture
 
 
-def loop(kind: str) -> None:
-    """Answer the lines of stdin until it ends, with the ``eager`` or the ``onnx_parallel`` pipeline."""
-    pipe = pipeline(kind)
+def loop(kind: str, product: str) -> None:
+    """Answer the lines of stdin until it ends, with one kind of pipeline."""
+    pipe = pipeline(kind, product)
     files = list(photos.mix().values())
     for data in files:
         pipe.run(data)
@@ -70,12 +71,12 @@ def _closed_loop(pipe: Pipeline, kind: str, files: list[bytes], clients: int, se
     return done
 
 
-def fastapi(port: int) -> None:
-    """Serve the eager networks; one thread computes, as PyTorch itself uses every core."""
+def fastapi(kind: str, product: str, port: int) -> None:
+    """Serve eager networks; one thread computes, as PyTorch itself uses every core."""
     import uvicorn
     from fastapi import FastAPI, Request, Response
 
-    pipe = pipeline("eager")
+    pipe = pipeline(kind, product)
     pool = ThreadPoolExecutor(1)
     app = FastAPI()
 
@@ -94,16 +95,17 @@ def main() -> None:
     """Run the variant that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=[name for name in NAMES if name != SERVICE])
+    parser.add_argument("--product", choices=PRODUCTS, default=PRODUCTS[0])
     parser.add_argument("--port", type=whole_number(0, 65535), default=0)
     options = parser.parse_args()
     if options.name in LOOPS:
-        loop(LOOPS[options.name])
-    elif options.name == "fastapi":
-        fastapi(options.port)
+        loop(LOOPS[options.name], options.product)
+    elif options.name in FASTAPI:
+        fastapi(FASTAPI[options.name], options.product, options.port)
     else:
         from perf.compare import lit  # LitServe takes a second to import
 
-        lit.serve(options.name.removeprefix("litserve_"), options.port)
+        lit.serve(options.name.removeprefix("litserve_"), options.product, options.port)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from server.gateway.grpc_server import GrpcServer
 from server.gateway.http_server import HttpServer
 from server.gateway.status import StatusServer
 from server.gateway.upstream import Upstream
-from server.repository import DEFAULT_REPOSITORY, models_to_await, read_repository
+from server.repository import DEFAULT_REPOSITORY, SWITCHED, models_to_await, read_repository, without
 
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--triton-http", default="127.0.0.1:8010", metavar="HOST:PORT", help="Triton's HTTP endpoint")
     parser.add_argument("--triton-grpc", default="127.0.0.1:8011", metavar="HOST:PORT", help="Triton's gRPC endpoint")
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, metavar="DIR", help="model repository")
-    parser.add_argument("--models", metavar="A,B", help="the models to serve (the repository's ensembles)")
+    parser.add_argument("--models", metavar="A,B", help="the models to serve (the repository's ensembles but `fuse`)")
     parser.add_argument(
         "--exit-timeout", type=float, default=30, metavar="S", help="for requests inside at the end (30)"
     )
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _names(options: argparse.Namespace) -> tuple[str, ...]:
     if options.models:
         return tuple(name for name in options.models.split(",") if name)
-    return models_to_await(read_repository(options.repository))
+    return models_to_await(without(read_repository(options.repository), SWITCHED))
 
 
 async def _serve(options: argparse.Namespace, names: tuple[str, ...]) -> int:

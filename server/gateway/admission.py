@@ -49,6 +49,7 @@ class Admission:
         self._readers: list[_Reader] = []
         self._for_bytes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._for_place: deque[asyncio.Future[None]] = deque()
+        self._large = asyncio.Semaphore(limits.MAX_LARGE)
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -95,6 +96,26 @@ class Admission:
             if in_one_piece and self._for_place:
                 _wake(self._for_place)
             self._settle()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, large: bool) -> AsyncIterator[None]:
+        """Let a request work, as a context manager around that: a large one when it is its turn.
+
+        Raises:
+            Refused: ``Overloaded`` when that takes too long.
+        """
+        if not large:
+            yield
+            return
+        try:
+            async with asyncio.timeout(limits.LARGE_TIME):
+                await self._large.acquire()
+        except TimeoutError:
+            raise overloaded("as many large textures are being made as can be") from None
+        try:
+            yield
+        finally:
+            self._large.release()
 
     async def drained(self) -> None:
         """Return when nothing is read or inside any more; what is read is hurried."""

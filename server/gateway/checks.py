@@ -10,10 +10,11 @@ from typing import Final
 
 from server.gateway import limits
 from server.gateway.description import ELEMENT_SIZE, InferRequest, InputTensor, PublicModel, RequestedOutput, Tensor
-from server.gateway.parameters import check_parameters, nearest, no_regions, unknown_parameter
-from server.gateway.refusal import NOT_FOUND, Refused, bad_option, bad_request, shown
+from server.gateway.parameters import check_parameters, is_large, nearest, no_regions, unknown_parameter
+from server.gateway.refusal import NOT_FOUND, Refused, bad_option, bad_request, shown, switched_off
+from server.repository import SWITCHED
 
-TEXT_OUTPUTS: Final = frozenset({"warnings"})
+TEXT_OUTPUTS: Final = frozenset({"warnings", "texture_warnings"})
 """Outputs of type BYTES that hold text; all others hold files, which JSON cannot carry."""
 
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,18}")
@@ -26,6 +27,8 @@ def find_model(name: str, version: str, models: Mapping[str, PublicModel], names
         Refused: no such model or version is served.
     """
     if name not in names:
+        if name in SWITCHED:
+            raise switched_off(name)
         raise Refused(NOT_FOUND, "BadRequest", f"no model `{shown(name)}` is served here: {nearest(name, names)}")
     if name not in models:
         raise Refused(NOT_FOUND, "ServerUnavailable", f"`{name}` is not loaded: try again in a few seconds.")
@@ -98,6 +101,10 @@ def _check_inputs(request: InferRequest, model: PublicModel) -> None:
     for tensor in model.inputs.values():
         if tensor.name not in seen and not tensor.optional:
             raise bad_request(f"`{model.name}` needs the input `{tensor.name}` ({_described(tensor, model)}).")
+    if max(batches, default=1) > 1 and is_large(request.parameters):
+        raise bad_option(
+            f"`texture_size` above {limits.LARGE_TEXTURE} is for one picture at a time: send a batch of 1."
+        )
     if len(batches) > 1:
         raise bad_request("the inputs differ in their first dimension, the batch: give each the same.")
 

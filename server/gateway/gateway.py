@@ -14,6 +14,7 @@ from server.gateway import outcome
 from server.gateway.admission import Admission, Ticket
 from server.gateway.checks import check, find_model
 from server.gateway.description import InferRequest, PublicModel
+from server.gateway.parameters import is_large
 from server.gateway.refusal import Refused, starting, stopping
 from server.gateway.upstream import Upstream
 
@@ -102,13 +103,14 @@ class Gateway:
         if name not in self.upstream.names:
             find_model(name, "", {}, self.upstream.names)
 
-    def check(self, request: InferRequest) -> None:
-        """See that Triton may be sent this request.
+    def check(self, request: InferRequest) -> bool:
+        """See that Triton may be sent this request; return whether it is one of which few work at a time.
 
         Raises:
             Refused: with a sentence that names what is wrong.
         """
         check(request, self.find_model(request.model, request.version))
+        return is_large(request.parameters)
 
     def is_model_ready(self, name: str, version: str) -> bool:
         """Return whether a public model takes requests.

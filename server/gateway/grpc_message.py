@@ -1,8 +1,9 @@
-"""gRPC's ModelInferRequest <-> a description."""
+"""gRPC's ModelInferRequest, without its raw tensors <-> a description."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
@@ -34,15 +35,14 @@ def parse(kind: Any, data: bytes, name: str = "") -> Any:
     return message
 
 
-def description(message: Any) -> InferRequest:
-    """Describe a ModelInferRequest.
+def description(message: Any, raw: Sequence[memoryview]) -> InferRequest:
+    """Describe a ModelInferRequest whose raw tensors (`raw_input_contents`) are ``raw``.
 
     Raises:
         Refused: parts of it contradict each other.
     """
     if len(message.inputs) > limits.MAX_TENSORS or len(message.outputs) > limits.MAX_OUTPUTS:
         raise bad_request(f"the request has {len(message.inputs)} inputs and {len(message.outputs)} outputs: too many.")
-    raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise bad_request(f"the request has {len(message.inputs)} inputs and {len(raw)} raw contents: give each one.")
     inputs = tuple(_input(tensor, raw[index] if raw else None) for index, tensor in enumerate(message.inputs))
@@ -53,7 +53,7 @@ def description(message: Any) -> InferRequest:
 
 
 def to_triton(message: Any) -> bytes:
-    """Write the request anew, so that Triton reads what was checked, and nothing that was not understood.
+    """Write the message anew, so that Triton reads what was checked, and nothing that was not understood.
 
     Numbers with a fraction become text, as Triton 2.51 takes no others.
     """
@@ -68,7 +68,7 @@ def to_triton(message: Any) -> bytes:
     return data
 
 
-def _input(tensor: Any, raw: bytes | None) -> InputTensor:
+def _input(tensor: Any, raw: memoryview | None) -> InputTensor:
     parameters = _values(tensor.parameters)
     shape = tuple(tensor.shape)
     if raw is None:

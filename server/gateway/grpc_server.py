@@ -20,7 +20,7 @@ from server.gateway.grpc_message import description, parse, to_triton
 from server.gateway.refusal import NO_ANSWER, NOT_FOUND, NOT_SERVED, Refused, bad_request, shown, too_slow
 from server.gateway.trace import TRACEPARENT
 from server.gateway.upstream import SERVICE
-from server.gateway.wire import check_size
+from server.gateway.wire import split
 
 HEALTH: Final = "grpc.health.v1.Health"
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse with status SERVING, NOT_SERVING
@@ -92,13 +92,14 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 data = await _read(context)
             await ticket.hold(len(data))
             ticket.enter()
-            check_size(data)
-            message = parse(pb.ModelInferRequest, data)
-            self._gateway.check(description(message))
-            data = to_triton(message)
-            del message
+            parts = split(data)
+            message = parse(pb.ModelInferRequest, parts.rest)
+            large = self._gateway.check(description(message, parts.tensors))
+            data = parts.with_rest(to_triton(message))
+            del parts, message
             try:
-                answer = await self._call("ModelInfer", data, context)
+                async with self._gateway.admission.turn(large):
+                    answer = await self._call("ModelInfer", data, context)
             except grpc.aio.AioRpcError as error:
                 ticket.outcome = outcome.of_grpc(error.code(), error.details() or "")
                 raise

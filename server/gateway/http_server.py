@@ -113,13 +113,14 @@ class HttpServer:
             ticket.enter()
             length, media = request.headers.get(_LENGTH), request.headers.get("Content-Type", "")
             parsed = parse_body(name, version, body, length, media)
-            self._gateway.check(parsed.request)
+            large = self._gateway.check(parsed.request)
             headers = {_LENGTH: str(len(parsed.header)), "Content-Type": "application/octet-stream"}
             if TRACEPARENT.fullmatch(trace := request.headers.get("traceparent", "")):
                 headers["traceparent"] = trace
             sent = parsed.header + parsed.binary
             del body, parsed
-            response = await self._pass("POST", _path(name, version) + "/infer", sent, headers)
+            async with self._gateway.admission.turn(large):
+                response = await self._pass("POST", _path(name, version) + "/infer", sent, headers)
             del sent
             if response.status >= 400:
                 assert isinstance(response.body, bytes)

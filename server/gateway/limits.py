@@ -21,6 +21,8 @@ MAX_OUTPUTS: Final = 64
 """Requested outputs of one request; the ensembles have at most sixteen."""
 MAX_PARAMETERS: Final = 64
 """Parameters of one request, tensor or output; the ensembles know at most eleven."""
+MAX_CONSENT: Final = 500
+"""Characters of a consent statement of `fuse`: a few sentences. It goes into the result and into the log."""
 MAX_PHOTOGRAPHS: Final = 8
 """Photographs of one person in one request: as many rows as `person`'s steps take at once."""
 MAX_RANK: Final = 8
@@ -46,6 +48,12 @@ other steps; further ones could only wait here, so they are refused at once."""
 MAX_HELD: Final = 1024 * MIB
 """Bytes of all requests that are read or inside: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at most
 about 8 MiB, and one copy) the process stays below 4 GiB."""
+MAX_LARGE: Final = 1
+"""Requests for a texture of more than `LARGE_TEXTURE` texels a side that are worked on together, one picture each:
+one takes up to a second, and 200 MB of the memory that processes share (`deploy/shm.py`). Others wait."""
+LARGE_TEXTURE: Final = 1024
+LARGE_TIME: Final = 60.0
+"""Seconds that a request waits for its turn among those."""
 MAX_READING: Final = 32
 """gRPC messages that are read at the same time: gRPC gives a message when it is whole, so these may have 36 MiB each on
 top of MAX_HELD. One of 100 KB is read in 1 ms. HTTP's bytes are counted as they come and need no such bound."""

@@ -15,8 +15,8 @@ OK, CANCELLED, FAULT = "ok", "cancelled", "fault"
 """Answered; given up by its sender; failed although nothing refused it."""
 
 REFUSALS: Final = (
-    *("BadFace", "BadImage", "BadOption", "BadRequest", "FaceModelMismatch", "ImageTooLarge", "NoFace", "NoSuchFace"),
-    *("Overloaded", "ServerUnavailable", "Timeout"),
+    *("BadFace", "BadImage", "BadOption", "BadRequest", "ConsentRequired", "FaceModelMismatch", "ImageTooLarge"),
+    *("NoFace", "NoSuchFace", "NotServed", "Overloaded", "ServerUnavailable", "Timeout"),
 )
 """Exceptions of the client with which a request is refused; every other tag counts as a fault."""
 

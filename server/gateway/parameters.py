@@ -1,8 +1,9 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
-What is accepted here agrees with `options_from` of the models that read parameters, `align` (face_options.py), `merge`
-(merge_options.py) and `postprocess` (options.py); a test holds that. The gateway reads them first because it can say at
-once, before a picture is decoded, what is wrong, and because the models cannot see a name that is none of theirs.
+What is accepted here agrees with the models that read parameters: `align` (face_options.py), `merge`
+(merge_options.py), `postprocess` (options.py) and `fusion` (fusion_options.py, consent.py); a test holds that. The
+gateway reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models
+cannot see a name that is none of theirs.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from server.gateway import limits
 from server.gateway.description import Value
-from server.gateway.refusal import Refused, bad_option, shown
+from server.gateway.refusal import Refused, bad_option, no_consent, shown
 
 # Numbers written as text, in plain ASCII digits; Python itself would also read "1_0" and digits of other scripts.
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
@@ -62,12 +64,20 @@ def _cosine(value: Value) -> bool:
     return -1 <= _number(value) <= 1
 
 
+def _likeness(value: Value) -> bool:
+    return 0 <= _number(value) <= 2
+
+
 def _index(value: Value) -> bool:
     return 0 <= _integer(value) < 2**31
 
 
+def _strength(value: Value) -> bool:
+    return 0 <= _number(value) <= 2
+
+
 def _side(value: Value) -> bool:
-    return 64 <= _integer(value) <= 2048
+    return 64 <= _integer(value) <= 4096
 
 
 def _flag(value: Value) -> bool:
@@ -102,6 +112,15 @@ def _one_of(*words: str) -> Callable[[Value], bool]:
     return lambda value: isinstance(value, str) and value.lower() in words
 
 
+def _statement(value: Value) -> bool:
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return 0 < len(text) <= limits.MAX_CONSENT and all(map(_is_shown, text))
+
+
+def _is_shown(character: str) -> bool:
+    return unicodedata.category(character) not in _UNSHOWN and character not in _TURNING
+
+
 def _microseconds(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
@@ -115,12 +134,33 @@ _FILES: Final = (
     Parameter("white_balance", _flag, "true or false"),
     Parameter("sharpen", _share, "a number from 0 to 1"),
     Parameter("texture_format", _one_of("png", "jpeg"), "png or jpeg"),
-    Parameter("texture_size", _side, "a whole number from 64 to 2048"),
+    Parameter("texture_size", _side, "a whole number from 64 to 4096"),
     Parameter("mesh", _one_of("head", "face"), "head or face"),
     Parameter("rig", _one_of("none", "arkit"), "none or arkit"),
     Parameter("expression", _one_of("photo", "neutral"), "photo or neutral"),
     # The last two are from before `expression` was a parameter: canonical, and canonical without expression.
     Parameter("pose", _one_of("canonical", "camera", "head", "neutral"), "canonical or camera"),
+    Parameter("likeness", _likeness, "a number from 0 to 2"),
+)
+# What is measured in one photograph, and so not for a head of several.
+_SKIN: Final = (
+    Parameter("texture_light", _one_of("photo", "albedo"), "photo or albedo"),
+    Parameter("detail", _strength, "a number from 0 to 2"),
+    Parameter("glasses", _one_of("keep", "remove"), "keep or remove"),
+    Parameter("hair", _one_of("skin", "paint"), "skin or paint"),
+)
+_FUSION: Final = (
+    Parameter(
+        "consent", _statement, f"a sentence of at most {limits.MAX_CONSENT} characters, all of which can be shown"
+    ),
+    Parameter("source_face", _index, "the index of a face, 0 for the best"),
+    Parameter("target_face", _index, "the index of a face, 0 for the best"),
+    Parameter("shape", _share, "a number from 0 (the target's) to 1 (the source's)"),
+    Parameter("eyes", _one_of("target", "source"), "target or source"),
+    Parameter("mouth", _one_of("target", "source"), "target or source"),
+    Parameter("picture_format", _one_of("png", "jpeg"), "png or jpeg"),
+    Parameter("quality_mode", _one_of("auto", "short", "long"), "auto, short or long"),
+    Parameter("mark", _flag, "true or false"),
 )
 _PERSON: Final = (
     Parameter("same_person", _cosine, "a number from -1 to 1"),
@@ -141,10 +181,11 @@ _SEQUENCE: Final = (
 _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microseconds")
 
 TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
-    "face3d": (*_CHOICE, *_FILES),
-    "reconstruct": (*_CHOICE, *_FILES),  # `align` says of face and box that `choice` has chosen already
+    "face3d": (*_CHOICE, *_FILES, *_SKIN),
+    "reconstruct": (*_CHOICE, *_FILES, *_SKIN),  # `align` says of face and box that `choice` has chosen already
     "detect": (),
     "embed": _CHOICE,
+    "fuse": _FUSION,
     "track": (*_CHOICE, *_CLIP, *_SEQUENCE),
     # Which face is meant differs from photograph to photograph: each one's main face.
     "person": (_CHOICE[0], *_PERSON, *_FILES),
@@ -165,16 +206,21 @@ _TRITON: Final = {
     "binary_data_size": "it belongs to a tensor of an HTTP request",
 }
 _REGION: Final = "shared_memory_"
+# Of Unicode: control characters, halves of pairs, characters without a meaning; those that turn the order of others.
+_UNSHOWN: Final = frozenset({"Cc", "Cs", "Co", "Cn"})
+_TURNING: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 def check_parameters(model: str, given: Mapping[str, Value]) -> None:
     """See that a request's parameters are known to the model and can be meant.
 
     Raises:
-        Refused: ``BadOption`` with the name, what was given, and what may be.
+        Refused: ``BadOption`` with the name, what was given, and what may be; ``ConsentRequired``.
     """
     if len(given) > limits.MAX_PARAMETERS:
         raise bad_option(f"the request has {len(given)} parameters: {limits.MAX_PARAMETERS} are allowed.")
+    if model == "fuse" and not str(given.get("consent", "")).strip():
+        raise no_consent()
     own = {parameter.name: parameter for parameter in TABLE.get(model, ())}
     known = own | {_TIMEOUT.name: _TIMEOUT}
     for name, value in given.items():
@@ -195,6 +241,11 @@ def check_parameters(model: str, given: Mapping[str, Value]) -> None:
             f'`pose` "neutral" means `expression` "neutral", but `expression` is "{expression}": give `pose` '
             '"canonical" or "camera".'
         )
+
+
+def is_large(given: Mapping[str, Value]) -> bool:
+    """Whether checked parameters ask for a texture that takes so much memory that few are made at a time."""
+    return int(given.get("texture_size", 0)) > limits.LARGE_TEXTURE
 
 
 def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:

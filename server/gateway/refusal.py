@@ -100,6 +100,25 @@ def bad_option(sentence: str) -> Refused:
     return Refused(INVALID, "BadOption", sentence)
 
 
+def no_consent() -> Refused:
+    """Return the refusal of a fused picture that nobody is said to have agreed to."""
+    return Refused(
+        INVALID,
+        "ConsentRequired",
+        "a fused picture needs a consent statement: say in the parameter `consent` who agreed to it, and to what.",
+    )
+
+
+def switched_off(name: str) -> Refused:
+    """Return the refusal of an ensemble that this server's operator has not turned on."""
+    return Refused(
+        NOT_FOUND,
+        "NotServed",
+        f"`{name}` is off on this server: its operator can turn it on by starting the server with --fusion "
+        "(FACE3D_FUSION=1); docs/guides/fuse.md says what comes with it.",
+    )
+
+
 def too_large(sentence: str) -> Refused:
     """Return the refusal of more bytes than are taken."""
     return Refused(TOO_LARGE, "ImageTooLarge", sentence)

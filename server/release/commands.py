@@ -16,7 +16,7 @@ from server.release.store import Kind, Record, Release, ReleaseError, Store, dig
 from server.release.structure import check_structure
 from server.release.switch import Change, Switch, take_back
 from server.release.trial import try_candidates
-from server.repository import models_to_await
+from server.repository import SWITCHED, models_to_await
 
 
 @dataclass
@@ -188,7 +188,8 @@ class Releases:
             "last_release": vars(record.releases[-1]) if record.releases else None,
         }
         if self.control is not None:
-            targets = models_to_await(self.store.models)
+            awaited = models_to_await(self.store.models)
+            targets = [name for name in awaited if name not in SWITCHED or self.control.serving(name)]
             report["server"] = {n: self.control.serving(n) for n in report["repository"]}
             report["answers"] = {name: self._probe(name) for name in targets}
             report["healthy"] = all(answer == "yes" for answer in report["answers"].values())

@@ -16,6 +16,7 @@ from server.errors import ServerError
 from server.release.store import Store
 from server.release.structure import CandidateRefused
 from server.repository import with_steps
+from server.signing import make_test_certificate
 
 
 def try_candidates(
@@ -42,7 +43,9 @@ def try_candidates(
     names = with_steps(store.models, [*candidates, *along])
     targets = ensembles or list(candidates)
     with tempfile.TemporaryDirectory(prefix="face3d-trial-") as folder:
-        repository = Path(folder)
+        signing = make_test_certificate(Path(folder) / "signing")
+        repository = Path(folder) / "models"
+        repository.mkdir()
         for name, model in names.items():
             (repository / name).mkdir()
             if (model.folder / "warmup").is_dir():  # the samples that model_warmup names
@@ -63,6 +66,9 @@ def try_candidates(
             load_models=None,
             log_file=None,
             admin_key=None,
+            fusion=True,  # a candidate has to serve there too
+            fusion_certificate=signing.certificate,
+            fusion_key=signing.key,
         )
         try:
             say(f"trying {', '.join(candidates)} in a private server")

@@ -217,6 +217,19 @@ def classification_of_an_output(data: bytes, random: Random) -> bytes:
 
 
 @_kind
+def raw_contents_in_other_places(data: bytes, random: Random) -> bytes:
+    """Raw contents before the other fields, twice, under a key or a length that is longer than it need be."""
+    content = random.choice([b"", b"\1\0\0\0x", bytes(random.choice([200, 70_000]))])
+    key = random.choice([b"\x3a", b"\xba\0", b"\xba\x80\x80\x80\0", b"\xba\x80\x80\x80\x80\0", b"\xba\x80\x80\x80\x10"])
+    length = varint(len(content))
+    if random.random() < 0.5:
+        padded = [*length[:-1], length[-1] | 128, *[128] * random.choice([0, 1, 3, 6])]
+        length = bytes([*padded, 0])
+    raw = key + length + content
+    return random.choice([raw + data, data + raw, raw + data + raw, raw])
+
+
+@_kind
 def many_outputs_and_inputs(data: bytes, random: Random) -> bytes:
     return data + text(random.choice([_INPUTS, _OUTPUTS, _RAW, _PARAMETERS]), b"") * random.choice([20, 70, 5000])
 

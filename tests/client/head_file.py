@@ -14,7 +14,7 @@ from face3d_client import Reconstruction
 from face3d_client._protocol.codec import parse_reconstruct
 from numpy.typing import NDArray
 
-from export.stages.topology import _save_topology
+from export.stages.topology import _save, arrays_of
 from networks.camera import rotation
 from networks.head_model import HeadModel
 from tests.client import synthetic
@@ -39,7 +39,7 @@ def surface(folder: str) -> Any:
     """What postprocess knows of the face model, through the file that export writes."""
     path = Path(folder) / "topology.npz"
     if not path.exists():
-        _save_topology(path, model())
+        _save(path, arrays_of(model()))
     return load("postprocess", "surface").Surface.from_file(path)
 
 
@@ -86,6 +86,7 @@ def reply(folder: Path, moved: dict[str, float] | None = None, **options: str) -
         "face": synthetic.FACE[np.newaxis],
         "face_model": tensors["fingerprint"][np.newaxis],
         "warnings": np.empty((1, 0), np.object_),
+        "texture_warnings": np.empty((1, 0), np.object_),
     }
 
 

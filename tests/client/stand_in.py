@@ -21,10 +21,12 @@ _OUTPUTS: Final = {
     "landmarks": ("FP32", "68, 2"),
     "landmarks_3d": ("FP32", "68, 3"),
     "coefficients": ("FP32", "257"),
+    "certainty": ("FP32", "4"),
     "visibility": ("UINT8", "1, 512, 512"),
     "face": ("FP32", "15"),
     "camera": ("FP32", "8"),
     "warnings": ("STRING", "-1"),
+    "texture_warnings": ("STRING", "-1"),
     "face_model": ("INT64", "1"),
 }
 _DETECT: Final = {"faces": ("FP32", "64, 15")}
@@ -39,7 +41,7 @@ def build(repository: Path) -> Path:
         reply = synthetic.reply()
         for name in ("mesh", "texture", "preview"):
             (folder / name).write_bytes(reply.pop(name)[0, 0])
-        del reply["warnings"]
+        del reply["warnings"], reply["texture_warnings"]
         reply["faces"] = faces()
         np.savez(folder / "answers.npz", **reply)
         inputs = {"image": ("STRING", "1")} | ({"choice": ("FP32", "15")} if model == "reconstruct" else {})

@@ -65,6 +65,7 @@ class TritonPythonModel:
             told.append(f"face {face.as_numpy()[0, 4]:.2f}")
             answers["face"] = face.as_numpy()
         answers["warnings"] = np.array([[line.encode() for line in told]], np.object_).reshape(1, len(told))
+        answers["texture_warnings"] = np.empty((1, 0), np.object_)
         wanted = set(request.requested_output_names())
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, answers[name]) for name in self.outputs if name in wanted]

@@ -67,10 +67,12 @@ def reply(warnings: tuple[bytes, ...] = ()) -> dict[str, NDArray[Any]]:
         "landmarks": np.stack([np.linspace(120, 280, 68), np.linspace(130, 370, 68)], -1).astype(np.float32),
         "landmarks_3d": vertices[:68],
         "coefficients": np.arange(257, dtype=np.float32),
+        "certainty": np.array([0.5, 1.0, 0.25, 0.0], np.float32),
         "visibility": np.full((1, 1024, 1024), 255, np.uint8),
         "face": FACE,
         "camera": CAMERA,
         "warnings": np.array(list(warnings), np.object_),
+        "texture_warnings": np.empty(0, np.object_),
         "face_model": np.array([-42], np.int64),
     }
     return {name: value[np.newaxis] for name, value in values.items()}

@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -48,12 +51,25 @@ def somebody(seed: int, photographs: int = 1, spread: float = 0.03) -> list[Embe
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     pgserver = pytest.importorskip("pgserver", reason="there is no PostgreSQL to test with")
     pytest.importorskip("pg8000", reason="the gallery's packages are not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    with pgserver.get_server(folder, cleanup_mode="stop") as server:
+    # Not in pytest's own folder: started by root, PostgreSQL runs as another user, from whom the next run of pytest on
+    # this machine would take that folder away.
+    with tempfile.TemporaryDirectory() as folder, started(pgserver, folder) as server:
         yield server.get_uri()
+
+
+def started(pgserver: ModuleType, folder: str) -> Any:
+    """Start PostgreSQL, however long it takes: pgserver gives up after ten seconds, and finds it when asked again."""
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            return pgserver.get_server(folder, cleanup_mode="stop")
+        except (subprocess.SubprocessError, AssertionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def emptied(address: str) -> None:

@@ -47,6 +47,8 @@ def test_only_what_was_asked_for_is_requested() -> None:
     assert call.inputs["image"][0, 0] == b"picture"
     assert call.parameters == {}
     assert build_reconstruct(b"picture", Options()).outputs == DEFAULT_OUTPUTS
+    asked = build_reconstruct(b"picture", Options(outputs=["texture", "warnings"])).outputs
+    assert asked == ("texture", "warnings", "texture_warnings"), "what is doubtful about a texture is a warning"
     assert build_detect(b"picture").outputs == ("faces",)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from face3d_client import (
     Camera,
     Coefficients,
     DetectedFace,
+    ExpectedErrors,
     FaceModelMismatch,
     NotRequested,
     Reconstruction,
@@ -55,6 +57,10 @@ def test_the_texture_comes_from_inside_the_mesh_where_it_was_not_asked_for() -> 
     result = parse_reconstruct(reply)
     assert np.array_equal(np.asarray(result.texture), np.asarray(synthetic.texture()))
     assert result.texture_bytes.startswith(b"\x89PNG")
+
+
+def test_expected_errors_are_one_over_the_certainty_and_infinite_where_it_is_not_known(result: Reconstruction) -> None:
+    assert result.expected_errors == ExpectedErrors(2.0, 1.0, 4.0, math.inf)
 
 
 def test_a_field_that_was_not_asked_for_says_how_to_ask() -> None:

@@ -32,16 +32,21 @@ def vertices() -> NDArray[np.float32]:
     return np.asarray(np.stack([x, y, z], axis=1), np.float32)
 
 
-def turned(yaw: float) -> NDArray[np.float32]:
-    """The vertices with the nose turned by ``yaw`` degrees to the right of the picture."""
+def turned(yaw: float, deeper: float = 1.0) -> NDArray[np.float32]:
+    """The vertices, so many times as deep, with the nose turned by ``yaw`` degrees to the right of the picture."""
     a = np.radians(yaw)
     turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
-    return np.asarray(vertices() @ turn.T, np.float32)
+    return np.asarray(vertices() * [1, 1, deeper] @ turn.T, np.float32)
 
 
 def shapes(yaw: float = 0.0) -> NDArray[np.float32]:
     """float32 [3, N, 3]: posed, upright, neutral (a tenth smaller, to tell them apart)."""
     return np.stack([turned(yaw), vertices(), vertices() * np.float32(0.9)])
+
+
+def mean() -> NDArray[np.float32]:
+    """float32 [N, 3]: the mean neutral shape, flat: what the neutral one has of a nose is its own."""
+    return vertices() * np.array([0.9, 0.9, 0.45], np.float32)
 
 
 def arrays() -> dict[str, Any]:
@@ -58,6 +63,7 @@ def arrays() -> dict[str, Any]:
         "name": np.array("dome"),
         "credit": np.array("nobody"),
         "landmarks": np.arange(68, dtype=np.int32),
+        "mean": mean(),
     }
 
 

@@ -20,7 +20,7 @@ FILES = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/
 ENSEMBLES = ("face3d", "reconstruct", "detect", "embed", "person")
 PUBLIC = {
     *("face", "camera", "warnings", "coefficients", "vertices", "vertices_neutral", "landmarks", "landmarks_3d"),
-    *("face_model", "visibility", "mesh", "texture", "preview"),
+    *("face_model", "certainty", "visibility", "mesh", "texture", "preview", "texture_warnings"),
 }
 
 
@@ -82,7 +82,8 @@ def test_how_many_processes_and_versions_is_said_and_not_left_to_triton(path: Pa
     model = read(path)
     assert [group.count for group in model.instance_group] >= [1]
     assert model.version_policy.latest.num_versions == 1
-    assert model.max_batch_size > 0 or model.name == "merge"  # its rows belong together
+    # Photographs of a person, and the pair of `fuse`, belong together: the models that take them whole have no batches.
+    assert model.max_batch_size > 0 or model.name in ("merge", "pair", "fusion")
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))

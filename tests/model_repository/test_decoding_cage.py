@@ -58,6 +58,7 @@ def source() -> Iterator[Any]:
 @pytest.fixture
 def worker(source: Any) -> Iterator[Any]:
     worker = cage.Worker(source, MEMORY)
+    worker.start()
     yield worker
     worker.close()
 
@@ -94,7 +95,7 @@ def holds(worker: Any, data: bytes) -> None:
     """Decode a hostile picture, or see it refused with a sentence; the worker goes on either way."""
     refused = None
     try:
-        assert max(decode(worker, data).pixels.shape[:2]) <= pictures.WORKING_SIDE
+        assert max(decode(worker, data).pixels.shape[:2]) <= 2048
     except refusals.BadPicture as error:
         refused = error
     if refused is not None:
@@ -328,6 +329,7 @@ def test_a_worker_knows_nothing_of_the_server_s_environment(monkeypatch: pytest.
     monkeypatch.setenv("FACE3D_ADMIN_KEY", "a secret")
     source = cage.WorkerSource(LIMITS.max_bytes)
     worker = cage.Worker(source, MEMORY)
+    worker.start()
     try:
         assert b"secret" not in Path(f"/proc/{worker._pid}/environ").read_bytes()
     finally:
@@ -380,6 +382,7 @@ def test_a_picture_that_crashes_its_worker_twice_is_refused(worker: Any) -> None
 def test_the_parent_of_the_workers_is_replaced_when_it_is_killed() -> None:
     source = cage.WorkerSource(LIMITS.max_bytes)
     worker = cage.Worker(source, MEMORY)
+    worker.start()
     try:
         pid = worker._pid
         os.kill(source._process.pid, signal.SIGKILL)

@@ -113,15 +113,15 @@ def test_a_face_that_is_not_there_says_how_many_there_are() -> None:
 
 def test_a_given_row_is_taken_as_it_is_even_with_a_low_score() -> None:
     row = face(score=0.35)
-    np.testing.assert_array_equal(faces.given(row, options()), row)
+    np.testing.assert_array_equal(faces.validate_choice(row, options()), row)
 
 
 def test_an_empty_slot_cannot_be_given() -> None:
-    assert refusal(faces.given, np.zeros(15, np.float32), options())[0] == "NoSuchFace"
+    assert refusal(faces.validate_choice, np.zeros(15, np.float32), options())[0] == "NoSuchFace"
 
 
 def test_a_given_row_and_another_choice_contradict() -> None:
-    assert refusal(faces.given, face(), options(face=1))[0] == "BadOption"
+    assert refusal(faces.validate_choice, face(), options(face=1))[0] == "BadOption"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_options_of_other_steps_are_left_alone() -> None:
 
 def test_a_plain_face_is_fine() -> None:
     face_check.check(face(), SOURCE)
-    assert face_doubts.doubts(face(), SOURCE, 0.0, sharp()) == []
+    assert face_doubts.quality_warnings(face(), SOURCE, 0.0, sharp()) == []
 
 
 def edited(**changes: tuple[float, float]) -> NDArray[np.float32]:
@@ -192,7 +192,8 @@ def tilted(degrees: float) -> NDArray[np.float32]:
         (edited(nose=(320, 260)), "above"),
         (face(x=630), "outside"),
         (face(x=-4000), "outside"),
-        (tilted(90), "about 90 degrees: turn the picture upright"),
+        (tilted(90), "about 90 degrees clockwise: turn the picture upright"),
+        (tilted(-90), "about 90 degrees counter-clockwise: turn the picture upright"),
         (tilted(180), "about 180 degrees: turn the picture upright"),
         (face()[[0, 1, 2, 3, 4, 7, 8, 5, 6, 9, 10, 13, 14, 11, 12]], "swapped"),
     ],
@@ -235,7 +236,7 @@ def smooth() -> NDArray[np.uint8]:
 def test_each_doubt_has_a_sentence_of_its_own(
     row: NDArray[np.float32], yaw: float, crop: NDArray[np.uint8], kind: str, words: str
 ) -> None:
-    (doubt,) = face_doubts.doubts(row, SOURCE, yaw, crop)
+    (doubt,) = face_doubts.quality_warnings(row, SOURCE, yaw, crop)
     assert doubt.kind == kind
     assert words in doubt.sentence
     assert doubt.sentence.endswith(".")

@@ -60,6 +60,25 @@ def test_the_mesh_shows_what_was_asked_for(pose: str, expression: str, expected:
     np.testing.assert_allclose(mesh.vertices, expected * 0.1, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("pose", "expression", "expected"),
+    [
+        # The shape is 0.45 of the depth away from the mean; twice the likeness puts as much on top.
+        ("canonical", "neutral", dome.vertices() * np.array([0.9, 0.9, 1.35])),
+        ("canonical", "photo", dome.vertices() * np.array([1, 1, 1.45])),
+        ("camera", "neutral", dome.turned(20.0, 1.5) * 0.9),
+    ],
+)
+def test_likeness_moves_the_shape_away_from_the_mean(pose: str, expression: str, expected: NDArray[np.float32]) -> None:
+    mesh = mesh_of(made(pose=pose, expression=expression, likeness=2.0).mesh)
+    np.testing.assert_allclose(mesh.vertices, expected * 0.1, atol=1e-6)
+
+
+def test_without_likeness_the_shape_is_the_mean() -> None:
+    mesh = mesh_of(made(expression="neutral", likeness=0.0).mesh)
+    np.testing.assert_allclose(mesh.vertices, dome.mean() * 0.1, atol=1e-6)
+
+
 def test_a_face_model_without_a_head_has_no_rig() -> None:
     with pytest.raises(options.Refused, match='`rig` is "arkit"') as caught:
         made(rig="arkit")

@@ -27,18 +27,24 @@ def portrait(size: int = 512, seed: int = 2) -> U8:
     return np.asarray(np.clip(base + random.normal(0, 5, base.shape), 0, 255), np.uint8)
 
 
+def finished(texture: U8, crop: U8, chosen: Any) -> U8:
+    """Finish a texture uint8 [3, h, w] at the side that the options ask for."""
+    image = np.ascontiguousarray(texture.transpose(1, 2, 0))
+    return np.asarray(finish.finish(image, crop, chosen, chosen.texture_size))
+
+
 def plain(**changes: Any) -> Any:
     return options.Options(**{"sharpen": 0.0, "texture_size": 512, **changes})
 
 
 def test_without_options_the_texture_stays_as_it_is() -> None:
     texture = portrait()
-    np.testing.assert_array_equal(finish.finish(texture, portrait(), plain()), texture.transpose(1, 2, 0))
+    np.testing.assert_array_equal(finished(texture, portrait(), plain()), texture.transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("size", [64, 300, 512, 2048])
 def test_the_texture_gets_the_size_that_was_asked_for(size: int) -> None:
-    done = finish.finish(portrait(), portrait(), options.Options(texture_size=size))
+    done = finished(portrait(), portrait(), options.Options(texture_size=size))
     assert done.shape == (size, size, 3)
     np.testing.assert_allclose(done.mean(axis=(0, 1)), portrait().mean(axis=(1, 2)), atol=1.5)
 
@@ -47,7 +53,7 @@ def test_sharpening_raises_contrast_at_edges_and_keeps_the_level() -> None:
     texture = np.full((3, 64, 64), 80, np.uint8)
     texture[:, :, 32:] = 160
     size = {"texture_size": 64}
-    results = [finish.finish(texture, texture, plain(sharpen=s, **size)).astype(int) for s in (0.0, 0.3, 1.0)]
+    results = [finished(texture, texture, plain(sharpen=s, **size)).astype(int) for s in (0.0, 0.3, 1.0)]
     steps = [result[32, 33, 0] - result[32, 30, 0] for result in results]
     assert steps[0] < steps[1] < steps[2]
     for result in results:
@@ -62,10 +68,10 @@ def test_white_balance_takes_the_colour_of_the_light_out() -> None:
     neutral = portrait()
     light = np.array([0.75, 1.0, 1.3])
     tinted = np.clip(255 * (linear(neutral) * light[:, None, None]) ** (1 / 2.2), 0, 255).astype(np.uint8)
-    reference = finish.finish(neutral, neutral, plain(white_balance=True)).astype(float)
-    balanced = finish.finish(tinted, tinted, plain(white_balance=True)).astype(float)
-    untouched = finish.finish(tinted, tinted, plain()).astype(float)
-    np.testing.assert_allclose(reference, finish.finish(neutral, neutral, plain()), atol=1)
+    reference = finished(neutral, neutral, plain(white_balance=True)).astype(float)
+    balanced = finished(tinted, tinted, plain(white_balance=True)).astype(float)
+    untouched = finished(tinted, tinted, plain()).astype(float)
+    np.testing.assert_allclose(reference, finished(neutral, neutral, plain()), atol=1)
     assert np.abs(balanced - reference).mean() < 0.6 * np.abs(untouched - reference).mean()
 
 
@@ -73,7 +79,7 @@ def test_white_balance_leaves_skin_in_white_light_warm() -> None:
     """A face alone, without a grey wall: linear skin is some 1.4 times as red as green."""
     skin = np.empty((3, 64, 64), np.uint8)
     skin[0], skin[1], skin[2] = 205, 172, 164
-    done = finish.finish(skin, skin, plain(white_balance=True, texture_size=64))[32, 32].astype(int)
+    done = finished(skin, skin, plain(white_balance=True, texture_size=64))[32, 32].astype(int)
     np.testing.assert_allclose(done, (205, 172, 164), atol=3)
 
 

@@ -36,7 +36,7 @@ def written(vertices: NDArray[np.float32] | None = None, kind: str = "png") -> b
     vertices = dome.vertices() if vertices is None else vertices
     face = surface.Surface.from_arrays(dome.arrays())
     drawn = figure.Figure(face, "head", vertices, np.eye(3), None, irises.Irises(), None)
-    data = drawn.write(("skin", texture(kind), finish.MIME[kind]), {"pose": "canonical"})
+    data = drawn.write([("skin", texture(kind), finish.MIME[kind])], {"pose": "canonical"})
     assert isinstance(data, bytes)
     return data
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from networks.certainty import FEATURES, FILE, Certainty, digest
 from networks.face_model import COEFFICIENTS
 from networks.regressor import ReconstructionNet, Regressor, example_inputs, trained_resolution
 from tests.export.synthetic import face_model, pixels, rotation_matrix
@@ -78,6 +79,40 @@ def test_coefficients_and_the_fingerprint_come_through_unchanged() -> None:
     np.testing.assert_array_equal(out["coefficients"], coefficients().numpy())
     assert out["fingerprint"].tolist() == out["face_model"].tolist() == [[MODEL.fingerprint]] * 2
     assert out["fingerprint"].dtype == np.int64
+
+
+def test_a_network_that_does_not_say_how_sure_it_is_answers_zero() -> None:
+    assert answers()["certainty"].tolist() == [[0.0] * 4] * 2
+
+
+def test_certainty_comes_from_the_file_beside_and_with_these_weights_alone(tmp_path: Path) -> None:
+    net, certainty = ReconstructionNet(window=1).eval(), Certainty()
+    with torch.no_grad():
+        certainty.bias.copy_(torch.tensor([2.0, 4.0, 0.5, 1.0]).log())
+    path = tmp_path / "weights.safetensors"
+    save_file(net.state_dict(), path)
+
+    def said() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        regressor = Regressor.load(path, MODEL)
+        with torch.no_grad():
+            found = dict(zip(Regressor.OUTPUTS, regressor(*example_inputs(1)), strict=True))["certainty"]
+        return np.asarray(found.numpy(), np.float32)
+
+    assert not said().any()
+    save_file(certainty.state_dict(), tmp_path / FILE, {"regressor": digest(path)})
+    np.testing.assert_allclose(said(), [[0.5, 0.25, 2.0, 1.0]], rtol=1e-5)
+    save_file(net.state_dict(), path, {"resolution": "112"})
+    assert not said().any()
+
+
+def test_the_head_of_the_certainty_computes_its_components() -> None:
+    certainty = Certainty()
+    generator = torch.Generator().manual_seed(0)
+    certainty.begin(torch.rand(300, FEATURES, generator=generator), torch.ones(300, 4))
+    maps = torch.rand(2, FEATURES, 3, 3, generator=generator)
+    with torch.no_grad():
+        by_head = certainty.head(3)(maps).flatten(1)
+    np.testing.assert_allclose(by_head.numpy(), certainty.components(maps.mean((2, 3))).numpy(), atol=1e-3)
 
 
 def test_the_state_dict_is_the_family_s(net: ReconstructionNet) -> None:

@@ -258,6 +258,7 @@ class TestStop:
         assert shared_memory.regions(prefix) == []
         assert processes_in_group(group) == []
 
+    @pytest.mark.alone  # the next start of any server removes it
     def test_of_everything_by_force_leaves_what_the_next_start_removes(self, tmp_path: Path) -> None:
         """A stub that does nothing any more outlives its server, and neither of the two can end it."""
         arithmetic(tmp_path)

@@ -244,6 +244,22 @@ class TestOptions:
         assert options.extra == ("--rate-limit=off",)
         assert options.admin_key == "sesame"
 
+    def test_turn_fusion_on_and_name_what_signs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert parse_options([]).triton.fusion is False
+        settings = parse_options(["--fusion", "--fusion-certificate", "chain.pem", "--fusion-key", "key.pem"]).triton
+        assert (settings.fusion, settings.fusion_certificate, settings.fusion_key) == (
+            *(True, Path("chain.pem")),
+            Path("key.pem"),
+        )
+        monkeypatch.setenv("FACE3D_FUSION", "1")
+        assert parse_options([]).triton.fusion is True
+        assert parse_options(["--no-fusion"]).triton.fusion is False
+
+    def test_want_certificate_and_key_together(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            parse_options(["--fusion", "--fusion-key", "key.pem"])
+        assert "belong together" in capsys.readouterr().err
+
     @pytest.mark.parametrize("port", ["-1", "65536", "http"])
     def test_refuse_what_is_no_port(self, port: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from server.errors import ExportMissing, RepositoryInvalid
-from server.repository import check_products, covering, is_version, models_to_await, read_repository, with_steps
+from server.repository import (
+    SWITCHED,
+    check_products,
+    covering,
+    is_version,
+    link_models,
+    models_to_await,
+    read_repository,
+    with_steps,
+    without,
+)
 from tests.server.repositories import ECHO, arithmetic, ensemble, python_model, write_arithmetic_version
 
 
@@ -45,6 +55,17 @@ def test_follows_an_ensemble_to_its_steps(repository: Path) -> None:
     assert sorted(with_steps(models, ["chain"])) == ["arithmetic", "chain"]
     with pytest.raises(RepositoryInvalid, match="there is no model 'chian' in the repository, only arithmetic, chain"):
         with_steps(models, ["chian"])
+
+
+def test_an_ensemble_that_is_left_out_takes_its_own_models_along(repository: Path, tmp_path: Path) -> None:
+    ensemble(repository, "fuse", steps=("arithmetic", "echo"), output="y")
+    models = read_repository(repository)
+    kept = without(models, SWITCHED)
+    assert sorted(kept) == ["arithmetic", "chain"], "echo is only fuse's, and arithmetic is chain's too"
+    assert without(kept, SWITCHED) == kept
+    linked = link_models(kept, tmp_path / "linked")
+    assert sorted(read_repository(linked)) == ["arithmetic", "chain"]
+    assert read_repository(linked)["arithmetic"].versions == models["arithmetic"].versions
 
 
 def test_takes_the_flavour_of_a_model_that_has_one(repository: Path) -> None:

@@ -51,6 +51,14 @@ def test_finds_the_last_words(log: str, says: str) -> None:
     assert triton_log.last_error(log) == says
 
 
+def test_finds_the_consents() -> None:
+    line = 'I1130 03:55:22.854525 5696 model.py:72] "fusion: signed urn:c2pa:56e4 consent=\\"ok\\""'
+    assert triton_log.is_consent(line)
+    assert triton_log.is_consent(line.replace('] "', "] "))
+    assert not triton_log.is_consent('I1130 03:55:22.8 5696 x.cc:1] "request: fusion: signed urn:c2pa:1 consent="')
+    assert not triton_log.is_consent("fusion: signed urn:c2pa:56e4")
+
+
 def test_recognises_a_port_that_was_taken() -> None:
     assert triton_log.port_in_use("failed to start HTTP service: Unavailable - Socket '127.0.0.1:8000' already in use")
     assert not triton_log.port_in_use(LOG)

@@ -13,6 +13,8 @@ from networks.parser import PARTS, Parser
 from training.parser import Pictures, batch_of, loss_of, parts_of, photographed, train
 from training.parser_covers import KINDS, cover
 from training.parser_labels import HAIR, PERSON, SKIN
+from training.parser_renders import UNKNOWN, labels_of
+from training.render import SIZE, Surface
 
 GREY = np.full((224, 224, 3), 120, np.uint8)
 
@@ -43,6 +45,16 @@ def test_a_photographed_picture_keeps_its_size() -> None:
     assert {photographed(GREY[:128, :128], chance).shape for _ in range(20)} == {(128, 128, 3)}
 
 
+def test_what_nobody_knows_costs_nothing() -> None:
+    target = torch.zeros(1, len(PARTS), 8, 8)
+    target[:, 0, :4] = 1
+    wrong_below = torch.zeros(1, len(PARTS), 8, 8)
+    wrong_below[:, 0, :4], wrong_below[:, 1, 4:] = 20, 20
+    right_below = wrong_below.flip(2) + wrong_below
+    assert float(loss_of(wrong_below, target)) == pytest.approx(float(loss_of(20 * target, target)), abs=1e-4)
+    assert float(loss_of(right_below, target)) > 0.3
+
+
 def test_the_loss_is_least_for_the_target() -> None:
     target = torch.zeros(1, len(PARTS), 8, 8)
     target[:, 0, :4], target[:, 2, 4:] = 1, 1
@@ -62,14 +74,15 @@ def learned_from(tmp_path: Path) -> argparse.Namespace:
     np.save(tmp_path / "crops.npy", crops)
     np.save(tmp_path / "labels.npy", labels)
     return argparse.Namespace(
-        crops=tmp_path / "crops.npy", labels=tmp_path / "labels.npy", checkpoint=tmp_path / "parser.pt",
+        crops=tmp_path / "crops.npy", labels=tmp_path / "labels.npy", renders=None, start=None,
+        checkpoint=tmp_path / "parser.pt",
         weights=tmp_path / "parser.safetensors", side=32, steps=2, minutes=1e9, rate=1e-3, seed=0,
     )  # fmt: skip
 
 
 def test_a_crop_in_which_nobody_is_seen_is_left_out(learned_from: argparse.Namespace) -> None:
     pictures = Pictures(learned_from.crops, learned_from.labels)
-    assert 7 not in pictures.index
+    assert 7 not in pictures.sources
     images, targets = batch_of([pictures.plain(0, 32)], torch.device("cpu"))
     assert images.shape == targets.shape == (1, 3, 32, 32)
     assert float(targets[0, 1, :14].min()) == 1
@@ -83,3 +96,22 @@ def test_training_goes_on_from_its_checkpoint(
     learned_from.steps = 3
     train(learned_from)
     assert "resumed at step 2" in capsys.readouterr().out
+
+
+def test_labels_go_the_way_of_the_picture_on_a_turned_head() -> None:
+    answers = np.zeros((3, 256, 256), np.uint8)
+    answers[PERSON], answers[SKIN, 128:], answers[HAIR, :128] = 255, 255, 255
+    answers[PERSON, :, :40] = 0
+    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    # The photograph is twice the crop and upside down on the head.
+    where = np.stack([(columns - 32) * 2 + 10, (223 - (rows - 32)) * 2 + 20], -1)
+    hit = columns < 200
+    surface = Surface(where, np.zeros((SIZE, SIZE, 3)), hit, np.where(rows < 250, 1, 0).astype(np.float32), {})
+    labels = labels_of(surface, answers, np.array([2, 2, 10, 20], np.float32))
+    assert labels.shape == (4, 256, 256)
+    at = {"top": (60, 100), "bottom": (180, 100), "beside": (60, 230), "no person": (60, 10), "unseen": (252, 100)}
+    found = {name: labels[:, row, column].tolist() for name, (row, column) in at.items()}
+    assert found["top"] == [255, 0, 255, 0]
+    assert found["bottom"] == [0, 255, 255, 0]
+    assert found["beside"] == [0, 0, 0, 0]
+    assert found["no person"][UNKNOWN] == found["unseen"][UNKNOWN] == 255

@@ -23,6 +23,8 @@ Everything raised on purpose is one of these:
     │   ├── BadOption           an option's value makes no sense
     │   ├── PoorQuality         a photograph is too poor to enrol a person by
     │   ├── DifferentPeople     photographs of one person show different ones
+    │   ├── ConsentRequired     a picture is to be fused, and no statement says who agreed
+    │   ├── NotServed           what is asked for is off on this server
     │   └── BadRequest          the request is malformed, or asks for what is not served
     ├── ServiceError            the picture may be fine; the service is not
     │   ├── Overloaded          the queue is full                                   (retried)
@@ -54,6 +56,7 @@ from face3d_client._errors import (
     BadOption,
     BadRequest,
     BadResponse,
+    ConsentRequired,
     DifferentPeople,
     Face3DError,
     FaceModelMismatch,
@@ -63,6 +66,7 @@ from face3d_client._errors import (
     NoFace,
     NoSuchFace,
     NotRequested,
+    NotServed,
     Overloaded,
     PoorQuality,
     RequestError,
@@ -70,12 +74,18 @@ from face3d_client._errors import (
     ServiceError,
     Timeout,
 )
+from face3d_client._expected import ExpectedErrors
+from face3d_client._fuse_clip import ClipResult
+from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource
 from face3d_client._outcome import Outcome
 from face3d_client._person import Person
+from face3d_client._protocol.fuse import FuseOptions
 from face3d_client._protocol.options import (
     DEFAULT_OUTPUTS,
     Expression,
+    Glasses,
+    Hair,
     MeshKind,
     Options,
     Output,
@@ -83,8 +93,10 @@ from face3d_client._protocol.options import (
     Pose,
     Rig,
     TextureFormat,
+    TextureLight,
 )
 from face3d_client._protocol.server import ModelStatus, ServerInfo
+from face3d_client._provenance import Manifest, read_manifest
 from face3d_client._results import Reconstruction
 from face3d_client._tracking import Clip, TrackedFrame
 from face3d_client._transports.endpoint import TLS, Protocol
@@ -104,23 +116,32 @@ __all__ = [
     "BadResponse",
     "Camera",
     "Clip",
+    "ClipResult",
     "Coefficients",
+    "ConsentRequired",
     "DetectedFace",
     "DifferentPeople",
     "Embedding",
+    "ExpectedErrors",
     "Expression",
     "Face3DClient",
     "Face3DError",
     "FaceModelMismatch",
+    "FuseOptions",
+    "Fusion",
     "GalleryError",
     "GalleryMismatch",
+    "Glasses",
+    "Hair",
     "ImageSource",
     "ImageTooLarge",
+    "Manifest",
     "MeshKind",
     "ModelStatus",
     "NoFace",
     "NoSuchFace",
     "NotRequested",
+    "NotServed",
     "Options",
     "Outcome",
     "Output",
@@ -139,7 +160,9 @@ __all__ = [
     "ServerUnavailable",
     "ServiceError",
     "TextureFormat",
+    "TextureLight",
     "Timeout",
     "TrackedFrame",
     "__version__",
+    "read_manifest",
 ]

@@ -13,6 +13,7 @@ from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding
 from face3d_client._errors import Face3DError
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
+from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map_async
 from face3d_client._outcome import Outcome
@@ -28,6 +29,7 @@ from face3d_client._protocol.codec import (
     parse_person,
     parse_reconstruct,
 )
+from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
 from face3d_client._protocol.options import Options, PersonOptions, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
@@ -138,6 +140,41 @@ class AsyncFace3DClient(BaseClient):
                 return Outcome(index, image, error=error)
 
         return ordered_map_async(one, _enumerate(images), concurrency)
+
+    async def fuse(
+        self,
+        source: ImageSource,
+        target: ImageSource,
+        *,
+        consent: str,
+        timeout: float | None = None,
+        **options: Unpack[FuseOptions],
+    ) -> Fusion:
+        """See `Face3DClient.fuse`."""
+        call = build_fuse(await self._bytes(source), await self._bytes(target), consent, options)
+        return parse_fuse(await self._infer(call, timeout), (source_path(source), source_path(target)))
+
+    def fuse_many(
+        self,
+        source: ImageSource,
+        targets: Iterable[S] | AsyncIterable[S],
+        *,
+        consent: str,
+        concurrency: int = 4,
+        timeout: float | None = None,
+        **options: Unpack[FuseOptions],
+    ) -> AsyncIterator[Outcome[S, Fusion]]:
+        """See `Face3DClient.fuse_many`. Use with ``async for``; the source is read for each target."""
+
+        async def one(numbered: tuple[int, S]) -> Outcome[S, Fusion]:
+            index, target = numbered
+            try:
+                result = await self.fuse(source, target, consent=consent, timeout=timeout, **options)
+                return Outcome(index, target, result=result)
+            except (Face3DError, OSError) as error:
+                return Outcome(index, target, error=error)
+
+        return ordered_map_async(one, _enumerate(targets), concurrency)
 
     # --- the server -------------------------------------------------------------------------------------------------
 

@@ -175,7 +175,7 @@ class BaseClient:
 
     def _infer_flow(self, call: Call, timeout: float | None) -> Flow[Reply]:
         """Send a call, its picture through shared memory where the client has some."""
-        if self._regions is None:
+        if self._regions is None or "image" not in call.inputs:  # a region holds one picture
             return (yield from self._retry_flow(lambda left: request(lambda to: to.infer(call, left)), timeout))
         with self._regions.place(call) as (placed, region):
             return (yield from self._retry_flow(lambda left: _infer_placed_flow(placed, region, left), timeout))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
+
+from PIL import Image
 
 from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
 from face3d_client._detection import DetectedFace
@@ -15,6 +18,8 @@ from face3d_client._embedding import Embedding
 from face3d_client._errors import BadFace, Face3DError, NoFace
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
 from face3d_client._frames import FrameCalls, KeyFrames
+from face3d_client._fuse_clip import MAX_FRAMES, ClipResult, check_statement, fuse_frames
+from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map
 from face3d_client._outcome import Outcome
@@ -31,6 +36,7 @@ from face3d_client._protocol.codec import (
     parse_person,
     parse_reconstruct,
 )
+from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
 from face3d_client._protocol.options import Options, PersonOptions, with_face
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
@@ -307,6 +313,107 @@ class Face3DClient(BaseClient):
                 return Outcome(index, image, error=error)
 
         return ordered_map(one, enumerate(images), concurrency)
+
+    def fuse(
+        self,
+        source: ImageSource,
+        target: ImageSource,
+        *,
+        consent: str,
+        timeout: float | None = None,
+        **options: Unpack[FuseOptions],
+    ) -> Fusion:
+        """Put the face of one picture on another; a server does so only where its operator has turned it on.
+
+        Args:
+            source: whose face it is: a path, the bytes of a picture file, or a uint8 array (H, W, 3) RGB.
+            target: the picture that gets it.
+            consent: who agreed to this picture, and to what, in a sentence or two (500 characters). It goes into the
+                result, for everybody to read, and into the server's log.
+            timeout: seconds for this call.
+            **options: see `FuseOptions`.
+
+        Raises:
+            ConsentRequired: the statement is empty.
+            NotServed: fusion is off on this server.
+            RequestError, ServiceError, OSError: as `reconstruct`.
+        """
+        call = build_fuse(self._bytes(source), self._bytes(target), consent, options)
+        return parse_fuse(self._infer(call, timeout), (source_path(source), source_path(target)))
+
+    def fuse_many(
+        self,
+        source: ImageSource,
+        targets: Iterable[S],
+        *,
+        consent: str,
+        concurrency: int = 4,
+        timeout: float | None = None,
+        **options: Unpack[FuseOptions],
+    ) -> Iterator[Outcome[S, Fusion]]:
+        """Call `fuse` for one source and many targets, as `map` calls `reconstruct`; the source is read once."""
+        data, path = self._bytes(source), source_path(source)
+
+        def one(numbered: tuple[int, S]) -> Outcome[S, Fusion]:
+            index, target = numbered
+            try:
+                call = build_fuse(data, self._bytes(target), consent, options)
+                result = parse_fuse(self._infer(call, timeout), (path, source_path(target)))
+                return Outcome(index, target, result=result)
+            except (Face3DError, OSError) as error:
+                return Outcome(index, target, error=error)
+
+        return ordered_map(one, enumerate(targets), concurrency)
+
+    def fuse_clip(
+        self,
+        source: ImageSource,
+        clip: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        consent: str,
+        concurrency: int = 2,
+        max_frames: int = MAX_FRAMES,
+        timeout: float | None = None,
+        on_frame: Callable[[int], Any] | None = None,
+        **options: Unpack[FuseOptions],
+    ) -> ClipResult:
+        """Put the face of a picture on one person in a clip; every frame gets the same head.
+
+        The person is followed from frame to frame; frames that do not show them stay as they are, sound is left out.
+        Frames are signed by the server one by one, and the clip that is made of them here is not: it is marked visibly,
+        and says in its XMP how it was made.
+
+        Args:
+            source: whose face it is.
+            clip: a film (MP4, MOV, AVI, MKV, WebM; needs ``face3d-client[clips]``) or an animated GIF, PNG or WebP.
+            out: the result, ``.mp4``, ``.mov`` or ``.webp``.
+            consent: see `fuse`.
+            concurrency: frames in flight at the same time.
+            max_frames: frames that are taken at most.
+            timeout: seconds for each frame.
+            on_frame: called with the number of frames that are done.
+            **options: see `FuseOptions`; `mark` is True here where it is left out, and `target_face` is the number in
+                the first frame that shows a face.
+
+        Raises:
+            BadImage, ValueError: clip or result is none that can be read or written; otherwise as `fuse`.
+        """
+        check_statement(consent)
+        if Path(out).exists() and Path(clip).exists() and Path(out).samefile(clip):
+            raise ValueError(f"{out} is the clip itself. Choose another name.")
+        data = self._bytes(source)
+        rest = cast(FuseOptions, {"mark": True, **options, "picture_format": "jpeg"})
+        first = rest.pop("target_face", None)
+
+        def fuse(frame: bytes, face: int) -> Image.Image:
+            asked = cast(FuseOptions, {**rest, "target_face": face})
+            return self.fuse(data, frame, consent=consent, timeout=timeout, **asked).picture
+
+        return fuse_frames(
+            lambda frame: self.detect(frame, timeout=timeout), fuse, Path(clip), Path(out),
+            target_face=first, concurrency=concurrency, max_frames=max_frames, on_frame=on_frame,
+        )  # fmt: skip
 
     # --- the server -------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,14 @@ class BadOption(RequestError):
     """An option's value makes no sense."""
 
 
+class ConsentRequired(RequestError):
+    """A picture is to be fused, and no statement says who agreed to it."""
+
+
+class NotServed(RequestError):
+    """What is asked for is off on this server: its operator can turn it on."""
+
+
 class BadRequest(RequestError):
     """The request is malformed, or asks for something that is not served."""
 

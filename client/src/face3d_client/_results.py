@@ -17,6 +17,7 @@ from face3d_client._camera import Camera
 from face3d_client._coefficients import Coefficients
 from face3d_client._detection import DetectedFace
 from face3d_client._errors import NotRequested
+from face3d_client._expected import ExpectedErrors
 from face3d_client._images import ImageSource, open_upright
 from face3d_client._mesh.formats import npz_bytes, scale_of, surface_files, write_files
 from face3d_client._mesh.glb import check_glb, embedded_image, surface_from_glb
@@ -238,6 +239,11 @@ class Reconstruction:
         """The 257 coefficients of the face model."""
         return Coefficients(self._get("coefficients"))
 
+    @cached_property
+    def expected_errors(self) -> ExpectedErrors:
+        """How large the errors of this result are likely to be, by the network's own estimate; of `certainty`."""
+        return ExpectedErrors.of(self._get("certainty"))
+
     @property
     def face_model(self) -> int:
         """Fingerprint of the face model: results with the same one share `faces` and `uv`."""
@@ -245,8 +251,13 @@ class Reconstruction:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What makes this result doubtful (turned far, small, dark, blurred): a sentence each; mostly none."""
+        """What makes this result doubtful (turned far, small, dark, blurred, covered): a sentence each; mostly none.
+
+        What is doubtful about the texture is among them where one was asked for.
+        """
         values = self._get("warnings").ravel()
+        if self.has("texture_warnings"):
+            values = np.concatenate([values, self._get("texture_warnings").ravel()])
         texts = (text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values)
         return tuple(printable(text) for text in texts if text)
 

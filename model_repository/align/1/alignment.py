@@ -38,7 +38,7 @@ RESCALE_224 = 102.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeakPerspectiveCamera:
     """A scaled orthographic camera: x = r1 . X + t[0], y_up = r2 . X + t[1].
 
     Attributes:
@@ -75,12 +75,12 @@ class Window:
     height: int
 
     def camera(self, source: tuple[float, float]) -> tuple[float, float, float, float]:
-        """(sx, sy, ox, oy): source_x = col * sx + ox and source_y = row * sy + oy for pixel centres of the crop."""
+        """Return (sx, sy, ox, oy): source x = col * sx + ox and y = row * sy + oy for pixel centres of the crop."""
         sx, sy = source[0] / self.width, source[1] / self.height
         return sx, sy, (self.left + 0.5) * sx - 0.5, (self.up + 0.5) * sy - 0.5
 
 
-def fit(points: NDArray[np.floating[Any]], height: float) -> Fit:
+def fit(points: NDArray[np.floating[Any]], height: float) -> WeakPerspectiveCamera:
     """Fit the template to five points, [5, 2] source pixels, in a picture of ``height`` rows.
 
     Eight unknowns, ten equations; this is the POS step of the family's alignment.
@@ -88,11 +88,11 @@ def fit(points: NDArray[np.floating[Any]], height: float) -> Fit:
     seen = points.astype(np.float64)
     seen[:, 1] = height - 1 - seen[:, 1]
     solution = _LEAST_SQUARES @ seen
-    return Fit(solution[:3, 0], solution[:3, 1], solution[3])
+    return WeakPerspectiveCamera(solution[:3, 0], solution[:3, 1], solution[3])
 
 
-def window(camera: Fit, source: tuple[float, float], size: int) -> Window:
-    """The crop of ``size`` x ``size`` pixels for a fitted face in a picture of ``source`` (width, height) pixels."""
+def window(camera: WeakPerspectiveCamera, source: tuple[float, float], size: int) -> Window:
+    """Place the ``size`` x ``size`` crop of a fitted face in a picture of ``source`` (width, height) pixels."""
     w0, h0 = source
     scale = RESCALE_224 * size / 224 / camera.scale
     width, height = int(w0 * scale), int(h0 * scale)
@@ -129,6 +129,6 @@ def _span(start: int, stop: int, ratio: float, limit: int) -> tuple[float, float
 
 
 def _reach(span: tuple[float, float], pixels: int, limit: int) -> tuple[int, int]:
-    """Whole pixels that a bicubic filter (two pixels of the coarser raster to each side) reads for ``span``."""
+    """Return the pixels that a bicubic filter (two pixels of the coarser raster to each side) reads for ``span``."""
     margin = 2 * max(1.0, (span[1] - span[0]) / pixels) + 2
     return max(0, int(span[0] - margin)), min(limit, int(span[1] + margin) + 1)

@@ -48,5 +48,13 @@ def response_of(request: pb_utils.InferenceRequest, answer: Answer) -> pb_utils.
 
 
 def _stacked(rows: list[NDArray[Any]]) -> NDArray[Any]:
-    """The rows of a request as one tensor; a single one is not copied."""
-    return rows[0][None] if len(rows) == 1 else np.stack(rows)
+    """Stack the rows of a request into one tensor, smaller ones with zeros behind them; a single one is not copied."""
+    if len(rows) == 1:
+        return rows[0][None]
+    shape = np.max([row.shape for row in rows], axis=0)
+    if all(row.shape == tuple(shape) for row in rows):
+        return np.stack(rows)
+    stacked = np.zeros((len(rows), *shape), rows[0].dtype)
+    for place, row in zip(stacked, rows, strict=True):
+        place[tuple(slice(length) for length in row.shape)] = row
+    return stacked

@@ -20,7 +20,7 @@ SUPPORT = 2.0
 
 
 def resize(picture: U8, width: int, height: int, box: tuple[float, float, float, float]) -> U8:
-    """As ``Image.resize((width, height), BICUBIC, box)``.
+    """Resize as ``Image.resize((width, height), BICUBIC, box)`` does.
 
     Args:
         picture: uint8 [h, w, 3].
@@ -38,7 +38,7 @@ def resize(picture: U8, width: int, height: int, box: tuple[float, float, float,
 
 
 def weights(start: float, stop: float, size: int, pixels: int) -> csr_matrix:
-    """[size, pixels] float32: what each of ``pixels`` gives to each of the ``size`` samples between start and stop."""
+    """Compute float32 [size, pixels]: the weight of each pixel in each of ``size`` samples between start and stop."""
     step = (stop - start) / size
     stretch = max(step, 1.0)
     centres = start + (np.arange(size) + 0.5) * step
@@ -59,5 +59,5 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bytes(values: F32) -> U8:
-    """Rounded and clipped; OpenCV does both in one step."""
+    """Round and clip to 0..255; OpenCV does both in one step."""
     return np.asarray(cv2.addWeighted(values, 1.0, values, 0.0, 0.0, dtype=cv2.CV_8U), np.uint8)

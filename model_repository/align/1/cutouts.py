@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from alignment import cut, fit, window
+from close_up import close_up
 from embedding_crop import cut_upright, quality, similarity
 from face_check import check
-from face_doubts import Doubt, doubts
+from face_doubts import QualityWarning, quality_warnings
 from face_rows import Row, points_of
 from numpy.typing import NDArray
 from picture_inputs import true_size
@@ -18,6 +19,7 @@ from picture_inputs import true_size
 CROP, CROP_HD = 224, 512
 # Outputs for the embedder: a request of `embed` takes these and no crop of the others.
 UPRIGHT = frozenset({"aligned", "quality"})
+CLOSE_UP = frozenset({"close_up", "close_up_camera"})
 
 
 class Cutout(NamedTuple):
@@ -31,10 +33,12 @@ class Cutout(NamedTuple):
 
     tensors: dict[str, Any]
     yaw: float
-    doubts: list[Doubt]
+    doubts: list[QualityWarning]
 
 
-def cut_out(picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, names: Set[str]) -> Cutout:
+def cut_out(
+    picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row, names: Set[str], texture_size: int
+) -> Cutout:
     """Cut a face out of a picture, which may be padded: its true size follows from the geometry.
 
     Args:
@@ -42,6 +46,7 @@ def cut_out(picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row
         geometry: of preprocess, float32 [6].
         face: float32 [15].
         names: of the outputs that are asked for.
+        texture_size: side of the texture that is asked for, in texels.
 
     Raises:
         Refused: ``BadFace``, or ``BadTensor`` when picture and geometry contradict each other.
@@ -60,7 +65,11 @@ def cut_out(picture: NDArray[np.uint8], geometry: NDArray[np.float32], face: Row
         cameras = np.array([*small.camera(source), *large.camera(source)], np.float32)
         tensors |= {"crop": _planes(crop), "crop_hd": _planes(cut(picture, large)), "camera": cameras}
         tensors["context"] = np.concatenate([face, cameras])
-    return Cutout(tensors, camera.yaw, doubts(face, source, camera.yaw, crop))
+        if names & CLOSE_UP:
+            ratio = (source[0] / columns, source[1] / rows)
+            near = close_up(picture, ratio, cameras[4:].tolist(), texture_size)
+            tensors |= {"close_up": near.pixels, "close_up_camera": near.camera}
+    return Cutout(tensors, camera.yaw, quality_warnings(face, source, camera.yaw, crop))
 
 
 def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row, yaw: float) -> dict[str, NDArray[Any]]:
@@ -72,7 +81,7 @@ def _upright(picture: NDArray[np.uint8], source: tuple[float, float], face: Row,
 
 
 def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] to [3, h, w]; a transposed copy takes ten times as long."""
+    """Convert uint8 [h, w, 3] to [3, h, w]; a transposed copy takes ten times as long."""
     planes = np.empty((3, *pixels.shape[:2]), np.uint8)
     cv2.split(pixels, list(planes))
     return planes

@@ -48,7 +48,7 @@ class Similarity:
         return float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))
 
     def scaled(self, factor_x: float, factor_y: float) -> Similarity:
-        """The same crop of the picture resized by these factors; pixel centres stay at integers."""
+        """Return the same crop of the picture resized by these factors; pixel centres stay at integers."""
         factors = np.array([factor_x, factor_y])
         matrix = self.matrix * factors[:, None]
         matrix[:, 2] += 0.5 * factors - 0.5
@@ -79,7 +79,7 @@ def cut_upright(picture: U8, fit: Similarity) -> U8:
 
 
 def quality(face: NDArray[np.float32], fit: Similarity, source: tuple[float, float], yaw: float, crop: U8) -> Any:
-    """Say how far an embedding of this crop can be relied on: float32 [4], each of 0..1, 1 the best.
+    """Rate how far an embedding of this crop can be relied on: float32 [4], each of 0..1, 1 the best.
 
     Size: source pixels per pixel of the crop; 1 where the face is shown in 112 px or more. Sharpness: variance of the
     Laplacian over that of the luma, over `SHARP`. Pose: cosine of the turn to the side, times that of the tilt up or
@@ -103,7 +103,7 @@ def quality(face: NDArray[np.float32], fit: Similarity, source: tuple[float, flo
 
 
 def _pitch(face: NDArray[np.float32]) -> float:
-    """Tilt of the head up or down in radians, 0 for the template's, by where the nose lies from eyes to mouth.
+    """Estimate the pitch in radians, 0 for the template's, by where the nose lies between eyes and mouth.
 
     The tip is half as far in front of the plane of eyes and mouth corners as these are from each other (alignment.py's
     template: 0.37 of 0.67 dm), so that the tilt moves it by sin(pitch) times that.
@@ -119,7 +119,7 @@ def _pitch(face: NDArray[np.float32]) -> float:
 
 
 def _inside(fit: Similarity, source: tuple[float, float]) -> float:
-    """Part of the crop's pixels whose centres lie inside of the picture, at every fourth row and column."""
+    """Return the share of the crop's pixels with centres inside of the picture, at every fourth row and column."""
     grid = np.arange(1.5, SIDE, 4)
     columns, rows = np.meshgrid(grid, grid)
     x, y = fit.matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(columns.size)])
@@ -127,7 +127,7 @@ def _inside(fit: Similarity, source: tuple[float, float]) -> float:
 
 
 def _part(picture: U8, fit: Similarity) -> tuple[U8, Similarity]:
-    """The part of the picture that the crop reaches, with some room, and the crop's place in it."""
+    """Return the part of the picture that the crop reaches, with a margin, and the crop's place in it."""
     corners = fit.matrix @ np.array([[0, SIDE, 0, SIDE], [0, 0, SIDE, SIDE], [1, 1, 1, 1]], np.float64)
     room = 2 * max(1.0, fit.step) + 2
     rows, columns = picture.shape[:2]

@@ -11,7 +11,7 @@ BOX_REACH = 1.0
 
 
 def check(face: Row, source: tuple[float, float]) -> None:
-    """See that a row can be a face in a picture of ``source`` (width, height) pixels.
+    """Check that a row can be a face in a picture of ``source`` (width, height) pixels.
 
     Raises:
         Refused: ``BadFace``.
@@ -40,9 +40,10 @@ def _check_points(face: NDArray[np.float64], source: tuple[float, float]) -> Non
         raise Refused("BadFace", "the eyes are too close together for a face: send a picture from the front.")
     roll = roll_of(face)
     if abs(roll) > LYING_DEGREES:
+        way = "" if abs(roll) > 150 else " clockwise" if roll > 0 else " counter-clockwise"
         raise Refused(
             "BadFace",
-            f"the face is turned by about {abs(roll):.0f} degrees: turn the picture upright, and send it again.",
+            f"the face is turned by about {abs(roll):.0f} degrees{way}: turn the picture upright, and send it again.",
         )
     if right_eye[0] <= left_eye[0] and right_mouth[0] <= left_mouth[0]:
         raise Refused("BadFace", "the left and right points are swapped: turn the picture upright.")
@@ -54,7 +55,7 @@ def _check_points(face: NDArray[np.float64], source: tuple[float, float]) -> Non
 
 
 def _check_box(face: NDArray[np.float64], source: tuple[float, float]) -> None:
-    """The box and the score are only handed on, but what is handed on has to be true."""
+    """Check the box and the score, which are only handed on, but have to be true all the same."""
     low, high, middle = face[:2], face[2:4], points_of(face).mean(axis=0)
     if not 0 <= face[4] <= 1:
         raise Refused("BadFace", f"the score is {face[4]:.6g}: take a row as `detect` returns it (0 to 1).")

@@ -22,15 +22,17 @@ BLURRED = 0.012
 _FACE_ROWS, _FACE_COLS = slice(56, 176), slice(52, 172)
 
 
-class Doubt(NamedTuple):
+class QualityWarning(NamedTuple):
     """Something a user should know about a face: a word for counting, and a sentence for reading."""
 
     kind: str
     sentence: str
 
 
-def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]) -> list[Doubt]:
-    """What a user should know about a face that is used all the same, one sentence each.
+def quality_warnings(
+    face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.uint8]
+) -> list[QualityWarning]:
+    """List what a user should know about a face that is used all the same, one sentence each.
 
     Args:
         face: the row, checked.
@@ -42,7 +44,7 @@ def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.
     found = []
 
     def say(kind: str, sentence: str) -> None:
-        found.append(Doubt(kind, sentence))
+        found.append(QualityWarning(kind, sentence))
 
     if abs(yaw) > YAW_DEGREES:
         say("turned", f"The face is turned about {abs(yaw):.0f} degrees to the side: its hidden half is a guess.")
@@ -62,11 +64,11 @@ def doubts(face: Row, source: tuple[float, float], yaw: float, crop: NDArray[np.
     return found
 
 
-def crowded(rows: int) -> Doubt:
-    """What is said when the detector's list is full."""
-    return Doubt("crowded", f"The picture shows at least {rows} faces: more than these are not looked for.")
+def crowded(rows: int) -> QualityWarning:
+    """Return the warning for a detector's list that is full."""
+    return QualityWarning("crowded", f"The picture shows at least {rows} faces: more than these are not looked for.")
 
 
 def detail(luma: NDArray[np.float32]) -> float:
-    """Variance of the Laplacian over that of the luma itself, so that neither light nor contrast matter."""
+    """Measure sharpness: variance of the Laplacian over that of the luma, independent of light and contrast."""
     return float(cv2.Laplacian(luma, cv2.CV_32F).var() / max(float(luma.var()), 1.0))

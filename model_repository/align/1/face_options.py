@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from close_up import USUAL_TEXTURE
 from face_rows import Refused
+
+LARGEST_TEXTURE = 4096
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,20 @@ class Options:
         score_threshold: faces below it do not count; None for the service's own.
         face: index among the faces that count, best score first; None for the main person's.
         box: (x1, y1, x2, y2) in source pixels: the face that overlaps most.
+        roles: the same index for row 0 and for row 1 of a request of `fuse`, its source and its target.
+        texture_size: side of the texture that is asked for, in texels; `postprocess` says what it may be.
     """
 
     score_threshold: float | None = None
     face: int | None = None
     box: tuple[float, float, float, float] | None = None
+    roles: tuple[int | None, int | None] = (None, None)
+    texture_size: int = USUAL_TEXTURE
+
+    def for_row(self, row: int) -> Options:
+        """The options for one row of a request."""
+        role = self.roles[row] if row < len(self.roles) else None
+        return self if role is None else replace(self, face=role)
 
 
 def options_from(parameters: str) -> Options:
@@ -39,7 +51,17 @@ def options_from(parameters: str) -> Options:
         None if threshold is None else _threshold(threshold),
         None if face is None else _index(face),
         None if box is None else _box(box),
+        (_role(given, "source_face"), _role(given, "target_face")),
+        _side(given.get("texture_size")),
     )
+
+
+def _side(value: Any) -> int:
+    """The side that is asked for; what cannot be meant counts as none, as it is `postprocess` that refuses it."""
+    try:
+        return min(max(int(value), 1), LARGEST_TEXTURE)
+    except (TypeError, ValueError, OverflowError):
+        return USUAL_TEXTURE
 
 
 def _threshold(value: Any) -> float:
@@ -52,13 +74,17 @@ def _threshold(value: Any) -> float:
     return number
 
 
-def _index(value: Any) -> int:
+def _role(given: dict[str, Any], name: str) -> int | None:
+    return _index(given[name], name) if name in given else None
+
+
+def _index(value: Any, name: str = "face") -> int:
     try:
         number = -1 if isinstance(value, (bool, float)) else int(value)
     except (TypeError, ValueError):
         number = -1
     if number < 0:
-        raise Refused("BadOption", f"`face` is {_shown(value)}: give the index of a face, 0 for the best.")
+        raise Refused("BadOption", f"`{name}` is {_shown(value)}: give the index of a face, 0 for the best.")
     return number
 
 

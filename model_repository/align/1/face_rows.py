@@ -50,17 +50,17 @@ def naming_row(row: int, rows: int) -> Iterator[None]:
 
 
 def side_of(face: Row) -> float:
-    """The shorter side of a face's box in source pixels."""
+    """Return the shorter side of a face's box in source pixels."""
     return float(min(face[2] - face[0], face[3] - face[1]))
 
 
 def points_of(face: NDArray[Any]) -> NDArray[Any]:
-    """The five points of a row, [5, 2] of its dtype."""
+    """Return the five points of a row, [5, 2] of its dtype."""
     return face[5:].reshape(5, 2)
 
 
 def roll_of(face: NDArray[Any]) -> float:
-    """Turn of the head in the picture in degrees, -180 to 180; 0 is upright, positive is clockwise as seen.
+    """Return the roll of the head in degrees, -180 to 180; 0 is upright, positive is clockwise as seen.
 
     By the way from the eyes to the mouth, which no turn to the side changes much.
     """

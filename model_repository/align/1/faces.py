@@ -19,7 +19,7 @@ AT_CORNER, LYING = 0.5, 0.25
 
 
 def choose(faces: NDArray[np.float32], options: Options, default_threshold: float, source: tuple[float, float]) -> Row:
-    """The row of ``faces``, float32 [K, 15], that is meant in a picture of ``source`` (width, height) pixels.
+    """Choose the row of ``faces``, float32 [K, 15], that is meant in a picture of ``source`` (width, height) pixels.
 
     Raises:
         Refused: ``NoFace`` when none is good enough, ``NoSuchFace`` when the one asked for is not there.
@@ -54,8 +54,8 @@ def choose(faces: NDArray[np.float32], options: Options, default_threshold: floa
     return np.asarray(good[index])
 
 
-def given(choice: Row, options: Options) -> Row:
-    """The row that a client chose itself, as `detect` returned it.
+def validate_choice(choice: Row, options: Options) -> Row:
+    """Validate the row that a client chose itself, as `detect` returned it.
 
     Raises:
         Refused: ``NoSuchFace`` for an empty slot, ``BadOption`` when the options choose as well.
@@ -70,18 +70,18 @@ def given(choice: Row, options: Options) -> Row:
 
 
 def count(faces: NDArray[np.float32], options: Options, default_threshold: float) -> int:
-    """How many rows of ``faces``, [K, 15], are good enough."""
+    """Count the rows of ``faces``, [K, 15], that are good enough."""
     threshold = default_threshold if options.score_threshold is None else options.score_threshold
     return int(((faces[:, 4] >= threshold) & (faces[:, 4] > 0)).sum())
 
 
 def is_full(faces: NDArray[np.float32], options: Options, default_threshold: float) -> bool:
-    """Whether every row of ``faces`` is good enough, so that there may be more faces than rows."""
+    """Return whether every row of ``faces`` is good enough, so that there may be more faces than rows."""
     return count(faces, options, default_threshold) == len(faces)
 
 
 def _prominence(face: Row, source: tuple[float, float]) -> float:
-    """How likely a face is the one that the picture was taken for; any unit."""
+    """Weigh how likely a face is the one that the picture was taken for; any unit."""
     half = np.array(source, np.float64) / 2
     middle = (face[:2] + face[2:4]).astype(np.float64) / 2
     off = min(float(np.linalg.norm((middle - half) / half)) / 2**0.5, 1.0)
@@ -90,7 +90,7 @@ def _prominence(face: Row, source: tuple[float, float]) -> float:
 
 
 def _iou(boxes: NDArray[np.float32], box: tuple[float, float, float, float]) -> NDArray[np.float64]:
-    """Intersection over union of float [n, 4] boxes with one box."""
+    """Compute the intersection over union of float [n, 4] boxes with one box."""
     one = np.array(box, np.float64)
     many = boxes.astype(np.float64)
     sides = np.minimum(many[:, 2:], one[2:]) - np.maximum(many[:, :2], one[:2])

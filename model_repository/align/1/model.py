@@ -14,10 +14,10 @@ import triton_python_backend_utils as pb_utils
 from alignment import TEMPLATE, cut, fit, window
 from answers import Answer, response_of
 from cutouts import CROP_HD, cut_out
-from face_doubts import Doubt, crowded
+from face_doubts import QualityWarning, crowded
 from face_options import Options, options_from
 from face_rows import Refused, Row, naming_row, side_of
-from faces import choose, count, given, is_full
+from faces import choose, count, is_full, validate_choice
 from memory import keep_memory
 from meters import Meters
 from numpy.typing import NDArray
@@ -77,15 +77,15 @@ class TritonPythonModel:
         return answer
 
     def _add_row(self, tensors: Tensors, index: int, options: Options, names: set[str], answer: Answer) -> None:
-        face, doubts = self._face(tensors, index, options, answer)
-        cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names)
+        face, doubts = self._face(tensors, index, options.for_row(index), answer)
+        cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names, options.texture_size)
         doubts += cutout.doubts
         answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
         answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})
 
-    def _face(self, tensors: Tensors, index: int, options: Options, answer: Answer) -> tuple[Row, list[Doubt]]:
+    def _face(self, tensors: Tensors, index: int, options: Options, answer: Answer) -> tuple[Row, list[QualityWarning]]:
         if "choice" in tensors:
-            return given(tensors["choice"][index], options), []
+            return validate_choice(tensors["choice"][index], options), []
         if "faces" not in tensors:
             raise Refused("BadOption", "the request has neither `faces` nor `choice`: give one of them.")
         faces, source = tensors["faces"][index], tensors["geometry"][index, :2]

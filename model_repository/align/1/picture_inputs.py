@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from face_rows import Refused
 from numpy.typing import NDArray
+from tensor_shapes import Rows, shape_fault
 
-# Dimensions behind the batch's; None: any from 1 on.
-ROWS: dict[str, tuple[int | None, ...]] = {
+ROWS: Rows = {
     "picture": (None, None, 3),
     "geometry": (6,),
     "faces": (64, 15),
@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """See that a request's tensors have the shapes of `ROWS` and one batch size.
+    """Check that a request's tensors have the shapes of `ROWS` and one batch size.
 
     Raises:
         Refused: ``BadTensor``, with the tensor's name and shape.
@@ -41,22 +41,12 @@ def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
     for name in ("picture", "geometry"):
         if name not in tensors:
             raise Refused("BadTensor", f"the request lacks `{name}`: send what `preprocess` returns.")
-    for name, value in tensors.items():
-        dims = ROWS[name]
-        fits = value.ndim == len(dims) + 1 and all(
-            length > 0 if dim is None else length == dim for dim, length in zip(dims, value.shape[1:], strict=True)
-        )
-        if not fits or not len(value):
-            wanted = ", ".join("any" if dim is None else str(dim) for dim in dims)
-            raise Refused(
-                "BadTensor", f"`{name}` has shape {list(value.shape)}: send [batch, {wanted}], no dimension of it 0."
-            )
-    if len({len(value) for value in tensors.values()}) > 1:
-        raise Refused("BadTensor", "the tensors differ in their batch dimension: send as many rows of each.")
+    if fault := shape_fault(tensors, ROWS):
+        raise Refused("BadTensor", fault)
 
 
 def true_size(picture: NDArray[np.uint8], geometry: NDArray[np.float32]) -> Size:
-    """The size of one picture, which may be padded below and to the right.
+    """Return the size of one picture, which may be padded below and to the right.
 
     Args:
         picture: uint8 [rows, columns, 3].

@@ -10,7 +10,7 @@ __all__ = ["EXPRESSIONS", "NAMES", "TONGUE_OUT", "shapes", "weights"]
 
 
 def shapes(head: Head) -> F32:
-    """[52, N, 3] float32 decimetres: displacement of each shape at full weight, in the order of `NAMES`."""
+    """Compute each shape's displacement at full weight, [52, N, 3] float32 decimetres, in the order of `NAMES`."""
     slot = slots(head.expression_names)
     out = np.zeros((len(NAMES), *head.tongue_out.shape), np.float32)
     for row, (name, parts) in zip(out, EXPRESSIONS.items(), strict=True):
@@ -22,5 +22,5 @@ def shapes(head: Head) -> F32:
 
 
 def weights(head: Head, expression: F32) -> F32:
-    """ARKit weights [52] nearest to expression coefficients [64], each within 0..1."""
+    """Find the ARKit weights [52], each within 0..1, nearest to expression coefficients [64]."""
     return weights_of(head.expression_names, expression)

@@ -48,7 +48,7 @@ def eye_picture(iris_radius: float, iris: tuple[int, int, int], white: tuple[int
 
 @lru_cache(maxsize=2)
 def _eye_shares(iris_radius: float) -> tuple[F32, F32, F32]:
-    """Factors of the colours of iris and white, [side, side, 1] each, and what is added, [side, side, 3]."""
+    """Compute factors of the colours of iris and white, [side, side, 1] each, and what is added, [side, side, 3]."""
     radius, fibres, veins = _eye_fields(iris_radius)
     # Lighter around the pupil, darker toward the rim, as irises are.
     inside = fibres * (1.28 - 0.42 * radius) * (1 - 0.62 * _smoothstep(radius, _RIM, 1.0))
@@ -60,7 +60,7 @@ def _eye_shares(iris_radius: float) -> tuple[F32, F32, F32]:
 
 
 def _eye_fields(iris_radius: float) -> tuple[F32, F32, F32]:
-    """Distance from the middle in radii of the iris, brightness of its fibres, redness of the white."""
+    """Compute the distance from the middle in radii of the iris, brightness of its fibres, redness of the white."""
     axis = ((np.arange(EYE_SIDE) + 0.5) / EYE_SIDE - 0.5).astype(np.float32)
     x, y = np.meshgrid(axis, axis)
     radius = np.hypot(x, y) / np.float32(iris_radius)
@@ -78,7 +78,7 @@ def _eye_fields(iris_radius: float) -> tuple[F32, F32, F32]:
 
 
 def eye_shade(head: Head, vertices: F32, side: int) -> F32:
-    """How much light reaches the vertices of an eyeball, 0..1: less beside and below its lids.
+    """Compute how much light reaches the vertices of an eyeball, 0..1: less beside and below its lids.
 
     Args:
         head: what the shape is of.
@@ -93,14 +93,14 @@ def eye_shade(head: Head, vertices: F32, side: int) -> F32:
 
 
 def mouth_light(head: Head, vertices: F32) -> F32:
-    """How much light reaches each vertex of a shape [N, 3] in the mouth, 0..1: less further behind the lips."""
+    """Compute how much light reaches each vertex of a shape [N, 3], 0..1: less further behind the lips."""
     lips = float(vertices[head.landmarks[[62, 66]], 2].mean())
     dark = _smoothstep(lips - vertices[:, 2], _LIT, _UNLIT)
     return np.asarray(1 - (1 - _LEAST_LIGHT) * dark, np.float32)
 
 
 def linear(colour: tuple[int, int, int]) -> list[float]:
-    """SRGB 0..255 -> linear light 0..1, as glTF's factors are."""
+    """Convert sRGB 0..255 to linear light 0..1, as glTF's factors are."""
     return [round(((c / 255 + 0.055) / 1.055) ** 2.4 if c > 10 else c / 255 / 12.92, 5) for c in colour]
 
 

@@ -69,7 +69,7 @@ def aim(head: Head, vertices: F32, side: int, direction: F32) -> F32:
 
 
 def _frame(axis: F32, side: int) -> F32:
-    """[3, 3] rows: outwards, up, along the axis of an eyeball; outwards is +x for the left eye, -x for the right."""
+    """Return [3, 3] rows: outwards (+x for the left eye, -x for the right), up, along the axis of an eyeball."""
     across = np.cross([0.0, 1.0, 0.0], axis)
     across /= np.linalg.norm(across)
     up = np.cross(axis, across)
@@ -78,7 +78,7 @@ def _frame(axis: F32, side: int) -> F32:
 
 
 def _radius(table: F32, rays: F32) -> F32:
-    """Radius of an eyeball, in distances of its poles, along unit rays [R, 3] in its frame: bilinear in the table.
+    """Look up an eyeball's radius, in distances of its poles, along unit rays [R, 3] in its frame: bilinear.
 
     The table [A, T] has azimuths from -180 to 180 degrees and tilts from 0 to 180 degrees, both ends included.
     """

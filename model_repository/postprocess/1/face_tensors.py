@@ -12,51 +12,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from options import LARGEST_TEXTURE, Refused
+from tensor_shapes import Rows, shape_fault
 
-# Dimensions behind the batch's; None: any from 1 on.
-ROWS: dict[str, tuple[int | None, ...]] = {
+ROWS: Rows = {
     "texture": (3, 1024, 1024),
     "shapes": (3, None, 3),
     "fingerprint": (1,),
     "expression": (64,),
     "context": (23,),
     "crop_hd": (3, 512, 512),
+    "places": (4, 256, 256),
+    "parts": (3, None, None),
+    "close_up": (None, None, 3),
+    "close_up_camera": (4,),
     "finished": (None, None, 3),
     "thumbnail": (None, None, 3),
 }
 # Decimetres: a head is three and stands ten before the camera; squares and products of these stay far from overflow.
 FARTHEST = 100.0  # and coefficients are of order one
+# Pixels of the 224 px crop: what lies in the camera's plane is projected a long way off.
+FARTHEST_PLACE = 1e7
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """See that a request's tensors have the shapes of `ROWS` and one batch size, and textures a side that can be.
+    """Check that a request's tensors have the shapes of `ROWS` and one batch size, and textures a side that can be.
 
     Raises:
         Refused: ``BadTensor``, with the tensor's name and shape.
     """
     if not tensors:
         raise Refused("BadTensor", "the request holds no tensor: send what the outputs are made of.")
-    for name, value in tensors.items():
-        dims = ROWS[name]
-        fits = value.ndim == len(dims) + 1 and all(
-            length > 0 if dim is None else length == dim for dim, length in zip(dims, value.shape[1:], strict=True)
-        )
-        if not fits or not len(value):
-            wanted = ", ".join("any" if dim is None else str(dim) for dim in dims)
-            raise Refused(
-                "BadTensor", f"`{name}` has shape {list(value.shape)}: send [batch, {wanted}], no dimension of it 0."
-            )
-        if name in ("finished", "thumbnail") and (value.shape[1] != value.shape[2] or len(value[0]) > LARGEST_TEXTURE):
+    if fault := shape_fault(tensors, ROWS):
+        raise Refused("BadTensor", fault)
+    for name in ("finished", "thumbnail"):
+        value = tensors.get(name)
+        if value is not None and (value.shape[1] != value.shape[2] or value.shape[1] > LARGEST_TEXTURE):
             raise Refused(
                 "BadTensor",
                 f"`{name}` has {value.shape[1]} x {value.shape[2]} texels: send a square of at most {LARGEST_TEXTURE}.",
             )
-    if len({len(value) for value in tensors.values()}) > 1:
-        raise Refused("BadTensor", "the tensors differ in their batch dimension: send as many rows of each.")
 
 
 def check_shapes(shapes: NDArray[np.float32]) -> None:
-    """See that vertices, float32 [3, N, 3] decimetres, are those of a face.
+    """Check that vertices, float32 [3, N, 3] decimetres, are those of a face.
 
     Raises:
         Refused: ``BadFace``.
@@ -67,7 +65,7 @@ def check_shapes(shapes: NDArray[np.float32]) -> None:
 
 
 def check_expression(expression: NDArray[np.float32]) -> None:
-    """See that coefficients of an expression, float32 [64], are those of a face.
+    """Check that coefficients of an expression, float32 [64], are those of a face.
 
     Raises:
         Refused: ``BadFace``.
@@ -77,7 +75,7 @@ def check_expression(expression: NDArray[np.float32]) -> None:
 
 
 def check_context(context: NDArray[np.float32]) -> None:
-    """See that the face and the camera, float32 [23], are finite, and that the crops' pixels have a size.
+    """Check that the face and the camera, float32 [23], are finite, and that the crops' pixels have a size.
 
     Raises:
         Refused: ``BadTensor``.
@@ -86,3 +84,13 @@ def check_context(context: NDArray[np.float32]) -> None:
     # As the regressor's configuration has it: no source picture has a longer side than 65 million pixels.
     if not (scales.min() >= 1e-6 and np.abs(context).max() <= 1e9):
         raise Refused("BadTensor", "`context` is that of no face: send what `align` returns.")
+
+
+def check_places(places: NDArray[np.float32]) -> None:
+    """See that places and shares of texels, float32 [4, t, t], are finite.
+
+    Raises:
+        Refused: ``BadTensor``.
+    """
+    if not (places.min() >= -FARTHEST_PLACE and places.max() <= FARTHEST_PLACE):
+        raise Refused("BadTensor", "`places` are those of no face: send what the texture network returns.")

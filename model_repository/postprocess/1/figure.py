@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from finish import encode
 from glb import Part, write_glb
 from head import F32
 from irises import Irises
-from materials import LASHES, MATERIALS, SKIN, lashes_png, materials_of
+from materials import LASHES, MATERIALS, RELIEF, SKIN, lashes_png, materials_of
 from numpy.typing import NDArray
 from preview import Painted
 from rig import rig_of
@@ -43,40 +44,42 @@ class Figure:
     irises: Irises
     expression: F32 | None
 
-    def write(self, texture: tuple[str, bytes, str], extras: dict[str, Any]) -> bytes:
-        """The GLB file.
+    def write(self, textures: Sequence[tuple[str, bytes, str]], extras: dict[str, Any]) -> bytes:
+        """Write the GLB file.
 
         Args:
-            texture: the skin's: name, bytes of a PNG or JPEG file, media type.
+            textures: of the skin, its colours and, where it has one, its normal map: name, bytes of a PNG or JPEG file,
+                media type.
             extras: what to say about the mesh.
         """
         surface, vertices = self.surface, self.vertices
         weights: list[float] = []
         if self.expression is not None:
             assert surface.head is not None
-            rig = rig_of(surface, self.mesh)
+            rig = rig_of(surface, self.mesh, self.turn)
             weights = [round(float(w), 5) for w in arkit.weights(surface.head, self.expression)]
-            vertices = rig.beneath(vertices, np.array(weights, np.float32), self.turn)
+            vertices = rig.rest_shape(vertices, np.array(weights, np.float32))
             extras = {**extras, "targetNames": list(arkit.NAMES)}
         normals = surface.normals(vertices)
         primitives = surface.primitives(self.mesh)
         parts = []
         for k, primitive in enumerate(primitives):
             at = primitive.vertex
-            targets = None if self.expression is None else rig.targets(k, self.turn)
+            targets = None if self.expression is None else rig.targets[k]
             parts.append(
                 Part(
                     k, vertices[at], normals[at], primitive.uv_down, primitive.triangles, len(primitive.quads),
                     self._colours(primitive), targets,
                 )
             )  # fmt: skip
-        materials, pictures = materials_of([p.material for p in primitives])
-        images = [texture if picture == "skin" else self._picture(picture) for picture in pictures]
+        materials, pictures = materials_of([p.material for p in primitives], relief=len(textures) > 1)
+        own = {SKIN: textures[0], RELIEF: textures[-1]}
+        images = [own[picture] if picture in own else self._picture(picture) for picture in pictures]
         name = "head" if surface.head is not None and self.mesh == "head" else "face"
         return write_glb(name, parts, materials, images, extras, weights, surface.credit)
 
     def painted(self, texture: U8) -> Painted:
-        """What the preview draws: all but the lashes, with a skin's texture uint8 [side, side, 3]."""
+        """Gather what the preview draws: all but the lashes, with a skin's texture uint8 [side, side, 3]."""
         normals = self.surface.normals(self.vertices)
         primitives = [p for p in self.surface.primitives(self.mesh) if p.material != LASHES]
         counts = [len(p.vertex) for p in primitives]

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 from face_tensors import check_context, check_expression, check_shapes
 from figure import Figure
-from finish import MIME, encode, finish
-from irises import Irises, look_at
+from finish import MIME, encode
+from irises import Irises, measure_eyes
+from likeness import with_likeness
 from numpy.typing import NDArray
 from options import Options, Refused
 from placing import Upright, face_upright, head_upright
 from preview import TEXTURE_SIDE, page
+from skin import Skin
 from surface import Surface
 
 U8 = NDArray[np.uint8]
@@ -30,7 +32,7 @@ class Files:
     """
 
     def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
-        """``tensors`` are those of the configuration, without the batch dimension; any may be missing.
+        """Take the tensors of the configuration, without the batch dimension; any may be missing.
 
         Raises:
             Refused: ``BadOption``, the face model has no shapes for the rig.
@@ -38,6 +40,7 @@ class Files:
         self._surface = surface
         self._tensors = tensors
         self._options = options
+        self._skin = Skin(surface, tensors, options)
         if options.rig != "none" and surface.head is None:
             raise Refused(
                 "BadOption",
@@ -50,7 +53,7 @@ class Files:
         """The texture with the options applied: uint8 [size, size, 3] RGB, row 0 is v = 1."""
         if "finished" in self._tensors:
             return self._tensors["finished"]
-        return finish(self._need("texture"), self._need("crop_hd"), self._options, self._surface.lining)
+        return self._skin.finished
 
     @cached_property
     def thumbnail(self) -> U8:
@@ -69,12 +72,25 @@ class Files:
         kind = options.texture_format or "jpeg"
         said = {
             **{name: getattr(options, name) for name in ("mesh", "rig", "expression", "pose")},
+            "likeness": options.likeness,
             "units": "metre",
             "face_model": surface.name,
             "fingerprint": str(surface.fingerprint),
         }
-        texture = ("skin", encode(self.finished, kind), MIME[kind])
-        return self._figure.write(texture, said)
+        textures = [("skin", encode(self.finished, kind), MIME[kind])]
+        if (relief := self._skin.relief_map(kind)) is not None:
+            textures.append(("skin_normal", relief, MIME[kind]))
+        return self._figure.write(textures, said)
+
+    @property
+    def texture_warnings(self) -> list[bytes]:
+        """What is doubtful about the texture, a sentence each."""
+        return [sentence.encode() for sentence in self.texture_doubts.values()]
+
+    @property
+    def texture_doubts(self) -> dict[str, str]:
+        """Kinds of doubt about the texture, each with its sentence."""
+        return self._skin.doubts
 
     @property
     def upright(self) -> Figure:
@@ -112,7 +128,8 @@ class Files:
     @cached_property
     def _upright(self) -> Upright:
         """The shape in the head's frame, with the expression that was asked for."""
-        shapes, neutral = self._shapes, self._options.expression == "neutral"
+        shapes = with_likeness(self._shapes, self._surface.mean, self._options.likeness)
+        neutral = self._options.expression == "neutral"
         if self._surface.head is None:
             return face_upright(shapes, neutral)
         return head_upright(self._surface.head, shapes, self._expression, self._irises.sideways, neutral)
@@ -124,7 +141,7 @@ class Files:
             return Irises()
         context = self._need("context")
         check_context(context)
-        return look_at(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
+        return measure_eyes(self._surface.head, self._shapes[0], context, self._need("crop_hd"))
 
     @cached_property
     def _shapes(self) -> F32:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from lining import Lining
 from numpy.typing import NDArray
 from options import Options
 
@@ -32,24 +31,20 @@ PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG
 MIME = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
-def finish(texture: U8, crop: U8, options: Options, lining: Lining | None = None) -> U8:
+def finish(image: U8, crop: U8, options: Options, size: int) -> U8:
     """Apply the options to a texture.
 
     Args:
-        texture: uint8 [3, h, w] RGB; row 0 is v = 1.
+        image: uint8 [h, w, 3] RGB; row 0 is v = 1.
         crop: uint8 [3, h, w] RGB, the picture of the face, black outside; it shows the light.
         options: of the request.
-        lining: what to paint inside of mouth and sockets, if the face model has them.
+        size: side of the result in texels.
 
     Returns:
         uint8 [size, size, 3] RGB.
     """
-    image = _u8(cv2.merge(list(texture)))  # a tenth of the time of a transposed copy
-    if lining is not None:
-        lining.paint(image)
     if options.white_balance:
         image = _apply(image, gains(crop))
-    size = options.texture_size
     if image.shape[:2] != (size, size):
         shrinks = size < image.shape[0]
         image = _u8(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
@@ -61,7 +56,7 @@ def finish(texture: U8, crop: U8, options: Options, lining: Lining | None = None
 
 
 def _blurred(image: U8, sigma: float) -> U8:
-    """Gaussian blur; a wide one of a texture of half the side, which takes a third of the time."""
+    """Blur by a Gaussian; a wide one at half the side, which takes a third of the time."""
     if sigma < 2:
         return _u8(cv2.GaussianBlur(image, (0, 0), sigma))
     side = len(image) // 2
@@ -71,7 +66,7 @@ def _blurred(image: U8, sigma: float) -> U8:
 
 
 def gains(crop: U8) -> tuple[float, float, float]:
-    """What each channel of linear light is multiplied by, so that the light of the picture turns white.
+    """Compute the factor of each channel of linear light that turns the light of the picture white.
 
     ``crop`` is uint8 [3, h, w]. The green channel keeps its brightness; nothing to go by gives (1, 1, 1).
     """
@@ -88,7 +83,7 @@ def gains(crop: U8) -> tuple[float, float, float]:
 
 
 def encode(image: U8, kind: str) -> bytes:
-    """The bytes of a ``png`` or ``jpeg`` file of a uint8 [h, w, 3] RGB image."""
+    """Encode a uint8 [h, w, 3] RGB image as a ``png`` or ``jpeg`` file."""
     extension, settings = (".png", PNG) if kind == "png" else (".jpg", JPEG)
     done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     assert done, f"OpenCV cannot write {kind}"
@@ -101,7 +96,7 @@ def _apply(image: U8, factors: tuple[float, float, float]) -> U8:
 
 
 def _decode_srgb(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IEC 61966-2-1: 0..1 as stored to linear light."""
+    """Convert stored values 0..1 to linear light (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
@@ -115,5 +110,5 @@ _LINEAR = _decode_srgb(np.arange(256) / 255)
 
 
 def _u8(array: object) -> U8:
-    """OpenCV's types say less than is known here: uint8 in, uint8 out."""
+    """Cast: OpenCV's types say less than is known here, uint8 in, uint8 out."""
     return np.asarray(array, dtype=np.uint8)

@@ -145,7 +145,7 @@ class _Buffer:
         )  # fmt: skip
 
     def targets(self, targets: Targets, places: int) -> list[dict[str, int]]:
-        """One view of all indices and one of all displacements; a sparse accessor a target."""
+        """Add one view of all indices and one of all displacements; a sparse accessor for each target."""
         at = self.view(b"".join(_padded(np.ascontiguousarray(rows).tobytes()) for rows in targets.places))
         steps = self.view(b"".join(_padded(np.ascontiguousarray(rows, "<i2").tobytes()) for rows in targets.steps))
         found, at_offset, step_offset = [], 0, 0
@@ -180,7 +180,7 @@ def write_glb(
     weights: Sequence[float] = (),
     credit: str = "",
 ) -> bytes:
-    """One mesh in one node, with its textures inside.
+    """Write one mesh in one node, with its textures inside.
 
     Args:
         name: of the node and the mesh.

@@ -14,11 +14,28 @@ I32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
+class Displacements:
+    """Displacements of K shapes, kept in 16 bits, as the file has them.
+
+    Attributes:
+        steps: int16 [K, N, 3].
+        step: decimetres of one.
+    """
+
+    steps: NDArray[np.int16]
+    step: np.float32
+
+    def __getitem__(self, shape: int) -> F32:
+        """float32 [N, 3], decimetres."""
+        return np.asarray(self.steps[shape] * self.step, np.float32)
+
+
+@dataclass(frozen=True)
 class Head:
     """Arrays of a head of N vertices; lengths are decimetres in the head's frame.
 
     Attributes:
-        expression: float32 [64, N, 3], displacements at full expression.
+        expression: of 64 shapes, displacements at full expression.
         expression_names: 64 names, ``""`` where a mode is empty.
         tongue_out: float32 [N, 3], displacement of the one ARKit shape that is no sum of the others.
         landmarks: int32 [68], vertices in iBUG-68 order.
@@ -33,7 +50,7 @@ class Head:
         gum_line: int32 [G], vertices along the upper edge of the upper front teeth, where the gums begin.
     """
 
-    expression: F32
+    expression: Displacements
     expression_names: tuple[str, ...]
     tongue_out: F32
     landmarks: I32
@@ -50,7 +67,7 @@ class Head:
     def from_arrays(cls, data: Mapping[str, Any]) -> Head:
         """Take a head out of the arrays of ``topology.npz``; modes are int16 times a step there."""
         return cls(
-            expression=data["expression"].astype(np.float32) * np.float32(data["expression_step"]),
+            expression=Displacements(data["expression"].astype(np.int16), np.float32(data["expression_step"])),
             expression_names=tuple(str(name) for name in data["expression_names"]),
             tongue_out=data["tongue_out"].astype(np.float32) * np.float32(data["tongue_out_step"]),
             landmarks=data["landmarks"].astype(np.int32),
@@ -65,12 +82,7 @@ class Head:
         )
 
     def eye(self, vertices: F32, side: int) -> tuple[F32, F32]:
-        """Centre [3] and unit viewing axis [3] of an eyeball of a shape [N, 3].
-
-        Args:
-            vertices: the shape.
-            side: 0 the left eye (+x), 1 the right one.
-        """
+        """Return centre [3] and unit viewing axis [3] of an eyeball (0: left, at +x; 1: right) of a shape [N, 3]."""
         front, back = vertices[self.eye_poles[side]]
         axis = front - back
         return back + self.eye_centre * axis, axis / np.linalg.norm(axis)

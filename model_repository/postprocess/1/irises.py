@@ -68,8 +68,8 @@ class _Eye:
     camera: float
 
 
-def look_at(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
-    """Look at the eyes of a photograph.
+def measure_eyes(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
+    """Measure the eyes of a photograph.
 
     Args:
         head: what the shape is of.
@@ -86,7 +86,7 @@ def look_at(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
 
 
 def _eye(head: Head, posed: F32, context: F32, crop: U8, side: int) -> _Eye | None:
-    """One eye; None where the photograph ends or the lids are closed."""
+    """Measure one eye; None where the photograph ends or the lids are closed."""
     centre, _ = head.eye(posed, side)
     scale, origin = _crop_pixels(context)
     middle = _project(centre + np.array([0, 0, _TURNED_DM], np.float32)) * scale + origin
@@ -112,7 +112,7 @@ def _eye(head: Head, posed: F32, context: F32, crop: U8, side: int) -> _Eye | No
 
 
 def _darkest_disk(grey: F32, opened: F32) -> tuple[tuple[float, float], float]:
-    """Column and row of the disk of an iris's size that is darkest against its surroundings, and by how much."""
+    """Find the disk of an iris's size that is darkest against its surroundings: column, row, and by how much."""
     reach = int(_RADIUS * 1.7) + 1
     axis = np.arange(-reach, reach + 1, dtype=np.float32)
     distance = np.hypot(*np.meshgrid(axis, axis))
@@ -135,7 +135,7 @@ def _darkest_disk(grey: F32, opened: F32) -> tuple[tuple[float, float], float]:
 
 
 def _colours(eyes: list[_Eye]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Of iris and white."""
+    """Measure the colours of iris and white."""
     irises, whites = [], []
     for eye in eyes:
         rows, cols = np.indices(eye.open.shape)
@@ -148,7 +148,7 @@ def _colours(eyes: list[_Eye]) -> tuple[tuple[int, int, int], tuple[int, int, in
 
 
 def _darker(pixels: F32, share: float) -> F32:
-    """Those that are no highlight."""
+    """Select the pixels that are no highlight."""
     grey = pixels.mean(axis=1)
     return pixels[grey <= np.percentile(grey, share)] if len(pixels) else pixels
 
@@ -163,7 +163,7 @@ def _median(pixels: F32, otherwise: tuple[int, int, int], low: float, high: floa
 
 
 def _white(pixels: F32) -> tuple[int, int, int]:
-    """`SCLERA` as bright as the photograph's, with a part of its tint."""
+    """Return `SCLERA` as bright as the photograph's, with a part of its tint."""
     if len(pixels) < _FEWEST:
         return SCLERA
     usual = np.array(SCLERA, np.float32)
@@ -175,7 +175,7 @@ def _white(pixels: F32) -> tuple[int, int, int]:
 
 
 def _sideways(eyes: list[_Eye]) -> float | None:
-    """Where both eyes look, if they agree and look past the camera."""
+    """Return where both eyes look, if they agree and look past the camera."""
     if len(eyes) < 2:
         return None
     turned = (eyes[0].sideways + eyes[1].sideways) / 2
@@ -185,13 +185,13 @@ def _sideways(eyes: list[_Eye]) -> float | None:
 
 
 def _project(points: F32) -> F32:
-    """Camera frame [..., 3] -> column and row in the 224 crop."""
+    """Project camera frame [..., 3] to column and row in the 224 crop."""
     depth = 10 - points[..., 2]
     column, row = 1015 * points[..., 0] / depth + 112, 111 - 1015 * points[..., 1] / depth
     return np.asarray(np.stack([column, row], axis=-1), np.float32)
 
 
 def _crop_pixels(context: F32) -> tuple[F32, F32]:
-    """Scale and offset from pixels of the 224 crop to those of the 512 crop."""
+    """Return scale and offset from pixels of the 224 crop to those of the 512 crop."""
     small, large = context[15:19], context[19:23]
     return small[:2] / large[:2], (small[2:] - large[2:]) / large[:2]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from colours import MOUTH, TEETH, linear
 
-SKIN, EYE, LASHES = "skin", "eye", "lashes"
+SKIN, EYE, LASHES, RELIEF = "skin", "eye", "lashes", "skin_normal"
 
 # Material -> roughness, picture (or None), factor of the colour. Eyes and teeth are wet, skin is matt with some shine.
 MATERIALS: dict[str, tuple[float, str | None, tuple[int, int, int]]] = {
@@ -33,9 +33,13 @@ _STRIPS = (
 _LASHES_SIDE = 256
 
 
-def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """GlTF's materials of these names, in their order, and the names of the pictures that textures 0, 1, ... show."""
+def materials_of(names: Sequence[str], relief: bool = False) -> tuple[list[dict[str, Any]], list[str]]:
+    """List glTF's materials of these names, in their order, and the names of the pictures that textures 0, 1, ... show.
+
+    ``relief``: the skin has a normal map, the last of the pictures.
+    """
     pictures = list(dict.fromkeys(picture for name in names if (picture := MATERIALS[name][1])))
+    pictures += [RELIEF] if relief else []
     materials = []
     for name in names:
         roughness, picture, colour = MATERIALS[name]
@@ -47,6 +51,8 @@ def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]
         material: dict[str, Any] = {"name": name, "pbrMetallicRoughness": surface}
         if name == SKIN:  # open at the neck
             material["doubleSided"] = True
+            if relief:
+                material["normalTexture"] = {"index": pictures.index(RELIEF)}
         if name == LASHES:  # sheets of hair, seen from both sides
             material |= {"alphaMode": "BLEND", "doubleSided": True}
         materials.append(material)
@@ -55,7 +61,7 @@ def materials_of(names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]
 
 @lru_cache(maxsize=1)
 def lashes_png() -> bytes:
-    """A PNG file of lashes: white, their alpha strands that thin toward the tip."""
+    """Draw a PNG file of lashes: white, their alpha strands that thin toward the tip."""
     side = _LASHES_SIDE
     rng = np.random.default_rng(4)
     alpha = np.zeros((side, side), np.float32)

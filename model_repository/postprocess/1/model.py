@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,13 @@ from options import Options, Refused, options_from
 from surface import Surface
 
 FILES = ("mesh", "texture_image", "preview")
+SENTENCES = "texture_warnings"
+# A face in the middle of a crop of 224: box, score and five points.
+_FACE = (60, 50, 164, 180, 1, 81, 81, 143, 81, 112, 117, 87, 150, 137, 150)
+# At least so many files are written side by side: a preview takes some 200 ms and must not keep meshes waiting.
+LEAST_THREADS = 2
+# Seconds after which a thread that holds Python's lock lets another one have it: a mesh waits for it several times.
+SWITCH_INTERVAL = 0.001
 
 
 class TritonPythonModel:
@@ -30,10 +42,34 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._meters = Meters()
         self._warm_up()
+        ctypes.CDLL(None).malloc_trim(0)  # what making the tables took
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        threads = max(LEAST_THREADS, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="write")
+        self._free = threading.Semaphore(threads)
 
-    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Answer each request by itself: a bad option is an error for its own request only."""
-        return [self._safely(request) for request in requests]
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
+        """Have each request answered by itself: a bad option is an error for its own request only.
+
+        This returns before the files are written, so that the next requests need not wait for the longest; but not
+        before a thread has begun with the last of them, so that others wait in Triton's queue and take no memory here.
+        """
+        for request in requests:
+            self._free.acquire()
+            self._pool.submit(self._send, request)
+
+    def finalize(self) -> None:
+        """Write what is still to be written."""
+        self._pool.shutdown()
+
+    def _send(self, request: pb_utils.InferenceRequest) -> None:
+        try:
+            response = self._safely(request)
+            request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception:  # an answer that cannot be sent must not go unnoticed
+            pb_utils.Logger.log_error("postprocess: " + traceback.format_exc())
+        finally:
+            self._free.release()
 
     def _safely(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:
@@ -57,16 +93,15 @@ class TritonPythonModel:
             self._meters.refused(error.tag)
             refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
+        for row in rows if SENTENCES in outputs else ():
+            self._meters.warned(row.texture_doubts)
         return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor(name, np.array(column, np.object_)[:, None] if name in FILES else np.stack(column))
-                for name, column in outputs.items()
-            ]
+            [pb_utils.Tensor(name, _column(name, rows)) for name, rows in outputs.items()]
         )
 
-    def _output(self, files: Files, name: str) -> bytes | NDArray[Any]:
+    def _output(self, files: Files, name: str) -> Any:
         start = time.perf_counter()
-        made: bytes | NDArray[Any] = getattr(files, name)
+        made = getattr(files, name)
         if name in FILES:
             self._meters.written(name, time.perf_counter() - start)
         return made
@@ -82,14 +117,31 @@ class TritonPythonModel:
             "expression": np.zeros(64, np.float32),
             "texture": np.full((3, 1024, 1024), 127, np.uint8),
             "crop_hd": np.full((3, 512, 512), 127, np.uint8),
-            "context": np.array([0.0] * 15 + [1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32),
+            "context": np.array([*_FACE, 1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32),
+            "places": np.stack([*np.mgrid[224:0:-0.875, 0:224:0.875][::-1], *np.ones((2, 256, 256))]).astype(
+                np.float32
+            ),
+            "parts": np.zeros((3, 128, 128), np.uint8),
+            "close_up": np.full((512, 512, 3), 127, np.uint8),
+            "close_up_camera": np.array([0.4, 0.4, 0, 0], np.float32),
         }
-        files = Files(self._surface, tensors, Options(white_balance=True))
-        assert all(getattr(files, name) for name in FILES)
+        options = Options(white_balance=True, texture_light="albedo", detail=1.0, hair="paint", texture_size=1152)
+        for files in (Files(self._surface, tensors, Options()), Files(self._surface, tensors, options)):
+            assert all(getattr(files, name) for name in FILES)
         if self._surface.head is not None:
             assert Files(self._surface, tensors, Options(rig="arkit")).mesh
 
 
+def _column(name: str, rows: list[Any]) -> NDArray[Any]:
+    """The rows of an output as one tensor; of sentences, rows with fewer end with empty ones."""
+    if name == SENTENCES:
+        most = max(len(row) for row in rows)
+        return np.array([[*row, *[b""] * (most - len(row))] for row in rows], np.object_).reshape(len(rows), most)
+    if name in FILES:
+        return np.array(rows, np.object_)[:, None]
+    return np.stack(rows)
+
+
 def _wanted(request: pb_utils.InferenceRequest) -> list[str]:
-    """The outputs asked for, files first: what they share is then on their account."""
+    """List the outputs asked for, files first: what they share is then on their account."""
     return sorted(request.requested_output_names(), key=lambda name: name not in FILES)

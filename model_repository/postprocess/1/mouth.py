@@ -22,13 +22,13 @@ GUMS_DM, RAISED_DM = 0.004, 0.045
 
 
 def lip_gap(head: Head, vertices: F32) -> float:
-    """Mean height of the opening between the inner lips of a shape [N, 3] or displacement, decimetres."""
+    """Measure the opening between the inner lips of a shape [N, 3] or displacement: mean height in decimetres."""
     upper, lower = vertices[head.landmarks[_UPPER], 1], vertices[head.landmarks[_LOWER], 1]
     return float((upper - lower).mean())
 
 
 def closing(head: Head, neutral: F32, expressive: F32, closed: float = CLOSED_DM) -> float:
-    """How much of ``mouthClose`` has to be added for lips that are hardly open to close.
+    """Compute how much of ``mouthClose`` has to be added for lips that are hardly open to close.
 
     Args:
         head: what the shapes are of.

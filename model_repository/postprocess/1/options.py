@@ -13,7 +13,12 @@ EXPRESSIONS = ("photo", "neutral")
 MESHES = ("head", "face")
 RIGS = ("none", "arkit")
 FORMATS = ("png", "jpeg")
-SMALLEST_TEXTURE, LARGEST_TEXTURE = 64, 2048
+LIGHTS = ("photo", "albedo")
+GLASSES = ("keep", "remove")
+HAIR = ("skin", "paint")
+SMALLEST_TEXTURE, LARGEST_TEXTURE = 64, 4096
+STRONGEST_DETAIL = 2.0
+MOST_LIKENESS = 2.0
 
 
 class Refused(Exception):
@@ -38,21 +43,31 @@ class Options:
         sharpen: strength of the unsharp mask, 0 to 1.
         texture_format: ``png`` or ``jpeg`` for both the texture file and the one in the mesh; None for a PNG file and
             a JPEG in the mesh, which halves the mesh without a visible difference.
-        texture_size: side of the texture in pixels.
+        texture_size: side of the texture in pixels; above 1024 as far as the photograph has the pixels for it.
+        texture_light: ``photo``, as photographed, or ``albedo``: the light is taken out.
+        detail: strength of the skin's relief, a normal map in the mesh; 0 for none.
+        glasses: ``keep`` what the photograph shows of them, or ``remove`` them: filled like other covered skin.
+        hair: of the scalp: ``skin``, or ``paint`` what the photograph shows of it.
         mesh: ``head`` or ``face``, the face alone.
         rig: ``arkit`` gives the mesh ARKit's 52 morph targets.
         expression: ``photo``, that of the photograph, or ``neutral``.
         pose: ``canonical`` (upright, in the head's frame) or ``camera`` (as in the picture).
+        likeness: how far the mesh goes from the mean head: 1 as measured, 2 twice as far, 0 the mean head.
     """
 
     white_balance: bool = False
     sharpen: float = 0.3
     texture_format: str | None = None
     texture_size: int = 1024
+    texture_light: str = "photo"
+    detail: float = 0.0
+    glasses: str = "keep"
+    hair: str = "skin"
     mesh: str = "head"
     rig: str = "none"
     expression: str = "photo"
     pose: str = "canonical"
+    likeness: float = 1.0
 
 
 def options_from(parameters: str) -> Options:
@@ -90,9 +105,16 @@ def _boolean(value: Any) -> bool:
     return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
 
 
-def _share(value: Any) -> float:
+def _share(value: Any, most: float = 1.0) -> float:
     number = float(value)
-    if isinstance(value, bool) or not 0 <= number <= 1:
+    if isinstance(value, bool) or not 0 <= number <= most:
+        raise ValueError
+    return number
+
+
+def _likeness(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not 0 <= number <= MOST_LIKENESS:
         raise ValueError
     return number
 
@@ -115,8 +137,13 @@ _OPTIONS = (
     ("sharpen", _share, "a number from 0 to 1"),
     ("texture_format", lambda value: _one_of(FORMATS, value), "png or jpeg"),
     ("texture_size", _side, f"a whole number from {SMALLEST_TEXTURE} to {LARGEST_TEXTURE}"),
+    ("texture_light", lambda value: _one_of(LIGHTS, value), "photo or albedo"),
+    ("detail", lambda value: _share(value, STRONGEST_DETAIL), f"a number from 0 to {STRONGEST_DETAIL:g}"),
+    ("glasses", lambda value: _one_of(GLASSES, value), "keep or remove"),
+    ("hair", lambda value: _one_of(HAIR, value), "skin or paint"),
     ("mesh", lambda value: _one_of(MESHES, value), "head or face"),
     ("rig", lambda value: _one_of(RIGS, value), "none or arkit"),
     ("expression", lambda value: _one_of(EXPRESSIONS, value), "photo or neutral"),
     ("pose", lambda value: _one_of((*POSES, *_OLD_POSES), value), "canonical or camera"),
+    ("likeness", _likeness, f"a number from 0 to {MOST_LIKENESS:g}"),
 )

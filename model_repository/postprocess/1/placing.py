@@ -38,7 +38,7 @@ class Pose:
 
     @classmethod
     def between(cls, head: F32, posed: F32) -> Pose:
-        """Find it from one shape [N, 3] in both frames."""
+        """Find the pose from one shape [N, 3] in both frames."""
         a, b = head[::_EVERY].astype(np.float64), posed[::_EVERY].astype(np.float64)
         middle, there = a.mean(0), b.mean(0)
         u, _, vt = np.linalg.svd((a - middle).T @ (b - there))
@@ -46,11 +46,11 @@ class Pose:
         return cls(turn.astype(np.float32), (there - middle @ turn).astype(np.float32))
 
     def apply(self, vertices: F32) -> F32:
-        """Head frame -> camera frame, [N, 3]."""
+        """Move vertices [N, 3] from the head's frame to the camera's."""
         return vertices @ self.turn + self.shift
 
     def back(self, direction: F32) -> F32:
-        """A direction [3] in the camera's frame -> in the head's."""
+        """Turn a direction [3] from the camera's frame to the head's."""
         return direction @ self.turn.T
 
 
@@ -105,7 +105,7 @@ def head_upright(head: Head, shapes: F32, coefficients: F32, sideways: float | N
 
 
 def expressive(head: Head, shapes: F32, coefficients: F32) -> tuple[F32, F32]:
-    """The shape with the photograph's expression, lips closed that are hardly open.
+    """Compute the shape with the photograph's expression, lips closed that are hardly open.
 
     Args:
         head: what the shapes are of.
@@ -125,7 +125,7 @@ def expressive(head: Head, shapes: F32, coefficients: F32) -> tuple[F32, F32]:
 
 
 def gaze(head: Head, vertices: F32, pose: Pose, sideways: float | None) -> F32:
-    """Where the eyes look.
+    """Find where the eyes look.
 
     Sideways where the photograph says it, else into the camera if it is nearly ahead, else straight ahead. Up and down
     lids follow the eyes, so that the middle between them tells it better than the regressor's pitch does.

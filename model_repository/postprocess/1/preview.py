@@ -195,7 +195,7 @@ def page(posed: Painted, upright: Painted, turn: F32, context: F32, crop: U8) ->
 
 
 def draw(seen: Seen, colours: F32, background: NDArray[Any]) -> U8:
-    """Colours (float32 [n, 3], sRGB 0..1) over a background (uint8 [panel, panel, 3]), averaged to pixels."""
+    """Draw float32 [n, 3] sRGB 0..1 over a background, uint8 [panel, panel, 3], averaged to pixels."""
     rays = cv2.resize(background, (seen.side, seen.side), interpolation=cv2.INTER_LINEAR).reshape(-1, 3)
     rays[seen.pixels] = np.clip(colours * 255 + 0.5, 0, 255).astype(np.uint8)
     panel = (seen.side // OVERSAMPLING,) * 2
@@ -203,7 +203,7 @@ def draw(seen: Seen, colours: F32, background: NDArray[Any]) -> U8:
 
 
 def clay(seen: Seen) -> F32:
-    """The bare shape: matt clay under three lights with a faint shine; float32 [n, 3] sRGB."""
+    """Shade the bare shape as matt clay under three lights with a faint shine; float32 [n, 3] sRGB."""
     light = np.full(len(seen.normals), _AMBIENT, np.float32)
     for direction, strength in _LIGHTS:
         light += strength * np.maximum(seen.normals @ np.array(direction, np.float32), 0)
@@ -215,7 +215,7 @@ def clay(seen: Seen) -> F32:
 
 
 def coloured(seen: Seen, pictures: tuple[U8, ...]) -> F32:
-    """The pictures where the rays met them, slightly shaded; float32 [n, 3] sRGB."""
+    """Sample the pictures where the rays met them, slightly shaded; float32 [n, 3] sRGB."""
     key = np.array(_LIGHTS[0][0], np.float32)
     shade = _TEXTURE_AMBIENT + _TEXTURE_KEY * np.maximum(seen.normals @ key, 0)
     shade *= seen.light ** np.float32(1 / 2.2)
@@ -227,7 +227,7 @@ def coloured(seen: Seen, pictures: tuple[U8, ...]) -> F32:
 
 
 def _sample(picture: U8, uv: F32) -> U8:
-    """A picture at texture coordinates [n, 2], bilinear: uint8 [n, 3]."""
+    """Sample a picture at texture coordinates [n, 2], bilinear: uint8 [n, 3]."""
     rows, cols = picture.shape[:2]
     # remap wants coordinates in two dimensions, both below 32768.
     count, width = len(uv), 1024
@@ -245,7 +245,7 @@ def _wall() -> U8:
 
 
 def _placement(context: F32, size: int) -> tuple[float, float, float, float]:
-    """From a pixel of a panel that shows the large crop, by way of source pixels, to the 224 crop."""
+    """Map a pixel of a panel that shows the large crop, by way of source pixels, to the 224 crop."""
     small, large = context[15:19].astype(float), context[19:23].astype(float)
     step = size / PANEL
     scale = step * large[:2] / small[:2]
@@ -254,5 +254,5 @@ def _placement(context: F32, size: int) -> tuple[float, float, float, float]:
 
 
 def _u8(array: object) -> U8:
-    """OpenCV's types say less than is known here: uint8 in, uint8 out."""
+    """Cast: OpenCV's types say less than is known here, uint8 in, uint8 out."""
     return np.asarray(array, dtype=np.uint8)

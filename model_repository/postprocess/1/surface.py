@@ -13,6 +13,7 @@ from head import Head
 from lining import Lining
 from numpy.typing import NDArray
 from options import MESHES, Refused
+from texels import Texels
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -64,8 +65,10 @@ class Surface:
         vertex: int32 [M], the vertex of each place.
         fingerprint: of the face model; the regressor's has to be the same.
         name, credit: of the face model; who made it under which licence.
+        mean: float32 [N, 3], the mean neutral shape, decimetres, head frame.
         head: what a head has that a face has not; None for a face model of a face alone.
         lining: where its texture shows mouth and sockets; None likewise.
+        texels: where the texels of its skin lie on it; None in a file of an older export.
     """
 
     faces: I32
@@ -76,9 +79,11 @@ class Surface:
     vertex: I32
     fingerprint: int
     name: str
+    mean: F32
     credit: str = ""
     head: Head | None = None
     lining: Lining | None = None
+    texels: Texels | None = None
 
     @classmethod
     def from_file(cls, path: Path) -> Surface:
@@ -90,7 +95,7 @@ class Surface:
         """
         with np.load(path, allow_pickle=False) as file:
             data = {key: file[key] for key in file.files}
-        if "faces" not in data:
+        if not {"faces", "mean"} <= set(data):
             raise ValueError(f"{path.name} was written by an older export: run the export again")
         surface = cls.from_arrays(data)
         if surface.faces[:, :3].min() < 0 or surface.faces.max() >= len(surface.uv):
@@ -111,9 +116,11 @@ class Surface:
             vertex=np.ascontiguousarray(data["vertex"], np.int32),
             fingerprint=int(data["fingerprint"].reshape(-1)[0]),
             name=str(data["name"]),
+            mean=np.ascontiguousarray(data["mean"], np.float32),
             credit=str(data["credit"]),
             head=Head.from_arrays(data) if "expression" in data else None,
             lining=Lining.from_maps(data["lining"]) if "lining" in data else None,
+            texels=Texels.from_arrays(data) if "texel_vertex" in data else None,
         )
 
     @cached_property
@@ -122,7 +129,7 @@ class Surface:
         return int(self.vertex.max()) + 1
 
     def check(self, fingerprint: int, vertices: int) -> None:
-        """See that vertices come from this face model.
+        """Check that vertices come from this face model.
 
         Raises:
             Refused: ``FaceModelMismatch``.
@@ -136,7 +143,7 @@ class Surface:
             )
 
     def primitives(self, mesh: str) -> tuple[Primitive, ...]:
-        """The primitives of a mesh, ``head`` (all there is) or ``face``, those without a face left out."""
+        """Return the primitives of a mesh, ``head`` (all there is) or ``face``, those without a face left out."""
         return self._meshes[MESHES.index(mesh)]
 
     @cached_property
@@ -166,7 +173,7 @@ class Surface:
         )
 
     def normals(self, vertices: F32) -> F32:
-        """Unit normals [N, 3]: the sum of those of the faces around a vertex, weighted by their area.
+        """Compute unit normals [N, 3]: the sum of those of the faces around a vertex, weighted by their area.
 
         A vertex without a face looks along z.
         """

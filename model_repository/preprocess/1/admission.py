@@ -44,7 +44,7 @@ class Admission:
         self._waiting = 0
 
     def room(self) -> int:
-        """How many more requests may go on now; what went on since the last look counts as waiting."""
+        """Return how many more requests may go on now; what went on since the last look counts as waiting."""
         with self._lock:
             return self._room()
 
@@ -57,12 +57,12 @@ class Admission:
         return max(0, self._most - self._waiting)
 
     def let_in(self, count: int) -> None:
-        """Note that so many requests go on."""
+        """Note that ``count`` requests go on."""
         with self._lock:
             self._waiting += count
 
     def _look(self) -> int:
-        """Requests that wait for the models now; 0 where the page cannot be read."""
+        """Read how many requests wait for the models now; 0 where the page cannot be read."""
         if not self._page:
             return 0
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -57,7 +57,7 @@ class _Found:
 
 
 def brand(data: bytes) -> str | None:
-    """``HEIF`` or ``AVIF`` for a file that states to be one, None for another kind of file, such as a film."""
+    """Return ``HEIF`` or ``AVIF`` where a file states to be one, None for another kind of file, such as a film."""
     if data[4:8] != b"ftyp":
         return None
     size = struct.unpack_from(">I", data)[0]
@@ -94,7 +94,7 @@ def scan(data: bytes) -> Cost:
 
 
 def picture_end(data: bytes) -> int:
-    """Where the picture ends and a film behind it begins (`mpvd` of motion photos); the file's end without one."""
+    """Find where a film behind the picture begins (`mpvd` of motion photos); the file's end without one."""
     found = _Found()
     try:
         _boxes(data, 0, len(data), MAX_DEPTH, found)
@@ -104,7 +104,7 @@ def picture_end(data: bytes) -> int:
 
 
 def colours(data: bytes) -> tuple[int, int]:
-    """Primaries and transfer function by ITU-T H.273; (2, 2) where none are stated."""
+    """Return primaries and transfer function by ITU-T H.273; (2, 2) where none are stated."""
     found = _Found()
     _boxes(data, 0, len(data), 0, found)
     return found.colours or (2, 2)
@@ -127,7 +127,7 @@ def _boxes(data: bytes, start: int, end: int, depth: int, found: _Found) -> None
 
 
 def _children(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Boxes: kind, where the content begins, and where the next one does."""
+    """Yield boxes: kind, where the content begins, and where the next one does."""
     while start + 8 <= end:
         size, kind = struct.unpack_from(">I4s", data, start)
         body = start + 8

@@ -17,7 +17,7 @@ _HEADER_WITH_ALPHA = 56
 
 
 def unpacked(data: bytes) -> Image.Image | None:
-    """The picture of a BMP whose header states fields, of mode RGB or RGBA; None for other kinds.
+    """Unpack a BMP whose header states fields, to mode RGB or RGBA; None for other kinds.
 
     Raises:
         BadPicture: fields that are none, or data that end early.
@@ -48,7 +48,7 @@ def unpacked(data: bytes) -> Image.Image | None:
 
 
 def _is_field(mask: int) -> bool:
-    """Whether the bits of a mask stand together."""
+    """Return whether the bits of a mask stand together."""
     return mask > 0 and not (mask // (mask & -mask)) & (mask // (mask & -mask) + 1)
 
 

@@ -15,7 +15,7 @@ _DEPTHS = (1, 4, 8, 16, 24, 32)
 
 
 def compression(data: bytes) -> int:
-    """The compression of a BMP file; 0 for the header of OS/2 1.x, which has none."""
+    """Return the compression of a BMP file; 0 for the header of OS/2 1.x, which has none."""
     header = struct.unpack_from("<I", data, 14)[0]
     return struct.unpack_from("<I", data, 30)[0] if header > 12 and len(data) >= 34 else 0
 

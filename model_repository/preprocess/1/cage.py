@@ -26,7 +26,7 @@ import exchange
 import numpy as np
 from numpy.typing import NDArray
 from refusals import BadPicture, damaged, too_slow
-from structure import Budget
+from structure import Budget, Size
 
 # Added to the priority of what decodes for long: a third of a processor's share beside one busy thread of the networks.
 # More would make a large picture wait for ever on a busy server.
@@ -83,7 +83,7 @@ class WorkerSource:
         self._control: socket.socket | None = None
 
     def start(self, memory: int, nice: int, channel: socket.socket, block: int) -> int:
-        """Start a worker with its end of a channel and its block; its process id.
+        """Start a worker with its end of a channel and its block; return its process id.
 
         Raises:
             CageError: the parent process cannot be started.
@@ -97,7 +97,7 @@ class WorkerSource:
         return int(answer["pid"])
 
     def end(self, pid: int) -> int | None:
-        """Kill a worker; the signal that it ended by, None where it is unknown."""
+        """Kill a worker; return the signal that it ended by, None where it is unknown."""
         answer = self._ask({"end": pid}, [])
         status = None if answer is None else answer["status"]
         return os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
@@ -108,7 +108,7 @@ class WorkerSource:
             self._stop()
 
     def _ask(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
-        """The parent's answer; None where it has died, which the next request mends."""
+        """Ask the parent; None where it has died, which the next request mends."""
         with self._lock:
             try:
                 if self._control is None:
@@ -146,7 +146,7 @@ class WorkerSource:
 
 
 class Worker:
-    """One worker process and its block of shared memory; for one thread.
+    """One worker process, started by its first picture or by `start`, and its block of shared memory; for one thread.
 
     Args:
         source: where processes come from.
@@ -160,9 +160,10 @@ class Worker:
         self._block = exchange.Block(self._descriptor, source.max_bytes)
         self._channel: socket.socket | None = None
         self._pid = 0
-        self._start()
 
-    def decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True) -> Decoded:
+    def decode(
+        self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, size: Size = Size.WORKING
+    ) -> Decoded:
         """Decode a file whose structure was accepted; its views hold until the next call.
 
         A worker that ends is replaced, and the picture tried again.
@@ -173,7 +174,7 @@ class Worker:
         crashes = 0
         for _ in range(MAX_TRIES):
             try:
-                return self._decode(data, max_pixels, budget, picture)
+                return self._decode(data, exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture, size), budget)
             except _Ended as ended:
                 crashes += ended.crashed
                 if crashes >= MAX_CRASHES:
@@ -185,26 +186,32 @@ class Worker:
         self._end()
         os.close(self._descriptor)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            CageError: it cannot be started.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._pid = self._source.start(self._memory, self._nice, theirs, self._descriptor)
         self._channel, self._left, self._slowed = ours, PICTURES_PER_WORKER, False
 
     def _end(self) -> int | None:
-        """End the process; the signal that it had died of."""
+        """End the process; return the signal that it had died of."""
         if self._channel is None:
             return None
         self._channel.close()
         self._channel = None
         return self._source.end(self._pid)
 
-    def _decode(self, data: bytes, max_pixels: int, budget: Budget, picture: bool) -> Decoded:
+    def _decode(self, data: bytes, task: bytes, budget: Budget) -> Decoded:
         if self._channel is None:
-            self._start()
+            self.start()
+        self._block.forget()
         self._block.put_file(data)
         try:
-            answer = self._ask(exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture), budget.wall)
+            answer = self._ask(task, budget.wall)
         finally:
             self._block.trim(len(data))
         self._left -= 1
@@ -215,7 +222,8 @@ class Worker:
             raise BadPicture(str(answer["tag"]), str(answer["sentence"]))
         height, width = answer["size"]
         geometry = np.array([*answer["source"], *answer["canvas_ratio"], *answer["ratio"]], np.float32)
-        return Decoded(self._block.picture(height, width) if picture else None, self._block.canvas, geometry)
+        wanted = exchange.TASK.unpack(task)[3]
+        return Decoded(self._block.picture(height, width) if wanted else None, self._block.canvas, geometry)
 
     def _ask(self, task: bytes, wall: float) -> dict[str, Any]:
         """Send a task and wait for the answer, from OVERTIME on at low priority."""
@@ -247,7 +255,7 @@ class Worker:
         return answer
 
     def _processor_time(self) -> float:
-        """Seconds of processor time that the process has used, by its clock; 0 when it has ended."""
+        """Read the processor time, seconds, that the process has used, by its clock; 0 when it has ended."""
         try:
             return time.clock_gettime(~self._pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
         except OSError:
@@ -261,7 +269,7 @@ class Worker:
 
 
 def _sealed_memory(size: int) -> int:
-    """Nameless shared memory whose size nobody can change: a worker that shrank it would end the other side."""
+    """Create nameless shared memory of a fixed size: a worker that shrank it would end the other side."""
     descriptor = os.memfd_create("face3d-picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -269,7 +277,7 @@ def _sealed_memory(size: int) -> int:
 
 
 def _python() -> str:
-    """The interpreter: a stub embeds Python and finds its packages by the first ``python3`` on PATH."""
+    """Find the interpreter: a stub embeds Python and finds its packages by the first ``python3`` on PATH."""
     if Path(sys.executable or "").name.startswith("python"):
         return sys.executable
     found = shutil.which("python3")
@@ -279,6 +287,6 @@ def _python() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """What the decoders' process needs of the environment: no key or address of the server is in it."""
+    """Return what the decoders' process needs of the environment: no key or address of the server is in it."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR") if name in os.environ}
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -38,7 +38,7 @@ class Colours(NamedTuple):
 
 
 def colours_of(image: Image.Image, data: bytes) -> Colours | None:
-    """How the colours of a file become sRGB; None for those that are, or whose profile cannot be used.
+    """Find how the colours of a file become sRGB; None for those that are, or whose profile cannot be used.
 
     Args:
         image: opened; its ``info`` may hold a profile.
@@ -78,7 +78,7 @@ def _colours(data: bytes) -> Colours | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether colours from all over the cube come out as they went in."""
+    """Return whether colours from all over the cube come out as they went in."""
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
     converted = ImageCms.applyTransform(Image.fromarray(cube), transform)
@@ -87,7 +87,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
 
 
 def applied(image: Image.Image, colours: Colours | None) -> Image.Image:
-    """A picture as RGB, converted where its mode is the one that the conversion takes."""
+    """Convert a picture to RGB, by its profile where its mode is the one that the conversion takes."""
     if colours is not None and image.mode == colours.mode:
         try:
             converted = ImageCms.applyTransform(image, colours.transform)
@@ -98,7 +98,7 @@ def applied(image: Image.Image, colours: Colours | None) -> Image.Image:
 
 
 def grey_curve(colours: Colours | None) -> NDArray[np.float32] | None:
-    """What grey becomes, float32 [256] in 0..255, for greys that are finer than 8 bits; None for no change."""
+    """Return what grey becomes, float32 [256] in 0..255, for greys finer than 8 bits; None for no change."""
     if colours is None or colours.mode == "CMYK":
         return None
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])

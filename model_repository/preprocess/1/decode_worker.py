@@ -26,7 +26,7 @@ import exchange
 from pictures import FORMATS, canvas_of, decode_checked, sample
 from PIL import Image
 from refusals import BadPicture, too_much_memory
-from structure import Limits
+from structure import Limits, Size
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _fork(control: socket.socket, descriptors: list[int], request: dict[str, Any], max_bytes: int) -> int:
-    """Start a worker; its process id."""
+    """Start a worker; return its process id."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -77,7 +77,7 @@ def _fork(control: socket.socket, descriptors: list[int], request: dict[str, Any
 
 
 def _end(pid: int) -> int | None:
-    """Kill a worker if it still lives; how it ended, as waitpid tells it."""
+    """Kill a worker if it still lives; return how it ended, as waitpid tells it."""
     try:
         os.kill(pid, signal.SIGKILL)
         return os.waitpid(pid, 0)[1]
@@ -144,20 +144,20 @@ def _work(channel: socket.socket, block: exchange.Block) -> NoReturn:
         data = channel.recv(exchange.MAX_MESSAGE)
         if not data:
             os._exit(0)
-        size, max_pixels, seconds, wanted = exchange.TASK.unpack(data)
+        size, max_pixels, seconds, wanted, handed_on = exchange.TASK.unpack(data)
         # The kernel ends this process by SIGPROF when it has used so much processor time for this picture.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        answer = _decoded(block, size, max_pixels, wanted)
+        answer = _decoded(block, size, Limits(max_pixels=max_pixels, size=Size(handed_on)), wanted)
         signal.setitimer(signal.ITIMER_PROF, 0)
         exchange.send(channel, answer)
 
 
-def _decoded(block: exchange.Block, size: int, max_pixels: int, wanted: bool) -> dict[str, Any]:
-    """Decode the file in the block into the block; the message that says how it went."""
+def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool) -> dict[str, Any]:
+    """Decode the file in the block into the block; return the message that says how it went."""
     try:
         # Pillow raises at twice this number, in some formats before its own decoder allocates the canvas.
-        Image.MAX_IMAGE_PIXELS = max_pixels // 2
-        picture = decode_checked(block.file(size), Limits(max_pixels=max_pixels))
+        Image.MAX_IMAGE_PIXELS = limits.max_pixels // 2
+        picture = decode_checked(block.file(size), limits)
         _, ratio = canvas_of(picture, block.canvas)
         height, width = picture.pixels.shape[:2]
         if wanted:

@@ -12,7 +12,7 @@ from cage import Worker
 from cost import Cost
 from numpy.typing import NDArray
 from refusals import BadPicture
-from structure import budget
+from structure import Limits, budget
 
 T = TypeVar("T")
 
@@ -24,25 +24,32 @@ class Outputs(NamedTuple):
     decoded: list[tuple[float, int]]
 
 
-def decode(worker: Worker, files: Sequence[bytes], costs: Sequence[Cost], wanted: set[str], max_pixels: int) -> Outputs:
+def decode(
+    worker: Worker,
+    files: Sequence[bytes],
+    costs: Sequence[Cost],
+    limits: Sequence[Limits],
+    wanted: set[str],
+) -> Outputs:
     """Decode the pictures of a request one after the other.
 
     Args:
         worker: decodes them; nobody else uses it meanwhile.
         files: the bytes of each picture.
         costs: what `structure.inspect` found for each.
+        limits: of each.
         wanted: names of the outputs: ``canvas`` uint8 [n, 3, 512, 512], ``geometry`` float32 [n, 6], ``picture`` uint8
             [n, h, w, 3].
-        max_pixels: limit of one picture.
 
     Raises:
         BadPicture: one of them is refused.
     """
     canvases, geometries, pictures, decoded = [], [], [], []
     alone = len(files) == 1
-    for row, (data, cost) in enumerate(zip(files, costs, strict=True)):
+    for row, (data, cost, limit) in enumerate(zip(files, costs, limits, strict=True)):
         start = time.perf_counter()
-        decode_one = partial(worker.decode, data, max_pixels, budget(cost), picture="picture" in wanted)
+        needs = budget(cost)
+        decode_one = partial(worker.decode, data, limit.max_pixels, needs, "picture" in wanted, limit.size)
         result = of_row(row, len(files), decode_one)
         decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
         # The worker's memory holds one picture; of several, each is copied out of it.

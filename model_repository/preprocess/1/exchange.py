@@ -2,7 +2,7 @@
 
 The block is a memfd, which has no name and so leaves nothing behind. Its layout:
 
-    0                 FILE_BYTES         + CANVAS_BYTES      + PICTURE_BYTES
+    0                 FILE_BYTES         + CANVAS_BYTES      + WHOLE_BYTES
     | the file        | the canvas       | the picture       |
 
 Messages are fixed structs or JSON of numbers and strings. Nothing is pickled.
@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from structure import WHOLE_PIXELS, WORKING_SIDE
 
 CANVAS_SIDE = 512
-PICTURE_SIDE = 2048
 CANVAS_BYTES = 3 * CANVAS_SIDE * CANVAS_SIDE
-PICTURE_BYTES = 3 * PICTURE_SIDE * PICTURE_SIDE
+# Of a picture as it is handed on as a rule, which a block keeps; and of the largest, on request.
+PICTURE_BYTES, WHOLE_BYTES = 3 * WORKING_SIDE * WORKING_SIDE, 3 * WHOLE_PIXELS
 MAX_MESSAGE = 4096
 # What a block keeps between pictures; more is given back to the system after a large file. A picture of a telephone.
 KEPT_FILE_BYTES = 4 << 20
 
-# Bytes of the file, largest number of pixels, processor time in seconds, and whether the picture is wanted.
-TASK = struct.Struct("<QQd?")
+# Bytes of the file, largest number of pixels, processor time in seconds, whether the picture is wanted, and its
+# `structure.Size`.
+TASK = struct.Struct("<QQd?B")
 
 
 class Block:
@@ -44,12 +46,14 @@ class Block:
         self._map = mmap.mmap(descriptor, block_bytes(max_bytes))
         whole: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self.canvas = whole[self._file_bytes :][:CANVAS_BYTES].reshape(3, CANVAS_SIDE, CANVAS_SIDE)
-        self._picture = whole[self._file_bytes + CANVAS_BYTES :][:PICTURE_BYTES]
+        self._picture = whole[self._file_bytes + CANVAS_BYTES :][:WHOLE_BYTES]
+        self._large = False
 
     def picture(self, height: int, width: int) -> NDArray[np.uint8]:
-        """The picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
-        if not (0 < height <= PICTURE_SIDE and 0 < width <= PICTURE_SIDE):
+        """View the picture, uint8 [height, width, 3]; ValueError for one that is larger than the block holds."""
+        if not (height > 0 and width > 0 and height * width <= WHOLE_PIXELS):
             raise ValueError(f"a picture of {width} x {height} does not fit")
+        self._large |= height * width * 3 > PICTURE_BYTES
         return self._picture[: height * width * 3].reshape(height, width, 3)
 
     def put_file(self, data: bytes) -> None:
@@ -59,8 +63,15 @@ class Block:
         self._map[: len(data)] = data
 
     def file(self, size: int) -> bytes:
-        """A copy of the first ``size`` bytes of the file."""
+        """Copy the first ``size`` bytes of the file."""
         return self._map[: min(size, self._file_bytes)]
+
+    def forget(self) -> None:
+        """Give back the memory of a large picture, whose views then show nothing."""
+        if self._large:
+            kept = self._file_bytes + CANVAS_BYTES + PICTURE_BYTES
+            self._map.madvise(mmap.MADV_REMOVE, kept, len(self._map) - kept)
+            self._large = False
 
     def trim(self, size: int) -> None:
         """Give back the memory of a file of ``size`` bytes, except for what is kept."""
@@ -69,8 +80,8 @@ class Block:
 
 
 def block_bytes(max_bytes: int) -> int:
-    """The size of a block for files of at most ``max_bytes``."""
-    return -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE + CANVAS_BYTES + PICTURE_BYTES
+    """Return the size of a block for files of at most ``max_bytes``."""
+    return -(-max_bytes // mmap.PAGESIZE) * mmap.PAGESIZE + CANVAS_BYTES + WHOLE_BYTES
 
 
 def send(channel: socket.socket, message: dict[str, Any]) -> None:
@@ -79,7 +90,7 @@ def send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 def receive(channel: socket.socket) -> dict[str, Any] | None:
-    """The next message, or None when the other side has ended.
+    """Receive the next message; None when the other side has ended.
 
     Raises:
         TimeoutError: none came within the channel's timeout.

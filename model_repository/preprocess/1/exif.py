@@ -56,7 +56,7 @@ def check(data: bytes) -> None:
 
 
 def orientation(data: bytes) -> int | None:
-    """The orientation (1 to 8) that an EXIF block states; None where it states none that can be read."""
+    """Return the orientation (1 to 8) that an EXIF block states; None where it states none that can be read."""
     block = _tiff_part(data)
     order = _order(block)
     if order is None:
@@ -69,7 +69,7 @@ def orientation(data: bytes) -> int | None:
 
 
 def is_adobe_rgb(data: bytes) -> bool:
-    """Whether an EXIF block states Adobe RGB, by the interoperability index R03 of cameras."""
+    """Return whether an EXIF block states Adobe RGB, by the interoperability index R03 of cameras."""
     block = _tiff_part(data)
     order = _order(block)
     if order is None:
@@ -82,7 +82,7 @@ def is_adobe_rgb(data: bytes) -> bool:
 
 
 def entries(block: bytes, order: str, offset: int) -> Iterator[tuple[int, int, int, int]]:
-    """The entries of a directory: tag, type, count, and the four bytes of the value as a number."""
+    """Yield the entries of a directory: tag, type, count, and the four bytes of the value as a number."""
     if 8 <= offset <= len(block) - 2:
         count = struct.unpack_from(order + "H", block, offset)[0]
         count = min(count, (len(block) - offset - 2) // 12)

@@ -107,7 +107,7 @@ _PNG_LINES: Final = (b"\x89PNG\n\x1a\n", b"\x89PNG\r\r\n", b"\x89PNG\r\n\x1a\r\n
 
 
 def named(data: bytes) -> BadPicture:
-    """The refusal of a file that no decoder takes: what it is, and how to send it right."""
+    """Make the refusal of a file that no decoder takes: what it is, and how to send it right."""
     head = data[:LOOKED_AT]
     return _mangled(head) or _known(head) or _other(head)
 
@@ -117,12 +117,12 @@ def _translated() -> BadPicture:
 
 
 def damaged_by(what: str, remedy: str) -> BadPicture:
-    """A file that something on its way has changed."""
+    """Recognise a file that something on its way has changed."""
     return BadPicture("BadImage", f"the picture is damaged ({what}): {remedy}.")
 
 
 def _mangled(head: bytes) -> BadPicture | None:
-    """A picture file that is behind or inside something, or was taken for text."""
+    """Recognise a picture file that is behind or inside something, or was taken for text."""
     if head.startswith(_PNG_LINES):
         return _translated()
     if head.startswith(_AS_TEXT):
@@ -140,7 +140,7 @@ def _mangled(head: bytes) -> BadPicture | None:
 
 
 def _known(head: bytes) -> BadPicture | None:
-    """What is recognised by its first bytes, or as a text."""
+    """Recognise a file by its first bytes, or as a text."""
     if head[4:8] == b"ftyp":
         return _film(head[8:12])
     if head[:4] == b"RIFF" and head[8:12] in _RIFF:

@@ -39,7 +39,7 @@ _PQ_WHITE, _HLG_WHITE = 203.0, 0.75
 
 
 def curve(transfer: int) -> NDArray[np.float64] | None:
-    """Light, 0..1, by sample, for a transfer function of H.273; None for a number without one."""
+    """Return light, 0..1, by sample, for a transfer function of H.273; None for a number without one."""
     x = np.linspace(0.0, 1.0, _ENTRIES)
     match transfer:
         case 1 | 6 | 14 | 15:  # video, shown as sRGB: displays decode it about as they do that
@@ -66,13 +66,13 @@ def curve(transfer: int) -> NDArray[np.float64] | None:
 
 
 def srgb() -> NDArray[np.float64]:
-    """The curve of sRGB, IEC 61966-2-1."""
+    """Return the curve of sRGB, IEC 61966-2-1."""
     x = np.linspace(0.0, 1.0, _ENTRIES)
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
 def power(exponent: float) -> NDArray[np.float64]:
-    """Light as a power of the sample."""
+    """Return light as a power of the sample."""
     return np.asarray(np.linspace(0.0, 1.0, _ENTRIES) ** exponent)
 
 
@@ -82,7 +82,7 @@ def _hlg(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def profile(chromaticities: Chromaticities, light: NDArray[np.float64]) -> bytes:
-    """An ICC profile.
+    """Build an ICC profile.
 
     Args:
         chromaticities: of the three colours at full, and of white.
@@ -114,7 +114,7 @@ def _assembled(tags: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _colorants(chromaticities: Chromaticities) -> NDArray[np.float64]:
-    """float64 [3, 3]: XYZ of red, green and blue in columns, relative to D50."""
+    """Compute float64 [3, 3]: XYZ of red, green and blue in columns, relative to D50."""
     points = np.array(chromaticities, np.float64).reshape(4, 2)
     if not (np.isfinite(points).all() and (points[:, 1] > 1e-3).all() and (np.abs(points) < 4).all()):
         raise ValueError("no chromaticities")

@@ -39,6 +39,8 @@ MAX_STATED_PIXELS = 16_384 * 16_384
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 (the DCT does it for nothing) as long as this much is left of its long
 # side: 1600 takes in the 8 and 12 megapixel pictures of telephones (3264 / 2, 4032 / 2), which just miss 2048.
 SMALLEST_SCALED_SIDE = 1600
+# The same for a picture that is wanted at `structure.FINE_SIDE`: those of telephones up to 12 megapixels are whole.
+SMALLEST_FINE_SIDE = 3200
 # What may follow a picture without being cut off: the trailers that cameras and programs write.
 KEPT_BEHIND = 64 << 10
 
@@ -60,8 +62,8 @@ class _Frame(NamedTuple):
     components: int
 
 
-def scan(data: bytes) -> Cost:
-    """Check a JPEG file's structure and estimate the cost of decoding it.
+def scan(data: bytes, smallest: int = SMALLEST_SCALED_SIDE) -> Cost:
+    """Check a JPEG file's structure and estimate the cost of decoding it, reduced as far as `smallest` lets.
 
     Raises:
         BadPicture: beyond the limits above, a kind that libjpeg-turbo does not decode, or no frame before the data.
@@ -79,12 +81,11 @@ def scan(data: bytes) -> Cost:
     scans = _scans(data, start)
     if scans > MAX_SCANS:
         raise unusual(f"more than {MAX_SCANS} scans")
-    return _cost(marker, (width, height), components, scans, len(data))
+    return _cost(marker, (width, height), components, scans, len(data), reduction(width, height, smallest))
 
 
-def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size: int) -> Cost:
+def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size: int, step: int) -> Cost:
     pixels, side, colours = sides[0] * sides[1], max(sides), components / 3
-    step = reduction(*sides)
     decoded = -(-sides[0] // step) * -(-sides[1] // step)
     if marker in _PROGRESSIVE or scans > components:
         # A scan visits every block of its component, 20 ns each, even where it holds nothing.
@@ -94,28 +95,28 @@ def _cost(marker: int, sides: tuple[int, int], components: int, scans: int, size
         seconds, memory = pixels * 5e-9 * max(1, colours) + size * 8e-9, 0
     if marker in _ARITHMETIC:
         seconds *= 3
-    # The long side of what is decoded is below 3,200 (from 12,800 on a quarter more each), 4 and 3 bytes a pixel.
+    # The long side of what is decoded is below twice `smallest` (from eight times it on more), 4 and 3 bytes a pixel.
     return Cost(decoded, side, seconds, memory + decoded * 8)
 
 
-def reduction(width: int, height: int) -> int:
-    """What a picture's sides are divided by while it is decoded: 1, 2, 4 or 8."""
-    return next((step for step in (8, 4, 2) if max(width, height) // step >= SMALLEST_SCALED_SIDE), 1)
+def reduction(width: int, height: int, smallest: int = SMALLEST_SCALED_SIDE) -> int:
+    """Return what a picture's sides are divided by in decoding: 1, 2, 4 or 8, so that `smallest` is left of one."""
+    return next((step for step in (8, 4, 2) if max(width, height) // step >= smallest), 1)
 
 
 def has_end(data: bytes) -> bool:
-    """Whether an end marker follows the header of a file that `scan` has accepted."""
+    """Return whether an end marker follows the header of a file that `scan` has accepted."""
     return data.find(b"\xff\xd9", _header(data)[1]) >= 0
 
 
-def reduction_of(data: bytes) -> int:
-    """`reduction` of a file that `scan` has accepted."""
+def reduction_of(data: bytes, smallest: int = SMALLEST_SCALED_SIDE) -> int:
+    """Return the `reduction` of a file that `scan` has accepted."""
     frame = _header(data)[0]
-    return reduction(frame.width, frame.height)
+    return reduction(frame.width, frame.height, smallest)
 
 
 def without_film(data: bytes) -> bytes:
-    """The file up to the end of its picture, where more than a trailer follows, such as a motion photo's film."""
+    """Cut the file at the end of its picture where more than a trailer follows, such as a motion photo's film."""
     if data.rfind(b"\xff\xd9", len(data) - KEPT_BEHIND) >= 0 and not _is_film(data):
         return data
     end = picture_end(data)
@@ -123,12 +124,12 @@ def without_film(data: bytes) -> bytes:
 
 
 def _is_film(data: bytes) -> bool:
-    """Whether the file is long enough that its end may stand inside of a film."""
+    """Return whether the file is long enough that its end may stand inside of a film."""
     return len(data) > 2 * KEPT_BEHIND and data.rfind(b"\xff\xd9", len(data) - 64) < 0
 
 
 def picture_end(data: bytes) -> int:
-    """Where the first picture ends, behind its end marker; 0 where it has none, or no header that can be read."""
+    """Find the end of the first picture, behind its end marker; 0 where it has none, or no readable header."""
     try:
         end = _header(data)[1]
     except BadPicture:
@@ -145,7 +146,7 @@ def picture_end(data: bytes) -> int:
 
 
 def _header(data: bytes) -> tuple[_Frame, int]:
-    """The frame, and where the first scan starts."""
+    """Read the frame, and where the first scan starts."""
     frame: _Frame | None = None
     tables, metadata, start = 0, bytearray(), len(data)
     for marker, body, at in _segments(data):
@@ -181,7 +182,7 @@ def _frame(marker: int, body: bytes, before: _Frame | None) -> _Frame:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """The segments up to the first scan, which is the last of them: marker, content, and where it starts."""
+    """Yield the segments up to the first scan, which is the last of them: marker, content, and where it starts."""
     position, segments, fill, marker = 2, 0, 0, 0
     while marker != 0xDA:
         found = _MARKER.search(data, position, position + MAX_FILL + 2)
@@ -212,7 +213,7 @@ def _check_pictures(block: bytes) -> None:
 
 
 def _scans(data: bytes, start: int) -> int:
-    """The scans of the first picture, from where its first one starts; at most one more than are allowed.
+    """Yield the scans of the first picture, from where its first one starts; at most one more than are allowed.
 
     Every two bytes that look like the start of a scan are counted first, those of thumbnails and films behind the
     picture among them, as that is quick and seldom too many.
@@ -236,7 +237,7 @@ def _scans(data: bytes, start: int) -> int:
 
 
 def _markers(data: bytes, start: int) -> Iterator[int]:
-    """Where 0xFF and a byte follow that is no stuffed zero, no restart and no more fill, from ``start`` on."""
+    """Yield where 0xFF and a byte follow that is no stuffed zero, restart or more fill, from ``start`` on."""
     step = 1 << 20  # what stands behind the first picture is not looked at
     for low in range(start, len(data) - 1, step):
         block = np.frombuffer(data, np.uint8, min(step + 1, len(data) - low), low)

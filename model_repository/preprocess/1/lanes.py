@@ -14,9 +14,9 @@ from structure import MAX_MEMORY
 # Seconds and bytes, estimated, up to which a picture counts as quick: a 12-megapixel PNG, a 24-megapixel JPEG.
 QUICK_SECONDS = 0.4
 QUICK_MEMORY = 192 << 20
-# What a worker may take beyond the estimate: the file (32 MiB), strips, the heap, the colour transform, and address
-# space that is reserved but not used.
-SPARE_MEMORY = 128 << 20
+# What a worker may take beyond the estimate: the file (32 MiB), the block in which the picture is handed over (80 MiB),
+# strips, the heap, the colour transform, and address space that is reserved but not used.
+SPARE_MEMORY = 168 << 20
 # One more than the processors, so that one quick picture that is slower than it looks delays nobody; at least two.
 SPARE_WORKERS = 1
 # Requests and bytes of files in a lane at most, waiting and worked on. Quick ones are decoded faster than the models
@@ -29,7 +29,9 @@ Job = Callable[[Worker], None]
 
 
 class Lane:
-    """A queue of jobs, and threads that each own a worker and take jobs from it.
+    """A queue of jobs, and as many threads as workers, each of which takes a job and a worker.
+
+    The worker that was used last is taken first: where one is enough, only one holds the memory of large pictures.
 
     Args:
         workers: one for each thread.
@@ -41,7 +43,8 @@ class Lane:
         self._queue: queue.SimpleQueue[tuple[Job, int] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self.waiting, self._bytes = 0, 0
-        self._threads = [threading.Thread(target=self._run, args=(worker,), name="decode") for worker in workers]
+        self._idle = list(workers)
+        self._threads = [threading.Thread(target=self._run, name="decode") for _ in workers]
         for thread in self._threads:
             thread.daemon = True
             thread.start()
@@ -61,16 +64,19 @@ class Lane:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
+        for worker in self._idle:
+            worker.close()
 
-    def _run(self, worker: Worker) -> None:
+    def _run(self) -> None:
         while (taken := self._queue.get()) is not None:
             job, size = taken
+            worker = self._idle.pop()  # there are as many as threads
             try:
                 job(worker)
             finally:
+                self._idle.append(worker)
                 with self._lock:
                     self.waiting, self._bytes = self.waiting - 1, self._bytes - size
-        worker.close()
 
 
 class Lanes:
@@ -85,6 +91,7 @@ class Lanes:
         count = len(os.sched_getaffinity(0)) + SPARE_WORKERS
         quick = [Worker(self._source, QUICK_MEMORY + SPARE_MEMORY) for _ in range(count)]
         slow = Worker(self._source, MAX_MEMORY + SPARE_MEMORY, LOW_PRIORITY)
+        quick[-1].start()  # the first one to be taken; others start when they are needed, in 8 ms
         self.workers = [*quick, slow]
         self._quick, self._slow = Lane(quick, QUICK_WAITING), Lane([slow], SLOW_WAITING)
 

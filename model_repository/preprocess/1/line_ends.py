@@ -16,7 +16,7 @@ _LIKE = (0x08, 0x09, 0x0B, 0x0C, 0x0E, 0x0F)
 
 
 def translated(data: bytes) -> BadPicture | None:
-    """The refusal of a JPEG file whose line ends were translated; None for any other."""
+    """Make the refusal of a JPEG file whose line ends were translated; None for any other."""
     feeds = data.count(b"\n", 0, _LOOKED_AT)
     if feeds >= _ENOUGH and data.count(b"\r\n", 0, _LOOKED_AT) == feeds:
         found = data.count(b"\r\n") == data.count(b"\n")
@@ -31,7 +31,7 @@ def translated(data: bytes) -> BadPicture | None:
 
 
 def _is_missing(data: bytes) -> bool:
-    """Whether CR or LF never occurs although each value like them does."""
+    """Return whether CR or LF never occurs although each value like them does."""
     if b"\r" in data and b"\n" in data:
         return False
     return all(data.count(value) >= _ENOUGH for value in _LIKE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import traceback
@@ -14,7 +15,10 @@ from decoding import Outputs, decode, of_row
 from lanes import Lanes
 from meters import Meters
 from refusals import BadPicture
-from structure import Limits, inspect, without_film
+from structure import Limits, Size, inspect, without_film
+
+# Side of a texture up to which the working picture has all the pixels that count.
+USUAL_TEXTURE = 1024
 
 
 class TritonPythonModel:
@@ -23,7 +27,11 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the limits from the ``parameters`` of the configuration and start the workers."""
         values = {key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()}
-        self._limits = Limits(int(values["max_bytes"]), int(values["max_pixels"]))
+        most = int(values["max_bytes"])
+        self._limits = Limits(most, int(values["max_pixels"]))
+        self._fine = Limits(most, int(values["max_pixels"]), Size.FINE)
+        self._whole = Limits(most, int(values["max_whole_pixels"]), Size.WHOLE)
+        _keep_memory(most)
         self._meters = Meters()
         page = os.environ.get("FACE3D_METRICS_PAGE", "http://127.0.0.1:8002/metrics")
         self._admission = Admission(page, frozenset(values["counted_models"].split()), int(values["max_waiting"]))
@@ -48,24 +56,28 @@ class TritonPythonModel:
     def _submit(
         self, request: pb_utils.InferenceRequest, sender: pb_utils.InferenceResponseSender
     ) -> BadPicture | Overloaded | None:
-        """Hand a request to a lane; the reason why not."""
+        """Hand a request to a lane; return the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
-            costs = [of_row(row, len(files), inspect, data, self._limits) for row, data in enumerate(files)]
+            usual = self._fine if _fine(request.parameters()) else self._limits
+            limits = [self._whole if whole else usual for whole in _whole(request, len(files))]
+            costs = [of_row(row, len(files), inspect, *one) for row, one in enumerate(zip(files, limits, strict=True))]
         except BadPicture as error:
             return error
 
         def job(worker: Worker) -> None:
             try:
-                self._answer(sender, self._outputs(worker, files, costs, wanted))
+                self._answer(sender, self._outputs(worker, files, costs, limits, wanted))
             except Exception:  # an answer that cannot be sent must not end the lane's thread
                 pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
 
         return None if self._lanes.submit(costs, sum(map(len, files)), job) else Overloaded()
 
-    def _outputs(self, worker: Worker, files: list[bytes], costs: list[Cost], wanted: set[str]) -> Outputs | Exception:
+    def _outputs(
+        self, worker: Worker, files: list[bytes], costs: list[Cost], limits: list[Limits], wanted: set[str]
+    ) -> Outputs | Exception:
         try:
-            return decode(worker, files, costs, wanted, self._limits.max_pixels)
+            return decode(worker, files, costs, limits, wanted)
         except BadPicture as error:
             return error
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
@@ -83,10 +95,39 @@ class TritonPythonModel:
                 self._meters.decoded(seconds, pixels)
 
 
+def _fine(parameters: str) -> bool:
+    """Whether a request asks for a texture that is larger than the usual one, by its parameters, a JSON object.
+
+    What cannot be meant is left to the model that reads the parameter for its own sake.
+    """
+    size = json.loads(parameters or "{}").get("texture_size")
+    try:
+        return int(size) > USUAL_TEXTURE
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _keep_memory(file_bytes: int) -> None:
+    """Use the memory of one file for the next: others wait while the kernel clears that of a large one, page by page.
+
+    glibc's numbers for: from this size on, a piece of memory is a mapping of its own (-3); so much may stay free at the
+    end (-1).
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-3, file_bytes + (1 << 20))
+    libc.mallopt(-1, 2 * file_bytes)
+
+
 def _files(request: pb_utils.InferenceRequest) -> list[bytes]:
     image = pb_utils.get_input_tensor_by_name(request, "image")
     assert image is not None, "Triton lets no request through that lacks an input"
     return list(image.as_numpy().reshape(-1))
+
+
+def _whole(request: pb_utils.InferenceRequest, rows: int) -> list[bool]:
+    """Which rows are wanted at their full size."""
+    whole = pb_utils.get_input_tensor_by_name(request, "whole")
+    return [False] * rows if whole is None else [bool(row) for row in whole.as_numpy().reshape(-1)]
 
 
 def _response(result: Outputs | Exception) -> pb_utils.InferenceResponse:

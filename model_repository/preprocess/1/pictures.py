@@ -40,7 +40,6 @@ U8 = NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "TIFF")
 CANVAS = 512
 CANVAS_GREY = 127
-WORKING_SIDE = 2048
 # Pictures are converted in strips of so many pixels: 16 MiB as Pillow holds them, so that beside a large picture and
 # its result no third copy is needed. A picture of an ordinary telephone is one strip.
 STRIP_PIXELS = 4 << 20
@@ -99,7 +98,7 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: uint8 [h, w, 3] RGB, upright, long side <= WORKING_SIDE.
+        pixels: uint8 [h, w, 3] RGB, upright, long side as `Limits.side_for` has it.
         source: (width, height) in source pixels.
         ratio: (x, y) source pixels per pixel of ``pixels``.
     """
@@ -128,7 +127,7 @@ def decode_checked(data: bytes, limits: Limits) -> Picture:
     """Decode a file whose structure `structure.inspect` has accepted; otherwise as :func:`decode`."""
     try:
         if data.startswith(_JPEG):
-            return _decoded_jpeg(data)
+            return _decoded_jpeg(data, limits)
         layout = tiff_structure.layout_of(data)
         if layout is not None:
             return _decoded_tiff(data, layout, limits)
@@ -150,7 +149,7 @@ def decode_checked(data: bytes, limits: Limits) -> Picture:
 
 
 def sample(kind: str) -> bytes:
-    """A small file of one of FORMATS, for warming up."""
+    """Make a small file of one of FORMATS, for warming up."""
     if kind == "HEIF":
         return b85decode(_HEIC)
     buffer = BytesIO()
@@ -159,7 +158,7 @@ def sample(kind: str) -> bytes:
 
 
 def canvas_of(picture: Picture, out: U8 | None = None) -> tuple[U8, tuple[float, float]]:
-    """The detector's input: the whole picture scaled (down or up) to a long side of CANVAS, at the top left.
+    """Make the detector's input: the whole picture scaled (down or up) to a long side of CANVAS, at the top left.
 
     Args:
         picture: what `decode` has returned.
@@ -179,7 +178,7 @@ def canvas_of(picture: Picture, out: U8 | None = None) -> tuple[U8, tuple[float,
 
 
 def geometry_of(picture: Picture, canvas_ratio: tuple[float, float]) -> NDArray[np.float32]:
-    """float32 [6]: source width and height; source pixels per canvas pixel x, y; per working pixel x, y."""
+    """Return float32 [6]: source width, height; source pixels per canvas pixel x, y; per working pixel x, y."""
     return np.array([*picture.source, *canvas_ratio, *picture.ratio], np.float32)
 
 
@@ -188,9 +187,9 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _decoded(data: bytes, limits: Limits) -> Picture:
-    """A PNG, WebP, BMP, HEIC or AVIF."""
+    """Decode a PNG, WebP, BMP, HEIC or AVIF."""
     if data.startswith(b"BM") and (fields := bmp_fields.unpacked(data)) is not None:
-        return _upright(fields, None, colour.colours_of(fields, data), 1)
+        return _upright(fields, None, colour.colours_of(fields, data), 1, limits)
     with _opened(data) as image:
         if image.width * image.height > limits.max_pixels:
             raise too_many_pixels(image.width * image.height, limits.max_pixels)
@@ -202,7 +201,7 @@ def _decoded(data: bytes, limits: Limits) -> Picture:
         if raster is None:
             image.load()
         # A PNG's EXIF may stand behind its pixels. HEIC's turns are done by its decoder, and its EXIF repeats them.
-        return _upright(image, raster, colours, 1 if image.format == "HEIF" else _orientation(image))
+        return _upright(image, raster, colours, 1 if image.format == "HEIF" else _orientation(image), limits)
 
 
 def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) -> Picture:
@@ -210,7 +209,7 @@ def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) ->
     rare = tiff_samples.unpacked(data, layout, offset)
     if rare is not None:
         image, orientation = rare
-        return _upright(image, None, colour.colours_of(image, data), orientation)
+        return _upright(image, None, colour.colours_of(image, data), orientation, limits)
     if offset != layout.first(data):
         data = layout.with_first(data, offset)
     with _opened(data) as image:
@@ -218,31 +217,31 @@ def _decoded_tiff(data: bytes, layout: tiff_structure.Layout, limits: Limits) ->
             raise too_many_pixels(image.width * image.height, limits.max_pixels)
         colours = colour.colours_of(image, data)
         image.load()  # and it is turned
-        return _upright(image, None, colours, 1)
+        return _upright(image, None, colours, 1, limits)
 
 
-def _decoded_jpeg(data: bytes) -> Picture:
-    """A JPEG, whose size by its header `inspect` has judged; what is decoded may be an eighth of it."""
+def _decoded_jpeg(data: bytes, limits: Limits) -> Picture:
+    """Decode a JPEG, whose size by its header `inspect` has judged; what is decoded may be an eighth of it."""
     if (refusal := line_ends.translated(data)) is not None:
         raise refusal
-    data = _ended(data)
+    data = _ended(data, limits.smallest_scaled_side)
     most = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = jpeg_structure.MAX_STATED_PIXELS
     try:
         with _opened(data) as image:
             width, height = image.size
             orientation, colours = _orientation(image), colour.colours_of(image, data)
-            step = _draft(image, orientation)
+            step = _draft(image, orientation, limits.smallest_scaled_side)
             raster = _jpeg(image, data, step)
             if raster is None:
                 image.load()
-            return _upright(image, raster, colours, orientation, step, (width, height))
+            return _upright(image, raster, colours, orientation, limits, step, (width, height))
     finally:
         Image.MAX_IMAGE_PIXELS = most
 
 
-def _ended(data: bytes) -> bytes:
-    """A JPEG file with its end marker, where only that is missing.
+def _ended(data: bytes, smallest: int) -> bytes:
+    """Return a JPEG file with its end marker, if only that is missing; ``smallest`` as of `jpeg_structure.reduction`.
 
     Raises:
         BadPicture: more is missing. Bytes behind the last block change nothing; where a block is missing, decoders
@@ -250,14 +249,14 @@ def _ended(data: bytes) -> bytes:
     """
     if jpeg_structure.has_end(data):
         return data
-    how = _READ[jpeg_structure.reduction_of(data)]
-    whole = data.removesuffix(b"\xff") + _END
-    shown = _opencv(whole, how)
+    how = _READ[jpeg_structure.reduction_of(data, smallest)]
+    ended = data.removesuffix(b"\xff") + _END
+    shown = _opencv(ended, how)
     for block in _NO_BLOCK:
-        other = _opencv(whole[:-2] + block + _END, how)
+        other = _opencv(ended[:-2] + block + _END, how)
         if shown is None or other is None or not np.array_equal(shown, other):
             raise damaged("its data end early")
-    return whole
+    return ended
 
 
 def _upright(
@@ -265,16 +264,18 @@ def _upright(
     raster: U8 | None,
     colours: Colours | None,
     orientation: int,
+    limits: Limits,
     step: int = 1,
     size: tuple[int, int] | None = None,
 ) -> Picture:
-    """The picture that was decoded, as it is handed on.
+    """Turn the picture that was decoded upright, as it is handed on.
 
     Args:
         image: decoded by Pillow, or opened where there is a raster.
         raster: uint8 [h, w, 3] RGB.
         colours: how they become sRGB.
         orientation: as in EXIF.
+        limits: say how large it may be.
         step: source pixels for each pixel that was decoded.
         size: width and height in source pixels, where they are not those of ``image``.
     """
@@ -282,7 +283,8 @@ def _upright(
     # The reduction keeps a last, partial pixel; without it the ratio is exactly `step` everywhere.
     whole = image.size if step == 1 else (max(1, width // step), max(1, height // step))
     # Multiples of 4, so that the canvas comes out of exact halves.
-    w, h = _fit(*whole, WORKING_SIDE, 4) if max(whole) > WORKING_SIDE else whole
+    side = limits.side_for(*whole)
+    w, h = _fit(*whole, side, 4) if max(whole) > side else whole
     ratio_x, ratio_y = step * whole[0] / w, step * whole[1] / h
     if colours is not None and colours.mode == "L" and image.mode not in _GREYS:
         colours = None  # a profile for grey on another picture
@@ -297,10 +299,10 @@ def _upright(
     return Picture(np.ascontiguousarray(pixels), (width, height), (ratio_x, ratio_y))
 
 
-def _draft(image: Image.Image, orientation: int) -> int:
+def _draft(image: Image.Image, orientation: int, smallest: int) -> int:
     """Ask a JPEG decoder for a reduced picture; returns the reduction: 1, 2, 4 or 8."""
     width, height = image.size
-    step = jpeg_structure.reduction(width, height)
+    step = jpeg_structure.reduction(width, height, smallest)
     # In a turned picture a partial pixel stands before the first one instead of after the last. In a small one that is
     # avoided; a large one is moved by up to `step` - 1 of its thousands of pixels.
     while step > 1 and orientation != 1 and (width % step or height % step) and width * height <= _EXACT_PIXELS:
@@ -312,7 +314,7 @@ def _draft(image: Image.Image, orientation: int) -> int:
 
 
 def _jpeg(image: Image.Image, data: bytes, step: int) -> U8 | None:
-    """The samples of a JPEG file at 1/``step`` of its size, uint8 [h, w, 3] RGB; None where Pillow shall decode it.
+    """Decode a JPEG at 1/``step`` of its size, uint8 [h, w, 3] RGB; None where Pillow shall decode it.
 
     OpenCV calls the same library and gets the same samples, but writes them where they stay; Pillow copies them twice
     more. Pillow has read the header already, and finds the sentence for what OpenCV cannot decode. Only Pillow minds
@@ -325,7 +327,7 @@ def _jpeg(image: Image.Image, data: bytes, step: int) -> U8 | None:
 
 
 def _run_length_bmp(image: Image.Image, data: bytes) -> U8:
-    """The pixels of a BMP packed by run lengths, uint8 [h, w, 3] RGB.
+    """Decode a BMP packed by run lengths to uint8 [h, w, 3] RGB.
 
     Pillow unpacks these in Python, a loop that a file of a hundred bytes can keep busy for minutes; OpenCV in C++.
     """
@@ -336,7 +338,7 @@ def _run_length_bmp(image: Image.Image, data: bytes) -> U8:
 
 
 def _still_webp(image: Image.Image, data: bytes) -> U8 | None:
-    """The pixels of a WebP file without transparency and animation, uint8 [h, w, 3] RGB; None for others.
+    """Decode a WebP without transparency and animation to uint8 [h, w, 3] RGB; None for others.
 
     Pillow takes every WebP for an animation: the canvas three times in four bytes a pixel, where OpenCV, with the same
     library, writes three bytes a pixel.
@@ -359,7 +361,7 @@ def _opencv(data: bytes, how: int) -> U8 | None:
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """The picture in strips of STRIP_PIXELS and a ``multiple`` of rows, each with its first row."""
+    """Yield the picture in strips of STRIP_PIXELS and a ``multiple`` of rows, each with its first row."""
     rows = max(multiple, STRIP_PIXELS // image.width // multiple * multiple)
     if rows >= image.height:
         yield 0, image
@@ -369,7 +371,7 @@ def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.
 
 
 def _rgb(image: Image.Image, colours: Colours | None, size: tuple[int, int]) -> U8:
-    """The picture that Pillow has decoded, as uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
+    """Convert what Pillow has decoded to uint8 [h, w, 3], scaled to ``size`` (w, h) where that differs."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = _scaled(_eight_bits(image, colour.grey_curve(colours)), size)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -390,7 +392,7 @@ def _rgb(image: Image.Image, colours: Colours | None, size: tuple[int, int]) -> 
 
 
 def _is_all_transparent(image: Image.Image) -> bool:
-    """Whether nothing would be seen: programs that know no opacity leave zeros in its place, and mean opaque."""
+    """Return whether nothing would be seen: programs without opacity leave zeros in its place, and mean opaque."""
     for _, strip in _strips(image):
         alpha = strip.getchannel("A") if "A" in strip.getbands() else strip.convert("RGBA").getchannel("A")
         if alpha.getextrema()[1]:
@@ -399,7 +401,7 @@ def _is_all_transparent(image: Image.Image) -> bool:
 
 
 def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture with transparency scaled to ``size``, colours weighed by their opacity, and laid on PAPER."""
+    """Scale a picture with transparency to ``size``, colours weighed by their opacity, and lay it on PAPER."""
     width, height = image.size
     # As Pillow's own `reducing_gap=2.0`, but strip by strip: whole, it would need two more copies of the picture.
     fx, fy = (max(1, int(have / want / 2.0)) for have, want in zip(image.size, size, strict=True))
@@ -413,7 +415,7 @@ def _on_paper(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _coloured(pixels: U8, colours: Colours | None) -> U8:
-    """Samples uint8 [h, w, 3] as sRGB."""
+    """Convert samples uint8 [h, w, 3] to sRGB."""
     if colours is None or colours.mode == "CMYK":
         return pixels
     return np.asarray(colour.applied(Image.fromarray(pixels if colours.mode == "RGB" else pixels[..., 0]), colours))
@@ -440,7 +442,7 @@ def _resized(pixels: U8, size: tuple[int, int], how: int) -> U8:
 
 
 def _eight_bits(image: Image.Image, curve: NDArray[np.float32] | None) -> U8:
-    """Grey values of any type as 0..255: 16-bit by 257, others by their range (0..1 or 0..255 or 0..65535).
+    """Scale grey values of any type to 0..255: 16-bit by 257, others by their range (0..1, 0..255 or 0..65535).
 
     Args:
         image: of mode I, I;16 or F.
@@ -467,7 +469,7 @@ def _finite(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says, or XMP where there is no such entry; 1 where neither can be read."""
+    """Read the orientation from EXIF, or XMP where there is no such entry; 1 where neither can be read."""
     block = image.info.get("exif")
     profile = image.info.get("Raw profile type exif")  # ImageMagick's way to put EXIF into a PNG, before there was one
     if not isinstance(block, bytes) and isinstance(profile, str):
@@ -493,5 +495,5 @@ def _brief(error: Exception) -> str:
 
 
 def _u8(array: object) -> U8:
-    """OpenCV's types say less than is known here: uint8 in, uint8 out."""
+    """Cast: OpenCV's types say less than is known here, uint8 in, uint8 out."""
     return np.asarray(array, dtype=np.uint8)

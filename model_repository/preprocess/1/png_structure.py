@@ -49,7 +49,7 @@ def scan(data: bytes) -> Cost:
 
 
 def _check_chunks(data: bytes) -> int:
-    """Check the chunks; how many of them Pillow unpacks before the data."""
+    """Check the chunks; return how many of them Pillow unpacks before the data."""
     position, chunks, texts, text_bytes, packed = 8, 0, 0, 0, 0
     seen: set[bytes] = set()
     while position + 12 <= len(data):

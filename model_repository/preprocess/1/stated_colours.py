@@ -25,7 +25,7 @@ _WHITE, _PRIMARIES = 318, 319
 
 
 def profile_of(image: Image.Image, data: bytes) -> bytes | None:
-    """The profile that a file states by other means than a profile; None where it states nothing but sRGB.
+    """Build the profile that a file states by other means than a profile; None where it states nothing but sRGB.
 
     Args:
         image: opened, not decoded.
@@ -48,17 +48,17 @@ def profile_of(image: Image.Image, data: bytes) -> bytes | None:
 
 
 def has_priority(image: Image.Image, data: bytes) -> bool:
-    """Whether the file states colours that count more than its profile: cICP of a PNG."""
+    """Return whether the file states colours that count more than its profile: cICP of a PNG."""
     return image.format == "PNG" and _chunk(data, b"cICP") is not None
 
 
 def adobe_rgb() -> bytes:
-    """The profile of cameras that state Adobe RGB by EXIF's interoperability index R03 (DCF 2.0)."""
+    """Return the profile of cameras that state Adobe RGB by EXIF's interoperability index R03 (DCF 2.0)."""
     return icc.profile(icc.ADOBE_RGB, icc.power(icc.ADOBE_RGB_GAMMA))
 
 
 def _png(image: Image.Image, data: bytes) -> bytes | None:
-    """By the third edition of the PNG specification, section 4.3: cICP, then (a profile, then) sRGB, then gAMA."""
+    """Read cICP, then (a profile, then) sRGB, then gAMA: PNG specification, third edition, section 4.3."""
     coded = _chunk(data, b"cICP")
     if coded is not None and len(coded) == 4:
         if coded[2] or not coded[3]:
@@ -81,7 +81,7 @@ def _white_last(points: tuple[float, ...]) -> icc.Chromaticities:
 
 
 def _by_numbers(primaries: int, transfer: int) -> bytes | None:
-    """By the numbers of ITU-T H.273; 2 is for what is not stated."""
+    """Build the profile of ITU-T H.273's numbers; 2 is for what is not stated."""
     points, light = icc.PRIMARIES.get(primaries), icc.curve(transfer)
     if points is None and light is None:
         return None
@@ -89,7 +89,7 @@ def _by_numbers(primaries: int, transfer: int) -> bytes | None:
 
 
 def _bmp(data: bytes) -> bytes | None:
-    """BITMAPV4HEADER and BITMAPV5HEADER: chromaticities and gamma, or a profile."""
+    """Read BITMAPV4HEADER and BITMAPV5HEADER: chromaticities and gamma, or a profile."""
     header = struct.unpack_from("<I", data, 14)[0]
     if header < 108 or len(data) < 14 + header:
         return None
@@ -111,7 +111,7 @@ def _bmp(data: bytes) -> bytes | None:
 
 
 def _tiff(tags: Mapping[int, Any]) -> bytes | None:
-    """WhitePoint and PrimaryChromaticities; the curve is that of sRGB, as there is none by default."""
+    """Read WhitePoint and PrimaryChromaticities; the curve is that of sRGB, as there is none by default."""
     points, white = tags.get(_PRIMARIES), tags.get(_WHITE)
     if points is None or white is None or len(points) != 6 or len(white) != 2:
         return None
@@ -126,7 +126,7 @@ def _made(points: Any, light: Any) -> bytes | None:
 
 
 def _chunk(data: bytes, name: bytes) -> bytes | None:
-    """The content of a chunk before a PNG's pixels."""
+    """Return the content of a chunk before a PNG's pixels."""
     position = 8
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 import bmff_structure
 import bmp_structure
@@ -32,6 +33,11 @@ MAX_SIDE = 65_535
 # scaled (49 MB), and the coefficients of a progressive JPEG instead of these: 390 MB without subsampling, 520 MB for
 # four inks. What is left is for unpacked strips of a TIFF.
 MAX_MEMORY = 768 << 20
+# Long side of the pictures that are handed on: what the detector and the crops of a face of a quarter of it need, and
+# what a texture that is larger than the usual one is taken from, which has at most so many pixels (4096 x 3072).
+WORKING_SIDE, FINE_SIDE, FINE_PIXELS = 2048, 4096, 12 << 20
+# Of a whole picture: one of a 12-megapixel telephone, with some room.
+WHOLE_PIXELS = 16_000_000
 
 _SCANNERS: tuple[tuple[bytes, Callable[[bytes], Cost]], ...] = (
     (b"\xff\xd8\xff", jpeg_structure.scan),
@@ -43,12 +49,42 @@ _SCANNERS: tuple[tuple[bytes, Callable[[bytes], Cost]], ...] = (
 )
 
 
+class Size(IntEnum):
+    """How large a picture is handed on: at WORKING_SIDE, at FINE_SIDE, or as it is."""
+
+    WORKING = 0
+    FINE = 1
+    WHOLE = 2
+
+
 @dataclass(frozen=True)
 class Limits:
-    """What is refused whatever it costs: bytes of the file, pixels of the picture."""
+    """What is refused whatever it costs, and how large a picture is handed on.
+
+    Attributes:
+        max_bytes: of the file.
+        max_pixels: of the picture.
+        size: of what is handed on.
+    """
 
     max_bytes: int = 32 << 20
     max_pixels: int = 65_000_000
+    size: Size = Size.WORKING
+
+    @property
+    def smallest_scaled_side(self) -> int:
+        """What has to be left of a JPEG's long side where it is reduced while it is decoded."""
+        if self.size is Size.WHOLE:
+            return MAX_SIDE
+        return jpeg_structure.SMALLEST_FINE_SIDE if self.size is Size.FINE else jpeg_structure.SMALLEST_SCALED_SIDE
+
+    def side_for(self, width: int, height: int) -> int:
+        """The long side at most of a picture of these sides when it is handed on."""
+        if self.size is Size.WHOLE:
+            return max(width, height)
+        if self.size is Size.WORKING:
+            return WORKING_SIDE
+        return min(FINE_SIDE, int((FINE_PIXELS * max(width, height) / min(width, height)) ** 0.5))
 
 
 def inspect(data: bytes, limits: Limits) -> Cost:
@@ -72,7 +108,7 @@ def inspect(data: bytes, limits: Limits) -> Cost:
     if scan is None:
         return Cost(0, 0, 0.0, 0)
     try:
-        cost = scan(data)
+        cost = jpeg_structure.scan(data, limits.smallest_scaled_side) if scan is jpeg_structure.scan else scan(data)
     except BadPicture:
         if scan is jpeg_structure.scan and (refusal := line_ends.translated(data)) is not None:
             raise refusal from None
@@ -98,7 +134,7 @@ def _scanner(data: bytes) -> Callable[[bytes], Cost] | None:
 
 
 def without_film(data: bytes) -> bytes:
-    """The file without the film that motion photos carry behind their picture, which nothing here reads."""
+    """Cut off the film that motion photos carry behind their picture, which nothing here reads."""
     if data.startswith(b"\xff\xd8\xff"):
         return jpeg_structure.without_film(data)
     if bmff_structure.brand(data) is not None:
@@ -115,7 +151,7 @@ class Budget:
 
 
 def budget(cost: Cost) -> Budget:
-    """The limits for decoding a picture of an estimated cost.
+    """Return the limits for decoding a picture of an estimated cost.
 
     Six times the estimate, as processors differ by two to three and a file may be unusual, and half a second for what
     the estimate leaves out (colour profiles, the first use of a decoder). Wall time is generous: on a busy server a

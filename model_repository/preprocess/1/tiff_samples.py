@@ -51,7 +51,7 @@ class _Page:
     profile: bytes
 
     def one(self, tag: int, default: int) -> int:
-        """The first number of a tag."""
+        """Return the first number of a tag."""
         values = self.tags.get(tag)
         return values[0] if values else default
 
@@ -91,7 +91,7 @@ class _Page:
 
 
 def unpacked(data: bytes, layout: Layout, offset: int) -> tuple[Image.Image, int] | None:
-    """The picture of a directory whose samples are of a rare kind, and its orientation; None for a common kind.
+    """Unpack a directory whose samples are of a rare kind: picture and orientation; None for a common kind.
 
     Returns:
         A picture of 8 bits, of mode L, RGB, RGBA, CMYK or LAB, with the profile in its ``info``; and 1 to 8.
@@ -149,7 +149,7 @@ def _check(page: _Page) -> None:
 
 
 def _is_common(page: _Page) -> bool:
-    """Whether Pillow unpacks these samples as they are meant."""
+    """Return whether Pillow unpacks these samples as they are meant."""
     if page.colours not in _CHANNELS or page.one(_COMPRESSION, 1) in _OWN_SAMPLES:
         return True
     if page.planar or page.alpha == _ASSOCIATED or (page.layout.big and page.layout.order == ">"):
@@ -170,7 +170,7 @@ def _is_common(page: _Page) -> bool:
 
 
 def _byte_pictures(data: bytes, page: _Page) -> Iterator[Image.Image]:
-    """The rows of each plane (or of all samples together) as bytes: mode L, as wide as a row has bytes."""
+    """Decode the rows of each plane (or of all samples together) as bytes: mode L, as wide as a row has bytes."""
     width, height = page.stored_width, page.one(_HEIGHT, 0)
     planes, together = (page.samples, 1) if page.planar else (1, page.samples)
     tiled = bool(page.tags.get(_TILES))
@@ -202,14 +202,14 @@ def _byte_pictures(data: bytes, page: _Page) -> Iterator[Image.Image]:
 
 
 def _pieces(page: _Page, width: int, height: int) -> int:
-    """How many strips or tiles a plane has."""
+    """Return how many strips or tiles a plane has."""
     if page.tags.get(_TILES):
         return width // max(1, page.one(_TILE_WIDTH, 1)) * math.ceil(height / max(1, page.one(_TILE_HEIGHT, 1)))
     return math.ceil(height / max(1, min(page.one(_ROWS, height), height)))
 
 
 def _with_directory(data: bytes, entries: dict[int, list[int]]) -> bytes:
-    """The file with a directory at its end as its only one: a plain little-endian TIFF, whatever the file was.
+    """Append a directory as the file's only one: a plain little-endian TIFF, whatever the file was.
 
     Samples of one byte have no order of bytes, and the header of a TIFF is never longer than the one it replaces.
     """
@@ -233,7 +233,7 @@ def _with_directory(data: bytes, entries: dict[int, list[int]]) -> bytes:
 
 
 def _picture(page: _Page, rows: list[NDArray[np.uint8]]) -> Image.Image:
-    """The samples as a picture of 8 bits."""
+    """Convert the samples to a picture of 8 bits."""
     width, height = page.one(_WIDTH, 0), page.one(_HEIGHT, 0)
     low, high = _range(page, rows, width)
     mode = {_RGB: "RGB", _PALETTE: "RGB", _INKS: "CMYK", _LAB: "LAB"}.get(page.colours, "L")
@@ -247,7 +247,7 @@ def _picture(page: _Page, rows: list[NDArray[np.uint8]]) -> Image.Image:
 
 
 def _blocks(page: _Page, rows: list[NDArray[np.uint8]], width: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """float32 [h, width, samples] of some rows at a time, and the first of these rows."""
+    """Yield float32 [h, width, samples] of some rows at a time, and the first of these rows."""
     stored = page.stored_width
     step = max(1, _BLOCK // (stored * page.samples))
     together = 1 if page.planar else page.samples
@@ -257,7 +257,7 @@ def _blocks(page: _Page, rows: list[NDArray[np.uint8]], width: int) -> Iterator[
 
 
 def _samples(page: _Page, rows: NDArray[np.uint8], width: int, together: int) -> NDArray[np.generic]:
-    """Rows of bytes [h, bytes] as numbers [h, w, samples]."""
+    """Convert rows of bytes [h, bytes] to numbers [h, w, samples]."""
     predictor = page.one(_PREDICTOR, 1) if page.one(_COMPRESSION, 1) in _PREDICTED else 1
     across = page.one(_TILE_WIDTH, width) if page.tags.get(_TILES) else width
     if predictor == 3:
@@ -284,7 +284,7 @@ def _samples(page: _Page, rows: NDArray[np.uint8], width: int, together: int) ->
 
 
 def _floats(rows: NDArray[np.uint8], size: int, width: int, together: int, across: int) -> NDArray[np.generic]:
-    """Floating point behind its predictor: bytes of like weight together, each as the difference to the one before."""
+    """Undo the floating point predictor: bytes of like weight together, each the difference to the one before."""
     tiles = rows.reshape(len(rows), width // across, -1, together)
     summed = np.cumsum(tiles, axis=2, dtype=np.uint8)
     weighed = summed.reshape(len(rows), width // across, size, across * together).swapaxes(2, 3)
@@ -292,7 +292,7 @@ def _floats(rows: NDArray[np.uint8], size: int, width: int, together: int, acros
 
 
 def _range(page: _Page, rows: list[NDArray[np.uint8]], width: int) -> tuple[float, float]:
-    """The values of black and white.
+    """Return the values of black and white.
 
     Whole numbers of up to 16 bits have a range by their type. Others are judged by the picture: 0 to 1, 255 or 65,535,
     so that a few highlights above 1 do not make everything else black.
@@ -319,7 +319,7 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _coloured(page: _Page, block: NDArray[np.float32], low: float, high: float, channels: int) -> NDArray[np.uint8]:
-    """Samples [h, w, samples] as uint8 [h, w, channels]."""
+    """Convert samples [h, w, samples] to uint8 [h, w, channels]."""
     count = _CHANNELS[page.colours]
     if page.colours == _PALETTE:
         colours = _map_of(page)[np.clip(block[..., 0].astype(np.int64), 0, None)]
@@ -338,7 +338,7 @@ def _coloured(page: _Page, block: NDArray[np.float32], low: float, high: float, 
 
 
 def _map_of(page: _Page) -> NDArray[np.float32]:
-    """The map of colours, float32 [n, 3] in 0..1, long enough for every index."""
+    """Return the map of colours, float32 [n, 3] in 0..1, long enough for every index."""
     values = np.array(page.tags.get(_COLOURS, []), np.float32)
     size = 1 << page.bits
     if len(values) < 3 * size:
@@ -347,7 +347,7 @@ def _map_of(page: _Page) -> NDArray[np.float32]:
 
 
 def _lab(page: _Page, block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """CIE L*a*b* as Pillow's LAB has it, in 0..1: L from 0 to 100; a and b signed, kept as their bytes."""
+    """Convert CIE L*a*b* to Pillow's LAB in 0..1: L from 0 to 100; a and b signed, kept as their bytes."""
     if page.kind == _FLOAT or page.bits not in (8, 16):
         raise unsupported(f"a TIFF of CIE Lab in {page.bits} bits")
     levels = block / 257.0 if page.bits == 16 else block

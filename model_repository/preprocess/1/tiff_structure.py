@@ -76,17 +76,17 @@ class Layout:
         return struct.Struct(self.order + ("HHQ8s" if self.big else "HHI4s"))
 
     def first(self, data: bytes) -> int:
-        """Offset of the first directory."""
+        """Read the offset of the first directory."""
         return self.offset(data[8:16] if self.big else data[4:8])
 
     def with_first(self, data: bytes, offset: int) -> bytes:
-        """The file with the directory at ``offset`` as its first."""
+        """Return the file with the directory at ``offset`` as its first."""
         if self.big:
             return data[:8] + struct.pack(self.order + "Q", offset) + data[16:]
         return data[:4] + struct.pack(self.order + "I", offset) + data[8:]
 
     def offset(self, raw: bytes) -> int:
-        """An offset of the file."""
+        """Read an offset of the file."""
         return int(struct.unpack(self.order + ("Q" if self.big else "I"), raw)[0])
 
 
@@ -155,7 +155,7 @@ def scan(data: bytes) -> Cost:
 
 
 def layout_of(data: bytes) -> Layout | None:
-    """How a file's words are laid out; None for one that is no TIFF, or too short to be one."""
+    """Find how a file's words are laid out; None for one that is no TIFF, or too short to be one."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16 or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
         return None
@@ -163,7 +163,7 @@ def layout_of(data: bytes) -> Layout | None:
 
 
 def picture_offset(data: bytes, layout: Layout) -> int:
-    """The directory of the picture itself: the first page that is not a reduced version of another, nor a mask.
+    """Find the picture's own directory: the first page that is not a reduced version of another, nor a mask.
 
     Where every page is reduced, the picture may be in a sub-directory of one; otherwise the largest page is taken.
 
@@ -189,7 +189,7 @@ _Pages = list[tuple[int, _Directory]]
 
 
 def _candidates(data: bytes, layout: Layout, first: int) -> tuple[_Pages, _Pages, bool, bool]:
-    """The first pages, the pictures in their sub-directories, and whether there is a sensor's picture, and a DNG's."""
+    """List the first pages and the pictures in their sub-directories; whether one is a sensor's, and a DNG's."""
     pages: _Pages = []
     subs: _Pages = []
     offset, seen = first, set[int]()
@@ -238,7 +238,7 @@ def _cost(data: bytes, page: _Directory) -> Cost:
 
 
 def _pieces(page: _Directory, width: int, height: int) -> tuple[int, int]:
-    """How many strips or tiles a plane has, and the pixels of one."""
+    """Return how many strips or tiles a plane has, and the pixels of one."""
     if _TILES in page.counts or _TILE_WIDTH in page.values:
         wide, high = page.values.get(_TILE_WIDTH, 0), page.values.get(_TILE_HEIGHT, 0)
         if not wide or not high:
@@ -279,7 +279,7 @@ def _check_inner(data: bytes, layout: Layout, page: _Directory) -> None:
 
 
 def _span(data: bytes, layout: Layout, offset: int) -> tuple[int, int, int]:
-    """Where the entries of a directory start, how many the file holds of them, and where they end."""
+    """Find where the entries of a directory start, how many the file holds of them, and where they end."""
     head = 8 if layout.big else 2
     if not 8 <= offset <= len(data) - head:
         return 0, 0, 0
@@ -320,7 +320,7 @@ def _directory(data: bytes, layout: Layout, offset: int) -> _Directory:
 
 
 def _first(data: bytes, layout: Layout, kind: int, raw: bytes, inline: bool) -> int:
-    """The first number of an entry's value; 0 for one that is none, or lies outside of the file."""
+    """Read the first number of an entry's value; 0 for one that is none, or lies outside of the file."""
     code = _CODES.get(kind)
     if code is None:
         return 0
@@ -330,7 +330,7 @@ def _first(data: bytes, layout: Layout, kind: int, raw: bytes, inline: bool) -> 
 
 
 def numbers(data: bytes, layout: Layout, kind: int, count: int, raw: bytes) -> list[int]:
-    """The numbers of an entry's value, at most ``count``; fewer where the file ends, none where it holds no numbers."""
+    """Read at most ``count`` numbers of an entry's value; fewer where the file ends, none where it holds none."""
     code = _CODES.get(kind)
     if code is None:
         return []

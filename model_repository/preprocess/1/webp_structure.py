@@ -35,7 +35,7 @@ def scan(data: bytes) -> Cost:
 
 
 def _frames(data: bytes) -> tuple[list[tuple[int, int]], bool]:
-    """Sizes of the canvas and of the frames up to the first one, and whether any is lossless."""
+    """Read the sizes of the canvas and of the frames up to the first one, and whether any is lossless."""
     position, chunks, lossless = 12, 0, False
     sizes: list[tuple[int, int]] = []
     while position + 8 <= len(data):

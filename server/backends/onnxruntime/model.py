@@ -7,6 +7,7 @@ computed is in `onnx_session.py`; here tensors only change hands.
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class TritonPythonModel:
             self._model = OnnxModel(path, config, open_session, InputRanges(config).violation)
         except ValueError as error:  # ConfigError is one
             raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
+        # Loading reads the file and packs its weights: what that took, 20 to 30 MB, glibc keeps for later otherwise.
+        ctypes.CDLL(None).malloc_trim(0)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
         """Answer a batch of requests, errors only where they belong.

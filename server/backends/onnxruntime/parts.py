@@ -9,7 +9,7 @@ parts beside it:
            -> visible                             visible.onnx
            -> sampled colours, and in cells       OpenCV, bytes
            -> seen; what fills the rest, small    fill.onnx, the network
-           -> texture and visibility              OpenCV
+           -> texture, visibility and places      OpenCV
 
 The whole graph stays what other runtimes load, and what is run where there are no parts.
 """
@@ -98,7 +98,7 @@ class PartsSession:
 
     Inputs: crop_hd uint8 (B, 3, H, W); shapes float32 (B, 3, N, 3); context float32 (B, 23), the cameras of both crops
     in its last eight; parts uint8 (B, 3, h, w). Outputs: texture uint8 (B, 3, size, size); visibility uint8
-    (B, 1, size, size).
+    (B, 1, size, size); places float32 (B, 4, t, t).
     """
 
     def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
@@ -115,7 +115,11 @@ class PartsSession:
     def get_outputs(self) -> list[Any]:
         """The whole graph's."""
         sides = [self._size, self._size]
-        return [Output("texture", ["batch", 3, *sides]), Output("visibility", ["batch", 1, *sides])]
+        return [
+            Output("texture", ["batch", 3, *sides]),
+            Output("visibility", ["batch", 1, *sides]),
+            Output("places", ["batch", 4, self._side, self._side], "tensor(float)"),
+        ]
 
     def run(
         self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions | None = None
@@ -126,7 +130,7 @@ class PartsSession:
         fields = np.stack([self._field(rows) for rows in attributes])
         shares = np.stack([_shares(*pair) for pair in zip(feed["parts"], fields, strict=True)])
         inner = {"attributes": attributes, "field": fields, "shares": shares}
-        (visible,) = self._visible.run(None, inner, options)
+        visible, facing = self._visible.run(["visible", "facing"], inner, options)
         spans = [spans_of(cells[0], self._size) for cells in visible]
         colours = [
             sample(picture, field[:2], context[-8:], self._size, parts)
@@ -138,6 +142,7 @@ class PartsSession:
         makers = {
             "texture": lambda: self._texture(colours, spans, seen, guess, gain),
             "visibility": lambda: self._visibility(seen),
+            "places": lambda: np.concatenate([fields[:, :2], facing, seen], 1),
         }
         return [makers[name]() for name in wanted]
 

@@ -5,6 +5,8 @@ Keys and shapes are spelled out here, not taken from the code under test.
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.io import savemat
-from torch import Tensor
+from torch import Tensor, nn
 
 State = dict[str, Tensor]
 BFM_VERTICES, BFM_TRIANGLES = 35_709, 70_789
@@ -59,7 +61,12 @@ class Maker:
 
 
 def net_recon(seed: int = 0) -> State:
-    """Make `net_recon`: 332 entries, 24,087,798 elements."""
+    """Make `net_recon`: 332 entries, 24,087,798 elements, whose tensors others have too: change none in place."""
+    return dict(_net_recon(seed))
+
+
+@lru_cache(maxsize=2)  # 96 MB each
+def _net_recon(seed: int) -> State:
     maker = Maker(seed)
     maker.resnet50("backbone.")
     for index, size in enumerate((80, 64, 80, 3, 27, 2, 1)):
@@ -129,8 +136,12 @@ def retinaface(mobile: bool, seed: int = 0) -> State:
     return maker.state
 
 
+@lru_cache(maxsize=1)
 def bfm_arrays(seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Make `BFM_model_front.mat`: a curved sheet with BFM's numbers of vertices and triangles, random bases."""
+    """Make `BFM_model_front.mat`: a curved sheet with BFM's numbers of vertices and triangles, random bases.
+
+    Others have them too: change none.
+    """
     chance = np.random.default_rng(seed)
     across = 189
     index = np.arange(BFM_VERTICES)
@@ -155,3 +166,41 @@ def save_bfm(path: Path, **changes: NDArray[Any]) -> Path:
     """Write `BFM_model_front.mat`, some arrays exchanged."""
     savemat(path, {**bfm_arrays(), **changes})
     return path
+
+
+ARCFACE_LENGTH = 64
+
+
+def save_arcface(path: Path, seed: int = 0, batch: int | None = None) -> nn.Module:
+    """Save a small network as InsightFace's files are: `input.1` [batch,3,112,112] -> one vector a face, opset 11.
+
+    Args:
+        path: of the file.
+        seed: of the weights.
+        batch: fixed in the file; None: a free axis.
+    """
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.PReLU(16),
+        nn.Conv2d(16, 32, 3, 4, 1),
+        nn.ReLU(),
+        nn.AvgPool2d(7),
+        nn.Flatten(),
+        nn.Linear(128, ARCFACE_LENGTH),
+        nn.BatchNorm1d(ARCFACE_LENGTH),
+    ).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(batch or 2, 3, 112, 112),),
+            path,
+            input_names=["input.1"],
+            output_names=["vector"],
+            dynamic_axes=None if batch else {"input.1": {0: "None"}, "vector": {0: "None"}},
+            opset_version=11,
+            dynamo=False,
+        )
+    return network

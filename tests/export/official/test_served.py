@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from export.__main__ import main
 from export.models import MODEL_NAMES, get_model
 from export.official.face_models import main as make_face_model
+from networks.embedder.embedder import Embedder, default_weights
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.export.official import layouts
 from tests.servers import serving
@@ -54,17 +56,20 @@ def served(shared_context: None, repository: Path) -> Iterator[EmbeddedServer]:
     assert make_face_model(["bfm", str(downloads), "-o", face_model]) == 0
     assert main(["regressor", "--weights", str(downloads / "pytorch_model.pt"), *common, "--precision", "fp32"]) == 0
     assert main(["texture", *common]) == 0
+    layouts.save_arcface(downloads / "arcface.onnx")
+    own = ["--weights", str(downloads / "arcface.onnx"), "--recipe", "arcface", "--repository", str(repository)]
+    assert main(["embedder", *own, "--version", "2", "--precision", "fp32"]) == 0
     options = ServerOptions(repository=repository, log_file=repository.parent / "triton.log")
     with serving(on_free_ports(options)) as running:
         yield running
 
 
-def _ask(server: EmbeddedServer, picture: bytes, *outputs: str) -> grpc.InferResult:
+def _ask(server: EmbeddedServer, picture: bytes, *outputs: str, model: str = "face3d") -> grpc.InferResult:
     client = grpc.InferenceServerClient(server.grpc)
     image = grpc.InferInput("image", [1, 1], "BYTES")
     image.set_data_from_numpy(np.array([[picture]], np.object_))
     requested = [grpc.InferRequestedOutput(name) for name in outputs]
-    return client.infer("face3d", [image], outputs=requested, client_timeout=120)
+    return client.infer(model, [image], outputs=requested, client_timeout=120)
 
 
 @pytest.mark.slow
@@ -78,6 +83,20 @@ def test_the_ensemble_answers_with_the_vertices_and_triangles_of_bfm(
     mesh = trimesh.load_mesh(io.BytesIO(result.as_numpy("mesh").ravel()[0]), file_type="glb")
     assert isinstance(mesh, trimesh.Trimesh)
     assert len(mesh.faces) == layouts.BFM_TRIANGLES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_embedder_in_arcface_s_format_is_served_with_vectors_of_its_own_length(
+    served: EmbeddedServer, repository: Path, portrait_bytes: bytes
+) -> None:
+    told = json.loads((repository / "embedder" / "2" / "export.json").read_text())
+    assert told["key"]["recipe"] == "arcface"
+    result = _ask(served, portrait_bytes, "embedding", "embedder", model="embed")
+    vector = result.as_numpy("embedding")
+    assert vector.shape == (1, layouts.ARCFACE_LENGTH)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert result.as_numpy("embedder")[0, 0] != int(Embedder.load(default_weights()).fingerprint)
 
 
 @pytest.mark.slow

@@ -91,8 +91,41 @@ def test_an_upside_down_face_is_told_with_its_points_upside_down(
         assert np.linalg.norm(turned - upright[5:].reshape(5, 2), axis=1).max() < 0.3 * (upright[2] - upright[0])
 
 
+@pytest.mark.parametrize("turns", [1, 3], ids=["counter-clockwise", "clockwise"])
+@pytest.mark.parametrize("name", ["astronaut", "grace_hopper"])
+def test_a_face_in_a_picture_that_lies_on_its_side_is_found_with_its_points_lying(
+    session: Session, portraits: dict[str, Picture], name: str, turns: int
+) -> None:
+    picture = portraits[name]
+    (upright,) = faces_of(session, picture)
+    (row,) = faces_of(session, np.ascontiguousarray(np.rot90(picture, turns)))
+    height, width = picture.shape[:2]
+    x, y = upright[5:].reshape(5, 2).T
+    wanted = np.stack([y, width - 1 - x] if turns == 1 else [height - 1 - y, x], 1)
+    assert np.linalg.norm(row[5:].reshape(5, 2) - wanted, axis=1).max() < 0.1 * (upright[2] - upright[0])
+    assert (row[:2] < row[2:4]).all()
+
+
+@pytest.mark.parametrize("name", ["astronaut", "grace_hopper"])
+def test_a_face_that_fills_its_picture_is_found(session: Session, portraits: dict[str, Picture], name: str) -> None:
+    (upright,) = faces_of(session, portraits[name])
+    left, top, right, bottom = (int(value) for value in upright[:4])
+    (row,) = faces_of(session, np.ascontiguousarray(portraits[name][top + 8 : bottom - 8, left + 8 : right - 8]))
+    moved = row[5:].reshape(5, 2) + np.array([left + 8, top + 8])
+    assert np.linalg.norm(moved - upright[5:].reshape(5, 2), axis=1).max() < 0.12 * (right - left)
+
+
+def test_a_group_of_people_that_lies_on_its_side_is_found(session: Session, portraits: dict[str, Picture]) -> None:
+    face = cv2.resize(portraits["astronaut"][:320, 80:400], (240, 240), interpolation=cv2.INTER_AREA)
+    group = np.tile(np.asarray(face, np.uint8), (2, 3, 1))
+    rows = faces_of(session, np.ascontiguousarray(np.rot90(group)))
+    centres = (rows[:, :2] + rows[:, 2:4]) / 2 // 240
+    assert {(int(x), int(y)) for x, y in centres} == {(x, y) for x in range(2) for y in range(3)}
+
+
 def test_a_picture_gets_the_same_faces_alone_and_in_any_batch(session: Session, portraits: dict[str, Picture]) -> None:
-    inputs = [canvas_of(picture) for picture in portraits.values()]
+    lying, *others = portraits.values()
+    inputs = [canvas_of(picture) for picture in (np.ascontiguousarray(np.rot90(lying)), *others)]
     inputs.append((np.zeros((3, CANVAS, CANVAS), np.uint8), inputs[0][1]))
     alone = [session({"canvas": c[None], "geometry": g[None]})["faces"][0] for c, g in inputs]
     for order in ([0, 1, 2], [2, 1, 0, 1, 2], [2, 2]):

@@ -40,7 +40,7 @@ def gateway(server: EmbeddedServer) -> Iterator[GatewayProcess]:
         yield running
 
 
-def wait_ready(gateway: GatewayProcess, seconds: float = 30) -> None:
+def wait_ready(gateway: GatewayProcess, seconds: float = 120) -> None:
     """Return when the gateway takes requests."""
     import time
 

@@ -51,6 +51,13 @@ def image(**changes: Any) -> tuple[InputTensor, ...]:
     return (dataclasses.replace(IMAGE, **changes),)
 
 
+def test_an_ensemble_that_is_off_is_named_with_the_switch() -> None:
+    with pytest.raises(Refused) as caught:
+        find_model("fuse", "", {}, ["face3d"])
+    assert (caught.value.tag, caught.value.kind.http) == ("NotServed", 404)
+    assert "--fusion" in str(caught.value)
+
+
 def test_a_right_request_passes() -> None:
     assert refusal() is None
     assert refusal(id="3f1c-77", outputs=(RequestedOutput("mesh"), RequestedOutput("coefficients"))) is None

@@ -126,7 +126,7 @@ def test_two_lists_of_outputs_cannot_hide_one(gateway: GatewayProcess, small_pic
     ("changes", "words"),
     [
         ({"parameters": {"score_treshold": 0.5}}, "did you mean `score_threshold`?"),
-        ({"parameters": {"texture_size": 4096}}, "give a whole number from 64 to 2048"),
+        ({"parameters": {"texture_size": 8192}}, "give a whole number from 64 to 4096"),
         ({"parameters": {"priority": 1}}, "`priority` is not taken"),
         ({"parameters": {"shared_memory_region": "x"}}, "shared memory"),
         ({"outputs": [{"name": "mehs"}]}, "did you mean `mesh`?"),

@@ -22,6 +22,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from deploy.exposition import parse
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.errors import PortTaken
 from server.gateway.process import GatewayOptions, GatewayProcess
@@ -30,9 +31,15 @@ from tests.server.gateway.conftest import ask, wait_ready
 from tests.server.repositories import ECHO, ensemble, python_model
 from tests.servers import serving
 
+# Answers once the file `open` is in its folder.
 SLOW = """\
+def initialize(self, args):
+    self.gate = os.path.join(args['model_repository'], 'open')
+
 def execute(self, requests):
-    time.sleep(1.5)
+    end = time.time() + 100
+    while not os.path.exists(self.gate) and time.time() < end:
+        time.sleep(0.02)
     return [answer(r, pb_utils.get_input_tensor_by_name(r, 'x').as_numpy()) for r in requests]
 """
 
@@ -45,6 +52,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ensemble(folder, "quick", ("echo",), "y")
     ensemble(folder, "long", ("slow",), "y")
     return folder
+
+
+@pytest.fixture
+def gate(repository: Path) -> Iterator[Path]:
+    """The file for which the ensemble `long` waits; it is there when the test is over."""
+    path = repository / "slow" / "open"
+    path.unlink(missing_ok=True)
+    yield path
+    path.touch()
 
 
 @pytest.fixture
@@ -67,7 +83,8 @@ def triton(repository: Path) -> Iterator[EmbeddedServer]:
 def in_front_of(triton: EmbeddedServer, **options: Any) -> Iterator[GatewayProcess]:
     """A gateway of the test's own, ready."""
     repository = triton.options.repository
-    started = GatewayProcess(GatewayOptions(triton.http, triton.grpc, repository=repository, **options)).start()
+    made = GatewayOptions(triton.http, triton.grpc, repository=repository, status_port=0, **options)
+    started = GatewayProcess(made).start()
     try:
         wait_ready(started)
         yield started
@@ -76,7 +93,7 @@ def in_front_of(triton: EmbeddedServer, **options: Any) -> Iterator[GatewayProce
             started.kill()
 
 
-def infer(gateway: GatewayProcess, model: str, timeout: float = 30) -> Any:
+def infer(gateway: GatewayProcess, model: str, timeout: float = 120) -> Any:
     """One request over gRPC: the values that came back, or the status and sentence."""
     request = pb.ModelInferRequest(model_name=model)
     request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
@@ -94,7 +111,14 @@ def infer_http(gateway: GatewayProcess, model: str) -> int:
     return ask(gateway.http, "POST", f"/v2/models/{model}/infer", body).status
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def inside(gateway: GatewayProcess) -> int:
+    """How many inference requests are inside the gateway."""
+    assert gateway.status
+    page = ask(gateway.status, "GET", "/metrics").body.decode()
+    return int(next(sample.value for sample in parse(page) if sample.name == "face3d_gateway_in_flight"))
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -116,68 +140,70 @@ def test_without_triton_requests_are_answered_at_once(repository: Path, free_por
         assert ask(gateway.http, "GET", "/healthz").body == b"starting\n"
 
 
-def test_triton_may_die_and_come_back_behind_it(triton: EmbeddedServer) -> None:
+def test_triton_may_die_and_come_back_behind_it(triton: EmbeddedServer, gate: Path) -> None:
     with in_front_of(triton) as gateway:
         assert infer(gateway, "quick") == [0, 1, 2, 3]
         with ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(infer, gateway, "long"), pool.submit(infer_http, gateway, "long")]
-            time.sleep(0.5)
+            until(lambda: inside(gateway) == 2)
             triton.kill()
-            triton.wait(10)
+            triton.wait(60)
             code, sentence = waiting[0].result()
             assert code is grpc.StatusCode.UNAVAILABLE
             assert sentence.startswith("[ServerUnavailable] the server ended while it worked on this request")
             assert waiting[1].result() == 503
-        until(lambda: ask(gateway.http, "GET", "/healthz").status == 503, 5)
+        until(lambda: ask(gateway.http, "GET", "/healthz").status == 503)
         assert infer(gateway, "quick")[1].startswith("[ServerUnavailable] the server is starting")
         triton.restart()
-        wait_ready(gateway, 10)
+        wait_ready(gateway)
         assert infer(gateway, "quick") == [0, 1, 2, 3]
         assert infer_http(gateway, "quick") == 200
 
 
-def test_told_to_stop_it_answers_what_is_inside_and_refuses_the_rest(triton: EmbeddedServer) -> None:
+def test_told_to_stop_it_answers_what_is_inside_and_refuses_the_rest(triton: EmbeddedServer, gate: Path) -> None:
     with in_front_of(triton) as gateway, ThreadPoolExecutor(13) as pool:
-        inside = [pool.submit(infer, gateway, "long") for _ in range(6)]
-        inside_http = [pool.submit(infer_http, gateway, "long") for _ in range(6)]
-        time.sleep(0.5)
-        drained = pool.submit(gateway.drain, 20)
-        until(lambda: ask(gateway.http, "GET", "/v2/health/ready").status == 503, 2)
+        begun = [pool.submit(infer, gateway, "long") for _ in range(6)]
+        begun_http = [pool.submit(infer_http, gateway, "long") for _ in range(6)]
+        until(lambda: inside(gateway) == 12)
+        drained = pool.submit(gateway.drain, 60)
+        until(lambda: ask(gateway.http, "GET", "/v2/health/ready").status == 503)
         assert ask(gateway.http, "GET", "/healthz").body == b"draining\n"
         code, sentence = infer(gateway, "quick")
         assert code is grpc.StatusCode.UNAVAILABLE
         assert sentence.startswith("[ServerUnavailable] the server is shutting down")
         assert infer_http(gateway, "quick") == 503
-        assert [one.result() for one in inside] == [[0, 1, 2, 3]] * 6
-        assert [one.result() for one in inside_http] == [200] * 6
+        gate.touch()
+        assert [one.result() for one in begun] == [[0, 1, 2, 3]] * 6
+        assert [one.result() for one in begun_http] == [200] * 6
         assert drained.result()
 
 
-def test_what_takes_longer_than_the_exit_timeout_is_given_up(triton: EmbeddedServer) -> None:
+def test_what_takes_longer_than_the_exit_timeout_is_given_up(triton: EmbeddedServer, gate: Path) -> None:
     with in_front_of(triton, exit_timeout=0.2) as gateway, ThreadPoolExecutor(1) as pool:
-        inside = pool.submit(infer, gateway, "long")
-        time.sleep(0.3)
-        assert not gateway.drain(20)
-        assert inside.result()[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        begun = pool.submit(infer, gateway, "long")
+        until(lambda: inside(gateway) == 1)
+        assert not gateway.drain(60)
+        assert begun.result()[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def test_a_second_signal_ends_it_at_once(triton: EmbeddedServer) -> None:
+def test_a_second_signal_ends_it_at_once(triton: EmbeddedServer, gate: Path) -> None:
     with in_front_of(triton) as gateway, ThreadPoolExecutor(1) as pool:
-        inside = pool.submit(infer, gateway, "long")
-        time.sleep(0.3)
+        begun = pool.submit(infer, gateway, "long")
+        until(lambda: inside(gateway) == 1)
         os.kill(gateway.pid, signal.SIGTERM)
-        time.sleep(0.2)
+        until(lambda: ask(gateway.http, "GET", "/healthz").body == b"draining\n")
+        assert gateway.poll() is None
         os.kill(gateway.pid, signal.SIGINT)
-        until(lambda: gateway.poll() is not None, 1)
+        until(lambda: gateway.poll() is not None)
         assert gateway.poll() == 1
-        inside.result()
+        assert begun.result()[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def test_an_idle_gateway_ends_with_status_0(repository: Path, free_ports: tuple[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         gateway = GatewayProcess(GatewayOptions(*free_ports, repository=repository)).start()
         os.kill(gateway.pid, number)
-        until(lambda process=gateway: process.poll() is not None, 10)  # type: ignore[misc]
+        until(lambda process=gateway: process.poll() is not None)  # type: ignore[misc]
         assert gateway.poll() == 0
 
 
@@ -208,7 +234,7 @@ def test_one_that_died_is_started_again_on_its_ports(triton: EmbeddedServer) -> 
         thread = threading.Thread(target=lambda: [infer(gateway, "quick", 1) for _ in iter(stop.is_set, True)])
         thread.start()
         os.kill(gateway.pid, signal.SIGKILL)
-        until(lambda: gateway.poll() is not None, 5)
+        until(lambda: gateway.poll() is not None)
         options = GatewayOptions(
             triton.http,
             triton.grpc,
@@ -236,7 +262,7 @@ def test_it_ends_with_the_process_that_started_it(repository: Path, free_ports: 
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    until(lambda: not _alive(pid), 10)
+    until(lambda: not _alive(pid))
 
 
 def _alive(pid: int) -> bool:

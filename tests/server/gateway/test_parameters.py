@@ -24,6 +24,13 @@ READERS = {
     "steady": "steady_options",
     "postprocess": "options",
 }
+# Those of `fuse`: its faces are read by `align`, all else by `fusion`.
+FUSE_READERS = (
+    ("align", "face_options", "options_from"),
+    ("fusion", "fusion_options", "options_from"),
+    ("fusion", "consent", "consent_from"),
+)
+STATEMENT = "Both of them agreed."
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +49,16 @@ def refused(name: str, value: Value, model: str = "face3d") -> str | None:
 def test_the_table_has_the_names_that_the_models_read() -> None:
     read = {model: set(inspect.signature(load(model, module).Options).parameters) for model, module in READERS.items()}
     table = {model: {parameter.name for parameter in parameters} for model, parameters in TABLE.items()}
+    read["align"] -= {"roles"}  # source_face and target_face, of `fuse`
     assert table["face3d"] == table["reconstruct"] == read["align"] | read["postprocess"]
-    assert table["embed"] == read["align"]
-    # Each photograph's main face: an index or a box would mean another face in each.
-    assert table["person"] == (read["align"] - {"face", "box"}) | read["merge"] | read["postprocess"]
-    assert table["track"] == read["align"] | read["steady"] | {"sequence_id", "sequence_start", "sequence_end"}
+    choice = read["align"] - {"texture_size"}
+    assert table["embed"] == choice
+    # Each photograph's main face: an index or a box would mean another face in each; nor has it one photograph's skin.
+    of_one = {"face", "box", "texture_light", "detail", "glasses", "hair"}
+    assert table["person"] == (read["align"] | read["merge"] | read["postprocess"]) - of_one
+    assert table["track"] == choice | read["steady"] | {"sequence_id", "sequence_start", "sequence_end"}
+    fuse = set(inspect.signature(load("fusion", "fusion_options").Options).parameters)
+    assert table["fuse"] == {"consent", "source_face", "target_face"} | fuse
 
 
 def test_no_other_model_reads_parameters() -> None:
@@ -55,7 +67,8 @@ def test_no_other_model_reads_parameters() -> None:
         for path in (ROOT / "model_repository").glob("*/*/*.py")
         if re.search(r"request\.parameters\(\)", path.read_text())
     }
-    assert reading == set(READERS)
+    readers = {*READERS, "fusion", "preprocess"}
+    assert reading == readers, "preprocess looks at texture_size, and leaves it to others to refuse it"
 
 
 def test_the_table_has_every_ensemble() -> None:
@@ -69,10 +82,12 @@ GOOD: list[tuple[str, Value]] = [
     ("box", "1.5, 2, 3e2, 4e2"),
     ("white_balance", True), ("white_balance", False), ("white_balance", "true"), ("white_balance", "False"),
     ("white_balance", 1), ("white_balance", "0"), ("sharpen", 0), ("sharpen", "0.25"), ("sharpen", 1.0),
-    ("texture_format", "png"), ("texture_format", "JPEG"), ("texture_size", 64), ("texture_size", 2048),
+    ("texture_format", "png"), ("texture_format", "JPEG"), ("texture_size", 64), ("texture_size", 4096),
+    ("texture_light", "albedo"), ("detail", 0), ("detail", 2.0), ("detail", "0.5"), ("glasses", "remove"),
+    ("hair", "paint"),
     ("texture_size", "512"), ("pose", "head"), ("pose", "camera"), ("pose", "Neutral"),
     ("pose", "canonical"), ("mesh", "head"), ("mesh", "Face"), ("rig", "arkit"), ("rig", "none"),
-    ("expression", "photo"), ("expression", "neutral"),
+    ("expression", "photo"), ("expression", "neutral"), ("likeness", 0), ("likeness", "1.5"), ("likeness", 2.0),
 ]  # fmt: skip
 GOOD_OF_PERSON: list[tuple[str, Value]] = [
     ("same_person", -1), ("same_person", "0.25"), ("same_person", 1.0), ("reference", 0), ("reference", "7"),
@@ -86,9 +101,11 @@ BAD: list[tuple[str, Value]] = [
     ("score_threshold", "high"), ("score_threshold", ""), ("face", -1), ("face", 1.5), ("face", True), ("face", "best"),
     ("box", "1,2,3"), ("box", "3,2,1,4"), ("box", "nan,nan,nan,nan"), ("box", 5), ("box", "0,0,1e308,1e308"),
     ("white_balance", "yes"), ("white_balance", 2), ("sharpen", 1.5), ("sharpen", True), ("sharpen", "x"),
-    ("texture_format", "webp"), ("texture_format", 1), ("texture_size", 63), ("texture_size", 2049),
+    ("texture_format", "webp"), ("texture_format", 1), ("texture_size", 63), ("texture_size", 4097),
+    ("texture_light", "flat"), ("detail", 2.1), ("detail", True), ("glasses", "off"), ("hair", 1),
     ("texture_size", 512.0), ("texture_size", True), ("pose", "sideways"), ("pose", 0),
     ("mesh", "body"), ("mesh", True), ("rig", "vrm"), ("rig", 52), ("expression", "smile"), ("expression", 1),
+    ("likeness", 2.1), ("likeness", -1), ("likeness", "nan"), ("likeness", False),
 ]  # fmt: skip
 
 
@@ -118,6 +135,43 @@ def test_what_the_models_refuse_is_refused(name: str, value: Value, readers: dic
     assert sentence is not None
     assert sentence.startswith(f"[BadOption] `{name}` is ")
     assert ": give " in sentence
+
+
+FUSE_GOOD: list[tuple[str, Value]] = [
+    ("consent", "Ana Núñez agreed."), ("consent", "x" * 500), ("consent", " one\ntwo "), ("source_face", 0),
+    ("target_face", "3"), ("shape", 0.5), ("shape", "1"), ("eyes", "Source"), ("mouth", "target"),
+    ("picture_format", "JPEG"), ("quality_mode", "long"), ("mark", True), ("mark", "false"),
+]  # fmt: skip
+FUSE_BAD: list[tuple[str, Value]] = [
+    ("consent", "x" * 501), ("consent", "a\0b"), ("consent", "a\u202eb"), ("consent", 7), ("source_face", -1),
+    ("target_face", "best"), ("shape", 1.5), ("shape", True), ("eyes", "both"), ("mouth", 1),
+    ("picture_format", "webp"), ("quality_mode", "best"), ("mark", "yes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [*FUSE_GOOD, *FUSE_BAD])
+def test_gateway_and_models_agree_on_what_fuse_takes(name: str, value: Value) -> None:
+    given = {"consent": STATEMENT, name: value}
+    text = {key: repr(item) if isinstance(item, float) else item for key, item in given.items()}  # as Triton gets it
+    tags = set()
+    for model, module, function in FUSE_READERS:
+        try:
+            getattr(load(model, module), function)(json.dumps(text))
+        except Exception as error:
+            tags.add(getattr(error, "tag", "untyped"))
+    good = (name, value) in FUSE_GOOD
+    assert tags == (set() if good else {"BadOption"})
+    if good:
+        check_parameters("fuse", given)
+    else:
+        with pytest.raises(Refused, match=rf"\[BadOption\] `{name}` is .*: give "):
+            check_parameters("fuse", given)
+
+
+@pytest.mark.parametrize("given", [{}, {"consent": ""}, {"consent": " \n"}])
+def test_fuse_asks_who_agreed_before_anything_else(given: dict[str, Value]) -> None:
+    with pytest.raises(Refused, match=r"\[ConsentRequired\] a fused picture needs a consent statement"):
+        check_parameters("fuse", {**given, "shape": 7})
 
 
 def test_a_pose_that_contradicts_the_expression_is_refused() -> None:

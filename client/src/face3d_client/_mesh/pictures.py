@@ -12,7 +12,7 @@ from face3d_client._errors import BadResponse
 __all__ = ["check_texture", "open_texture"]
 
 _SIGNATURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how PNG and JPEG files begin
-_MAX_TEXELS: Final = 4096 * 4096  # the largest texture has 2048 x 2048, a preview less
+_MAX_TEXELS: Final = 4096 * 4096  # the largest texture, a preview has less
 
 
 def check_texture(data: bytes) -> bytes:

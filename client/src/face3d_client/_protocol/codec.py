@@ -30,6 +30,7 @@ from face3d_client._tracking import TrackedFrame
 __all__ = [
     "ENSEMBLES",
     "SCORE_THRESHOLD",
+    "as_parameter",
     "build_detect",
     "build_embed",
     "build_frame",
@@ -52,6 +53,7 @@ MAX_TOGETHER: Final = 35 << 20
 _PERSON_OUTPUTS: Final = ("similarity", "weights", "reference")
 _FRAME_OUTPUTS: Final = ("blendshapes", "rotation", "coefficients", "face", "quality")
 _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
+_TEXTURED: Final = frozenset({"mesh", "texture", "preview"})
 
 
 def build_detect(image: bytes) -> Call:
@@ -71,7 +73,7 @@ def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: 
     elif face is not None:
         parameters["face"] = int(face)
     if score_threshold is not None:
-        parameters["score_threshold"] = _parameter(float(score_threshold))
+        parameters["score_threshold"] = as_parameter(float(score_threshold))
     return Call("embed", {"image": _bytes_tensor(image)}, _EMBED_OUTPUTS, parameters)
 
 
@@ -85,9 +87,9 @@ def build_frame(image: bytes, place: Place, rate: float, smoothing: float, score
         smoothing: 0 to 2.
         score_threshold: None: the server's.
     """
-    parameters = {"frame_rate": _parameter(float(rate)), "smoothing": _parameter(float(smoothing))}
+    parameters = {"frame_rate": as_parameter(float(rate)), "smoothing": as_parameter(float(smoothing))}
     if score_threshold is not None:
-        parameters["score_threshold"] = _parameter(float(score_threshold))
+        parameters["score_threshold"] = as_parameter(float(score_threshold))
     return Call("track", {"image": _bytes_tensor(image)}, _FRAME_OUTPUTS, parameters, place=place)
 
 
@@ -115,7 +117,7 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     if box is not None:
         parameters["box"] = _box(box)
     for name, value in given.items():
-        parameters[name] = _parameter(value)
+        parameters[name] = as_parameter(value)
     return Call(model, inputs, outputs, parameters)
 
 
@@ -137,7 +139,7 @@ def build_person(images: Sequence[bytes], options: PersonOptions) -> Call:
         )
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
-    parameters = {name: _parameter(value) for name, value in given.items()}
+    parameters = {name: as_parameter(value) for name, value in given.items()}
     tensor = np.empty((len(images), 1), np.object_)
     tensor[:, 0] = images
     return Call("person", {"images": tensor}, (*outputs, *_PERSON_OUTPUTS), parameters)
@@ -163,6 +165,9 @@ def _outputs(names: Iterable[str]) -> tuple[str, ...]:
     wrong = [name for name in chosen if name not in _OUTPUTS]
     if wrong or not chosen:
         raise BadOption(f"outputs={list(chosen)!r}: choose one or more of {', '.join(sorted(_OUTPUTS))}.")
+    # Warnings are one thing for whoever asks; those of the texture cost nothing where a texture is made.
+    if "warnings" in chosen and _TEXTURED & set(chosen) and "texture_warnings" not in chosen:
+        chosen = (*chosen, "texture_warnings")
     return chosen
 
 
@@ -173,7 +178,7 @@ def _box(box: Sequence[float] | NDArray[np.float32]) -> str:
     return ",".join(f"{value:.2f}" for value in corners)
 
 
-def _parameter(value: Any) -> Parameter:
+def as_parameter(value: Any) -> Parameter:
     """Convert an option to a plain Python value: NumPy's numbers print in another way."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)

@@ -13,6 +13,8 @@ from face3d_client._detection import DetectedFace
 __all__ = [
     "DEFAULT_OUTPUTS",
     "Expression",
+    "Glasses",
+    "Hair",
     "MeshKind",
     "Options",
     "Output",
@@ -20,6 +22,7 @@ __all__ = [
     "Pose",
     "Rig",
     "TextureFormat",
+    "TextureLight",
     "with_face",
 ]
 
@@ -32,10 +35,12 @@ Output: TypeAlias = Literal[
     "landmarks",
     "landmarks_3d",
     "coefficients",
+    "certainty",
     "visibility",
     "face",
     "camera",
     "warnings",
+    "texture_warnings",
     "face_model",
 ]
 """What `outputs` may name. The server runs only the steps that these need: coefficients alone cost no texture."""
@@ -55,6 +60,15 @@ and ``"neutral"`` for ``"canonical"`` with expression ``"neutral"``."""
 
 TextureFormat: TypeAlias = Literal["png", "jpeg"]
 
+TextureLight: TypeAlias = Literal["photo", "albedo"]
+"""The light on the texture: as photographed, or taken out, so that the head can be lit anew."""
+
+Glasses: TypeAlias = Literal["keep", "remove"]
+"""Glasses in the texture: as the photograph shows them, or left out."""
+
+Hair: TypeAlias = Literal["skin", "paint"]
+"""The scalp in the texture: bare skin, or painted with the hair that the photograph shows."""
+
 # `texture` is left out because the mesh carries it; `preview` and `visibility` because few want them.
 DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
     "mesh",
@@ -63,9 +77,11 @@ DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
     "landmarks",
     "landmarks_3d",
     "coefficients",
+    "certainty",
     "face",
     "camera",
     "warnings",
+    "texture_warnings",
     "face_model",
 )
 
@@ -85,10 +101,17 @@ class Options(TypedDict, total=False):
             photographed one is in the weights of the targets.
         expression: of `mesh` (``"photo"``).
         pose: frame of `mesh` (``"canonical"``).
-        texture_size: side of the texture in pixels, 64..2048 (1024).
+        texture_size: side of the texture in pixels, 64..4096 (1024); above 1024 as far as the photograph has the pixels
+            for it, which a warning says.
+        texture_light: light on the texture (``"photo"``).
+        detail: strength of the skin's fine relief, a normal map in `mesh`, 0..2 (0: none).
+        glasses: whether the texture keeps them (``"keep"``).
+        hair: what the texture shows of the scalp (``"skin"``).
         texture_format: of `texture` and inside `mesh` (PNG for the former, JPEG for the latter, which makes it small).
         white_balance: grey-world white balance of the texture (False).
         sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
+        likeness: how far the shape of `mesh` and `preview` goes from the mean head, 0..2: 1 is as measured, more a
+            caricature, 0 the mean head (1).
     """
 
     outputs: Iterable[Output] | None
@@ -100,6 +123,10 @@ class Options(TypedDict, total=False):
     expression: Expression | None
     pose: Pose | None
     texture_size: int | None
+    texture_light: TextureLight | None
+    detail: float | None
+    glasses: Glasses | None
+    hair: Hair | None
     texture_format: TextureFormat | None
     white_balance: bool | None
     sharpen: float | None
@@ -126,6 +153,7 @@ class PersonOptions(TypedDict, total=False):
     texture_format: TextureFormat | None
     white_balance: bool | None
     sharpen: float | None
+    likeness: float | None
 
 
 def with_face(options: Options, face: DetectedFace) -> Options:

@@ -19,11 +19,11 @@ from face3d_client._errors import BadResponse
 
 __all__ = ["MAX_ANSWER", "Tensor", "read_tensors"]
 
-MAX_ANSWER: Final = 64 << 20
+MAX_ANSWER: Final = 128 << 20
 """Bytes of the largest answer that is read.
 
-The largest true one has 30 MB: a texture of 2048 x 2048 pixels that cannot be compressed (12.6 MB as PNG) in `texture`
-and again inside `mesh`, and 4 MB of the rest.
+The largest true one has 120 MB: a texture of 4096 x 4096 pixels that cannot be compressed (50 MB as PNG) in `texture`
+and again inside `mesh`, there with a normal map of 2048 x 2048 (13 MB), and 4 MB of the rest.
 """
 
 _Shape: TypeAlias = "tuple[int | None, ...]"  # None: any length
@@ -39,10 +39,12 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "landmarks": ("FP32", (_ROWS, 68, 2)),
     "landmarks_3d": ("FP32", (_ROWS, 68, 3)),
     "coefficients": ("FP32", (_ROWS, 257)),
+    "certainty": ("FP32", (_ROWS, 4)),
     "visibility": ("UINT8", (1, 1, 1024, 1024)),
     "face": ("FP32", (_ROWS, 15)),
     "camera": ("FP32", (_ROWS, 8)),
     "warnings": ("BYTES", (_ROWS, None)),
+    "texture_warnings": ("BYTES", (1, None)),
     "face_model": ("INT64", (1, 1)),
     "faces": ("FP32", (1, None, 15)),
     "embedding": ("FP32", (1, None)),
@@ -53,6 +55,12 @@ _OUTPUTS: Final[Mapping[str, tuple[str, _Shape]]] = {
     "reference": ("INT64", (1,)),
     "blendshapes": ("FP32", (1, 52)),
     "rotation": ("FP32", (1, 4)),
+}
+# Of `fuse`, whose request is a pair of pictures and no batch.
+_FUSED: Final[Mapping[str, tuple[str, _Shape]]] = {
+    "picture": ("BYTES", (1,)),
+    "mask": ("BYTES", (1,)),
+    "warnings": ("BYTES", (None,)),
 }
 _NUMBERS: Final[Mapping[str, str]] = {"FP32": "<f4", "UINT8": "|u1", "INT64": "<i8"}
 
@@ -96,14 +104,14 @@ def read_tensors(wanted: Iterable[str], tensors: Sequence[Tensor], rows: int = 1
         named[tensor.name] = tensor
     if missing := [name for name in asked if name not in named]:
         raise BadResponse(f"the server did not send {', '.join(missing)}. {_CHECK}")
-    return {name: _array(named[name], rows) for name in asked}
+    known = _FUSED if "picture" in asked else _OUTPUTS
+    return {name: _array(named[name], *known[name], rows) for name in asked}
 
 
 _CHECK: Final = "Is it a Face3D server, of the same version as this client?"
 
 
-def _array(tensor: Tensor, rows: int) -> NDArray[Any]:
-    datatype, dims = _OUTPUTS[tensor.name]
+def _array(tensor: Tensor, datatype: str, dims: _Shape, rows: int) -> NDArray[Any]:
     shape = tuple(rows if length == _ROWS else length for length in dims)
     given = tuple(tensor.shape)
     fits = len(given) == len(shape) and all(

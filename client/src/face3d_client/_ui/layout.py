@@ -118,9 +118,13 @@ def _input(gr: Any, uploads: str) -> Input:
         camera = gr.Checkbox(label="Turned as in the photograph")
         balance = gr.Checkbox(label="Correct the light's colour")
         sharpen = gr.Slider(0, 1, 0.3, step=0.1, label="Sharpening")
-        size = gr.Radio([256, 512, 1024, 2048], value=1024, label="Texture, pixels")
+        size = gr.Radio([256, 512, 1024, 2048, 4096], value=1024, label="Texture, pixels")
+        albedo = gr.Checkbox(label="Texture without the photograph's light")
+        detail = gr.Slider(0, 2, 0, step=0.1, label="Relief of the skin")
+        no_glasses = gr.Checkbox(label="Texture without glasses")
+        hair = gr.Checkbox(label="Hair on the scalp, where it is seen")
         apply = gr.Button("Make the face again", elem_id="apply")
-    settings = [face_only, rig, neutral, camera, balance, sharpen, size]
+    settings = [face_only, rig, neutral, camera, balance, sharpen, size, albedo, detail, no_glasses, hair]
     return Input(photograph, status, faces, threshold, again, settings, apply)
 
 

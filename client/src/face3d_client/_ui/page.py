@@ -16,6 +16,7 @@ from typing import Any, Final
 from face3d_client._client import Face3DClient
 from face3d_client._images import MAX_BYTES
 from face3d_client._mesh.expressions import Expressions
+from face3d_client._ui.fuse import Fuser, add_fuse
 from face3d_client._ui.guard import PageGuard
 from face3d_client._ui.handlers import Handlers
 from face3d_client._ui.layout import FORGET, TITLE, Layout, lay_out, uploaded
@@ -69,6 +70,7 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
         layout = lay_out(gr, moods, page.GRADIO_CACHE)
         _connect(gr, layout, Handlers(gr, studio, moods))
         add_people(gr, client, lambda payload: uploaded(gr, payload, page.GRADIO_CACHE), FORGET)
+        add_fuse(gr, Fuser(client, studio), lambda payload: uploaded(gr, payload, page.GRADIO_CACHE))
     # Waiting visitors are told their place; beyond a hundred they are asked to come back.
     page.queue(max_size=100, default_concurrency_limit=4, api_open=False)
     page.studio = studio

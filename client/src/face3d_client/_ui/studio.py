@@ -241,6 +241,10 @@ class Studio:
         picture.save(path, quality=90)
         return str(path)
 
+    def kept_file(self, data: bytes, name: str) -> str:
+        """Write the bytes of a file as they are."""
+        return str(write_whole(self._new_folder() / name, data))
+
     def delete_old_files(self) -> None:
         """Delete what was made more than an hour ago."""
         for old in self._folder.iterdir():

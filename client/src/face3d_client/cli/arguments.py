@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from face3d_client._transports.endpoint import TLS
 from face3d_client._transports.retry import Retry
 from face3d_client._version import __version__
 
-__all__ = ["build_parser", "open_client"]
+__all__ = ["Adders", "build_parser", "open_client"]
 
 _EPILOG: Final = """\
 exit status:
@@ -29,15 +30,25 @@ says otherwise.
 """
 
 
-def build_parser(
-    runs: Mapping[str, Callable[[argparse.Namespace], int]],
-    gallery_options: Callable[[argparse.ArgumentParser, argparse.ArgumentParser], None],
-) -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Adders:
+    """What adds the options of a command to its parser.
+
+    Attributes:
+        gallery: its second argument has the server's options, which some of the actions take.
+    """
+
+    gallery: Callable[[argparse.ArgumentParser, argparse.ArgumentParser], None]
+    fuse: Callable[[argparse.ArgumentParser], None]
+    manifest: Callable[[argparse.ArgumentParser], None]
+
+
+def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]], add: Adders) -> argparse.ArgumentParser:
     """Build the parser.
 
     Args:
         runs: the functions of the commands by name.
-        gallery_options: adds the actions of `gallery` to its parser; the second one has the server's options.
+        add: adds the options of commands that have modules of their own.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -65,7 +76,9 @@ def build_parser(
     _picture_options(embed)
     embed.add_argument("--face", type=int, metavar="N", help="which face, in the order of score (default: 0)")
     gallery = command("gallery", "enrol people, and name the faces of photographs")
-    gallery_options(gallery, server)
+    add.gallery(gallery, server)
+    add.fuse(command("fuse", "put one person's face on pictures and clips, where the server does so", server))
+    add.manifest(command("manifest", "say how pictures were made and who signed that (needs c2pa-python)"))
     command("models", "list what the server has loaded", server)
     command("info", "say who answers and whether it is ready", server)
     ui = command("ui", "open a web page to try it in the browser", server)
@@ -196,7 +209,20 @@ def _head_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--white-balance", action="store_true", default=None, help="correct the light's colour")
     parser.add_argument("--sharpen", type=float, metavar="0..1", help="sharpening of the texture (default: 0.3)")
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
+    parser.add_argument(
+        "--likeness", type=float, metavar="0..2", help="distance from the mean head: 2 is a caricature (default: 1)"
+    )
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..4096 (default: 1024)")
+    parser.add_argument(
+        "--texture-light", choices=("photo", "albedo"), help="albedo: the light is taken out (default: photo)"
+    )
+    parser.add_argument(
+        "--detail", type=float, metavar="0..2", help="fine relief of the skin, a normal map in the mesh (default: 0)"
+    )
+    parser.add_argument("--glasses", choices=("keep", "remove"), help="in the texture (default: keep)")
+    parser.add_argument(
+        "--hair", choices=("skin", "paint"), help="paint: hair of the scalp, where it was seen (default: skin)"
+    )
 
 
 def _at_least_one(text: str) -> int:

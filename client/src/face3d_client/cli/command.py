@@ -11,10 +11,11 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from face3d_client._errors import Face3DError
-from face3d_client.cli.arguments import build_parser
+from face3d_client.cli.arguments import Adders, build_parser
 from face3d_client.cli.batch import error_sentence
 from face3d_client.cli.detect import detect
 from face3d_client.cli.embed import embed
+from face3d_client.cli.fuse import add_fuse_options, add_manifest_options, fuse, manifest
 from face3d_client.cli.gallery import add_gallery_options, gallery
 from face3d_client.cli.jobs import UsageError
 from face3d_client.cli.output import ALL_DONE, INTERRUPTED, NOTHING_DONE, say, status_of
@@ -31,6 +32,8 @@ _RUNS: Final = {
     "detect": detect,
     "embed": embed,
     "gallery": gallery,
+    "fuse": fuse,
+    "manifest": manifest,
     "person": person,
     "video": video,
     "models": models,
@@ -39,11 +42,14 @@ _RUNS: Final = {
 }
 
 
+_OPTIONS: Final = Adders(add_gallery_options, add_fuse_options, add_manifest_options)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``face3d``; return the exit status."""
     # gRPC's own log would stand between the sentences.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    parser = build_parser(_RUNS, add_gallery_options)
+    parser = build_parser(_RUNS, _OPTIONS)
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["serve"]:  # what follows is for another program, --help included
         return _guarded(lambda: serve(words[1:]))

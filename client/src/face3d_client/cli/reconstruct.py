@@ -47,7 +47,12 @@ def reconstruct(options: argparse.Namespace) -> int:
             pose=options.pose,
             white_balance=options.white_balance,
             sharpen=options.sharpen,
+            likeness=options.likeness,
             texture_size=options.texture_size,
+            texture_light=options.texture_light,
+            detail=options.detail,
+            glasses=options.glasses,
+            hair=options.hair,
         ),
     )
     if jobs[0].alone:

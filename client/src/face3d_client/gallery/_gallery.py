@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +52,7 @@ class Match:
         return self.similarity >= self.threshold
 
 
-class Gallery:
+class Gallery(AbstractContextManager["Gallery"]):
     """People by name, each with some vectors; see `face3d_client.gallery`.
 
     A gallery belongs to the embedder that made its first vector, and to the thread that opened it. Other processes may
@@ -200,9 +201,6 @@ class Gallery:
     def close(self) -> None:
         """Close the store."""
         self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -1,0 +1,78 @@
+"""Gives the drawn face the sharpness and the grain of the target's photograph."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+# Gaussians (deviation in pixels) that a face which is sharper than the target is tried with.
+_BLURS = (0.5, 0.7, 0.9, 1.2, 1.6, 2.1, 2.8)
+# Share of the face's finest edges that says how sharp it is: skin has none, lashes and lids have.
+_EDGES = 95.0
+# Strongest sharpening, and the largest difference in sharpness that is left alone.
+_MOST_SHARPENING, _ALIKE = 0.8, 1.08
+# Median absolute deviation of a normal distribution -> its standard deviation; gain of the filter on white noise.
+_MAD, _GAIN = 1.4826, 0.85
+_SEED = 7
+# Pixels of a side that are looked at: a face's sharpness is the same all over.
+PATCH = 320
+
+
+def sharpness(grey: F32, weight: NDArray[np.bool_]) -> float:
+    """Strength of the finest edges of a picture [h, w] where ``weight`` says."""
+    fine = np.abs(cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 1.6))
+    return float(np.percentile(fine[weight], _EDGES)) if weight.any() else 0.0
+
+
+def noise(grey: F32, weight: NDArray[np.bool_]) -> float:
+    """Standard deviation of the grain of a picture [h, w]: of what is finer than its edges, in its flat half."""
+    if not weight.any():
+        return 0.0
+    fine = (grey - cv2.GaussianBlur(grey, (0, 0), 1.0))[weight]
+    return float(_MAD * np.median(np.abs(fine)) / _GAIN)
+
+
+def matched(face: F32, target: F32, weight: NDArray[np.bool_]) -> F32:
+    """Blur or sharpen a face [h, w, 3], and add grain, until it is like the target [h, w, 3] where ``weight`` says."""
+    part = _patch(weight)
+    if part is None:
+        return face
+    weight = weight[part]
+    grey, wanted = (_grey(picture[part]) for picture in (face, target))
+    goal = sharpness(wanted, weight)
+    own = sharpness(grey, weight)
+    if own > goal * _ALIKE and goal > 0:
+        sigma = min(_BLURS, key=lambda s: abs(sharpness(_blurred(grey, s), weight) - goal))
+        face = np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.float32)
+    elif own * _ALIKE < goal and own > 0:
+        amount = min(_MOST_SHARPENING, goal / own - 1)
+        face = np.asarray(face + amount * (face - cv2.GaussianBlur(face, (0, 0), 1.2)), np.float32)
+    grey = _grey(face[part])
+    missing = noise(wanted, weight) ** 2 - noise(grey, weight) ** 2
+    if missing > 0.05:
+        grain = np.random.default_rng(_SEED).standard_normal(face.shape[:2], np.float32) * np.float32(missing**0.5)
+        face = face + cv2.GaussianBlur(grain, (0, 0), 0.5)[..., None] * 1.6
+    return face
+
+
+def _grey(picture: F32) -> F32:
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _patch(weight: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """The middle of what is marked, at most PATCH pixels a side; None where nothing is."""
+    rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
+    if not len(rows):
+        return None
+    sides = []
+    for marked in (rows, columns):
+        middle, half = int(marked[0] + marked[-1]) // 2, min(PATCH, int(marked[-1] - marked[0]) + 1) // 2 + 1
+        sides.append(slice(max(0, middle - half), middle + half))
+    return sides[0], sides[1]
+
+
+def _blurred(grey: F32, sigma: float) -> F32:
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), np.float32)

@@ -1,0 +1,95 @@
+"""The part of the face model that a fusion draws, as the export wrote it into this version folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fusion_refusals import Refused
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+# What a triangle shows: skin, the inside of an eye's opening, the inside of the mouth's.
+SKIN, EYE, MOUTH = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The front of a head: M places of a face model of N vertices, and F triangles over them.
+
+    Attributes:
+        triangles: int32 [F, 3] places, counter-clockwise seen from outside.
+        kind: uint8 [F], SKIN, EYE or MOUTH.
+        vertex: int32 [M], the face model's vertex of each place.
+        uv: float32 [M, 2] in 0..1, v up, of the skin's texture.
+        inside: float32 [M] 0..1, how far a place belongs to the face that is exchanged.
+        freedom: float32 [M] 0..1, how much of the source's shape a place may take without moving the face's outline.
+        vertices: N.
+        fingerprint: of the face model; the regressor's has to be the same.
+    """
+
+    triangles: I32
+    kind: NDArray[np.uint8]
+    vertex: I32
+    uv: F32
+    inside: F32
+    freedom: F32
+    vertices: int
+    fingerprint: int
+
+    @classmethod
+    def from_file(cls, path: Path) -> Region:
+        """Read ``topology.npz``, which export writes beside this file.
+
+        Raises:
+            ValueError: its triangles name places that are not there.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            region = cls.from_arrays({key: file[key] for key in file.files})
+        if region.triangles.min() < 0 or region.triangles.max() >= len(region.vertex):
+            raise ValueError(f"{path.name}: triangles name places that are not there: run the export again")
+        return region
+
+    @classmethod
+    def from_arrays(cls, data: Mapping[str, Any]) -> Region:
+        """Take a region out of the arrays of ``topology.npz``, by name."""
+        return cls(
+            triangles=np.ascontiguousarray(data["triangles"], np.int32),
+            kind=np.ascontiguousarray(data["kind"], np.uint8),
+            vertex=np.ascontiguousarray(data["vertex"], np.int32),
+            uv=np.ascontiguousarray(data["uv"], np.float32),
+            inside=np.ascontiguousarray(data["inside"], np.float32),
+            freedom=np.ascontiguousarray(data["freedom"], np.float32),
+            vertices=int(data["vertices"]),
+            fingerprint=int(data["fingerprint"].reshape(-1)[0]),
+        )
+
+    def check(self, fingerprint: int, vertices: int) -> None:
+        """See that vertices come from this face model.
+
+        Raises:
+            Refused: ``FaceModelMismatch``.
+        """
+        if fingerprint != self.fingerprint or vertices != self.vertices:
+            raise Refused(
+                "FaceModelMismatch",
+                f"the regressor speaks another face model ({fingerprint & (2**64 - 1):016x}, {vertices} vertices) than "
+                f"this version of fusion ({self.fingerprint & (2**64 - 1):016x}, {self.vertices} vertices): "
+                "publish both from the same export.",
+            )
+
+    def normals(self, places: F32) -> F32:
+        """Unit normals [M, 3] of places [M, 3], weighted by the areas of the skin's triangles around each."""
+        corners = self.triangles[self.kind == SKIN].T
+        a, b, c = (places[corner] for corner in corners)
+        faces = np.cross(b - a, c - a)
+        sums = np.stack(
+            [np.bincount(corners.ravel(), np.tile(faces[:, axis], 3), minlength=len(places)) for axis in range(3)],
+            axis=1,
+        )
+        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)

@@ -1,0 +1,68 @@
+"""Puts the source's skin into the light of the target's photograph, and lets it meet the target at the border."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import light
+import numpy as np
+from blending import membrane
+from drawing import Drawing
+from masks import smoothstep
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+# Shares of the face's side: how far around the face its border's colours are looked at, and how far from the border
+# the middle of the face begins, where nothing is corrected any more.
+RING, MIDDLE = 1 / 30, 1 / 6
+# How firmly the middle holds against the border.
+HELD = 0.5
+# Logarithms by which lightness and hue are corrected at the border, at most: what differs by more is no skin.
+EDGE_LIGHTNESS, EDGE_HUE = 0.35, 0.12
+
+
+class Shown(NamedTuple):
+    """What both photographs show of a face, cells [rows, columns] 0..1.
+
+    Attributes:
+        source: where the source's photograph shows skin.
+        target: where the target's does.
+    """
+
+    source: F32
+    target: F32
+
+
+def relit(over: F32, under: F32, shown: Shown, drawing: Drawing) -> F32:
+    """Take the source's skin from its light and tone to the target's.
+
+    Args:
+        over: float32 [height, width, 3] 0..255, the source's skin in the drawing's window.
+        under: the target's picture there, brought to the shape of the drawing.
+        shown: which of their cells are skin.
+        drawing: normals, and where the face is.
+    """
+    window = drawing.window
+    own, wanted = window.reduced(over), window.reduced(under)
+    both = shown.source * shown.target * drawing.skin * smoothstep(drawing.facing, 0.1, 0.4) * (drawing.inside > 0)
+    first = light.base(light.logarithms(own), drawing.source_normals, both)
+    gain = light.bounded(light.base(light.logarithms(wanted), drawing.normals, both) - first)
+    passed = light.logarithms(light.Passage.between(first, first + gain).of(own))
+    rest = light.bounded(light.logarithms(wanted) - passed, EDGE_LIGHTNESS, EDGE_HUE)
+    edge, middle = _border(drawing, shown.target)
+    last = membrane(rest * edge[..., None], edge + middle)
+    passage = light.Passage.between(first, first + gain + last).enlarged(window)
+    return light.held_back(passage.of(over))
+
+
+def _border(drawing: Drawing, bare: F32) -> tuple[F32, F32]:
+    """Cells around the face's border where both pictures show skin, and those of its middle, 0..1."""
+    side = max(drawing.inside.shape)
+    face = (drawing.inside > 0).astype(np.uint8)
+    around = cv2.dilate(face, np.ones((2 * round(side * RING) + 1,) * 2, np.uint8))
+    edge = bare * drawing.skin * smoothstep(drawing.facing, 0.05, 0.25)
+    edge = edge * (1 - smoothstep(drawing.inside, 0.2, 0.7)) * around
+    middle = cv2.erode(around, np.ones((2 * round(side * MIDDLE) + 1,) * 2, np.uint8))
+    return np.asarray(edge, np.float32), np.asarray(HELD * middle, np.float32)

@@ -1,0 +1,57 @@
+"""The shape that is drawn: the target's head and expression, with as much of the source's features as is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from region import Region
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+def fused_shape(source: F32, target: F32, region: Region, share: float) -> F32:
+    """Return the posed shape to draw.
+
+    Identity: the target's neutral shape, moved towards the source's by ``share`` times the place's freedom; so the
+    outline stays the target's, and what is drawn meets what is left. Expression, pose and camera: the target's, as
+    both models are linear.
+
+    Args:
+        source, target: float32 [3, N, 3] decimetres: posed, with expression, neutral.
+        region: whose M places are returned.
+        share: 0 for the target's shape, 1 for the source's.
+
+    Returns:
+        float32 [M, 3] decimetres, camera frame.
+    """
+    posed, expressive, neutral = target[:, region.vertex]
+    other = source[2][region.vertex]
+    weights = region.inside.astype(np.float64)
+    # Size and place of the whole face are the target's: the regressor's are those of the mean, not of the person.
+    moved = _similarity(other, neutral, weights)
+    turn = _rotation(expressive, posed, weights)
+    shift = (moved - neutral) * (share * region.freedom[:, None])
+    return np.asarray(posed + shift @ turn, np.float32)
+
+
+def _similarity(moving: F32, fixed: F32, weights: F64) -> F32:
+    """Lay points (n, 3) over others by scale, rotation and translation (Umeyama 1991), weighted (n,)."""
+    total = weights.sum()
+    a, b = (weights @ points / total for points in (moving, fixed))
+    left, right = moving - a, fixed - b
+    turn = _kabsch(left, right, weights)
+    scale = float((weights @ ((left @ turn) * right).sum(1)) / (weights @ (left * left).sum(1)))
+    return np.asarray(scale * left @ turn + b, np.float32)
+
+
+def _rotation(moving: F32, fixed: F32, weights: F64) -> F32:
+    """The rotation, for row vectors, that lays points (n, 3) over others."""
+    total = weights.sum()
+    return _kabsch(moving - weights @ moving / total, fixed - weights @ fixed / total, weights).astype(np.float32)
+
+
+def _kabsch(left: NDArray[np.floating], right: NDArray[np.floating], weights: F64) -> F64:  # type: ignore[type-arg]
+    u, _, v = np.linalg.svd(left.T @ (right * weights[:, None]))
+    flip = np.diag([1.0, 1.0, np.linalg.det(u @ v)])
+    return np.asarray(u @ flip @ v)

@@ -1,0 +1,147 @@
+"""What lies over a face, by the parser's parts in regions of it, and which of it the texture shows all the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import glasses
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+CROP = 224  # pixels a side of the crop whose parts are known
+SKIN, HAIR, OTHER = range(3)
+# Share of a region from which on something counts as lying over it: a mask over mouth and chin, and over the cheeks
+# beside the nose, where a beard that was not recognised does not reach; anything else, or hair, over what is above the
+# mouth. Of 330 portraits without a cover the largest shares are 0.53, 0.2, 0.13 and 0.06.
+MASK, MASKED_CHEEKS, THING, STRANDS = 0.55, 0.45, 0.18, 0.08
+# Share of both eyes' surroundings from which on they are dark glasses.
+DARK_GLASSES = 0.3
+# Share of the crop's side over which painted hair fades toward its border.
+BORDER = 0.08
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of a face in its crop, each float32 [s, s], 0..1, s as of the parser's parts.
+
+    Their frame is that of the five points: the origin between the eyes, the unit from there to between the corners of
+    the mouth, u along the eyes and v down.
+
+    Attributes:
+        eyes: around the eye on the left and on the right of the picture.
+        band: where glasses are, with what holds them beside the eyes.
+        lower: mouth and chin.
+        cheeks: beside and below the nose.
+        upper: from above the brows to the mouth.
+        scalp: above the eyes, and as far down beside them as temples reach.
+        points: float64 [5, 2], the face's points in the crop.
+    """
+
+    eyes: tuple[F32, F32]
+    band: F32
+    lower: F32
+    cheeks: F32
+    upper: F32
+    scalp: F32
+    points: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, context: F32, side: int) -> Regions:
+        """Lay out the regions of a face (context float32 [23]) in a crop of ``side`` x ``side`` pixels."""
+        points = (points_in(context, 15) + 0.5) * (side / CROP) - 0.5
+        eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+        down = (mouth - eyes) / max(float(np.sum((mouth - eyes) ** 2)), 1e-6)
+        across = np.array([down[1], -down[0]])
+        grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1) - eyes
+        u, v = grid @ across, grid @ down
+        apart = float((points[1] - points[0]) @ across)
+        nose = float((points[2] - eyes) @ across)
+        half = max(apart / 2, 0.2)
+
+        def oval(at: float, height: float, wide: float, high: float) -> F32:
+            return np.asarray(np.hypot((u - at) / wide, (v - height) / high) < 1, np.float32)
+
+        # The middle of a turned face lies between its eyes and the side that is seen.
+        middle = oval(0.15 * nose, 0.45, 1.35 * half, 0.92)
+        return cls(
+            eyes=(oval(-half, 0.02, 0.30, 0.26), oval(half, 0.02, 0.30, 0.26)),
+            band=np.asarray((np.abs(v - 0.03) < 0.42) & (np.abs(u) < half + 0.5), np.float32),
+            lower=oval(0.4 * nose, 1.05, 0.9 * half, 0.38),
+            cheeks=oval(0.4 * nose, 0.66, 0.85 * half, 0.14),
+            upper=np.asarray(middle * (v < 0.6), np.float32),
+            scalp=np.clip((0.15 - v) / 0.25, 0, 1).astype(np.float32),
+            points=points,
+        )
+
+
+@dataclass(frozen=True)
+class Covers:
+    """What covers a face.
+
+    Attributes:
+        kinds: of ``glasses``, ``mask``, ``thing``, ``hair``.
+        glasses: float32 [512, 512], 0..1, where frames and dark lenses are in the large crop.
+    """
+
+    kinds: tuple[str, ...]
+    glasses: F32
+
+
+def points_in(context: F32, camera: int) -> NDArray[np.float64]:
+    """The five points of a face (context float32 [23]) in the crop whose camera begins at an index: float64 [5, 2]."""
+    points = context[5:15].astype(np.float64).reshape(5, 2)
+    scale, origin = context[camera : camera + 4].astype(np.float64).reshape(2, 2)
+    return np.asarray((points - origin) / scale, np.float64)
+
+
+def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
+    """Name what covers a face.
+
+    Args:
+        parts: uint8 [3, s, s] of the parser.
+        regions: of the face in the same pixels.
+        context: float32 [23].
+        crop_hd: uint8 [3, 512, 512] RGB.
+    """
+    hair, other = parts[HAIR].astype(np.float32) / 255, parts[OTHER].astype(np.float32) / 255
+    luma = cv2.cvtColor(np.ascontiguousarray(crop_hd.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    points = points_in(context, 19)
+    dark = min(_share(other, eye) for eye in regions.eyes) > DARK_GLASSES
+    worn = dark or glasses.are_worn(luma, points, other, regions.points)
+    kinds = ["glasses"] if worn else []
+    masked = _share(other, regions.lower) > MASK and _share(other, regions.cheeks) > MASKED_CHEEKS
+    bare = regions.upper * (1 - regions.band * worn)
+    if masked:
+        kinds.append("mask")
+    elif _share(other, bare) > THING:
+        kinds.append("thing")
+    if _share(hair, bare) > STRANDS:
+        kinds.append("hair")
+    where = np.zeros_like(luma)
+    if worn:
+        distance = float(np.linalg.norm(points[3:].mean(axis=0) - points[:2].mean(axis=0)))
+        marked, bare = (
+            cv2.resize(np.asarray(part, np.float32), luma.shape[::-1])
+            for part in ((other > 0.4) * regions.band, regions.band * np.clip(1.2 - 2 * hair, 0, 1))
+        )
+        where = np.asarray(np.maximum(glasses.frames(luma, distance) * bare, marked), np.float32)
+    return Covers(tuple(kinds), where)
+
+
+def scalp_hair(parts: U8, regions: Regions) -> F32:
+    """Where the photograph shows hair of the scalp: float32 [s, s], 0..1, a little inside of its outline."""
+    hair = (parts[HAIR].astype(np.float32) / 255 > 0.5).astype(np.float32)
+    inside = cv2.erode(hair, np.ones((3, 3), np.uint8))
+    # Toward the border of the crop it fades: what lies beyond is not known.
+    at = np.minimum(np.arange(len(hair)), np.arange(len(hair))[::-1]) / (BORDER * len(hair))
+    fade = np.clip(np.minimum(at[:, None], at[None]), 0, 1) ** 2
+    return np.asarray(cv2.GaussianBlur(inside, (0, 0), 1.0) * regions.scalp * fade, np.float32)
+
+
+def _share(values: F32, region: F32) -> float:
+    """Mean of the values in a region."""
+    return float((values * region).sum() / max(float(region.sum()), 1e-6))

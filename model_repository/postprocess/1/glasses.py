@@ -1,0 +1,81 @@
+"""Glasses on a photograph: whether there are any, and where their frames are.
+
+The parser marks dark lenses and thick frames, but hardly a thin one. What all glasses have is a bar across the bridge
+of the nose, where skin has no edge from one side to the other.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+# The part of the face that is looked at, in distances from the eyes to the mouth: left, right, top and bottom, from the
+# middle between the eyes; and pixels of such a distance.
+WINDOW, FINE = (-0.9, 0.9, -0.5, 0.5), 90
+# The bridge in the window: to each side, above and below.
+BRIDGE = (0.09, 0.28, 0.17)
+# Edge across the bridge as a share of the skin's brightness, from which on it is that of glasses; and where the parser
+# sees something there as well.
+SURE_EDGE, EDGE, MARKED = 0.25, 0.15, 0.12
+# Frames: widest line in such distances, and how far it differs from its surroundings in the logarithm of brightness.
+THICKEST, CONTRAST = 0.11, (0.10, 0.22)
+
+
+def window_of(picture: NDArray[np.generic], points: NDArray[np.float64]) -> F32:
+    """Sample the window around the eyes, upright.
+
+    Args:
+        picture: [h, w], any number.
+        points: float64 [5, 2], the face's points in its pixels.
+
+    Returns:
+        float32 [90, 162].
+    """
+    eyes, down = points[:2].mean(axis=0), points[3:].mean(axis=0) - points[:2].mean(axis=0)
+    across = np.array([down[1], -down[0]])
+    left, right, top, bottom = WINDOW
+    u = np.arange(left, right, 1 / FINE) + 0.5 / FINE
+    v = np.arange(top, bottom, 1 / FINE) + 0.5 / FINE
+    at = (eyes + u[None, :, None] * across + v[:, None, None] * down).astype(np.float32)
+    return np.asarray(cv2.remap(picture.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR), np.float32)
+
+
+def are_worn(luma: F32, points: NDArray[np.float64], other: F32, other_points: NDArray[np.float64]) -> bool:
+    """Whether a face wears glasses.
+
+    Args:
+        luma: float32 [h, w], brightness 0..255 of a crop.
+        points: float64 [5, 2], the face's points in it.
+        other: float32 [s, s], 0..1, what the parser takes for neither skin nor hair.
+        other_points: the same points in that.
+    """
+    seen, marked = window_of(luma, points), window_of(other, other_points)
+    edge = np.abs(cv2.Sobel(cv2.GaussianBlur(seen, (0, 0), 0.8), cv2.CV_32F, 0, 1, scale=0.25))
+    middle, above = round(-WINDOW[0] * FINE), -WINDOW[2]
+    beside, up, down = BRIDGE
+    columns = slice(middle - round(beside * FINE), middle + round(beside * FINE))
+    rows = slice(round((above - up) * FINE), round((above + down) * FINE))
+    strongest = float(edge[rows, columns].mean(axis=1).max() / (np.median(seen) + 10))
+    there = float(marked[rows, columns].mean(axis=1).max())
+    return strongest > SURE_EDGE or (strongest > EDGE and there > MARKED)
+
+
+def frames(luma: F32, distance: float) -> F32:
+    """Thin lines of a picture, dark or bright: float32 [h, w], 0..1.
+
+    Args:
+        luma: float32 [h, w], brightness 0..255.
+        distance: pixels from the eyes to the mouth.
+    """
+    logarithm = np.log(cv2.GaussianBlur(luma, (0, 0), 1.0) + 8)
+    side = 2 * max(1, round(THICKEST * distance / 2)) + 1
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    lines = np.maximum(
+        cv2.morphologyEx(logarithm, cv2.MORPH_BLACKHAT, disk), cv2.morphologyEx(logarithm, cv2.MORPH_TOPHAT, disk)
+    )
+    low, high = CONTRAST
+    return np.asarray(np.clip((lines - low) / (high - low), 0, 1), np.float32)

@@ -1,0 +1,138 @@
+"""What a photograph shows of the texture: where each texel lies in it, and its colours there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+# Sides of the crops that the networks see, and of the texture that is made of the larger one.
+CROP, CROP_HD, USUAL_TEXTURE = 224, 512, 1024
+# Rows of a texture that are worked on at a time, so that beside it only bytes are kept of it.
+STRIP = 256
+# Sides of a texture that the photograph limits are multiples of this.
+SIDE_STEP = 128
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """The photograph of a face, as seen from its texture.
+
+    Attributes:
+        places: float32 [4, t, t], of the table's texels: column and row in the 224 px crop; how much of it the camera
+            sees, 0..1; how much of it is seen skin, 0..1.
+        pixels: uint8 [h, w, 3] RGB.
+        scale, shift: float64 [2], from places in the 224 px crop (x, y) to places in ``pixels``.
+        gain: how much finer than the 512 px crop ``pixels`` are; 1 for the crop itself.
+    """
+
+    places: F32
+    pixels: U8
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    gain: float = 1.0
+
+    @classmethod
+    def of(cls, places: F32, context: F32, crop_hd: U8, close_up: U8, close_up_camera: F32) -> Photograph:
+        """Take the close-up where there is one, else the crop; the arguments are the tensors of these names."""
+        cameras = context[15:].astype(np.float64).reshape(4, 2)
+        if close_up_camera[:2].min() > 0:
+            pixels, (large, large_at) = close_up, close_up_camera.astype(np.float64).reshape(2, 2)
+        else:
+            pixels, (large, large_at) = np.ascontiguousarray(crop_hd.transpose(1, 2, 0)), cameras[2:]
+        scale, shift = cameras[0] / large, (cameras[1] - large_at) / large
+        return cls(places, pixels, scale, shift, float((cameras[2] / large).min()))
+
+    @property
+    def side(self) -> int:
+        """Texels a side of the table, t."""
+        return self.places.shape[-1]
+
+    @property
+    def largest_texture(self) -> int:
+        """Side of the largest texture that the photograph has the pixels for; never less than the usual one."""
+        return max(USUAL_TEXTURE, int(self.gain * USUAL_TEXTURE * 1.02) // SIDE_STEP * SIDE_STEP)
+
+    def sampled(self, side: int, rows: slice) -> U8:
+        """Colours of rows of a texture of ``side`` texels: uint8 [rows, side, 3], black beyond the photograph."""
+        maps = [
+            self._rows(self._wide(side)[k] * np.float32(scale) + np.float32(shift), side, rows)
+            for k, (scale, shift) in enumerate(zip(self.scale, self.shift, strict=True))
+        ]
+        return np.asarray(
+            cv2.remap(self.pixels, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8
+        )
+
+    def seen(self, side: int, rows: slice) -> F32:
+        """How much of the texels of these rows is skin of the photograph: float32 [rows, side], 0..1."""
+        return self._rows(self._wide(side)[3], side, rows)
+
+    def spread(self, table: F32, side: int, rows: slice) -> F32:
+        """A map of the table [t, t] at the texels of these rows: float32 [rows, side]."""
+        return self._rows(_widened(table, side), side, rows)
+
+    def at_table(self, picture: F32) -> F32:
+        """Sample a picture of the 224 px crop, float32 [h, w] or [h, w, c] of any size, at the table's texels."""
+        ratio = picture.shape[0] / CROP
+        columns, rows = ((plane + np.float32(0.5)) * np.float32(ratio) - np.float32(0.5) for plane in self.places[:2])
+        return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR), np.float32)
+
+    @cached_property
+    def _widened(self) -> dict[int, F32]:
+        return {}
+
+    def _wide(self, side: int) -> F32:
+        """The places as wide as a texture of ``side`` texels: float32 [4, t, side]."""
+        if side not in self._widened:
+            self._widened[side] = np.stack([_widened(plane, side) for plane in self.places])
+        return self._widened[side]
+
+    def _rows(self, wide: F32, side: int, rows: slice) -> F32:
+        """Interpolate rows of a texture from a map [t, side]; as enlarging the table by bilinear interpolation."""
+        at = np.clip((np.arange(rows.start, rows.stop) + 0.5) * (len(wide) / side) - 0.5, 0, len(wide) - 1)
+        low = at.astype(np.intp)
+        share = (at - low).astype(np.float32)[:, None]
+        below, above = wide[low], wide[np.minimum(low + 1, len(wide) - 1)]
+        above -= below
+        above *= share
+        above += below
+        return np.ascontiguousarray(above)
+
+
+def strips(side: int) -> Iterator[slice]:
+    """The rows of a texture, some at a time."""
+    for first in range(0, side, STRIP):
+        yield slice(first, min(first + STRIP, side))
+
+
+def _widened(plane: F32, side: int) -> F32:
+    return np.asarray(cv2.resize(plane, (side, len(plane)), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def enlarged(texture: U8, photograph: Photograph, side: int) -> U8:
+    """Enlarge a texture and add what the photograph shows finer than it: on both sides where one is seen.
+
+    Args:
+        texture: uint8 [1024, 1024, 3] RGB, with the photograph's colours at the 512 px crop's fineness where it is
+            seen.
+        photograph: finer than that crop.
+        side: of the result.
+
+    Returns:
+        uint8 [side, side, 3].
+    """
+    result = np.asarray(cv2.resize(texture, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    for rows in strips(side):
+        below = result[rows].astype(np.float32)
+        seen = photograph.seen(side, rows)[..., None]
+        fine = (photograph.sampled(side, rows) - below) * seen
+        mirrored = fine[:, ::-1] * (1 - seen)
+        cv2.convertScaleAbs(np.clip(below + fine + mirrored, 0, 255), dst=result[rows])
+    return result
