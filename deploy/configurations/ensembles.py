@@ -287,15 +287,12 @@ PERSON = Ensemble(
         Step(
             "regressor",
             {"crop": "checked_crop", "context": "context"},
-            {
-                **{name: f"photo_{name}" for name in ("shapes", "coefficients")},
-                "fingerprint": "photo_fingerprint",
-            },
+            {name: f"photo_{name}" for name in ("shapes", "coefficients", "fingerprint", "certainty")},
         ),
         Step(
             "merge",
             {
-                **same("photo_shapes", "photo_coefficients", "photo_fingerprint"),
+                **same("photo_shapes", "photo_coefficients", "photo_fingerprint", "photo_certainty"),
                 "photo_context": "context",
                 "photo_crop_hd": "crop_hd",
                 "photo_quality": "quality",
