@@ -259,7 +259,7 @@ PERSON = Ensemble(
         *(
             replace(tensor, dims=(1 if tensor.name in ("vertices_neutral", "face_model") else -1, *tensor.dims))
             for tensor in FACE3D.outputs
-            if tensor.name not in (*PHOTO_FILES, "visibility", "texture_warnings", "certainty")
+            if tensor.name not in (*PHOTO_FILES, "visibility", "texture_warnings")
         ),
         *(
             replace(tensor, dims=(1, *tensor.dims))
@@ -290,6 +290,7 @@ PERSON = Ensemble(
             {
                 **{name: f"photo_{name}" for name in ("shapes", "coefficients")},
                 "fingerprint": "photo_fingerprint",
+                **same("certainty"),
             },
         ),
         Step(
