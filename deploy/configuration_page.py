@@ -43,6 +43,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "model_repository/merge/1/textures.py",
         "client/src/face3d_client/_protocol/codec.py",
     ),
+    "A clip": (
+        "model_repository/steady/1/tracks.py",
+        "model_repository/steady/1/lips.py",
+        "model_repository/steady/1/steady_options.py",
+        "client/src/face3d_client/_video.py",
+    ),
     "Textures and meshes": (
         "model_repository/align/1/close_up.py",
         *(f"model_repository/postprocess/1/{name}.py" for name in ("finish", "light", "relief", "covers", "glasses")),

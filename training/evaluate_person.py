@@ -130,9 +130,28 @@ def joined(readings: list[Reading]) -> Any:
     return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights)
 
 
+class Skin(NamedTuple):
+    """Faces of the mesh that are the skin of the face alone: rows and columns of their middles, and their areas."""
+
+    row: npt.NDArray[np.int64]
+    column: npt.NDArray[np.int64]
+    area: Float
+
+    @classmethod
+    def of(cls, model: HeadModel, side: int) -> Skin:
+        """Find them in a texture of ``side`` texels, row 0 at v = 1; sockets are left out."""
+        outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
+        faces = model.faces[face_alone(model) & outer]
+        corners = np.where(faces < 0, faces[:, :1], faces)
+        a, b, c, d = model.mean[model.vertex[corners]].astype(np.float64).transpose(1, 0, 2)
+        area = np.linalg.norm(np.cross(c - a, d - b), axis=1) / 2
+        u, v = model.uv[corners].mean(1).T
+        return cls(((1 - v) * side).astype(np.int64), (u * side).astype(np.int64), area / area.sum())
+
+
 @torch.no_grad()
-def cover(evaluator: Evaluator, readings: list[Reading], skin: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Compute the share of the face's skin (S, S) that the first picture shows, and that any of them shows.
+def cover(evaluator: Evaluator, readings: list[Reading], skin: Skin) -> tuple[float, float]:
+    """Compute the share of the face's skin that the first picture shows, and that any of them shows.
 
     All of a drawn head counts as skin: it has its photograph's hair painted on.
     """
@@ -142,25 +161,15 @@ def cover(evaluator: Evaluator, readings: list[Reading], skin: npt.NDArray[np.bo
     for reading in readings:
         crop, context = torch.from_numpy(reading.sample.crop_hd), torch.from_numpy(reading.sample.context)
         _, visible = evaluator.texture(crop, torch.from_numpy(reading.shapes[None]), context, parts)
-        seen.append(visible[0, 0].numpy()[skin] / 255.0)
-    return float(seen[0].mean()), float(np.max(seen, 0).mean())
-
-
-def face_skin(model: HeadModel, side: int) -> npt.NDArray[np.bool_]:
-    """Which texels (side, side), row 0 at v = 1, are the skin of the face alone, without sockets."""
-    outer = np.isin(model.part, [model.part_names.index(name) for name in ("face", "head_and_neck")])
-    canvas = np.zeros((side, side), np.uint8)
-    for face in model.faces[face_alone(model) & outer]:
-        place = model.uv[face[face >= 0]] * [1, -1] + [0, 1]
-        cv2.fillPoly(canvas, [np.rint(place * side * 16 - 8).astype(np.int32)], (1,), shift=4)
-    return canvas > 0
+        seen.append(visible[0, 0].numpy()[skin.row, skin.column] >= 128)
+    return float(skin.area @ seen[0]), float(skin.area @ np.any(seen, axis=0))
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """Print errors and cover."""
     evaluator = Evaluator(arguments.weights, arguments.weights / "teacher_map.npz")
     assert isinstance(evaluator.model, HeadModel)
-    judge, skin = face_model_1(evaluator.model, arguments.heads), face_skin(evaluator.model, 1024)
+    judge, skin = face_model_1(evaluator.model, arguments.heads), Skin.of(evaluator.model, 1024)
     renderer, find = ViewsRenderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed), Finder()
     chosen = renderer.rng.permutation(len(renderer.files))[: arguments.count]
     nothing, mean = np.zeros(64), judge.mean.astype(np.float64)

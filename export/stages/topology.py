@@ -24,12 +24,14 @@ from networks.texture import TABLE as CHART_TEXELS
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
 EYE_FIELDS = ("eye_poles", "eye_centre", "eye_radius", "iris_radius", "lids")
+# Inner lips in iBUG-68: three above and the three below them.
+INNER_LIPS = ((61, 62, 63), (67, 66, 65))
 # ICT-FaceKit's "narrow face", which an edge loop of its artists bounds: the first vertices of the head.
 NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
 # What `postprocess` reads, by number: another one is written where a version folder has it.
-LAYOUT = 3
+LAYOUT = 4
 # Side of the tables from texels to vertices: that of the texture network's.
 TABLE = 256
 # Decimetres around the features of a face that have no relief of skin: lids, lips, brows, nostrils; and pixels of a
@@ -102,7 +104,18 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
 def expressions_of(model: AnyFaceModel) -> dict[str, Any]:
     """What `steady` reads (model.py of its version folder): name -> array."""
     names = model.expression_names if isinstance(model, HeadModel) else ("",) * len(model.expression)
-    return {"expression_names": np.array(names), "fingerprint": np.array([model.fingerprint], np.int64)}
+    return {
+        "expression_names": np.array(names),
+        "lip_gaps": lip_gaps(model) if isinstance(model, HeadModel) else np.zeros(0, np.float32),
+        "fingerprint": np.array([model.fingerprint], np.int64),
+    }
+
+
+def lip_gaps(model: HeadModel) -> npt.NDArray[np.float32]:
+    """Height in decimetres between the inner lips of the mean face and of each mode of identity and expression."""
+    height = np.concatenate([model.mean[None], model.identity, model.expression])[..., 1]
+    upper, lower = (model.landmarks[list(rows)] for rows in INNER_LIPS)
+    return np.asarray((height[:, upper] - height[:, lower]).mean(1), np.float32)
 
 
 def chart_of(model: AnyFaceModel) -> dict[str, Any]:

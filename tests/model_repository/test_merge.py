@@ -21,7 +21,7 @@ SIDE, TABLE = 128, 64
 
 def unit(*rows: list[float]) -> NDArray[np.float32]:
     vectors = np.array(rows, np.float32)
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def test_photographs_of_one_person_pass_and_a_stranger_is_named() -> None:
@@ -51,7 +51,7 @@ def decoded(modes: NDArray[np.float32], coefficients: NDArray[np.float32]) -> ND
     shape = neutral + np.tensordot(coefficients[:, 80:144], modes[81:], 1)
     turn = rotation(torch.from_numpy(coefficients[:, 224:227])).numpy()
     posed = shape @ turn + coefficients[:, None, 254:257]
-    return np.stack([posed, shape, neutral], 1).astype(np.float32)
+    return np.asarray(np.stack([posed, shape, neutral], 1), np.float32)
 
 
 def test_joined_shapes_are_those_of_the_joined_coefficients(modes: NDArray[np.float32]) -> None:
@@ -82,6 +82,12 @@ def test_half_a_turn_to_the_side_weighs_most_and_a_profile_a_small_or_a_blurred_
     assert weights.sum() == pytest.approx(1)
     assert weights[half] > weights[frontal] > weights[[profile, small, blurred]].max()
     assert (weights > 0.05).all()
+
+
+def test_the_expression_is_that_of_the_best_frontal_photograph() -> None:
+    coefficients, quality = np.zeros((3, 257), np.float32), np.ones((3, 4), np.float32)
+    coefficients[0, 225], quality[2, 0] = 0.7, 0.4
+    assert identities.most_frontal(coefficients, quality) == 1
 
 
 def test_landmarks_lie_where_the_camera_of_the_regressor_puts_them() -> None:

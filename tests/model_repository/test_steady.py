@@ -11,7 +11,7 @@ import torch
 from networks.camera import rotation
 from tests.model_repository.version_folder import load
 
-tracks, options = load("steady", "tracks"), load("steady", "steady_options")
+tracks, options, lips = (load("steady", name) for name in ("tracks", "steady_options", "lips"))
 FRAME = 1 / 30
 JAW, YAW = 100, 225
 
@@ -55,6 +55,24 @@ def test_identity_and_light_are_left_alone() -> None:
     rest = np.setdiff1d(np.arange(257), tracks.MOVING)
     np.testing.assert_array_equal(found[rest], coefficients[1, rest])
     assert (found[tracks.MOVING] != coefficients[1, tracks.MOVING]).all()
+
+
+def test_lips_that_are_hardly_open_are_closed_and_open_ones_stay_so() -> None:
+    names = ["jawOpen", "mouthClose", *[""] * 62]
+    gaps = np.zeros(145, np.float32)
+    gaps[0], gaps[81], gaps[82] = -0.004, 0.2, -0.2  # of the mean face, of the jaw, of closing
+    mouth = lips.Lips(names, gaps)
+    levels = []
+    for jaw in np.linspace(0, 0.5, 51):
+        expression = np.zeros(64, np.float32)
+        expression[0] = jaw
+        changed = mouth.closed(np.zeros(80, np.float32), expression)
+        levels.append(float(gaps[0] + changed @ gaps[81:]))
+    assert max(levels[:20]) <= -0.005
+    assert levels[40] == pytest.approx(0.2 * 0.4 - 0.004, abs=1e-6)
+    assert np.abs(np.diff(levels)).max() < 0.02  # without a jump
+    untouched = lips.Lips(["", "", *[""] * 62], gaps).closed(np.zeros(80, np.float32), np.ones(64, np.float32))
+    np.testing.assert_array_equal(untouched, 1)
 
 
 def test_the_quaternion_turns_as_the_regressor_s_angles_do() -> None:

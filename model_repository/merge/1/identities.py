@@ -55,6 +55,18 @@ def weigh(coefficients: F32, quality: F32, score: F32) -> F32:
     return np.asarray(weights / weights.sum(), np.float32)
 
 
+def most_frontal(coefficients: F32, quality: F32) -> int:
+    """Choose the photograph whose eyes and lips are seen best: frontal, large and sharp.
+
+    Args:
+        coefficients: float32 [K, 257].
+        quality: float32 [K, 4] of align.
+    """
+    facing = np.clip(np.cos(coefficients[:, ANGLES][:, :2].astype(np.float64)), 0, 1).prod(1)
+    size, sharpness, _, cover = quality.astype(np.float64).T
+    return int((facing**4 * size * np.sqrt(sharpness) * cover).argmax())
+
+
 def join(shapes: F32, coefficients: F32, weights: F32) -> Person:
     """Give K photographs one identity.
 

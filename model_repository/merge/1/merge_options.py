@@ -15,7 +15,7 @@ class Options:
 
     Attributes:
         same_person: lowest mean cosine with the others, -1..1; -1 takes everybody. None for the service's own.
-        reference: the photograph whose expression and pose the head has, from 0 on; None for the surest one.
+        reference: the photograph whose expression and pose the head has, from 0 on; None for the best frontal one.
     """
 
     same_person: float | None = None

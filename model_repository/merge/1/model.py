@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from chart import Chart
-from identities import join, project, weigh
+from identities import join, most_frontal, project, weigh
 from merge_options import Options, options_from
 from meters import Meters
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class TritonPythonModel:
         shapes, coefficients, fingerprints, context, crops, quality = need(tensors, IDENTITY)
         self._chart.check(shapes, fingerprints)
         weights = weigh(coefficients, quality, context[:, 4])
-        reference = int(weights.argmax()) if options.reference is None else options.reference
+        reference = most_frontal(coefficients, quality) if options.reference is None else options.reference
         if reference >= len(shapes):
             raise Refused(
                 "BadOption", f"`reference` is {reference}: {len(shapes)} photographs came, give 0 to {len(shapes) - 1}."

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from arkit_names import NAMES, weights_of
+from lips import Lips
 from meters import Meters
 from numpy.typing import NDArray
 from steady_options import Options, Refused, options_from
-from tracks import EXPRESSION, Track
+from tracks import EXPRESSION, IDENTITY, Track
 
 FARTHEST = 100.0  # of a coefficient: squares and products of these stay far from overflow
 # Clips whose state is kept: sixteen times the slots, for those that ended without a word.
@@ -29,6 +30,7 @@ class TritonPythonModel:
         with np.load(path, allow_pickle=False) as data:
             self._names = tuple(str(name) for name in data["expression_names"])
             self._fingerprint = int(data["fingerprint"][0])
+            self._lips = Lips(self._names, data["lip_gaps"])
         self._tracks: OrderedDict[int | str, Track] = OrderedDict()
         self._meters = Meters()
 
@@ -63,7 +65,7 @@ class TritonPythonModel:
             )
         found = self._track(request, options).step(coefficients[0], 1 / options.frame_rate)
         named = any(self._names)
-        expression = found.coefficients[EXPRESSION]
+        expression = self._lips.closed(found.coefficients[IDENTITY], found.coefficients[EXPRESSION])
         return {
             "steady_coefficients": found.coefficients,
             "blendshapes": weights_of(self._names, expression) if named else np.zeros(len(NAMES), np.float32),

@@ -13,7 +13,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 # Of the 257 coefficients.
-EXPRESSION, ANGLES, TRANSLATION = slice(80, 144), slice(224, 227), slice(254, 257)
+IDENTITY, EXPRESSION, ANGLES = slice(0, 80), slice(80, 144), slice(224, 227)
+# And those that are filtered: expression, angles, translation.
 MOVING = np.r_[80:144, 224:227, 254:257]
 
 CUTOFF_HZ = 1.2

@@ -137,7 +137,8 @@ class PersonOptions(TypedDict, total=False):
 
     Attributes:
         same_person: lowest mean cosine of a photograph's face with the others (0.25); -1 takes everybody.
-        reference: the photograph whose expression and pose the head has, from 0 on. Left out: the surest one.
+        reference: the photograph whose expression and pose the head has, from 0 on. Left out: the best
+            frontal one.
     """
 
     outputs: Iterable[Output] | None

@@ -170,7 +170,10 @@ def _person_options(parser: argparse.ArgumentParser) -> None:
         help="lowest mean cosine of a face with the others (default: 0.25; -1 takes everybody)",
     )  # fmt: skip
     parser.add_argument(
-        "--reference", type=int, metavar="N", help="the photograph whose expression the head has (default: the surest)"
+        "--reference",
+        type=int,
+        metavar="N",
+        help="whose expression the head has, from 0 (default: the best frontal one)",
     )
     _head_options(parser)
     parser.add_argument("--preview", type=Path, metavar="FILE", help="also a picture of the head from several sides")
