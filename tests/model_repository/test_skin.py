@@ -168,7 +168,7 @@ def test_a_flat_map_points_along_the_normal() -> None:
 
 def named(given: NDArray[np.uint8], crop: NDArray[np.uint8] | None = None) -> tuple[str, ...]:
     shape = np.full((3, 512, 512), 140, np.uint8) if crop is None else crop
-    regions = covers.Regions.of(CONTEXT, 128)
+    regions = covers.Regions.of(CONTEXT, shown(np.zeros((224, 224, 3), np.uint8)).places, 128)
     kinds: tuple[str, ...] = covers.covers_of(given, regions, CONTEXT, shape).kinds
     return kinds
 
@@ -198,3 +198,11 @@ def test_thin_frames_are_found_by_the_bridge_of_the_nose() -> None:
     assert named(parts(), np.ascontiguousarray(crop.transpose(2, 0, 1))) == ()
     cv2.line(crop, (236, 180), (276, 180), (30, 30, 30), 5)
     assert named(parts(), np.ascontiguousarray(crop.transpose(2, 0, 1))) == ("glasses",)
+
+
+def test_a_face_turned_far_to_the_side_has_no_covers() -> None:
+    context = CONTEXT.copy()
+    context[9] = 165  # the tip of the nose
+    regions = covers.Regions.of(context, shown(np.zeros((224, 224, 3), np.uint8)).places, 128)
+    given = covered(slice(60, 140), slice(60, 110))
+    assert covers.covers_of(given, regions, context, np.full((3, 512, 512), 140, np.uint8)).kinds == ()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 YAW_DEGREES = 30.0
 ROLL_DEGREES = 35.0
 SMALL_PIXELS = 100.0
-# Mean luma of the face (0..255) below which the texture is mostly noise; dark skin in good light is above 60. And that of
-# its brightest parts, the 98th percentile: of 330 portraits of people of all skins the lowest is 113, as skin shines.
+# Mean luma of the face (0..255) below which the texture is mostly noise; dark skin in good light is above 60. And that
+# of its brightest parts, the 98th percentile: of 330 portraits of people of all skins the lowest is 113; skin shines.
 DARK_LUMA, DARK_HIGHLIGHTS = 40.0, 88.0
 # Variance of the Laplacian over the variance of the luma: how much of the contrast is fine detail. Portraits have 0.05
 # to 0.4, amateur photographs from 0.02, frames of compressed video 0.006 to 0.03.
