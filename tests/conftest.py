@@ -51,7 +51,7 @@ def _group(path: str) -> str:
     return next((folder for folder in _TOGETHER if path.startswith(folder)), path)
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist carries no types
     """Gives each worker one group of tests after the other (`_group`)."""
 
     def _split_scope(self, nodeid: str) -> str:
