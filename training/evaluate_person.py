@@ -27,6 +27,7 @@ from export.samples import Sample, sample_of, served_alignment
 from export.stages.topology import face_alone
 from networks.head_model import HeadModel
 from networks.parser import PARTS, PARTS_SIDE, SKIN
+from networks.regressor import Regressor
 from training.crops import Finder
 from training.evaluate import SERVED_THRESHOLD, Evaluator, decoded, face_model_1, shape_error
 from training.face_model import ORIGIN_CM
@@ -99,26 +100,30 @@ def served(module: str) -> ModuleType:
 
 
 class Reading(NamedTuple):
-    """What the service reads in one picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,)."""
+    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm."""
 
     sample: Sample
     shapes: npt.NDArray[np.float32]
     coefficients: npt.NDArray[np.float32]
     quality: npt.NDArray[np.float32]
+    certainty: float
 
 
+@torch.no_grad()
 def read(evaluator: Evaluator, find: Finder, picture: U8) -> Reading | None:
     """Find, cut out and regress the face of a picture; None where there is none."""
     sample = sample_of("view", picture, find, SERVED_THRESHOLD)
     if sample is None:
         return None
     shapes, coefficients = evaluator.shapes(sample)
+    context = torch.from_numpy(sample.context)
     upright, face = served_alignment("embedding_crop"), sample.context[0, :15]
     whole = upright.similarity(face[5:].reshape(5, 2))
     yaw = float(np.degrees(coefficients[225]))
     aligned = np.ascontiguousarray(sample.aligned[0].transpose(1, 2, 0))
     quality = upright.quality(face, whole, (float(picture.shape[1]), float(picture.shape[0])), yaw, aligned)
-    return Reading(sample, shapes[0].numpy(), coefficients, quality)
+    named = dict(zip(Regressor.OUTPUTS, evaluator.regressor(torch.from_numpy(sample.crop), context), strict=True))
+    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(named["certainty"][0, 0]))
 
 
 def joined(readings: list[Reading]) -> Any:
@@ -126,7 +131,8 @@ def joined(readings: list[Reading]) -> Any:
     identities = served("identities")
     coefficients = np.stack([reading.coefficients for reading in readings])
     score = np.array([reading.sample.context[0, 4] for reading in readings], np.float32)
-    weights = identities.weigh(coefficients, np.stack([reading.quality for reading in readings]), score)
+    certainty = np.array([reading.certainty for reading in readings], np.float32)
+    weights = identities.weigh(coefficients, np.stack([reading.quality for reading in readings]), score, certainty)
     return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights)
 
 

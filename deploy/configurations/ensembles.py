@@ -259,7 +259,7 @@ PERSON = Ensemble(
         *(
             replace(tensor, dims=(1 if tensor.name in ("vertices_neutral", "face_model") else -1, *tensor.dims))
             for tensor in FACE3D.outputs
-            if tensor.name not in (*PHOTO_FILES, "visibility", "texture_warnings")
+            if tensor.name not in (*PHOTO_FILES, "visibility", "texture_warnings", "certainty")
         ),
         *(
             replace(tensor, dims=(1, *tensor.dims))
@@ -287,16 +287,12 @@ PERSON = Ensemble(
         Step(
             "regressor",
             {"crop": "checked_crop", "context": "context"},
-            {
-                **{name: f"photo_{name}" for name in ("shapes", "coefficients")},
-                "fingerprint": "photo_fingerprint",
-                **same("certainty"),
-            },
+            {name: f"photo_{name}" for name in ("shapes", "coefficients", "fingerprint", "certainty")},
         ),
         Step(
             "merge",
             {
-                **same("photo_shapes", "photo_coefficients", "photo_fingerprint"),
+                **same("photo_shapes", "photo_coefficients", "photo_fingerprint", "photo_certainty"),
                 "photo_context": "context",
                 "photo_crop_hd": "crop_hd",
                 "photo_quality": "quality",

@@ -78,10 +78,12 @@ def test_half_a_turn_to_the_side_weighs_most_and_a_profile_a_small_or_a_blurred_
     coefficients[half, 225], coefficients[profile, 225] = -0.7, 1.4  # yaw
     quality = np.ones((5, 4), np.float32)
     quality[small, 0], quality[blurred, 1] = 0.3, 0.2
-    weights = identities.weigh(coefficients, quality, np.ones(5, np.float32))
+    weights = identities.weigh(coefficients, quality, np.ones(5, np.float32), np.zeros(5, np.float32))
     assert weights.sum() == pytest.approx(1)
     assert weights[half] > weights[frontal] > weights[[profile, small, blurred]].max()
     assert (weights > 0.05).all()
+    surer = np.array([1, 1, 1, 1, 2], np.float32)
+    assert identities.weigh(coefficients, quality, np.ones(5, np.float32), surer)[blurred] > 1.5 * weights[blurred]
 
 
 def test_the_expression_is_that_of_the_best_frontal_photograph() -> None:

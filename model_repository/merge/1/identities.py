@@ -39,18 +39,22 @@ class Person(NamedTuple):
     weights: F32
 
 
-def weigh(coefficients: F32, quality: F32, score: F32) -> F32:
+def weigh(coefficients: F32, quality: F32, score: F32, certainty: F32) -> F32:
     """Weigh K photographs by how sure their identity is: float32 [K], 1 together.
 
     Args:
         coefficients: float32 [K, 257].
         quality: float32 [K, 4] of align: size, sharpness, pose, cover, 0..1.
         score: float32 [K] of the detector, 0..1.
+        certainty: float32 [K], one over the error of the identity that the regressor expects; 0 where it does not say.
     """
     size, sharpness, _, cover = np.clip(quality.astype(np.float64), 0.02, 1).T
     yaw = np.clip(np.abs(coefficients[:, ANGLES][:, 1].astype(np.float64)), 0, np.pi / 2)
     turned = 1 - TURNED * np.sin(2 * yaw) ** 2 + PROFILE * np.sin(yaw) ** 8
     variance = turned - COARSE * (np.log(size) + np.log(np.maximum(sharpness, 0.1)) / 2)
+    if (certainty > 0).all():
+        expected = 1 / certainty.astype(np.float64) ** 2
+        variance = variance * expected / expected.mean()
     weights = cover * np.clip(score, 0.1, 1) / variance
     return np.asarray(weights / weights.sum(), np.float32)
 

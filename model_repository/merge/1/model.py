@@ -70,9 +70,9 @@ class TritonPythonModel:
 
     def _identity(self, tensors: Tensors, options: Options) -> Tensors:
         """Give all photographs one identity."""
-        shapes, coefficients, fingerprints, context, crops, quality = need(tensors, IDENTITY)
+        shapes, coefficients, fingerprints, context, crops, quality, certainty = need(tensors, IDENTITY)
         self._chart.check(shapes, fingerprints)
-        weights = weigh(coefficients, quality, context[:, 4])
+        weights = weigh(coefficients, quality, context[:, 4], certainty[:, 0])
         reference = most_frontal(coefficients, quality) if options.reference is None else options.reference
         if reference >= len(shapes):
             raise Refused(

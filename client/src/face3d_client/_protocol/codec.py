@@ -22,7 +22,7 @@ from face3d_client._embedding import Embedding, Quality
 from face3d_client._errors import BadOption, BadResponse, ImageTooLarge
 from face3d_client._person import Person
 from face3d_client._protocol.calls import Call, Parameter, Place, Reply
-from face3d_client._protocol.options import DEFAULT_OUTPUTS, Options, Output, PersonOptions
+from face3d_client._protocol.options import DEFAULT_OUTPUTS, PERSON_OUTPUTS, Options, Output, PersonOptions
 from face3d_client._results import Reconstruction
 from face3d_client._text import printable
 from face3d_client._tracking import TrackedFrame
@@ -102,7 +102,7 @@ def build_reconstruct(image: bytes, options: Options) -> Call:
     """
     _check_names(options, Options.__annotations__)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
+    outputs = _with_texture_warnings(_outputs(given.pop("outputs", DEFAULT_OUTPUTS)))
     inputs: dict[str, NDArray[Any]] = {"image": _bytes_tensor(image)}
     face, box = given.pop("face", None), given.pop("box", None)
     if face is not None and box is not None:
@@ -138,7 +138,7 @@ def build_person(images: Sequence[bytes], options: PersonOptions) -> Call:
             "fewer or smaller ones; more than 2048 pixels a side are not used."
         )
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    outputs = _outputs(given.pop("outputs", DEFAULT_OUTPUTS))
+    outputs = _outputs(given.pop("outputs", PERSON_OUTPUTS))
     parameters = {name: as_parameter(value) for name, value in given.items()}
     tensor = np.empty((len(images), 1), np.object_)
     tensor[:, 0] = images
@@ -165,9 +165,13 @@ def _outputs(names: Iterable[str]) -> tuple[str, ...]:
     wrong = [name for name in chosen if name not in _OUTPUTS]
     if wrong or not chosen:
         raise BadOption(f"outputs={list(chosen)!r}: choose one or more of {', '.join(sorted(_OUTPUTS))}.")
-    # Warnings are one thing for whoever asks; those of the texture cost nothing where a texture is made.
+    return chosen
+
+
+def _with_texture_warnings(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the warnings of the texture: for whoever asks warnings are one thing, and these cost nothing beside a texture."""
     if "warnings" in chosen and _TEXTURED & set(chosen) and "texture_warnings" not in chosen:
-        chosen = (*chosen, "texture_warnings")
+        return (*chosen, "texture_warnings")
     return chosen
 
 

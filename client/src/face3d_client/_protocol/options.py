@@ -12,6 +12,7 @@ from face3d_client._detection import DetectedFace
 
 __all__ = [
     "DEFAULT_OUTPUTS",
+    "PERSON_OUTPUTS",
     "Expression",
     "Glasses",
     "Hair",
@@ -84,6 +85,10 @@ DEFAULT_OUTPUTS: Final[tuple[Output, ...]] = (
     "texture_warnings",
     "face_model",
 )
+
+
+# What is said of one photograph's shape and texture is not of a head of several.
+PERSON_OUTPUTS: Final = tuple(name for name in DEFAULT_OUTPUTS if name not in ("certainty", "texture_warnings"))
 
 
 class Options(TypedDict, total=False):

@@ -8,7 +8,7 @@ from typing import Any
 
 from face3d_client._mesh.formats import SUFFIXES, write_whole
 from face3d_client._person import Person
-from face3d_client._protocol.options import DEFAULT_OUTPUTS, PersonOptions
+from face3d_client._protocol.options import PERSON_OUTPUTS, PersonOptions
 from face3d_client.cli.arguments import open_client
 from face3d_client.cli.jobs import UsageError
 from face3d_client.cli.output import ALL_DONE, print_json, print_line, say
@@ -21,7 +21,7 @@ def person(options: argparse.Namespace) -> int:
     out: Path = options.out
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o wants a file that ends in {', '.join(SUFFIXES)}, not {str(out)!r}.")
-    outputs = (*DEFAULT_OUTPUTS, *(("preview",) if options.preview else ()))
+    outputs = (*PERSON_OUTPUTS, *(("preview",) if options.preview else ()))
     with open_client(options) as client:
         found = client.reconstruct_person(
             options.pictures,
@@ -37,6 +37,7 @@ def person(options: argparse.Namespace) -> int:
                 white_balance=options.white_balance,
                 sharpen=options.sharpen,
                 texture_size=options.texture_size,
+                likeness=options.likeness,
             ),
         )
     files = found.save(out)
