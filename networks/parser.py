@@ -54,8 +54,8 @@ class _Fine(nn.Module):
         self.lift = nn.Conv2d(channels, 4 * FINE, 1)
         self.mix = _convolution(FINE, FINE)
         self.head = nn.Conv2d(FINE, parts, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, logits: torch.Tensor, picture: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.stem(picture) + F.pixel_shuffle(self.lift(coarse), 2))

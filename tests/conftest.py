@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ def _group(path: str) -> str:
     return next((folder for folder in _TOGETHER if path.startswith(folder)), path)
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist carries no types
     """Gives each worker one group of tests after the other (`_group`)."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -98,6 +99,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _rank(path: str) -> int:
     """The place of a file's tests in `_FIRST`, or behind all of them."""
     return next((rank for rank, part in enumerate(_FIRST) if path.startswith(part)), len(_FIRST))
+
+
+def pytest_collection_finish() -> None:
+    """Have PyTorch compute on one thread.
+
+    Several spin while they wait for one another: on cores that others use too, most of the time, so that what takes
+    0.3 s alone took 12.
+    """
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def _functions(item: pytest.Function) -> Iterator[Callable[..., object]]:

@@ -58,7 +58,7 @@ def test_a_large_texture_has_the_photographs_own_pixels(service: Service, close:
     large = service.ask(data, outputs=wanted, texture_size=2048, sharpen=0.0)
     assert texture_of(large).shape == (2048, 2048, 3)
     assert not sentences(large)
-    enlarged = cv2.resize(usual, (2048, 2048), interpolation=cv2.INTER_CUBIC)
+    enlarged = np.asarray(cv2.resize(usual, (2048, 2048), interpolation=cv2.INTER_CUBIC), np.uint8)
     assert pattern(texture_of(large)) > 3 * pattern(enlarged), "it was enlarged"
     reduced = cv2.resize(texture_of(large), (1024, 1024), interpolation=cv2.INTER_AREA)
     assert np.abs(reduced.astype(int) - usual).mean() < 2.5, "it shows something else"

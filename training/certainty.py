@@ -167,7 +167,7 @@ def judge(a: argparse.Namespace) -> None:
 
 def _ranks(a: F32, b: F32) -> float:
     ranks = [np.argsort(np.argsort(values)).astype(float) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
     python -m training.evaluate_likeness RENDERS --heads ict_facekit.npz --factors 1 1.2 1.4 1.6 2
 
 The regressor's identities lie nearer to the mean than the heads do, as every estimate does that is trained for a small
-error. A factor above 1 gives back the spread, not the knowledge. Errors are of exact heads: along the way that
-`training.evaluate` goes, and vertex by vertex after a similarity. "best" is the factor whose neutral vertices are
-nearest in the mean, by least squares.
+error. A factor above 1 gives back the spread, not the knowledge. Errors are of exact heads: vertex by vertex after a
+similarity, of points in the picture, and with ``--surface`` as `training.evaluate` measures shapes.
 """
 
 from __future__ import annotations
@@ -39,12 +38,6 @@ def vertex_error(predicted: Float, truth: Float) -> float:
     """Compute the mean distance in mm of vertices (P, 3) dm after a similarity."""
     scale, turn, shift = similarity(predicted, truth)
     return float(np.linalg.norm(scale * predicted @ turn + shift - truth, axis=1).mean() * 100)
-
-
-def best_factor(found: Float, true: Float) -> float:
-    """Compute the factor on found codes (n, 80), means taken off, that is nearest to the true ones."""
-    a, b = found - found.mean(0), true - true.mean(0)
-    return float((a * b).sum() / (a * a).sum())
 
 
 @torch.no_grad()
@@ -87,8 +80,7 @@ def measure(evaluator: Evaluator, a: argparse.Namespace) -> None:
             )
         rows.append(row)
     found_codes, true_codes = (np.stack(column) for column in zip(*codes, strict=True))
-    print(f"{len(rows)} heads; true neutral shapes vary by {variation(true_codes, evaluator.model):.2f} mm; "
-          f"best factor {best_factor(found_codes, true_codes):.2f}")  # fmt: skip
+    print(f"{len(rows)} heads; true neutral shapes vary by {variation(true_codes, evaluator.model):.2f} mm")
     for factor, mean in zip(a.factors, np.mean(rows, 0), strict=True):
         print(
             f"likeness {factor:.2f}: neutral vertices {mean[0]:.3f} mm, head {mean[1]:.3f} mm, 2D {mean[2]:.2f} %, "

@@ -86,7 +86,7 @@ class Plan:
         self.trained, self.textured = self.work / "regressor.safetensors", self.work / "texture.safetensors"
         self.screen, self.parser = self.work / "screen.safetensors", self.work / "parser.safetensors"
         self.crops, self.parts = self.work / "crops.npy", self.work / "parts.npy"
-        self.parser_heads, self.enhance = self.work / "parser-heads.npy", self.work / "enhance.safetensors"
+        self.parser_heads = self.work / "parser-heads.npy"
         self.label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
         self.ready_teacher = None if options.teacher else install_teacher
 
@@ -287,15 +287,6 @@ class Plan:
                 module("screen", self.pictures, self.screen, "--scenes", options.scenes),
                 [self.screen],
             ),
-            Step(
-                "enhance",
-                "the enhancement network",
-                module(
-                    "enhance", "train", self.pictures, "--checkpoint", work / "enhance.pt", "--weights", self.enhance,
-                    "--steps", options.enhance_steps,
-                ),
-                [self.enhance],
-            ),
         ]  # fmt: skip
 
     def _albedo(self) -> list[Step]:
@@ -303,7 +294,7 @@ class Plan:
 
         def assemble() -> None:
             weights.mkdir(exist_ok=True)
-            for path in (self.mapping, self.trained, self.textured, self.screen, self.parser, self.enhance):
+            for path in (self.mapping, self.trained, self.textured, self.screen, self.parser):
                 shutil.copy(path, weights / path.name)
             shutil.copy(self.head, weights / self.model.name)
 

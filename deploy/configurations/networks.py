@@ -95,7 +95,7 @@ DETECTOR = Network(
                 "and each takes 60 MB."
             ),
         ),
-        Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(15)),
+        Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format("5 to 19")),
         Parameter(
             "input_range.geometry",
             "2*1:1e8, 4*1e-3:1e6",
@@ -166,7 +166,7 @@ PARSER = Network(
         ),
     ),
     outputs=(PARTS,),
-    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 8 MB."),),
+    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 12 MB."),),
 )
 
 TEXTURE = Network(

@@ -19,8 +19,9 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 from export.errors import ExportError
 from export.graph import BATCH, IR_VERSION, OPSET, set_shape, shape_of
 from export.session import Session
-from networks.embedder.embedder import SIDE, Embedder
+from networks.embedder.embedder import Embedder
 from networks.embedder.onnx_weights import MAX_BYTES
+from networks.embedder.sface import SIDE
 
 _PREFIX = "published/"
 _LONGEST = 4096  # numbers of a vector

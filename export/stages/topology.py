@@ -211,7 +211,7 @@ def plain_skin(place: npt.NDArray[Any], landmarks: npt.NDArray[Any]) -> npt.NDAr
     """
     low = landmarks[:, :2].min(0) - 0.5
     width, height = ((np.ptp(landmarks[:, :2], axis=0) + 1.0) * DRAWN).astype(int)
-    drawn = np.zeros((height, width), np.uint8)
+    drawn: Any = np.zeros((height, width), np.uint8)
     pixels = np.rint((landmarks[:, :2] - low) * DRAWN).astype(np.int32)
     features = (
         (pixels[36:42], LIDS_DM, True),
@@ -222,9 +222,9 @@ def plain_skin(place: npt.NDArray[Any], landmarks: npt.NDArray[Any]) -> npt.NDAr
         (pixels[31:36], NOSTRILS_DM, False),
     )
     for points, around, closed in features:
-        cv2.polylines(drawn, [points], closed, 255.0, int(2 * around * DRAWN))
+        cv2.polylines(drawn, [points], closed, (255.0,), int(2 * around * DRAWN))
         if closed:
-            cv2.fillPoly(drawn, [points], 255.0)
+            cv2.fillPoly(drawn, [points], (255.0,))
     drawn = cv2.GaussianBlur(drawn, (0, 0), 0.02 * DRAWN)
     across, up = ((place[:, :2] - low) * DRAWN).astype(np.float32).T.reshape(2, -1, TABLE)  # in rows: OpenCV's limit
     feature = cv2.remap(drawn, across, up, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).ravel()

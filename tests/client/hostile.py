@@ -129,6 +129,11 @@ def slowly(answer: bytes) -> Callable[[socket.socket], None]:
     return talk
 
 
+def silent(wire: socket.socket) -> None:
+    """Sends nothing until the client closes the connection."""
+    wire.recv(1)
+
+
 def endless(begin: bytes, chunk: bytes) -> Callable[[socket.socket], None]:
     """Sends this, then the chunk again and again."""
 

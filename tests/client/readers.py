@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 
 def trimesh(path: str) -> dict[str, Any]:
-    import trimesh as library
+    library = import_module("trimesh")
 
     scene = library.load(path, force="scene")
     low, high = scene.bounds.tolist()
@@ -23,11 +26,11 @@ def trimesh(path: str) -> dict[str, Any]:
 
 
 def open3d(path: str) -> dict[str, Any]:
-    import numpy
-    import open3d as library
+    library = import_module("open3d")
 
     model = library.io.read_triangle_model(path)
-    meshes = [part.mesh for part in model.meshes]
+    # Its importer of models reads no PLY, the one of meshes does.
+    meshes = [part.mesh for part in model.meshes] or [library.io.read_triangle_mesh(path)]
     points = numpy.concatenate([numpy.asarray(mesh.vertices) for mesh in meshes])
     return {
         "low": points.min(0).tolist(),
@@ -39,7 +42,7 @@ def open3d(path: str) -> dict[str, Any]:
 
 
 def meshlab(path: str) -> dict[str, Any]:
-    import pymeshlab as library
+    library = import_module("pymeshlab")
 
     meshes = library.MeshSet()
     meshes.load_new_mesh(path)
@@ -57,8 +60,7 @@ def meshlab(path: str) -> dict[str, Any]:
 
 
 def assimp(path: str) -> dict[str, Any]:
-    import assimp_py as library
-    import numpy
+    library = import_module("assimp_py")
 
     scene = library.import_file(path, library.Process_Triangulate | library.Process_PreTransformVertices)
     points = numpy.concatenate([numpy.asarray(mesh.vertices, float).reshape(-1, 3) for mesh in scene.meshes])
@@ -71,8 +73,7 @@ def assimp(path: str) -> dict[str, Any]:
 
 
 def tinyobj(path: str) -> dict[str, Any]:
-    import numpy
-    import tinyobjloader as library
+    library = import_module("tinyobjloader")
 
     reader = library.ObjReader()
     if not reader.ParseFromFile(path, library.ObjReaderConfig()):
@@ -94,22 +95,22 @@ def tinyobj(path: str) -> dict[str, Any]:
 
 
 def usd(path: str) -> dict[str, Any]:
-    from pxr import Usd, UsdGeom, UsdShade
+    usd_, geometry, shade = (import_module(f"pxr.{name}") for name in ("Usd", "UsdGeom", "UsdShade"))
 
-    stage = Usd.Stage.Open(path)
-    bounds = UsdGeom.BBoxCache(Usd.TimeCode.Default(), [UsdGeom.Tokens.default_])
+    stage = usd_.Stage.Open(path)
+    bounds = geometry.BBoxCache(usd_.TimeCode.Default(), [geometry.Tokens.default_])
     box = bounds.ComputeWorldBound(stage.GetPseudoRoot()).ComputeAlignedRange()
-    meshes = [UsdGeom.Mesh(prim) for prim in stage.Traverse() if prim.IsA(UsdGeom.Mesh)]
+    meshes = [geometry.Mesh(prim) for prim in stage.Traverse() if prim.IsA(geometry.Mesh)]
     counts = [mesh.GetFaceVertexCountsAttr().Get() for mesh in meshes]
-    shaders = [UsdShade.Shader(prim) for prim in stage.Traverse() if prim.IsA(UsdShade.Shader)]
+    shaders = [shade.Shader(prim) for prim in stage.Traverse() if prim.IsA(shade.Shader)]
     pictures = {str(shader.GetInput("file").Get()) for shader in shaders if shader.GetInput("file")}
     return {
         "low": list(box.GetMin()),
         "high": list(box.GetMax()),
         "triangles": sum(count - 2 for part in counts for count in part),
-        "places": all(UsdGeom.PrimvarsAPI(mesh).HasPrimvar("st") for mesh in meshes),
+        "places": all(geometry.PrimvarsAPI(mesh).HasPrimvar("st") for mesh in meshes),
         "pictures": len(pictures),
-        "unit": UsdGeom.GetStageMetersPerUnit(stage),
+        "unit": geometry.GetStageMetersPerUnit(stage),
     }
 
 

@@ -125,7 +125,7 @@ def test_npz_holds_every_number_and_nothing_pickled(result: Reconstruction, tmp_
     with np.load(tmp_path / "face.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {
             "vertices", "vertices_neutral", "landmarks", "landmarks_3d", "coefficients", "visibility", "camera",
-            "face_model", "box", "score", "points", "camera_matrix", "faces", "uv", "texture", "warnings",
+            "certainty", "face_model", "box", "score", "points", "camera_matrix", "faces", "uv", "texture", "warnings",
         }  # fmt: skip
         assert arrays["coefficients"].tolist() == list(range(257))
         assert arrays["texture"].shape == (64, 64, 3)

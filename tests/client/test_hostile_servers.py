@@ -192,7 +192,7 @@ LIES: dict[str, tuple[Answer, type[Face3DError] | None]] = {
     "endless headers": (hostile.endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000), UNAVAILABLE),
     "an endless header": (hostile.endless(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65536), UNAVAILABLE),
     "endless interim answers": (hostile.endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), Face3DError),
-    "silence": (lambda wire: wire.recv(1), Timeout),
+    "silence": (hostile.silent, Timeout),
     "the truth without a length": (hostile.slowly(coefficients(Content_Length="")), None),
     "a closed connection": (b"", UNAVAILABLE),
     "a reset connection": (hostile.reset(b""), UNAVAILABLE),

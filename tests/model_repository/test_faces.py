@@ -230,6 +230,7 @@ def smooth() -> NDArray[np.uint8]:
         (face(size=64), 0.0, sharp(), "small", "only 64 pixels"),
         (face(y=85), 0.0, sharp(), "cut", "by the border"),
         (face(), 0.0, sharp(20), "dark", "more light"),
+        (face(), 0.0, sharp(48), "dark", "more light"),
         (face(), 0.0, smooth(), "blurred", "sharper"),
     ],
 )

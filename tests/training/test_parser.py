@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from networks.parser import PARTS, Parser
-from training.parser import Pictures, batch_of, loss_of, parts_of, photographed, train
+from networks.parser import PARTS, Parser, ParserNet
+from training.parser import RENDERED, Pictures, batch_of, loss_of, monitor, parts_of, photographed, train
 from training.parser_covers import KINDS, cover
 from training.parser_labels import HAIR, PERSON, SKIN
 from training.parser_renders import UNKNOWN, labels_of
@@ -86,6 +86,27 @@ def test_a_crop_in_which_nobody_is_seen_is_left_out(learned_from: argparse.Names
     images, targets = batch_of([pictures.plain(0, 32)], torch.device("cpu"))
     assert images.shape == targets.shape == (1, 3, 32, 32)
     assert float(targets[0, 1, :14].min()) == 1
+
+
+def test_renders_are_a_third_of_the_samples_and_held_out_with_their_photograph(
+    learned_from: argparse.Namespace, tmp_path: Path
+) -> None:
+    heads = tmp_path / "heads.npy"
+    np.save(heads, np.zeros((4, 256, 256, 3), np.uint8))
+    labels = np.zeros((4, 4, 256, 256), np.uint8)
+    labels[:, UNKNOWN, :128] = 255
+    np.save(heads.with_suffix(".labels.npy"), labels)
+    np.save(heads.with_suffix(".sources.npy"), np.array([0, 1, 2, 24]))
+    pictures = Pictures(learned_from.crops, learned_from.labels, heads)
+    assert pictures.held_out.tolist() == [0, 23, 47, 49, 52]  # row 7 of the crops shows nobody
+    drawn = pictures.chosen(4000, np.random.default_rng(0))
+    assert (drawn >= pictures.photographs).mean() == pytest.approx(RENDERED, abs=0.03)
+    assert not set(drawn.tolist()) & set(pictures.held_out.tolist())
+    _, target = pictures.plain(50, 32)
+    assert not target[:, :15].any()
+    assert target[2, 17:].all()
+    said = monitor(ParserNet(), pictures, 32, torch.device("cpu"))
+    assert all(word in said for word in ("photographs skin", "renders skin", "stick"))
 
 
 def test_training_goes_on_from_its_checkpoint(

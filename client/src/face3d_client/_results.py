@@ -239,10 +239,15 @@ class Reconstruction:
         """The 257 coefficients of the face model."""
         return Coefficients(self._get("coefficients"))
 
+    @property
+    def certainty(self) -> NDArray[np.float32]:
+        """float32 (4,): one over each of `expected_errors`, 0 where it is not known."""
+        return self._get("certainty")
+
     @cached_property
     def expected_errors(self) -> ExpectedErrors:
         """How large the errors of this result are likely to be, by the network's own estimate; of `certainty`."""
-        return ExpectedErrors.of(self._get("certainty"))
+        return ExpectedErrors.of(self.certainty)
 
     @property
     def face_model(self) -> int:

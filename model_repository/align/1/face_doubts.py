@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 YAW_DEGREES = 30.0
 ROLL_DEGREES = 35.0
 SMALL_PIXELS = 100.0
-# Mean luma of the face (0..255) below which the texture is mostly noise; dark skin in good light is above 60.
-DARK_LUMA = 40.0
+# Mean luma of the face (0..255) below which the texture is mostly noise; dark skin in good light is above 60. And that
+# of its brightest parts, the 98th percentile: of 330 portraits of people of all skins the lowest is 113; skin shines.
+DARK_LUMA, DARK_HIGHLIGHTS = 40.0, 88.0
 # Variance of the Laplacian over the variance of the luma: how much of the contrast is fine detail. Portraits have 0.05
 # to 0.4, amateur photographs from 0.02, frames of compressed video 0.006 to 0.03.
 BLURRED = 0.012
@@ -57,7 +58,7 @@ def quality_warnings(
     if min(x1, y1) < 1 or x2 > source[0] - 2 or y2 > source[1] - 2:
         say("cut", "The face is cut by the border of the picture: what is missing is a guess.")
     luma = cv2.cvtColor(np.ascontiguousarray(crop[_FACE_ROWS, _FACE_COLS]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    if luma.mean() < DARK_LUMA:
+    if luma.mean() < DARK_LUMA or np.percentile(luma, 98) < DARK_HIGHLIGHTS:
         say("dark", "The face is dark: more light gives a better texture.")
     elif side >= SMALL_PIXELS and detail(luma) < BLURRED:  # a small face is blurred by being enlarged
         say("blurred", "The face is blurred: a sharper picture gives a better shape and texture.")

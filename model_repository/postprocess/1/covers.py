@@ -18,6 +18,11 @@ SKIN, HAIR, OTHER = range(3)
 # beside the nose, where a beard that was not recognised does not reach; anything else, or hair, over what is above the
 # mouth. Of 330 portraits without a cover the largest shares are 0.53, 0.2, 0.13 and 0.06.
 MASK, MASKED_CHEEKS, THING, STRANDS = 0.55, 0.45, 0.18, 0.08
+# How far the tip of the nose lies beside the middle, as a share of the eyes' own distance from there, from which on the
+# face counts as turned, some 35 degrees: what the shape misses of its far outline would be taken for a cover.
+TURNED = 0.9
+# How much of a texel the camera has to see for it to belong to the face as it is shown.
+FACING = 0.35
 # Share of both eyes' surroundings from which on they are dark glasses.
 DARK_GLASSES = 0.3
 # Share of the crop's side over which painted hair fades toward its border.
@@ -39,6 +44,7 @@ class Regions:
         upper: from above the brows to the mouth.
         scalp: above the eyes, and as far down beside them as temples reach.
         points: float64 [5, 2], the face's points in the crop.
+        turned: the face is turned far to the side.
     """
 
     eyes: tuple[F32, F32]
@@ -48,10 +54,17 @@ class Regions:
     upper: F32
     scalp: F32
     points: NDArray[np.float64]
+    turned: bool
 
     @classmethod
-    def of(cls, context: F32, side: int) -> Regions:
-        """Lay out the regions of a face (context float32 [23]) in a crop of ``side`` x ``side`` pixels."""
+    def of(cls, context: F32, places: F32, side: int) -> Regions:
+        """Lay out the regions of a face in a crop of ``side`` x ``side`` pixels, as far as the head is seen there.
+
+        Args:
+            context: float32 [23].
+            places: float32 [4, t, t] of the texture network.
+            side: of the parser's parts.
+        """
         points = (points_in(context, 15) + 0.5) * (side / CROP) - 0.5
         eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
         down = (mouth - eyes) / max(float(np.sum((mouth - eyes) ** 2)), 1e-6)
@@ -62,19 +75,22 @@ class Regions:
         nose = float((points[2] - eyes) @ across)
         half = max(apart / 2, 0.2)
 
+        head = _outline(places, side)
+
         def oval(at: float, height: float, wide: float, high: float) -> F32:
-            return np.asarray(np.hypot((u - at) / wide, (v - height) / high) < 1, np.float32)
+            return np.asarray(head * (np.hypot((u - at) / wide, (v - height) / high) < 1), np.float32)
 
         # The middle of a turned face lies between its eyes and the side that is seen.
         middle = oval(0.15 * nose, 0.45, 1.35 * half, 0.92)
         return cls(
             eyes=(oval(-half, 0.02, 0.30, 0.26), oval(half, 0.02, 0.30, 0.26)),
-            band=np.asarray((np.abs(v - 0.03) < 0.42) & (np.abs(u) < half + 0.5), np.float32),
+            band=np.asarray(head * (np.abs(v - 0.03) < 0.42) * (np.abs(u) < half + 0.5), np.float32),
             lower=oval(0.4 * nose, 1.05, 0.9 * half, 0.38),
             cheeks=oval(0.4 * nose, 0.66, 0.85 * half, 0.14),
             upper=np.asarray(middle * (v < 0.6), np.float32),
             scalp=np.clip((0.15 - v) / 0.25, 0, 1).astype(np.float32),
             points=points,
+            turned=abs(nose) > TURNED * half,
         )
 
 
@@ -91,6 +107,17 @@ class Covers:
     glasses: F32
 
 
+def _outline(places: F32, side: int) -> F32:
+    """Where the camera sees the head's skin in the crop, a little inside of its outline: float32 [s, s], 0 or 1."""
+    at = np.rint((places[:2] + 0.5) * (side / CROP) - 0.5)
+    inside = (places[2] > FACING) & (at >= 0).all(axis=0) & (at < side).all(axis=0)
+    columns, rows = at[:, inside].astype(np.intp)
+    shown = np.zeros((side, side), np.uint8)
+    shown[rows, columns] = 1
+    closed = cv2.morphologyEx(shown, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    return np.asarray(cv2.erode(closed, np.ones((3, 3), np.uint8)), np.float32)
+
+
 def points_in(context: F32, camera: int) -> NDArray[np.float64]:
     """The five points of a face (context float32 [23]) in the crop whose camera begins at an index: float64 [5, 2]."""
     points = context[5:15].astype(np.float64).reshape(5, 2)
@@ -99,7 +126,7 @@ def points_in(context: F32, camera: int) -> NDArray[np.float64]:
 
 
 def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
-    """Name what covers a face.
+    """Name what covers a face; of a turned one nothing, as that has a warning of its own.
 
     Args:
         parts: uint8 [3, s, s] of the parser.
@@ -107,6 +134,8 @@ def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
         context: float32 [23].
         crop_hd: uint8 [3, 512, 512] RGB.
     """
+    if regions.turned:
+        return Covers((), np.zeros(crop_hd.shape[1:], np.float32))
     hair, other = parts[HAIR].astype(np.float32) / 255, parts[OTHER].astype(np.float32) / 255
     luma = cv2.cvtColor(np.ascontiguousarray(crop_hd.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY).astype(np.float32)
     points = points_in(context, 19)

@@ -26,7 +26,9 @@ def paint(texture: U8, photograph: Photograph, layer: F32) -> None:
         photograph: that it is of.
         layer: float32 [s, s], 0..1, of the 224 px crop.
     """
-    share = cv2.GaussianBlur(_shown(photograph, layer), (0, 0), 1.0)  # a texel of the table is several of the texture
+    share = np.asarray(
+        cv2.GaussianBlur(_shown(photograph, layer), (0, 0), 1.0), np.float32
+    )  # a texel of the table is several of the texture
     if not (share > 1 / 255).any():
         return
     side = len(texture)
@@ -49,7 +51,8 @@ def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | N
     share = _shown(photograph, layer)
     if texels is not None:
         share = share * texels.plain
-    share = cv2.GaussianBlur(cv2.dilate((share > FILLED).astype(np.float32), np.ones((5, 5), np.uint8)), (0, 0), 0.7)
+    grown = cv2.dilate((share > FILLED).astype(np.float32), np.ones((5, 5), np.uint8))
+    share = np.asarray(cv2.GaussianBlur(grown, (0, 0), 0.7), np.float32)
     if not share.any():
         return
     side = len(texture)

@@ -16,7 +16,9 @@ U8 = NDArray[np.uint8]
 # Sides of the crops that the networks see, and of the texture that is made of the larger one.
 CROP, CROP_HD, USUAL_TEXTURE = 224, 512, 1024
 # Rows of a texture that are worked on at a time, so that beside it only bytes are kept of it.
-STRIP = 256
+STRIP = 128
+# How much of a texel has to be seen for it to count.
+LEAST = 1 / 255
 # Sides of a texture that the photograph limits are multiples of this.
 SIDE_STEP = 128
 
@@ -60,10 +62,10 @@ class Photograph:
         """Side of the largest texture that the photograph has the pixels for; never less than the usual one."""
         return max(USUAL_TEXTURE, int(self.gain * USUAL_TEXTURE * 1.02) // SIDE_STEP * SIDE_STEP)
 
-    def sampled(self, side: int, rows: slice) -> U8:
-        """Colours of rows of a texture of ``side`` texels: uint8 [rows, side, 3], black beyond the photograph."""
+    def sampled(self, side: int, rows: slice, columns: slice = slice(None)) -> U8:
+        """Colours of a part of a texture of ``side`` texels: uint8 [rows, columns, 3], black beyond the photograph."""
         maps = [
-            self._rows(self._wide(side)[k] * np.float32(scale) + np.float32(shift), side, rows)
+            self._rows(self._wide(side)[k][:, columns], side, rows) * np.float32(scale) + np.float32(shift)
             for k, (scale, shift) in enumerate(zip(self.scale, self.shift, strict=True))
         ]
         return np.asarray(
@@ -100,7 +102,7 @@ class Photograph:
         low = at.astype(np.intp)
         share = (at - low).astype(np.float32)[:, None]
         below, above = wide[low], wide[np.minimum(low + 1, len(wide) - 1)]
-        above -= below
+        above = above - below
         above *= share
         above += below
         return np.ascontiguousarray(above)
@@ -130,9 +132,16 @@ def enlarged(texture: U8, photograph: Photograph, side: int) -> U8:
     """
     result = np.asarray(cv2.resize(texture, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
     for rows in strips(side):
-        below = result[rows].astype(np.float32)
-        seen = photograph.seen(side, rows)[..., None]
-        fine = (photograph.sampled(side, rows) - below) * seen
-        mirrored = fine[:, ::-1] * (1 - seen)
-        cv2.convertScaleAbs(np.clip(below + fine + mirrored, 0, 255), dst=result[rows])
+        seen = photograph.seen(side, rows)
+        used = (seen > LEAST).any(axis=0)
+        used |= used[::-1]
+        if not used.any():
+            continue
+        left = int(used.argmax())
+        columns = slice(left, side - left)
+        below, share = result[rows, columns], seen[:, columns]
+        own = cv2.blendLinear(photograph.sampled(side, rows, columns), below, share, 1 - share)
+        fine = np.asarray(cv2.subtract(own, below, dtype=cv2.CV_16S), np.int16)
+        mirrored = fine[:, ::-1] * np.repeat((1 - share)[..., None], 3, axis=2)
+        result[rows, columns] = cv2.add(own, mirrored, dtype=cv2.CV_8U)
     return result

@@ -82,7 +82,7 @@ def relief(texture: U8, photograph: Photograph, texels: Texels, shape: tuple[F32
     missing = (shading - by_u * rise_u - by_v * rise_v) * (BY_LIGHT / (by_u * by_u + by_v * by_v + DAMPING))
     rise_u += missing * by_u * mask
     rise_v += missing * by_v * mask
-    return np.clip(np.stack([rise_u, rise_v], axis=-1), -STEEPEST, STEEPEST)
+    return np.asarray(np.clip(np.stack([rise_u, rise_v], axis=-1), -STEEPEST, STEEPEST), np.float32)
 
 
 def fine_shading(texture: U8, mask: F32, scale: float) -> F32:
@@ -98,8 +98,7 @@ def fine_shading(texture: U8, mask: F32, scale: float) -> F32:
     """
     logarithm = np.log(LINEAR[texture] @ LUMA + np.float32(0.02))
     known = mask * mask + np.float32(1e-3)
-    coarse = cv2.GaussianBlur(logarithm * known, (0, 0), COARSEST * scale)
-    coarse /= cv2.GaussianBlur(known, (0, 0), COARSEST * scale)
+    coarse = _blurred(logarithm * known, COARSEST * scale) / _blurred(known, COARSEST * scale)
     fine = cv2.GaussianBlur((logarithm - coarse) * mask, (0, 0), FINEST * scale)
     return np.asarray(np.tanh(fine / STRONGEST) * STRONGEST, np.float32)
 
@@ -107,13 +106,13 @@ def fine_shading(texture: U8, mask: F32, scale: float) -> F32:
 def moles(texture: U8, scale: float) -> F32:
     """Where a texture, uint8 [s, s, 3], has round dark spots, which are colour and no relief: float32 [s, s], 0..1."""
     sigma = MOLE_SIZE * scale
-    smooth = cv2.GaussianBlur(np.log(LINEAR[texture] @ LUMA + np.float32(0.02)), (0, 0), sigma)
+    smooth = _blurred(np.log(LINEAR[texture] @ LUMA + np.float32(0.02)), sigma)
     xx, yy, xy = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3, scale=s) for order, s in _SECOND)
     mean, apart = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy * xy)
     depth = (mean - apart) * sigma * sigma  # of the direction in which it is least
     found = np.clip(depth / MOLE_DEPTH - 0.5, 0, 1).astype(np.float32)
     wide = cv2.dilate(found, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(2 * sigma) + 1,) * 2))
-    return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma), np.float32)
+    return _blurred(np.asarray(wide, np.float32), sigma)
 
 
 _SECOND = (((2, 0), 0.25), ((0, 2), 0.25), ((1, 1), 0.25))
@@ -144,6 +143,17 @@ def normal_map(slopes: F32, strength: float) -> U8:
     normal = np.dstack([-slopes * np.float32(strength), np.ones(slopes.shape[:2], np.float32)])
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     return np.asarray(cv2.convertScaleAbs(normal * np.float32(127.5) + np.float32(127.5)), np.uint8)
+
+
+def _blurred(picture: F32, sigma: float) -> F32:
+    """Gaussian blur; a wide one of a smaller picture, which takes a fraction of the time."""
+    factor = 1
+    while sigma > 3 * factor:
+        factor *= 2
+    side = len(picture)
+    small = cv2.resize(picture, (side // factor, side // factor), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / factor)
+    return np.asarray(cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _ramp(value: float, low: float, high: float) -> float:

@@ -151,7 +151,7 @@ class Skin:
 
     @cached_property
     def _regions(self) -> Regions:
-        return Regions.of(self._need("context"), self._parts.shape[-1])
+        return Regions.of(self._need("context"), self._shown.places, self._parts.shape[-1])
 
     @cached_property
     def _photograph(self) -> Photograph | None:

@@ -139,7 +139,7 @@ class PartsSession:
         cells = np.stack([self._cells(colour) for colour in colours])
         seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
         wanted = [output.name for output in self.get_outputs()] if names is None else names
-        makers = {
+        makers: dict[str, Callable[[], Array]] = {
             "texture": lambda: self._texture(colours, spans, seen, guess, gain),
             "visibility": lambda: self._visibility(seen),
             "places": lambda: np.concatenate([fields[:, :2], facing, seen], 1),

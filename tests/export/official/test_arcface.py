@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
@@ -21,7 +22,7 @@ from tests.export.official import layouts
 FACES = example_inputs()[0]
 
 
-def own_vectors(network: nn.Module, pixels: torch.Tensor) -> np.ndarray:
+def own_vectors(network: nn.Module, pixels: torch.Tensor) -> NDArray[np.float32]:
     """Compute the vectors of a network, of length 1, in PyTorch."""
     with torch.no_grad():
         return np.asarray(nn.functional.normalize(network(pixels)).numpy())

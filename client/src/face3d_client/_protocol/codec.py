@@ -169,7 +169,7 @@ def _outputs(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _with_texture_warnings(chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """Add the warnings of the texture: they are one thing with the others, and cost nothing beside a texture."""
+    """Add the warnings of the texture: to a caller they are one thing, and cost nothing beside a texture."""
     if "warnings" in chosen and _TEXTURED & set(chosen) and "texture_warnings" not in chosen:
         return (*chosen, "texture_warnings")
     return chosen

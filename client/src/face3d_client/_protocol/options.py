@@ -135,6 +135,7 @@ class Options(TypedDict, total=False):
     texture_format: TextureFormat | None
     white_balance: bool | None
     sharpen: float | None
+    likeness: float | None
 
 
 class PersonOptions(TypedDict, total=False):

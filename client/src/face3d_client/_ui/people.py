@@ -54,7 +54,7 @@ class People:
         if not known or not photograph:
             return None, "Add somebody first, and then a photograph."
         try:
-            faces = self._client.detect(photograph)
+            faces = sorted(self._client.detect(photograph), key=lambda face: face.box[0])  # as one reads
             named = [(face, self._name(known, self._client.embed(photograph, face=face))) for face in faces]
         except (Face3DError, OSError) as error:
             return None, visitor_message(error)
