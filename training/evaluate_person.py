@@ -166,7 +166,7 @@ def cover(evaluator: Evaluator, readings: list[Reading], skin: Skin) -> tuple[fl
     seen = []
     for reading in readings:
         crop, context = torch.from_numpy(reading.sample.crop_hd), torch.from_numpy(reading.sample.context)
-        _, visible = evaluator.texture(crop, torch.from_numpy(reading.shapes[None]), context, parts)
+        visible = evaluator.texture(crop, torch.from_numpy(reading.shapes[None]), context, parts)[1]
         seen.append(visible[0, 0].numpy()[skin.row, skin.column] >= 128)
     return float(skin.area @ seen[0]), float(skin.area @ np.any(seen, axis=0))
 
