@@ -130,7 +130,7 @@ def _linear() -> F32:
 def _bytes() -> U8:
     linear = np.arange(_STEPS) / (_STEPS - 1)
     stored = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(stored * 255).astype(np.uint8)
+    return np.asarray(np.rint(stored * 255), np.uint8)
 
 
 LINEAR = _linear()

@@ -82,7 +82,7 @@ def relief(texture: U8, photograph: Photograph, texels: Texels, shape: tuple[F32
     missing = (shading - by_u * rise_u - by_v * rise_v) * (BY_LIGHT / (by_u * by_u + by_v * by_v + DAMPING))
     rise_u += missing * by_u * mask
     rise_v += missing * by_v * mask
-    return np.clip(np.stack([rise_u, rise_v], axis=-1), -STEEPEST, STEEPEST)
+    return np.asarray(np.clip(np.stack([rise_u, rise_v], axis=-1), -STEEPEST, STEEPEST), np.float32)
 
 
 def fine_shading(texture: U8, mask: F32, scale: float) -> F32:
@@ -112,7 +112,7 @@ def moles(texture: U8, scale: float) -> F32:
     depth = (mean - apart) * sigma * sigma  # of the direction in which it is least
     found = np.clip(depth / MOLE_DEPTH - 0.5, 0, 1).astype(np.float32)
     wide = cv2.dilate(found, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(2 * sigma) + 1,) * 2))
-    return _blurred(wide, sigma)
+    return _blurred(np.asarray(wide, np.float32), sigma)
 
 
 _SECOND = (((2, 0), 0.25), ((0, 2), 0.25), ((1, 1), 0.25))

@@ -50,7 +50,7 @@ class Texels:
         found = values[self.vertex[:, 0]] * self.weight[:, :1]
         for corner in (1, 2):
             found += values[self.vertex[:, corner]] * self.weight[:, corner : corner + 1]
-        return found.reshape(self.side, self.side, -1)
+        return np.asarray(found.reshape(self.side, self.side, -1), np.float32)
 
     def normals(self, normals: F32) -> F32:
         """Interpolate unit normals [N, 3] of the vertices: float32 [t, t, 3], unit."""
