@@ -85,7 +85,7 @@ def collect(a: argparse.Namespace, model: AnyFaceModel) -> tuple[Float, Float, F
         context = torch.from_numpy(sample.context)
         crop = torch.from_numpy(sample.crop)
         shapes, parts = regressor(crop, context)[0], parser(crop, regressor.fingerprint)
-        texture, visible = texturing(torch.from_numpy(sample.crop_hd), shapes, context, parts)
+        texture, visible, _ = texturing(torch.from_numpy(sample.crop_hd), shapes, context, parts)
         colours.append(F.grid_sample(texture.float(), grid, align_corners=False)[0, :, 0].T.numpy())
         seen.append(F.grid_sample(visible.float() / 255, grid, align_corners=False)[0, 0, 0].numpy())
         sampler = texturing.sampler

@@ -55,7 +55,7 @@ class Reconstructor:
         crop, context = torch.from_numpy(sample.crop), torch.from_numpy(sample.context)
         found = dict(zip(Regressor.OUTPUTS, self.regressor(crop, context), strict=True))
         parts = self.parser(crop, found["fingerprint"])
-        texture, _ = self.texture(torch.from_numpy(sample.crop_hd), found["shapes"], context, parts)
+        texture, *_ = self.texture(torch.from_numpy(sample.crop_hd), found["shapes"], context, parts)
         tensors = {name: found[name][0].numpy() for name in ("shapes", "fingerprint", "expression")}
         tensors |= {"texture": texture[0].numpy(), "crop_hd": sample.crop_hd[0], "context": sample.context[0]}
         return served("files").Files(self.surface, tensors, served("options").Options())

@@ -322,7 +322,7 @@ class Evaluator:
         """Measure the PSNR in dB of the re-rendered visible face against the 512 px crop; 0 where none is visible."""
         context, crop = torch.from_numpy(sample.context), torch.from_numpy(sample.crop)
         parts = self.parser(crop, self.regressor.fingerprint)
-        texture, seen = self.texture(torch.from_numpy(sample.crop_hd), shapes, context, parts)
+        texture, seen, _ = self.texture(torch.from_numpy(sample.crop_hd), shapes, context, parts)
         camera = sample.context[0, 15:23]
         place = (self.in_source(shapes, sample) - camera[6:8]) / camera[4:6]
         posed, model = shapes[0, 0].numpy(), self.model

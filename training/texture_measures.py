@@ -100,8 +100,8 @@ def lights(model: HeadModel, net: TextureNet) -> dict[str, float]:
 def _stored(linear: F32) -> U8:
     """Encode linear light, 0..1, as sRGB bytes."""
     linear = linear.clip(0, 1)
-    srgb = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(255 * srgb), np.uint8)
+    stored = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(255 * stored), np.uint8)
 
 
 def explained(surface: Any, tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[float, float] | None:

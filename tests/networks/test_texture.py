@@ -161,7 +161,7 @@ def outputs(network: TextureNet, posed_shape: torch.Tensor, parts: torch.Tensor,
     shapes[:, 0] = posed_shape
     context[:, 15:23] = camera()
     with torch.no_grad():
-        return torch.cat(network(crop, shapes, context, parts), 1)[0]
+        return torch.cat(network(crop, shapes, context, parts)[:2], 1)[0]
 
 
 GREY = torch.full((1, 3, 512, 512), 200, dtype=torch.uint8)

@@ -26,9 +26,8 @@ def paint(texture: U8, photograph: Photograph, layer: F32) -> None:
         photograph: that it is of.
         layer: float32 [s, s], 0..1, of the 224 px crop.
     """
-    share = np.asarray(
-        cv2.GaussianBlur(_shown(photograph, layer), (0, 0), 1.0), np.float32
-    )  # a texel of the table is several of the texture
+    # A texel of the table is several of the texture.
+    share = np.asarray(cv2.GaussianBlur(_shown(photograph, layer), (0, 0), 1.0), np.float32)
     if not (share > 1 / 255).any():
         return
     side = len(texture)
@@ -51,8 +50,8 @@ def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | N
     share = _shown(photograph, layer)
     if texels is not None:
         share = share * texels.plain
-    grown = cv2.dilate((share > FILLED).astype(np.float32), np.ones((5, 5), np.uint8))
-    share = np.asarray(cv2.GaussianBlur(grown, (0, 0), 0.7), np.float32)
+    holes = cv2.dilate((share > FILLED).astype(np.float32), np.ones((5, 5), np.uint8))
+    share = np.asarray(cv2.GaussianBlur(holes, (0, 0), 0.7), np.float32)
     if not share.any():
         return
     side = len(texture)
@@ -63,11 +62,11 @@ def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | N
         else _u8(cv2.resize(texture, (USUAL_TEXTURE,) * 2, interpolation=cv2.INTER_AREA))
     )
     wide = cv2.resize(share, small.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    holes = (wide > 0.02).astype(np.uint8)
-    filled = _u8(cv2.inpaint(small, holes, AROUND, cv2.INPAINT_TELEA))
+    mask = (wide > 0.02).astype(np.uint8)
+    filled = _u8(cv2.inpaint(small, mask, AROUND, cv2.INPAINT_TELEA))
     # Telea's method leaves facets; smooth, they are skin.
     filled = np.where(
-        holes[..., None] > 0, cv2.GaussianBlur(filled, (0, 0), SMOOTH * len(small) / USUAL_TEXTURE), filled
+        mask[..., None] > 0, cv2.GaussianBlur(filled, (0, 0), SMOOTH * len(small) / USUAL_TEXTURE), filled
     )
     if side > USUAL_TEXTURE:
         filled = _u8(cv2.resize(filled, (side, side), interpolation=cv2.INTER_CUBIC))
