@@ -256,10 +256,14 @@ class Reconstruction:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What makes this result doubtful (turned far, small, dark, blurred): a sentence each; mostly none."""
+        """What makes this result doubtful (turned far, small, dark, blurred): a sentence each; mostly none.
+
+        Where `certainty` is there and small, a sentence of the client's own says that the network is not sure.
+        """
         values = self._get("warnings").ravel()
         texts = (text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values)
-        return tuple(printable(text) for text in texts if text)
+        doubt = self.expected_errors.doubt if self.has("certainty") else ""
+        return tuple(printable(text) for text in (*texts, doubt) if text)
 
     # --- files and drawings -----------------------------------------------------------------------------------------
 
