@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -61,6 +62,24 @@ def test_the_texture_comes_from_inside_the_mesh_where_it_was_not_asked_for() -> 
 
 def test_expected_errors_are_one_over_the_certainty_and_infinite_where_it_is_not_known(result: Reconstruction) -> None:
     assert result.expected_errors == ExpectedErrors(2.0, 1.0, 4.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("certainty", "said"),
+    [
+        ((0.5, 0.5, 0.3, 0.3), None),
+        ((0, 0, 0, 0), None),
+        ((0.5, 0.5, 0.1, 0.3), r"not sure of this face: its rotation may be off by 10 degrees\."),
+        ((0.5, 0.5, 0.1, 0.1), r"10 degrees and its landmarks by 15% of the distance"),
+    ],
+)
+def test_a_network_that_is_not_sure_is_a_warning(certainty: tuple[float, ...], said: str | None) -> None:
+    reply = synthetic.reply(warnings=(b"dark",))
+    reply["certainty"] = np.array([certainty], np.float32)
+    first, *more = parse_reconstruct(reply).warnings
+    assert first == "dark"
+    assert len(more) == (said is not None)
+    assert said is None or re.search(said, more[0])
 
 
 def test_a_field_that_was_not_asked_for_says_how_to_ask() -> None:

@@ -258,13 +258,15 @@ class Reconstruction:
     def warnings(self) -> tuple[str, ...]:
         """What makes this result doubtful (turned far, small, dark, blurred, covered): a sentence each; mostly none.
 
-        What is doubtful about the texture is among them where one was asked for.
+        What is doubtful about the texture is among them where one was asked for. Where `certainty` is there and small,
+        a sentence of the client's own says that the network is not sure.
         """
         values = self._get("warnings").ravel()
         if self.has("texture_warnings"):
             values = np.concatenate([values, self._get("texture_warnings").ravel()])
         texts = (text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values)
-        return tuple(printable(text) for text in texts if text)
+        doubt = self.expected_errors.doubt if self.has("certainty") else ""
+        return tuple(printable(text) for text in (*texts, doubt) if text)
 
     # --- files and drawings -----------------------------------------------------------------------------------------
 
