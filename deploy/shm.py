@@ -7,7 +7,8 @@ batch it has met and never shrinks. So, for every model with such processes:
 
 Twice, because a region grows while the old one is still in use. Dimensions that a configuration leaves open (-1) and
 the sizes of files stand in the table below. On the embedded server the networks' onnxruntime backend is Python as well;
-on NVIDIA's container (``--flavour tensorrt``) only preprocess, align and postprocess are.
+on NVIDIA's container (``--flavour tensorrt``) only preprocess, align and postprocess are. ``--fusion``: where `fuse` is
+served, which keeps pictures whole.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from server.repository import DEFAULT_REPOSITORY, read_repository
+from server.repository import DEFAULT_REPOSITORY, SWITCHED, read_repository, without
 
 _MIB = 1 << 20
 _BYTES = {"TYPE_UINT8": 1, "TYPE_BOOL": 1, "TYPE_FP16": 2, "TYPE_FP32": 4, "TYPE_INT32": 4, "TYPE_INT64": 8}
@@ -33,35 +34,49 @@ _LARGEST = {
     "vertices_neutral": 40_000 * 3 * 4,
     "embedding": 1024 * 4,  # embedders give 128 to 1024 numbers
     "image": 32 * _MIB,  # max_bytes of preprocess
+    "source": 32 * _MIB,
+    "target": 32 * _MIB,
+    "source_shapes": 3 * 40_000 * 3 * 4,
+    "mask": 4 * _MIB,
     "mesh": 16 * _MIB,
     "texture_image": 12 * _MIB,
     "preview": 2 * _MIB,
     "warnings": 4096,
+    "doubts": 4096,
 }
+_WHOLE = 16_000_000 * 3
+"""Bytes of a whole picture: `max_whole_pixels` of preprocess; a fused one as PNG has no more."""
+_FUSED = {"picture": _WHOLE, "picture_file": _WHOLE}
 
 
-def row_bytes(config: Any) -> int:
-    """Add up the bytes of a row's inputs and outputs; KeyError for an open dimension that the table does not know."""
+def row_bytes(config: Any, largest: Mapping[str, int] = _LARGEST) -> int:
+    """Add up the bytes of a row's inputs and outputs; KeyError for an open dimension that the table does not know.
+
+    Where the configuration has no batch dimension, tensors that hold a pair of rows say so in their first one.
+    """
     total = 0
     for tensor in (*config.input, *config.output):
         kind = type(config).DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type
         name = kind.values_by_number[tensor.data_type].name
         if name == "TYPE_STRING" or any(dim < 0 for dim in tensor.dims):
-            total += _LARGEST[tensor.name]
+            rows = 1 if config.max_batch_size else max(1, tensor.dims[0])
+            total += rows * largest[tensor.name]
         else:
             total += math.prod(tensor.dims) * _BYTES[name]
     return total
 
 
-def needs(repository: Path = DEFAULT_REPOSITORY, flavour: str | None = None) -> dict[str, int]:
+def needs(repository: Path = DEFAULT_REPOSITORY, flavour: str | None = None, fusion: bool = False) -> dict[str, int]:
     """Return for each model the bytes of shared memory that its processes may come to."""
     found = {}
-    for name, model in read_repository(repository, flavour).items():
+    largest = _LARGEST | (_FUSED if fusion else {})
+    models = read_repository(repository, flavour)
+    for name, model in (models if fusion else without(models, SWITCHED)).items():
         config = model.config
         in_python = config.backend == "python" or (config.backend == "onnxruntime" and flavour is None)
         if in_python:
             processes = sum(group.count or 1 for group in config.instance_group) or 1
-            found[name] = processes * max(1, config.max_batch_size) * row_bytes(config) * 2
+            found[name] = processes * max(1, config.max_batch_size) * row_bytes(config, largest) * 2
     return found
 
 
@@ -70,8 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.shm", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, metavar="DIR")
     parser.add_argument("--flavour", metavar="NAME", help="as --model-config-name, for instance tensorrt")
+    parser.add_argument("--fusion", action="store_true", help="with `fuse`")
     options = parser.parse_args(arguments)
-    parts = needs(options.repository, options.flavour)
+    parts = needs(options.repository, options.flavour, options.fusion)
     for name, size in parts.items():
         print(f"{name:12} {size / _MIB:8.0f} MiB")
     print(f"{'together':12} {sum(parts.values()) / _MIB:8.0f} MiB")

@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.configurations.ensembles import ENSEMBLES, ensemble_config
 from deploy.configurations.networks import NETWORKS, cpu_config, tensorrt_config
 
-SHARED = {"series.py": ("preprocess/1", "align/1", "postprocess/1")}
+SHARED = {"series.py": ("preprocess/1", "align/1", "postprocess/1", "fusion/1")}
 """Modules of `shared/` -> version folders that hold a copy."""
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 

@@ -172,8 +172,8 @@ EMBED = Ensemble(
 
 FUSE = Ensemble(
     name="fuse",
-    title="Two photographs -> the second one with the face of the first, drawn from both heads. Off unless the operator\n"
-    "turns it on.",
+    title="Two photographs -> the second one with the face of the first, drawn from both heads. Off unless the\n"
+    "operator turns it on.",
     batch=0,
     batch_reason="A request is a pair; its two photographs are one batch of two for the steps that take photographs.",
     inputs=(

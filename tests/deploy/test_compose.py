@@ -24,7 +24,8 @@ _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def amount(text: str) -> int:
-    """'2gb' -> bytes."""
+    """'2gb' -> bytes; of '${NAME:-2gb}' the default."""
+    text = re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", text)
     match = re.fullmatch(r"(\d+)([kmg])b?", text)
     assert match, text
     return int(match[1]) * _UNITS[match[2]]
@@ -84,15 +85,19 @@ def test_shared_memory_is_what_the_formula_says(name: str, flavour: str | None) 
     service = SERVICES[name]
     needed = sum(shm.needs(flavour=flavour).values())
     assert needed <= amount(service["shm_size"]) < 2 * needed
+    assert needed < sum(shm.needs(flavour=flavour, fusion=True).values()) <= amount("4gb"), "as the comment says"
     assert service["ipc"] == "private"
     # Shared memory counts as memory of the container.
     assert amount(service["deploy"]["resources"]["limits"]["memory"]) > amount(service["shm_size"]) + 2 * (1 << 30)
 
 
 def test_the_formula_counts_what_the_configurations_say() -> None:
-    # preprocess: a file of 32 MiB, a picture, the canvas and six numbers; eight at once; twice.
-    row = (32 << 20) + 2048 * 2048 * 3 + 3 * 512 * 512 + 6 * 4
+    # preprocess: a file of 32 MiB and whether it stays whole, a picture, the canvas, six numbers; eight at once; twice.
+    row = (32 << 20) + 1 + 2048 * 2048 * 3 + 3 * 512 * 512 + 6 * 4
     assert shm.needs()["preprocess"] == 8 * row * 2
+    assert "fusion" not in shm.needs()
+    # pair: two files of 32 MiB, in and out, and what lies between the two rows and the source's, one and a half times.
+    assert shm.needs(fusion=True)["pair"] > 2 * 4 * (32 << 20)
     assert "regressor" not in shm.needs(flavour="tensorrt")
 
 

@@ -215,11 +215,27 @@ def test_pods_meet_the_restricted_standard_and_have_limits(overlay: str, kind: s
         assert not container["image"].endswith((":latest", ":replace-me"))
 
 
-@pytest.mark.parametrize(("overlay", "flavour"), [("cpu", None), ("gpu", "tensorrt")])
+@pytest.mark.parametrize(("overlay", "flavour"), [("cpu", None), ("gpu", "tensorrt"), ("fusion", None)])
 def test_shared_memory_is_what_the_formula_says(overlay: str, flavour: str | None) -> None:
     volumes = one(overlay, "Deployment")["spec"]["template"]["spec"]["volumes"]
     (size,) = (v["emptyDir"]["sizeLimit"] for v in volumes if v["name"] == "shm")
-    assert sum(shm.needs(flavour=flavour).values()) <= amount(size.lower().removesuffix("i"))
+    assert sum(shm.needs(flavour=flavour, fusion=overlay == "fusion").values()) <= amount(
+        size.lower().removesuffix("i")
+    )
+
+
+def test_fusion_is_on_in_its_overlay_alone() -> None:
+    on = {"name": "FACE3D_FUSION", "value": "1"}
+    for overlay in ("cpu", "fusion"):
+        pod = one(overlay, "Deployment")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert (on in container["env"]) == (overlay == "fusion")
+        limit = amount(container["resources"]["limits"]["memory"].lower().removesuffix("i"))
+        assert limit > amount("2g") + sum(shm.needs(fusion=overlay == "fusion").values())
+    files = {entry["name"]: entry.get("value") for entry in container["env"]}
+    (mount,) = (entry["mountPath"] for entry in container["volumeMounts"] if entry["name"] == "fusion")
+    assert files["FACE3D_FUSION_CERTIFICATE"] == f"{mount}/certificate.pem"
+    assert files["FACE3D_FUSION_KEY"] == f"{mount}/key.pem"
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])

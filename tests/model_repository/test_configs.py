@@ -81,7 +81,8 @@ def test_how_many_processes_and_versions_is_said_and_not_left_to_triton(path: Pa
     model = read(path)
     assert [group.count for group in model.instance_group] >= [1]
     assert model.version_policy.latest.num_versions == 1
-    assert model.max_batch_size > 0
+    # Requests of `fuse` are pairs: the two models that take them whole have no batches.
+    assert model.max_batch_size > 0 or path.parent.name in ("pair", "fusion")
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,7 @@ SMALL = file_of(Image.new("RGB", (40, 30), (120, 160, 90)))
 IMAGES = st.sampled_from([SMALL, SMALL[:50], b"", b"no picture"]) | st.binary(max_size=60)
 MODELS = read_repository(DEFAULT_REPOSITORY)
 FILLS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 200.0, 1e30, -1e30, float("nan"), float("inf")])
-NUMPY = {"TYPE_UINT8": np.uint8, "TYPE_FP32": np.float32, "TYPE_INT64": np.int64}
+NUMPY = {"TYPE_BOOL": np.bool_, "TYPE_UINT8": np.uint8, "TYPE_FP32": np.float32, "TYPE_INT64": np.int64}
 
 
 def bytes_tensor(values: list[bytes]) -> bytes:
@@ -112,9 +113,10 @@ def attempts(draw: st.DrawFn) -> Attempt:
         if (entry.name == victim and spoilt == "missing") or (entry.optional and draw(st.booleans())):
             continue
         kind = model_config_pb2.DataType.Name(entry.data_type)
-        shape = [batch, *(dim if dim > 0 else draw(st.integers(0, 7)) for dim in entry.dims)]
+        rows = [batch] if MODELS[model].config.max_batch_size else []
+        shape = [*rows, *(dim if dim > 0 else draw(st.integers(0, 7)) for dim in entry.dims)]
         if kind == "TYPE_STRING":
-            raw, fill, step = bytes_tensor([draw(IMAGES) for _ in range(batch)]), 0.0, 1
+            raw, fill, step = bytes_tensor([draw(IMAGES) for _ in range(math.prod(shape))]), 0.0, 1
         else:
             values, fill, step = np.full(shape, 0, np.float32), draw(FILLS), draw(st.integers(1, 9))
             values.reshape(-1)[::step] = fill

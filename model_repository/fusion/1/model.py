@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from consent import ConsentRefused, consent_from, log_line
 from fusing import fuse
+from fusion_meters import Meters
 from fusion_options import options_from
 from fusion_refusals import Refused
 from numpy.typing import NDArray
@@ -34,6 +36,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._region = Region.from_file(folder / "topology.npz")
         self._signer = Signer(Credentials.from_environment(os.environ))
+        self._meters = Meters()
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fuse")
 
@@ -51,6 +54,7 @@ class TritonPythonModel:
         try:
             response = pb_utils.InferenceResponse(self._outputs(tensors, parameters))
         except (Refused, ConsentRefused) as error:
+            self._meters.refused(error.tag)
             refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
             response = pb_utils.InferenceResponse([], refusal)
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
@@ -63,6 +67,7 @@ class TritonPythonModel:
             pb_utils.Logger.log_error("fusion: " + traceback.format_exc())
 
     def _outputs(self, tensors: Tensors, parameters: str) -> list[pb_utils.Tensor]:
+        start = time.perf_counter()
         statement, options = consent_from(parameters), options_from(parameters)
         source, target = photographs_of(tensors, self._region)
         skin = Skin(tensors["texture"][0], tensors["visibility"][0])
@@ -71,6 +76,7 @@ class TritonPythonModel:
         kind = options.picture_format
         signed = self._signer.sign(encoded(pixels, kind), MEDIA_TYPES[kind], statement)
         pb_utils.Logger.log_info(log_line(signed.manifest, statement))
+        self._meters.fused(result.effort.name, time.perf_counter() - start)
         warnings = doubts_of(tensors["doubts"])
         files = {"picture_file": signed.picture, "mask": mask_file(result.mask)}
         return [

@@ -33,7 +33,12 @@ def _photograph(tensors: Mapping[str, NDArray[Any]], row: int, region: Region) -
     # Written so that a NaN fails.
     if not (shapes.min() >= -FARTHEST and shapes.max() <= FARTHEST):
         raise Refused("BadFace", f"the networks found no shape for the {ROLES[row]}'s face: send another picture.")
-    if not (context[[15, 16, 19, 20]].min() >= 1e-6 and np.abs(context).max() <= 1e9 and geometry.min() > 0):
+    if not (
+        context[[15, 16, 19, 20]].min() >= 1e-6
+        and np.abs(context).max() <= 1e9
+        and geometry.min() > 0
+        and geometry.max() <= 1e9
+    ):
         raise Refused("BadTensor", "`context` or `geometry` is that of no face: send what `align` returns.")
     width, height, _, _, ratio_x, ratio_y = (float(value) for value in geometry)
     rows, columns = (max(1, int(side + 0.01)) for side in (height / ratio_y, width / ratio_x))
@@ -45,4 +50,9 @@ def _photograph(tensors: Mapping[str, NDArray[Any]], row: int, region: Region) -
 
 def doubts_of(doubts: NDArray[Any]) -> list[str]:
     """The sentences of `align` about either photograph, bytes [2, n] with empty ones, each with whose it is."""
-    return [f"{role}: {text.decode()}" for role, row in zip(ROLES, doubts, strict=True) for text in row if text]
+    return [
+        f"{role}: {text.decode(errors='replace')}"
+        for role, row in zip(ROLES, doubts, strict=True)
+        for text in row
+        if text
+    ]
