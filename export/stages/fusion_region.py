@@ -10,11 +10,12 @@ import numpy.typing as npt
 from networks.head_model import AnyFaceModel, HeadModel
 
 SKIN, EYE, MOUTH = range(3)
-# What a ray meets inside the openings of the face. Lashes are left out: they are drawn on cards, not on skin.
+# What a ray meets inside the openings of the face. Lashes, which are drawn on cards, and teeth, gums and tongue are not
+# among it: what shows there is taken from a photograph, whose place the socket behind them says well enough.
 EYE_PARTS = ("eye_socket_left", "eye_socket_right", "eye_left", "eye_right")
-MOUTH_PARTS = ("mouth_socket", "gums", "tongue", "teeth_upper", "teeth_lower")
+MOUTH_PARTS = ("mouth_socket",)
 # Of the mean head, decimetres: triangles behind these cannot lie before the face, whichever way it looks.
-FRONT_DM, NECK_DM = -0.6, -1.7
+FRONT_DM, NECK_DM = -0.45, -1.2
 # The face that is exchanged: a rounded rectangle of the mean head, decimetres. Brows end at 0.58 to the sides and reach
 # 0.6 in height, the chin is at -0.81, the ears begin at 0.74.
 MIDDLE_DM, HALF_WIDTH_DM, HALF_HEIGHT_DM, ROUNDNESS = -0.08, 0.69, 0.80, 4

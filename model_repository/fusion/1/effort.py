@@ -40,8 +40,8 @@ class Effort:
         return SHORT if mode == "short" else LONG
 
 
-SHORT = Effort("short", cells=128, levels=4, refine=False)
-LONG = Effort("long", cells=208, levels=5, refine=True)
+SHORT = Effort("short", cells=128, levels=3, refine=False)
+LONG = Effort("long", cells=208, levels=4, refine=True)
 
 
 def _is_easy(source: Photograph, target: Photograph, region: Region) -> bool:

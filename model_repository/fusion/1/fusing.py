@@ -11,7 +11,7 @@ from drawing import draw
 from effort import Effort
 from fusion_options import Options
 from grain import matched
-from masks import SKIN, bare_skin, face_of, hair_before
+from masks import SKIN, bare_skin, face_of, hair_before, kept_openings
 from numpy.typing import NDArray
 from pasting import pasted, surroundings
 from photographs import Photograph
@@ -58,10 +58,12 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     bare = bare_skin(target, drawing, here if effort.refine else None)
     shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target))
     lit = relit(over, under, shown, drawing)
-    face = face_of(drawing, options.eyes == "target", options.mouth == "target") * (1 - hair_before(source, drawing))
-    mask = window.enlarged(face) * bare
+    mask = window.enlarged(face_of(drawing) * (1 - hair_before(source, drawing))) * bare
     lit = matched(lit, under, _middle(mask))
     mixed = blend(lit, under, mask, effort.levels)
+    # Put back after the bands were mixed: a hole in their masks would thin out brows and lids around it.
+    kept = window.enlarged(kept_openings(drawing, options.eyes == "target", options.mouth == "target"))
+    mixed += kept[..., None] * (under - mixed)
     pixels, changed = pasted(target.pixels, mixed, here, mask, drawing)
     return Fused(pixels, changed, effort)
 

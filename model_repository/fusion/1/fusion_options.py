@@ -26,8 +26,8 @@ class Options:
         mark: draw a label into the picture that says what it is.
     """
 
-    shape: float = 0.7
-    eyes: str = "target"
+    shape: float = 1.0
+    eyes: str = "source"
     mouth: str = "target"
     picture_format: str = "png"
     quality_mode: str = "auto"

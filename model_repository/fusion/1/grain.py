@@ -18,7 +18,7 @@ _MOST_SHARPENING, _ALIKE = 0.8, 1.08
 _MAD, _GAIN = 1.4826, 0.85
 _SEED = 7
 # Pixels of a side that are looked at: a face's sharpness is the same all over.
-PATCH = 320
+PATCH = 256
 
 
 def sharpness(grey: F32, weight: NDArray[np.bool_]) -> float:
@@ -45,7 +45,7 @@ def matched(face: F32, target: F32, weight: NDArray[np.bool_]) -> F32:
     goal = sharpness(wanted, weight)
     own = sharpness(grey, weight)
     if own > goal * _ALIKE and goal > 0:
-        sigma = min(_BLURS, key=lambda s: abs(sharpness(_blurred(grey, s), weight) - goal))
+        sigma = next((s for s in _BLURS if sharpness(_blurred(grey, s), weight) <= goal * _ALIKE), _BLURS[-1])
         face = np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.float32)
     elif own * _ALIKE < goal and own > 0:
         amount = min(_MOST_SHARPENING, goal / own - 1)

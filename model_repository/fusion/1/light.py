@@ -31,7 +31,7 @@ _HUE_PRIOR = np.array([1e-6, 0.3, 0.3, 0.3, 1e6, 1e6, 1e6, 1e6, 1e6])
 _OUTLIER, _HUE_OUTLIER = 0.2, 0.3
 _DARK, _BRIGHT = 0.15, 0.6
 # Shares of the face's side over which what a fit has left is smoothed.
-_SMOOTH_LIGHTNESS, _SMOOTH_HUE = 0.05, 0.045
+_SMOOTH_LIGHTNESS, _SMOOTH_HUE = 0.1, 0.045
 # Cells below which nothing can be fitted.
 _FEWEST = 60
 # Logarithms of the largest gains, of lightness and of hue.
@@ -39,12 +39,12 @@ _MOST, _MOST_HUE = 1.6, 0.45
 # Share of a gain's logarithm by which contrasts become weaker. What is brighter than the base is reflected by the
 # skin's surface and hardly knows its tone: on dark skin it stands out more, and taken over in full it would burn out on
 # light skin. What is darker is shade and pigment; in a dark picture also its noise.
-_SHINE, _SHADE = 0.75, 0.45
+_SHINE, _SHADE = 0.75, 0.3
 _MOST_SHINE = 1.5
 # How quickly the hue of what is brighter than the base fades, over the logarithm by which it is.
 _PALE = 5.0
 # How much of a difference in hue is kept: the hue of skin is hardly anybody's own, and gains exaggerate it.
-_HUE = 0.8
+_HUE = 0.9
 # Level from which on whites are held back.
 _SHOULDER = 225.0
 

@@ -22,7 +22,13 @@ FLAT, FACING = 0.12, 0.35
 GUIDE_RADIUS, GUIDE_FLAT = 0.03, 2e-4
 # How far, in shares of the face's width, the openings of eyes and mouth are widened where they stay the target's:
 # lashes and the lids' rims belong to them.
-EYE_RIM, MOUTH_RIM = 0.022, 0.008
+EYE_RIM, MOUTH_RIM = 0.01, 0.006
+# Shares of the face's side: of the widest frame of glasses, how far frames reach around the eyes, and how far below
+# their middle lids end.
+FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
+# By how much the parser's probability of skin is lower along frames: in a tenth of the cells below the eyes where there
+# are glasses at all, and along their lines. Of 128 photographs the first finds 4 of 6 with frames, and one without.
+SIGN_OF_FRAMES, FRAME_LINES = 0.035, (0.02, 0.07)
 # Probability of hair between which it counts as such; its rim, likewise; and how evenly it is on both sides of a beard.
 HAIRY, HAIR_RIM, BEARD = (0.35, 0.65), 0.02, 0.4
 
@@ -66,6 +72,7 @@ def bare_skin(target: Photograph, drawing: Drawing, picture: F32 | None) -> F32:
     window = drawing.window
     places = window.centres().reshape(window.rows, window.columns, 2)
     skin = share_of(target, SKIN, places)
+    skin = skin * (1 - frames(skin, drawing))
     if picture is None:
         return window.enlarged(smoothstep(skin, COVERED, BARE))
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32) / 255
@@ -73,15 +80,44 @@ def bare_skin(target: Photograph, drawing: Drawing, picture: F32 | None) -> F32:
     return smoothstep(guided(skin, window.reduced(grey), grey, radius), COVERED, BARE)
 
 
-def face_of(drawing: Drawing, keep_eyes: bool, keep_mouth: bool) -> F32:
-    """The drawn face, 0..1, cells [rows, columns]; without the target's eyes and mouth where these are kept."""
-    face = drawing.inside * smoothstep(drawing.facing, FLAT, FACING)
-    for keep, opening, rim in ((keep_eyes, drawing.eyes, EYE_RIM), (keep_mouth, drawing.mouth, MOUTH_RIM)):
+def face_of(drawing: Drawing) -> F32:
+    """The drawn face, eyes and mouth included, 0..1, cells [rows, columns]."""
+    openings = widened(np.maximum(drawing.eyes, drawing.mouth), 0) * (drawing.inside > 0.5)
+    return np.maximum(drawing.inside * smoothstep(drawing.facing, FLAT, FACING), openings)
+
+
+def kept_openings(drawing: Drawing, eyes: bool, mouth: bool) -> F32:
+    """Where eyes, or the mouth's inside, stay the target's, 0..1, cells [rows, columns]."""
+    kept = np.zeros_like(drawing.eyes)
+    for keep, opening, rim in ((eyes, drawing.eyes, EYE_RIM), (mouth, drawing.mouth, MOUTH_RIM)):
         if keep and opening.any():
-            face = face * (1 - widened(opening, rim))
-        elif not keep:
-            face = np.maximum(face, widened(opening, 0) * (drawing.inside > 0.5))
-    return np.asarray(face, np.float32)
+            kept = np.maximum(kept, widened(opening, rim))
+    return kept
+
+
+def frames(skin: F32, drawing: Drawing) -> F32:
+    """Frames of glasses before the target's face, cells [rows, columns] 0..1; none where there is no sign of any.
+
+    The parser calls lenses and thin frames skin, but is less sure along the frames: thin lines around the eyes, also
+    below them, where no face has any.
+
+    Args:
+        skin: float32 [rows, columns], the parser's probability.
+        drawing: where the eyes are.
+    """
+    side = max(skin.shape)
+    if not drawing.eyes.any():
+        return np.zeros_like(skin)
+    width = 2 * round(FRAME * side) + 1
+    closed = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    lines = np.asarray(closed, np.float32) - skin
+    reach = 2 * round(AROUND_EYES * side) + 1
+    around = cv2.dilate(drawing.eyes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+    middle = float(np.argwhere(drawing.eyes > 0)[:, 0].mean())
+    below = around & (drawing.inside > 0.3) & (np.arange(len(skin))[:, None] > middle + BELOW_EYES * side)
+    if not below.any() or np.percentile(lines[below], 90) < SIGN_OF_FRAMES:
+        return np.zeros_like(skin)
+    return smoothstep(lines, *FRAME_LINES) * around
 
 
 def hair_before(source: Photograph, drawing: Drawing) -> F32:

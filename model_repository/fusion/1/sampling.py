@@ -69,9 +69,9 @@ def skin_of(source: Photograph, skin: Skin, drawing: Drawing) -> F32:
     seen = np.maximum(seen_of(skin, drawing), np.maximum(drawing.eyes, drawing.mouth))
     if seen[drawing.inside > 0].min(initial=1) > ALL_SEEN:
         return photographed
-    painted = fetch(
-        np.ascontiguousarray(skin.texture.transpose(1, 2, 0)), window.enlarged(texels(drawing, len(skin.texture[0])))
-    )
+    # What was completed has no detail that the grid of cells would lose.
+    picture = np.ascontiguousarray(skin.texture.transpose(1, 2, 0))
+    painted = window.enlarged(fetch(picture, texels(drawing, len(picture))))
     return np.asarray(painted + window.enlarged(seen)[..., None] * (photographed - painted), np.float32)
 
 
