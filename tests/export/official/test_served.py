@@ -18,12 +18,14 @@ from tritonclient.utils import InferenceServerException
 from export.__main__ import main
 from export.models import MODEL_NAMES, get_model
 from export.official.face_models import main as make_face_model
+from export.stages.topology import FACE_MODEL_FILES
 from networks.embedder.embedder import Embedder, default_weights
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.export.official import layouts
 from tests.servers import serving
 
 ROOT = Path(__file__).resolve().parents[3]
+FACE_MODEL_PRODUCTS = {f"{what}.npz" for _, what, _ in FACE_MODEL_FILES}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def products(directory: str, names: list[str]) -> list[str]:
         network = Path(directory).name in MODEL_NAMES and get_model(Path(directory).name).needs_face_model
-        return [n for n in names if (network and n.isdigit()) or n in {"topology.npz", "__pycache__"}]
+        return [n for n in names if (network and n.isdigit()) or n in {*FACE_MODEL_PRODUCTS, "__pycache__"}]
 
     shutil.copytree(ROOT / "model_repository", folder, ignore=products)
     return folder
