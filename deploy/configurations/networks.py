@@ -237,7 +237,10 @@ EMBEDDER = Network(
         Tensor("embedding", "FP32", (-1,), "Of length 1; -1: the length of the vectors of the embedder exported."),
         Tensor("embedder", "INT64", (1,), "Fingerprint of its weights: vectors of two embedders say nothing."),
     ),
-    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 50 MB."),),
+    parameters=(
+        Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 50 MB."),
+        Parameter("least_lanes", "2", "Two rows side by side also where a run has one thread: it is most of `embed`."),
+    ),
 )
 
 NETWORKS = (DETECTOR, REGRESSOR, PARSER, TEXTURE, EMBEDDER)

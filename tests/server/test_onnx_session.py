@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from server.backends.onnxruntime.onnx_session import (
     ConfigError,
     OnnxModel,
     RequestError,
+    Session,
     default_threads,
+    plain_session,
     session_options,
     usable_cores,
 )
@@ -37,6 +40,18 @@ def config(**changes: Any) -> dict[str, Any]:
         ],
         **changes,
     }
+
+
+class BothAtOnce:
+    """A session that runs nothing before a second run has come."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._both = session, threading.Barrier(2, timeout=60)
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def run(self, names: Sequence[str] | None, feed: Mapping[str, Any], options: ort.RunOptions) -> list[Any]:
+        self._both.wait()
+        return self._session.run(names, feed, options)
 
 
 @pytest.fixture
@@ -154,6 +169,19 @@ class TestRun:
         model = OnnxModel(arithmetic, config(**parameters(**threads)))
         (result,) = answers(model, [{"x": np.arange(32, dtype=np.float32).reshape(8, 4)}], [["twice"]])
         assert answer(result, "twice") == (2 * np.arange(32).reshape(8, 4)).tolist()
+
+    def test_rows_run_side_by_side_on_one_session_where_its_runs_have_one_thread(self, arithmetic: Path) -> None:
+        opened: list[Session] = []
+
+        def open_once(path: Path, options: ort.SessionOptions) -> Session:
+            assert not opened, "the weights are held twice"
+            opened.append(BothAtOnce(plain_session(path, options)))
+            return opened[0]
+
+        threads = {"intra_op_thread_count": "1", "rows_per_run": "1", "least_lanes": "2"}
+        model = OnnxModel(arithmetic, config(**parameters(**threads)), open_once)
+        (result,) = answers(model, [{"x": np.arange(16, dtype=np.float32).reshape(4, 4)}], [["twice"]])
+        assert answer(result, "twice") == (2 * np.arange(16).reshape(4, 4)).tolist()
 
     def test_answers_the_first_before_it_runs_the_second(self, arithmetic: Path) -> None:
         model = OnnxModel(arithmetic, config(**parameters(intra_op_thread_count="1", rows_per_run="1")))

@@ -60,6 +60,8 @@ MOST_THREADS = 8
 FEW_CORES = 2
 # This backend's own parameter; the C++ backend leaves parameters that it does not know alone.
 _ROWS = "rows_per_run"
+# The same: parts of a batch that run side by side at least, each on one thread.
+_LANES = "least_lanes"
 # The same; input_ranges.py reads them.
 _RANGES = "input_range."
 _LONGEST_REASON = 160  # characters: a sentence, not a page
@@ -164,8 +166,8 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
             backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
             enable_mem_pattern, memory.enable_memory_arena_shrinkage,
             session.use_device_allocator_for_initializers, share_session_between_instances) and
-            ``optimization.graph.level``. ``rows_per_run`` is read by `rows_per_run`, ``input_range.*`` by
-            input_ranges.py.
+            ``optimization.graph.level``. ``rows_per_run`` and ``least_lanes`` are read by the functions of these names,
+            ``input_range.*`` by input_ranges.py.
 
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
@@ -177,6 +179,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
     }
     parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
     parameters.pop(_ROWS, None)
+    parameters.pop(_LANES, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
     threads = default_threads(usable_cores())
@@ -218,8 +221,23 @@ def rows_per_run(config: Config) -> int:
     Raises:
         ConfigError: it is not a whole number of at least 0.
     """
+    return _own_number(config, _ROWS, 0)
+
+
+def least_lanes(config: Config) -> int:
+    """Read how many parts of a batch run side by side at least, whatever threads a run has; 1, the default.
+
+    For a network that is most of its pipeline: on two cores, where a run has one thread, it would leave one idle.
+
+    Raises:
+        ConfigError: it is not a whole number of at least 0.
+    """
+    return _own_number(config, _LANES, 1)
+
+
+def _own_number(config: Config, name: str, default: int) -> int:
     entries = config.get("parameters", {})
-    return _number({_ROWS: str(entries[_ROWS].get("string_value", ""))} if _ROWS in entries else {}, _ROWS, 0)
+    return _number({name: str(entries[name].get("string_value", ""))} if name in entries else {}, name, default)
 
 
 def refuse_unsupported(config: Config) -> None:
@@ -331,10 +349,13 @@ class OnnxModel:
         self._session = _opened(opener, path, options)
         self._batched = int(config.get("max_batch_size", 0)) > 0
         self._rows = rows_per_run(config) if self._batched else 0
-        self._lanes = min(options.intra_op_num_threads, int(config.get("max_batch_size", 0)))
+        threads = options.intra_op_num_threads
+        self._lanes = min(max(threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
         if self._rows and self._lanes > 1:
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            self._lane = _opened(opener, path, options)
+            self._lane = self._session
+            if threads > 1:
+                options.intra_op_num_threads = options.inter_op_num_threads = 1
+                self._lane = _opened(opener, path, options)
             self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         self.inputs, self.outputs = read_specs(self._session, config)
         self._violation = violation

@@ -98,7 +98,8 @@ def test_tensors_between_other_fields_keep_their_order() -> None:
     data = b"".join(protobuf.text(7, tensor) + (rest if index == 1 else b"") for index, tensor in enumerate(tensors))
     parts = split(data)
     request.raw_input_contents.extend(tensors)
-    assert (parts.rest, list(parts.tensors)) == (rest, tensors)
+    assert parts.rest == rest
+    assert [bytes(tensor) for tensor in parts.tensors] == tensors
     assert parts.with_rest(rest) == request.SerializeToString()
 
 
