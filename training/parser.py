@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from networks.camera import CROP
@@ -332,6 +333,12 @@ def begin_with(net: ParserNet, weights: Path) -> None:
     net.load_state_dict({**own, **state})
 
 
+def seen_by(weights: Path) -> int:
+    """Return how many samples a file of weights has seen, by its metadata."""
+    with safe_open(weights, "pt") as file:
+        return int((file.metadata() or {}).get("samples", 0))
+
+
 @torch.no_grad()
 def _average(kept: ParserNet, net: ParserNet, decay: float) -> None:
     for name, value in net.state_dict().items():
@@ -354,7 +361,8 @@ def save(
     state = {"net": net.state_dict(), "kept": kept.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save({**state, "step": step, "spent": spent}, a.checkpoint.with_suffix(".part"))
     a.checkpoint.with_suffix(".part").replace(a.checkpoint)
-    metadata = {"samples": str(step * BATCH), "sources": SOURCES, "licence": "Apache-2.0"}
+    samples = step * BATCH + (seen_by(a.start) if a.start is not None else 0)
+    metadata = {"samples": str(samples), "sources": SOURCES, "licence": "Apache-2.0"}
     weights = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in kept.state_dict().items()}
     save_file(weights, a.weights.with_suffix(".part"), metadata)
     a.weights.with_suffix(".part").replace(a.weights)

@@ -10,7 +10,18 @@ import pytest
 import torch
 
 from networks.parser import PARTS, Parser, ParserNet
-from training.parser import RENDERED, Pictures, batch_of, loss_of, monitor, parts_of, photographed, train
+from training.parser import (
+    BATCH,
+    RENDERED,
+    Pictures,
+    batch_of,
+    loss_of,
+    monitor,
+    parts_of,
+    photographed,
+    seen_by,
+    train,
+)
 from training.parser_covers import KINDS, cover
 from training.parser_labels import HAIR, PERSON, SKIN
 from training.parser_renders import UNKNOWN, labels_of
@@ -117,6 +128,11 @@ def test_training_goes_on_from_its_checkpoint(
     learned_from.steps = 3
     train(learned_from)
     assert "resumed at step 2" in capsys.readouterr().out
+    assert seen_by(learned_from.weights) == 3 * BATCH
+    learned_from.start, learned_from.checkpoint = learned_from.weights, learned_from.weights.with_name("next.pt")
+    learned_from.weights, learned_from.steps = learned_from.weights.with_name("next.safetensors"), 1
+    train(learned_from)
+    assert seen_by(learned_from.weights) == 4 * BATCH
 
 
 def test_labels_go_the_way_of_the_picture_on_a_turned_head() -> None:
