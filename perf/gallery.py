@@ -30,11 +30,10 @@ from typing import Final
 
 import numpy as np
 from face3d_client.gallery._gallery import _NEAREST
-from face3d_client.gallery._postgres import PostgresStore, _arguments
+from face3d_client.gallery._postgres import PostgresStore
 from face3d_client.gallery._sqlite import SqliteStore
 from face3d_client.gallery._store import Store
 from numpy.typing import NDArray
-from pg8000 import native
 
 from perf import machine, store
 
@@ -48,12 +47,6 @@ SAME: Final = 0.6
 """Cosine of two photographs of one person: the median of SFace's on photographs of the press."""
 EMBEDDER: Final = 1
 CHUNK: Final = 100_000
-# Room for the graph of a million vectors, built without the disk, and by more than the two workers of the default.
-_BUILD: Final = (
-    "SET maintenance_work_mem = '2GB'",
-    "SET max_parallel_maintenance_workers = 4",
-    "ALTER TABLE face3d_faces SET (parallel_workers = 4)",
-)
 
 
 @dataclass(frozen=True)
@@ -63,9 +56,9 @@ class Figures:
     Attributes:
         recall: part of the searches whose first answer is the exact nearest vector.
         p50_ms, p99_ms: of a search, one after the other.
-        processor_ms: mean processor time of a search, of this process or of the server's.
-        fill_seconds: until the vectors are in the tables; index_seconds: until the index over them is built.
-        disk_mb: tables and indexes. index_mb: the vectors' index.
+        processor_ms: mean processor time of a search, of this process or of the server's without its parallel workers.
+        fill_seconds: until the vectors are in the tables.
+        disk_mb: tables and indexes.
         memory_mb: what this process (an embedded engine) or the server's processes hold more after the searches
             than before, the system's cache of files left out.
     """
@@ -79,9 +72,7 @@ class Figures:
     p99_ms: float
     processor_ms: float
     fill_seconds: float
-    index_seconds: float
     disk_mb: float
-    index_mb: float
     memory_mb: float
 
 
@@ -127,9 +118,7 @@ class Filled:
     store: Store
     process: int
     fill_seconds: float
-    index_seconds: float
     disk_mb: float
-    index_mb: float
 
 
 @contextmanager
@@ -152,7 +141,7 @@ def sqlite(vectors: Floats, folder: Path) -> Iterator[Filled]:
     opened.close()
     reopened = SqliteStore(path)
     try:
-        yield Filled(reopened, os.getpid(), seconds, 0.0, path.stat().st_size / 2**20, 0.0)
+        yield Filled(reopened, os.getpid(), seconds, path.stat().st_size / 2**20)
     finally:
         reopened.close()
 
@@ -161,15 +150,12 @@ def sqlite(vectors: Floats, folder: Path) -> Iterator[Filled]:
 def postgresql(vectors: Floats, address: str, process: int) -> Iterator[Filled]:
     """Fill an empty database; its gallery is dropped afterwards."""
     opened = PostgresStore(address)
-    # A connection of our own: the store's gives up after ten minutes.
-    filling = native.Connection(**(_arguments(address) | {"timeout": None}))
-    run: Callable[..., list[list[int]]] = filling.run
+    run: Callable[..., list[list[int]]] = opened._db.run
     if opened.embedder() is not None:
         opened.close()
         raise SystemExit("error: there is a gallery in this database: name an empty one.")
     try:
         opened.add("0", "measured", EMBEDDER, [vectors[0]])
-        run("DROP INDEX face3d_faces_vector")
         start = time.perf_counter()
         for first in range(1, len(vectors), CHUNK):
             part = range(first, min(first + CHUNK, len(vectors)))
@@ -177,18 +163,13 @@ def postgresql(vectors: Floats, address: str, process: int) -> Iterator[Filled]:
             content = _binary(np.arange(first + 1, first + 1 + len(part)), vectors[part.start : part.stop])
             run("COPY face3d_faces (person, vector) FROM STDIN (FORMAT binary)", stream=io.BytesIO(content))
         filled = time.perf_counter()
-        for setting in _BUILD:
-            run(setting)
-        run("CREATE INDEX face3d_faces_vector ON face3d_faces USING hnsw (vector vector_ip_ops)")
-        built = time.perf_counter()
         run("VACUUM ANALYZE face3d_faces")
         tables = " + ".join(f"pg_total_relation_size('{name}')" for name in ("face3d_faces", "face3d_people"))
-        ((disk, index),) = run(f"SELECT {tables}, pg_relation_size('face3d_faces_vector')")
-        yield Filled(opened, process, filled - start, built - filled, disk / 2**20, index / 2**20)
+        ((disk,),) = run(f"SELECT {tables}")
+        yield Filled(opened, process, filled - start, disk / 2**20)
     finally:
-        opened.close()
         run("DROP TABLE IF EXISTS face3d_faces, face3d_people, face3d_gallery")
-        filling.close()
+        opened.close()
 
 
 def _names(part: range) -> bytes:
@@ -230,9 +211,7 @@ def measure(filled: Filled, engine: str, kind: str, vectors: Floats, searched: F
         p99_ms=round(float(p99), 2),
         processor_ms=round(1000 * used / len(searched), 2),
         fill_seconds=round(filled.fill_seconds, 1),
-        index_seconds=round(filled.index_seconds, 1),
         disk_mb=round(filled.disk_mb, 1),
-        index_mb=round(filled.index_mb, 1),
         memory_mb=round(machine.resident_mb(filled.process) - memory, 1),
     )
 

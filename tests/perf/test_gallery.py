@@ -1,4 +1,4 @@
-"""The measurement of a large gallery, with a small one on each engine: what it finds, and what it says."""
+"""The measurement of a large gallery, with a small one on each engine: it finds what is nearest, and keeps figures."""
 
 from __future__ import annotations
 
