@@ -128,9 +128,7 @@ def pairs_of(photos: Sequence[Photo], count: int, seed: int) -> list[tuple[Photo
     return pairs
 
 
-def measured(
-    client: Face3DClient, source: Photo, target: Photo, options: FuseOptions
-) -> tuple[Result, tuple[U8, ...]]:
+def measured(client: Face3DClient, source: Photo, target: Photo, options: FuseOptions) -> tuple[Result, tuple[U8, ...]]:
     """Fuse one pair and look at the result."""
     start = time.perf_counter()
     fused = client.fuse(source.pixels, target.pixels, consent=CONSENT, **options)
