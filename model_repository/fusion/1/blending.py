@@ -19,11 +19,11 @@ def membrane(values: F32, known: F32) -> F32:
     function by less than what is seen, in a hundredth of the time.
 
     Args:
-        values: float32 [rows, columns, C], each times how well it is known.
+        values: float32 [rows, columns, 3], each times how well it is known.
         known: float32 [rows, columns] 0..1, how well.
 
     Returns:
-        float32 [rows, columns, C]; where nothing is known at all, zero.
+        float32 [rows, columns, 3]; where nothing is known at all, zero.
     """
     rows, columns = known.shape
     if min(rows, columns) <= _COARSEST:

@@ -70,8 +70,8 @@ def add_fuse(gr: Any, fuser: Fuser, uploaded: Callable[[Any], str | None]) -> No
                     label="Consent: who agreed, and to what", max_length=LONGEST_CONSENT, lines=2, elem_id="consent"
                 )
             with gr.Column():
-                shape = gr.Slider(0, 1, 0.5, step=0.05, label="Shape: the photograph's (0) to the face's own (1)")
-                eyes = gr.Checkbox(label="The face's own eyes")
+                shape = gr.Slider(0, 1, 1.0, step=0.05, label="Shape: the photograph's (0) to the face's own (1)")
+                eyes = gr.Checkbox(value=True, label="The face's own eyes")
                 mouth = gr.Checkbox(label="The face's own mouth")
                 mark = gr.Checkbox(value=True, label="A small visible mark in the corner")
                 ask = gr.Button("Fuse", elem_id="fuse-them")

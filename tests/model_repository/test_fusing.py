@@ -1,0 +1,150 @@
+"""`fusion`: the parts of a fusion, on made pictures and the real face model's region."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from export.stages.fusion_region import outline_share, region_arrays
+from networks.head_model import HeadModel, load_face_model
+from tests.model_repository.version_folder import load
+
+region_module = load("fusion", "region")
+shape = load("fusion", "shape")
+light = load("fusion", "light")
+blending = load("fusion", "blending")
+grain = load("fusion", "grain")
+pasting = load("fusion", "pasting")
+drawing = load("fusion", "drawing")
+fusion_options = load("fusion", "fusion_options")
+F32 = NDArray[np.float32]
+FACE_MODEL = Path(__file__).resolve().parents[2] / "weights" / "face_model.npz"
+
+
+@pytest.fixture(scope="module")
+def model() -> HeadModel:
+    found = load_face_model(FACE_MODEL)
+    assert isinstance(found, HeadModel)
+    return found
+
+
+@pytest.fixture(scope="module")
+def region(model: HeadModel) -> Any:
+    return region_module.Region.from_arrays(region_arrays(model))
+
+
+def heads(model: HeadModel) -> tuple[F32, F32]:
+    """Shapes [3, N, 3] of two people, the second turned and smiling."""
+    generator = np.random.default_rng(4)
+    found = []
+    for turn in (0.0, 0.5):
+        neutral = model.shape(generator.normal(0, 1, 80).astype(np.float32), np.zeros(64, np.float32))
+        expressive = neutral + model.expression[20] * (turn > 0)
+        c, s = np.cos(turn), np.sin(turn)
+        posed = expressive @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]]) + [0.1, 0.2, 0.3]
+        found.append(np.stack([posed, expressive, neutral]).astype(np.float32))
+    return found[0], found[1]
+
+
+def test_the_shape_is_the_target_s_at_0_and_its_outline_always(model: HeadModel, region: Any) -> None:
+    source, target = heads(model)
+    posed = target[0][region.vertex]
+    np.testing.assert_allclose(shape.fused_shape(source, target, region, 0.0), posed, atol=1e-5)
+    moved = np.linalg.norm(shape.fused_shape(source, target, region, 1.0) - posed, axis=1)
+    assert moved[region.freedom == 0].max() < 1e-5
+    assert moved[region.freedom == 1].mean() > 0.01
+
+
+def test_one_s_own_shape_on_oneself_changes_nothing(model: HeadModel, region: Any) -> None:
+    _, target = heads(model)
+    np.testing.assert_allclose(shape.fused_shape(target, target, region, 1.0), target[0][region.vertex], atol=1e-4)
+
+
+def test_the_region_holds_the_features_and_leaves_out_ears_and_scalp(model: HeadModel, region: Any) -> None:
+    way = outline_share(model.mean[model.landmarks])
+    assert (way[17:] < 1).all()
+    assert region.inside.max() == 1
+    place = model.mean[region.vertex]
+    assert (region.inside[np.abs(place[:, 0]) > 0.7] == 0).all()
+    assert (region.inside[place[:, 1] > 0.8] == 0).all()
+    assert set(np.unique(region.kind)) == {region_module.SKIN, region_module.EYE, region_module.MOUTH}
+
+
+def test_a_light_that_falls_from_one_side_is_moved_to_the_other() -> None:
+    side = 64
+    x, y = np.meshgrid(np.linspace(-0.9, 0.9, side), np.linspace(-0.9, 0.9, side))
+    z = np.sqrt(np.maximum(1 - (x * x + y * y) / 2, 0.05))
+    normals = np.stack([x, -y, z], axis=2)
+    normals = (normals / np.linalg.norm(normals, axis=2, keepdims=True)).astype(np.float32)
+    tone = np.array([200, 150, 120], np.float32)
+
+    def lit(direction: float) -> F32:
+        return np.asarray(tone * (0.7 + 0.3 * direction * normals[..., :1]), np.float32)
+
+    own, wanted = lit(1.0), lit(-1.0)
+    freckle = own.copy()
+    freckle[30:33, 30:33] *= 0.5
+    weights = np.ones((side, side), np.float32)
+    first, second = (light.base(light.logarithms(picture), normals, weights) for picture in (freckle, wanted))
+    passed = light.Passage.between(first, second).of(freckle)
+    inner = np.s_[8:-8, 8:-8]
+    off = np.abs(passed - wanted)[inner].mean(axis=2)
+    assert np.median(off) < 4
+    assert passed[31, 31].mean() < 0.75 * wanted[31, 31].mean()  # the freckle stays
+
+
+def test_a_membrane_spreads_what_is_known_and_keeps_it() -> None:
+    known = np.zeros((40, 60), np.float32)
+    known[:, 0] = known[:, -1] = 1
+    values = np.zeros((40, 60, 3), np.float32)
+    values[:, -1] = 10
+    spread = blending.membrane(values, known)
+    assert spread[20, 0, 0] == 0
+    assert spread[20, -1, 0] == 10
+    middle = spread[20, 5:-5, 0]
+    assert (np.diff(middle) > -0.5).all()
+    assert 3 < middle.mean() < 7
+
+
+def test_bands_are_mixed_over_widths_of_their_own_and_far_from_the_border_each_picture_is_itself() -> None:
+    mask = np.zeros((96, 96), np.float32)
+    mask[:, 48:] = 1
+    over, under = (np.full((96, 96, 3), level, np.float32) for level in (200, 100))
+    mixed = blending.blend(over, under, mask, 3)
+    np.testing.assert_allclose(mixed[:, -10:], 200, atol=1)
+    np.testing.assert_allclose(mixed[:, :10], 100, atol=1)
+    assert np.abs(np.diff(mixed[48, :, 0])).max() < 30
+
+
+def test_a_sharp_face_becomes_as_blurred_and_as_grainy_as_its_target() -> None:
+    generator = np.random.default_rng(0)
+    step = np.kron(generator.integers(60, 200, (12, 12)), np.ones((10, 10))).astype(np.float32)
+    sharp = np.repeat(step[..., None], 3, axis=2)
+    blurred = grain._blurred(sharp, 2.0) + generator.normal(0, 4, (120, 120, 1)).astype(np.float32)
+    weight = np.ones((120, 120), bool)
+    result = grain.matched(sharp, blurred, weight)
+    goal, before, after = (grain.sharpness(grain._grey(picture), weight) for picture in (blurred, sharp, result))
+    assert abs(after - goal) < 0.4 * abs(before - goal)
+    assert grain.noise(grain._grey(result), weight) > 1
+
+
+def test_a_window_may_reach_beyond_the_picture() -> None:
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    window = drawing.Window(-2, -1, 2, 4, 3)
+    here = pasting.surroundings(pixels, window)
+    assert here.shape == (6, 8, 3)
+    np.testing.assert_array_equal(here[1:5, 2:7], pixels)
+    np.testing.assert_array_equal(here[0], here[1])
+    np.testing.assert_array_equal(here[:, 0], here[:, 2])
+
+
+def test_options_are_read_and_others_left_alone() -> None:
+    read = fusion_options.options_from('{"shape": "0.25", "eyes": "Target", "mark": true, "consent": "x"}')
+    assert (read.shape, read.eyes, read.mouth, read.mark) == (0.25, "target", "target", True)
+    for bad in ('{"shape": true}', '{"shape": "nan"}', '{"eyes": 1}', '{"mark": "maybe"}'):
+        with pytest.raises(load("fusion", "fusion_refusals").Refused):
+            fusion_options.options_from(bad)
