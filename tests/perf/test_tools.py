@@ -224,7 +224,16 @@ def test_the_slope_of_a_line_is_found() -> None:
 
 
 def test_locust_sends_the_mix_over_both_protocols_and_judges_it(server: EmbeddedServer, tmp_path: Path) -> None:
+    wanted = {"stage:detector", "grpc,portrait"}
+    for seconds in (5, 40):  # stages are read every two seconds, for which five may be too few on a busy machine
+        rows = rows_of_locust(server, tmp_path, seconds)
+        if all(name in rows for name in wanted):
+            return
+    assert {name for name in wanted if name not in rows} == set()
 
+
+def rows_of_locust(server: EmbeddedServer, folder: Path, seconds: int) -> str:
+    """Run locust without its page, which must find no failure; return its table."""
     variables = {
         **os.environ,
         "FACE3D_HTTP": server.http,
@@ -232,14 +241,13 @@ def test_locust_sends_the_mix_over_both_protocols_and_judges_it(server: Embedded
         "FACE3D_P99_OVER_P50": "1000",
     }
     locustfile = Path(report.__file__).with_name("locustfile.py")
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "-u", "4", "-r", "4", "-t", "5s"]
-    command += ["--host", f"http://{server.http}", "--csv", str(tmp_path / "locust"), "--only-summary"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=120)
+    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "-u", "4", "-r", "4"]
+    command += ["-t", f"{seconds}s", "--host", f"http://{server.http}"]
+    command += ["--csv", str(folder / "locust"), "--only-summary"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert " 0 failures" in done.stdout
-    rows = (tmp_path / "locust_stats.csv").read_text()
-    assert "stage:detector" in rows
-    assert "grpc,portrait" in rows
+    return (folder / "locust_stats.csv").read_text()
 
 
 def test_locust_s_page_starts_the_traffic_and_shows_the_stages(server: EmbeddedServer) -> None:
