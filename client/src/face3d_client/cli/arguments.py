@@ -146,6 +146,7 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
         help="with --all-faces: leave out smaller ones (default: 60)",
     )
     _head_options(parser)
+    _skin_options(parser)
     parser.add_argument(
         "--preview",
         action=argparse.BooleanOptionalAction,
@@ -192,7 +193,7 @@ def _video_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--same-person", type=float, metavar="COSINE", help="as for `person`, between the frames (default: 0.25)"
     )
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..2048 (default: 1024)")
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..1024 (default: 1024)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -212,7 +213,13 @@ def _head_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--likeness", type=float, metavar="0..2", help="distance from the mean head: 2 is a caricature (default: 1)"
     )
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..4096 (default: 1024)")
+    parser.add_argument(
+        "--texture-size", type=int, metavar="PX", help="64..4096, of several photographs at most 1024 (default: 1024)"
+    )
+
+
+def _skin_options(parser: argparse.ArgumentParser) -> None:
+    """Add what concerns the skin of one photograph, which a head of several has no options for."""
     parser.add_argument(
         "--texture-light", choices=("photo", "albedo"), help="albedo: the light is taken out (default: photo)"
     )
