@@ -138,7 +138,7 @@ def narrow_face(heads: Path) -> Float:
 def face_model_1(model: HeadModel, heads: Path) -> FaceModel:
     """Build face model 1 without albedo, whose coefficients are those of a head, from ``ict_facekit.npz``.
 
-    Shapes of a head are judged on it: a head has openings where it has patches, and earlier errors are of it.
+    Shapes of a head are judged on it: a head has openings where it has patches, and the tables of weights are of it.
     """
     built, mesh = build_face_model(heads)
     with np.load(heads, allow_pickle=False) as data:

@@ -63,7 +63,7 @@ class TritonPythonModel:
             response = pb_utils.InferenceResponse([], failure)
         try:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception:  # nobody waits any more
+        except Exception:  # the client has gone; the log says so
             pb_utils.Logger.log_error("fusion: " + traceback.format_exc())
 
     def _outputs(self, tensors: Tensors, parameters: str) -> list[pb_utils.Tensor]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 
 # Shares of the face's side: how far around the face its border's colours are looked at, and how far from the border
-# the middle of the face begins, where nothing is corrected any more.
+# the middle of the face begins, where nothing is corrected.
 RING, MIDDLE = 1 / 30, 1 / 6
 # How firmly the middle holds against the border.
 HELD = 0.5

@@ -10,7 +10,7 @@ from typing import Any
 LOWEST_RATE, HIGHEST_RATE = 1.0, 240.0
 """Frames a second: a slow webcam's, and a telephone's slow motion."""
 MOST_SMOOTHING = 2.0
-"""Twice the usual smoothing: a blink is hardly seen any more."""
+"""Twice the usual smoothing: beyond it a blink is hardly seen."""
 
 
 class Refused(Exception):

@@ -79,7 +79,7 @@ def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]], add: A
     add.gallery(gallery, server)
     add.fuse(command("fuse", "put one person's face on pictures and clips, where the server does so", server))
     add.manifest(command("manifest", "say how pictures were made and who signed that (needs c2pa-python)"))
-    command("models", "list what the server has loaded", server)
+    command("models", "list what Triton has loaded, asked at its own port (8011)", server)
     command("info", "say who answers and whether it is ready", server)
     ui = command("ui", "open a web page to try it in the browser", server)
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
