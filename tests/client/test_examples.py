@@ -59,7 +59,7 @@ def test_every_python_program_of_the_readme_runs_as_it_stands(
     server: Service, portrait_jpeg: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
-    for name in ("portrait.jpg", "group.jpg", "photos/one.jpg"):
+    for name in ("portrait.jpg", "group.jpg", "photos/one.jpg", "front.jpg", "left.jpg", "right.jpg"):
         (tmp_path / name).write_bytes(portrait_jpeg)
     (tmp_path / "photos" / "two.jpg").write_bytes(b"this is no picture")
     programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
