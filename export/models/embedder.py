@@ -50,10 +50,11 @@ class EmbedderModel(ExportedModel):
         try:
             return super().trace(weights, face_model, recipe, fixed)
         except NetworkError as error:
-            if weights is None or weights.suffix != ".onnx":
+            if weights is None or "not those of SFace" not in str(error):
                 raise
+            sentence = str(error).rstrip(".")
             raise ExportError(
-                f"{error} An embedder in ArcFace's format needs --recipe: {', '.join(arcface.RECIPES)}."
+                f"{sentence}; an embedder in ArcFace's format needs --recipe: {', '.join(arcface.RECIPES)}."
             ) from error
 
     def feed(self, sample: Sample, earlier: Feed) -> Feed:

@@ -64,7 +64,7 @@ def graph_of(path: Path, recipe: str) -> onnx.ModelProto:
         ExportError: the file is missing, damaged, of another interface, or cannot run in batches; another recipe.
     """
     if recipe not in RECIPES:
-        raise ExportError(f"An embedder's pixels are prepared by one of {', '.join(RECIPES)}, not by '{recipe}'.")
+        raise ExportError(f"The pixels of {path} are prepared by one of {', '.join(RECIPES)}, not by '{recipe}'.")
     content = _content(path)
     published = _published(path, content)
     try:

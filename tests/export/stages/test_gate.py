@@ -94,7 +94,8 @@ def test_two_untrained_regressors_are_alike() -> None:
 def test_the_texture_is_judged_by_structure_and_error() -> None:
     coarse = np.random.default_rng(0).integers(40, 200, (1, 3, 64, 64)).astype(np.uint8)
     texture, seen = coarse.repeat(8, 2).repeat(8, 3), np.full((1, 1, 512, 512), 200, np.uint8)
-    expected = {"texture": texture, "visibility": seen, "places": np.full((1, 4, 16, 16), 100, np.float32)}
+    places = np.full((1, 4, 16, 16), 100, np.float32)
+    expected: dict[str, NDArray[Any]] = {"texture": texture, "visibility": seen, "places": places}
     slight = {**expected, "texture": texture + np.uint8(1)}
     assert _verdict(get_model("texture").compare(expected, slight, {})).passed
     noise = np.random.default_rng(1).normal(0, 40, texture.shape)
@@ -102,7 +103,7 @@ def test_the_texture_is_judged_by_structure_and_error() -> None:
     assert not _verdict(get_model("texture").compare(expected, noisy, {})).passed
     hidden = {**expected, "visibility": seen // 2}
     assert not _verdict(get_model("texture").compare(expected, hidden, {})).passed
-    moved = {**expected, "places": expected["places"] + np.float32(0.2)}
+    moved = {**expected, "places": places + np.float32(0.2)}
     assert not _verdict(get_model("texture").compare(expected, moved, {})).passed
 
 
