@@ -39,12 +39,10 @@ _MOST, _MOST_HUE = 1.6, 0.45
 # Share of a gain's logarithm by which contrasts become weaker. What is brighter than the base is reflected by the
 # skin's surface and hardly knows its tone: on dark skin it stands out more, and taken over in full it would burn out on
 # light skin. What is darker is shade and pigment; in a dark picture also its noise.
-_SHINE, _SHADE = 0.75, 0.3
+_SHINE, _SHADE = 0.75, 0.1
 _MOST_SHINE = 1.5
 # How quickly the hue of what is brighter than the base fades, over the logarithm by which it is.
 _PALE = 5.0
-# How much of a difference in hue is kept: the hue of skin is hardly anybody's own, and gains exaggerate it.
-_HUE = 0.9
 # Level from which on whites are held back.
 _SHOULDER = 225.0
 
@@ -138,7 +136,7 @@ class Passage:
         lightness = np.asarray(cv2.transform(detail, np.full((1, 3), 1 / 3)), np.float32)
         brighter = np.maximum(lightness, 0)
         # Where a photograph is nearly white, its hue is that of the sensor's limit and not of the skin.
-        hue = np.maximum(1 - _PALE * brighter, 0) * self.shade * np.float32(_HUE)
+        hue = np.maximum(1 - _PALE * brighter, 0) * self.shade
         change = np.minimum(lightness, 0) * self.shade + brighter * self.shine - lightness * hue
         logs = self.goal + detail * hue[..., None] + change[..., None]
         return np.asarray(np.exp(logs) - np.float32(FLOOR), np.float32)

@@ -16,6 +16,8 @@ I32 = NDArray[np.int32]
 
 # What a triangle shows: skin, the inside of an eye's opening, the inside of the mouth's.
 SKIN, EYE, MOUTH = range(3)
+# Share of the way through the outline's fade at which a place is wholly the source's: the blending fades it again.
+WHOLE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Region:
             kind=np.ascontiguousarray(data["kind"], np.uint8),
             vertex=np.ascontiguousarray(data["vertex"], np.int32),
             uv=np.ascontiguousarray(data["uv"], np.float32),
-            inside=np.ascontiguousarray(data["inside"], np.float32),
+            inside=np.minimum(np.asarray(data["inside"], np.float32) / WHOLE, 1),
             freedom=np.ascontiguousarray(data["freedom"], np.float32),
             vertices=int(data["vertices"]),
             fingerprint=int(data["fingerprint"].reshape(-1)[0]),
