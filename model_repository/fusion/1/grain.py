@@ -19,12 +19,14 @@ _MAD, _GAIN = 1.4826, 0.85
 _SEED = 7
 # Pixels of a side that are looked at: a face's sharpness is the same all over.
 PATCH = 256
+# Every how manieth pixel of it a percentile is taken of, which it then says to a hundredth.
+_THINNED = 3
 
 
 def sharpness(grey: F32, weight: NDArray[np.bool_]) -> float:
     """Strength of the finest edges of a picture [h, w] where ``weight`` says."""
     fine = np.abs(cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 1.6))
-    return float(np.percentile(fine[weight], _EDGES)) if weight.any() else 0.0
+    return float(np.percentile(fine[weight][::_THINNED], _EDGES)) if weight.any() else 0.0
 
 
 def noise(grey: F32, weight: NDArray[np.bool_]) -> float:
@@ -32,7 +34,7 @@ def noise(grey: F32, weight: NDArray[np.bool_]) -> float:
     if not weight.any():
         return 0.0
     fine = (grey - cv2.GaussianBlur(grey, (0, 0), 1.0))[weight]
-    return float(_MAD * np.median(np.abs(fine)) / _GAIN)
+    return float(_MAD * np.median(np.abs(fine[::_THINNED])) / _GAIN)
 
 
 def matched(face: F32, target: F32, weight: NDArray[np.bool_]) -> F32:

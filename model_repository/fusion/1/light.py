@@ -56,7 +56,7 @@ def harmonics(normals: F32) -> F32:
 
 def logarithms(colours: F32) -> F32:
     """Logarithms of colours 0..255; the ratios of two pictures become differences."""
-    return np.asarray(np.log(np.maximum(colours, 0) + FLOOR), np.float32)
+    return np.asarray(cv2.log(cv2.add(cv2.max(colours, 0.0), (FLOOR,) * 4)), np.float32)
 
 
 def fit(logs: F32, normals: F32, weights: F32) -> F32:
@@ -132,14 +132,16 @@ class Passage:
 
     def of(self, colours: F32) -> F32:
         """Take colours 0..255, [rows, columns, 3], over."""
-        detail = np.log(np.maximum(colours, 0) + np.float32(FLOOR)) - self.own
+        detail = logarithms(colours) - self.own
         lightness = np.asarray(cv2.transform(detail, np.full((1, 3), 1 / 3)), np.float32)
         brighter = np.maximum(lightness, 0)
         # Where a photograph is nearly white, its hue is that of the sensor's limit and not of the skin.
         hue = np.maximum(1 - _PALE * brighter, 0) * self.shade
         change = np.minimum(lightness, 0) * self.shade + brighter * self.shine - lightness * hue
-        logs = self.goal + detail * hue[..., None] + change[..., None]
-        return np.asarray(np.exp(logs) - np.float32(FLOOR), np.float32)
+        detail *= hue[..., None]
+        detail += change[..., None]
+        detail += self.goal
+        return np.asarray(cv2.subtract(cv2.exp(detail), (FLOOR,) * 4), np.float32)
 
     def enlarged(self, window: Window) -> Passage:
         """The same at the picture's resolution."""

@@ -70,7 +70,7 @@ def skin_of(source: Photograph, skin: Skin, drawing: Drawing) -> F32:
     if seen[drawing.inside > 0].min(initial=1) > ALL_SEEN:
         return photographed
     # What was completed has no detail that the grid of cells would lose.
-    picture = np.ascontiguousarray(skin.texture.transpose(1, 2, 0))
+    picture = np.asarray(cv2.merge(list(skin.texture)), np.uint8)
     painted = window.enlarged(fetch(picture, texels(drawing, len(picture))))
     return np.asarray(painted + window.enlarged(seen)[..., None] * (photographed - painted), np.float32)
 
