@@ -32,6 +32,8 @@ _OUTLIER, _HUE_OUTLIER = 0.2, 0.3
 _DARK, _BRIGHT = 0.15, 0.6
 # Shares of the face's side over which what a fit has left is smoothed.
 _SMOOTH_LIGHTNESS, _SMOOTH_HUE = 0.1, 0.045
+# Longest side, in cells, at which a base is looked for: it has nothing finer.
+_COARSE = 80
 # Cells below which nothing can be fitted.
 _FEWEST = 60
 # Logarithms of the largest gains, of lightness and of hue.
@@ -85,6 +87,18 @@ def base(logs: F32, normals: F32, weights: F32) -> F32:
         normals: unit [rows, columns, 3].
         weights: [rows, columns] 0..1, where skin is seen.
     """
+    rows, columns = weights.shape
+    by = _COARSE / max(rows, columns)
+    if by >= 1:
+        return _base(logs, normals, weights)
+    small = (max(1, round(columns * by)), max(1, round(rows * by)))
+    less = [np.asarray(cv2.resize(part, small, interpolation=cv2.INTER_AREA)) for part in (logs, normals, weights)]
+    less[1] /= np.maximum(np.linalg.norm(less[1], axis=2, keepdims=True), 1e-6)
+    return np.asarray(cv2.resize(_base(*less), (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _base(logs: F32, normals: F32, weights: F32) -> F32:
+    """The same at one resolution."""
     chosen = weights > 0.05
     if np.count_nonzero(chosen) < _FEWEST:
         return np.broadcast_to(logs.reshape(-1, 3).mean(axis=0), logs.shape).astype(np.float32)

@@ -72,7 +72,8 @@ def skin_of(source: Photograph, skin: Skin, drawing: Drawing) -> F32:
     # What was completed has no detail that the grid of cells would lose.
     picture = np.asarray(cv2.merge(list(skin.texture)), np.uint8)
     painted = window.enlarged(fetch(picture, texels(drawing, len(picture))))
-    return np.asarray(painted + window.enlarged(seen)[..., None] * (photographed - painted), np.float32)
+    share = window.enlarged(seen)
+    return np.asarray(cv2.blendLinear(photographed, painted, share, 1 - share), np.float32)
 
 
 def texels(drawing: Drawing, side: int) -> F32:
