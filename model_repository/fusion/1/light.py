@@ -58,7 +58,9 @@ def harmonics(normals: F32) -> F32:
 
 def logarithms(colours: F32) -> F32:
     """Logarithms of colours 0..255; the ratios of two pictures become differences."""
-    return np.asarray(cv2.log(cv2.add(cv2.max(colours, 0.0), (FLOOR,) * 4)), np.float32)
+    raised = np.maximum(colours, np.float32(0))
+    raised += np.float32(FLOOR)
+    return np.asarray(cv2.log(raised, raised), np.float32)
 
 
 def fit(logs: F32, normals: F32, weights: F32) -> F32:
@@ -146,16 +148,19 @@ class Passage:
 
     def of(self, colours: F32) -> F32:
         """Take colours 0..255, [rows, columns, 3], over."""
-        detail = logarithms(colours) - self.own
+        detail = logarithms(colours)
+        detail -= self.own
         lightness = np.asarray(cv2.transform(detail, np.full((1, 3), 1 / 3)), np.float32)
         brighter = np.maximum(lightness, 0)
         # Where a photograph is nearly white, its hue is that of the sensor's limit and not of the skin.
         hue = np.maximum(1 - _PALE * brighter, 0) * self.shade
         change = np.minimum(lightness, 0) * self.shade + brighter * self.shine - lightness * hue
-        detail *= hue[..., None]
-        detail += change[..., None]
+        detail *= cv2.merge((hue,) * 3)
+        detail += cv2.merge((change,) * 3)
         detail += self.goal
-        return np.asarray(cv2.subtract(cv2.exp(detail), (FLOOR,) * 4), np.float32)
+        cv2.exp(detail, detail)
+        detail -= np.float32(FLOOR)
+        return detail
 
     def enlarged(self, window: Window) -> Passage:
         """The same at the picture's resolution."""
@@ -165,6 +170,8 @@ class Passage:
 def held_back(colours: F32) -> F32:
     """Colours of which those that would be brighter than white only come near to it."""
     bright = colours > _SHOULDER
+    if not bright.any():
+        return colours
     over = colours[bright] - _SHOULDER
     room = 255 - _SHOULDER
     colours[bright] = _SHOULDER + room * over / (over + room)

@@ -40,9 +40,8 @@ def fetch(pixels: U8, places: F32) -> F32:
     apart = _apart(places)
     if apart > COARSER:
         pixels, places = _smaller(pixels, places, apart)
-    x, y = cv2.split(places)
     how = cv2.INTER_LINEAR if apart > COARSER else cv2.INTER_CUBIC
-    return np.asarray(cv2.remap(pixels, x, y, how, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(cv2.remap(pixels, places, None, how, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _smaller(pixels: U8, places: F32, apart: float) -> tuple[U8, F32]:
