@@ -94,9 +94,13 @@ def base(logs: F32, normals: F32, weights: F32) -> F32:
     if by >= 1:
         return _base(logs, normals, weights)
     small = (max(1, round(columns * by)), max(1, round(rows * by)))
-    less = [np.asarray(cv2.resize(part, small, interpolation=cv2.INTER_AREA)) for part in (logs, normals, weights)]
-    less[1] /= np.maximum(np.linalg.norm(less[1], axis=2, keepdims=True), 1e-6)
-    return np.asarray(cv2.resize(_base(*less), (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
+    logs, normals, weights = (
+        np.asarray(cv2.resize(part, small, interpolation=cv2.INTER_AREA), np.float32)
+        for part in (logs, normals, weights)
+    )
+    normals = np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6), np.float32)
+    found = _base(logs, normals, weights)
+    return np.asarray(cv2.resize(found, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _base(logs: F32, normals: F32, weights: F32) -> F32:

@@ -58,6 +58,6 @@ def pasted(pixels: U8, mixed: F32, here: F32, mask: F32, drawing: Drawing) -> tu
     new = cv2.blendLinear(*(np.ascontiguousarray(each) for each in (mixed[part], here[part], share, 1 - share)))
     levels = np.ceil(share * 255).astype(np.uint8)
     result, full = pixels.copy(), np.zeros(pixels.shape[:2], np.uint8)
-    result[y0:y1, x0:x1] = cv2.add(new, (0.0,) * 4, dtype=cv2.CV_8U)
+    result[y0:y1, x0:x1] = cv2.convertScaleAbs(np.maximum(new, 0))
     full[y0:y1, x0:x1] = levels
     return result, full

@@ -17,6 +17,8 @@ COARSER = 1.3
 # From which share on all of a face counts as seen.
 ALL_SEEN = 0.995
 U8 = NDArray[np.uint8]
+# OpenCV's second map where the first has columns and rows.
+_NONE = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def fetch(pixels: U8, places: F32) -> F32:
     if apart > COARSER:
         pixels, places = _smaller(pixels, places, apart)
     how = cv2.INTER_LINEAR if apart > COARSER else cv2.INTER_CUBIC
-    return np.asarray(cv2.remap(pixels, places, None, how, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(cv2.remap(pixels, places, _NONE, how, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _smaller(pixels: U8, places: F32, apart: float) -> tuple[U8, F32]:
