@@ -11,7 +11,7 @@ from drawing import draw
 from effort import Effort
 from fusion_options import Options
 from grain import matched
-from masks import SKIN, bare_skin, beard_of, face_of, hair_before, kept_openings
+from masks import SKIN, bare_skin, face_of, hair_before, kept_openings
 from numpy.typing import NDArray
 from pasting import pasted, surroundings
 from photographs import Photograph
@@ -54,7 +54,7 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     window = drawing.window
     here = surroundings(target.pixels, window)
     under = fetch(target.pixels, window.enlarged(drawing.target)) if options.shape else here
-    over = skin_of(source, skin, drawing, beard_of(source, drawing))
+    over = skin_of(source, skin, drawing)
     bare = bare_skin(target, drawing, here if effort.refine else None)
     shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target))
     lit = relit(over, under, shown, drawing)

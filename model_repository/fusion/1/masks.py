@@ -125,23 +125,13 @@ def hair_before(source: Photograph, drawing: Drawing) -> F32:
 
     A beard is hair as well, but it belongs to the face: it grows on both sides of it.
     """
-    hair, beard = _hair(source, drawing)
-    return np.zeros_like(hair) if beard else np.minimum(widened(hair, HAIR_RIM) * 1.5, 1)
-
-
-def beard_of(source: Photograph, drawing: Drawing) -> F32:
-    """Where the source's photograph shows its beard, 0..1, cells [rows, columns]: skin's texture has none of it."""
-    hair, beard = _hair(source, drawing)
-    return hair * smoothstep(drawing.source_normals[..., 2], FLAT, FACING) if beard else np.zeros_like(hair)
-
-
-def _hair(source: Photograph, drawing: Drawing) -> tuple[F32, bool]:
-    """Hair on the source's face, cells [rows, columns] 0..1, and whether it is a beard."""
     face = drawing.skin * (drawing.inside > 0)
     hair = smoothstep(share_of(source, HAIR, drawing.source), *HAIRY) * face
     left = drawing.uv[..., 0] < 0.5
     shares = [float((hair * half).sum() / max((face * half).sum(), 1.0)) for half in (left, ~left)]
-    return hair, min(shares) > BEARD * max(shares)
+    if min(shares) > BEARD * max(shares):
+        return np.zeros_like(hair)
+    return np.minimum(widened(hair, HAIR_RIM) * 1.5, 1)
 
 
 def widened(opening: F32, rim: float) -> F32:

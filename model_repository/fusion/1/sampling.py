@@ -59,16 +59,15 @@ def _smaller(pixels: U8, places: F32, apart: float) -> tuple[U8, F32]:
     return small, np.asarray((places - np.array([x0, y0], np.float32) + 0.5) / ratio - 0.5, np.float32)
 
 
-def skin_of(source: Photograph, skin: Skin, drawing: Drawing, beard: F32) -> F32:
+def skin_of(source: Photograph, skin: Skin, drawing: Drawing) -> F32:
     """The source's skin where the drawing shows it, float32 [height, width, 3] 0..255, at the target's resolution.
 
     Taken from the photograph where that shows it, as it is finer than the texture, and from the texture, whose hidden
-    texels are completed, elsewhere. Eyes, the mouth's inside and a beard (cells [rows, columns] 0..1) are the
-    photograph's.
+    texels are completed, elsewhere. Eyes and the mouth's inside are the photograph's.
     """
     window = drawing.window
     photographed = fetch(source.pixels, window.enlarged(drawing.source))
-    seen = np.maximum(seen_of(skin, drawing), np.maximum(np.maximum(drawing.eyes, drawing.mouth), beard))
+    seen = np.maximum(seen_of(skin, drawing), np.maximum(drawing.eyes, drawing.mouth))
     if seen[drawing.inside > 0].min(initial=1) > ALL_SEEN:
         return photographed
     # What was completed has no detail that the grid of cells would lose.
