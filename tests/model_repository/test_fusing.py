@@ -16,6 +16,7 @@ from tests.model_repository.version_folder import load
 region_module = load("fusion", "region")
 shape = load("fusion", "shape")
 light = load("fusion", "light")
+relighting = load("fusion", "relighting")
 blending = load("fusion", "blending")
 grain = load("fusion", "grain")
 pasting = load("fusion", "pasting")
@@ -72,6 +73,28 @@ def test_the_region_holds_the_features_and_leaves_out_ears_and_scalp(model: Head
     assert (region.inside[np.abs(place[:, 0]) > 0.7] == 0).all()
     assert (region.inside[place[:, 1] > 0.8] == 0).all()
     assert set(np.unique(region.kind)) == {region_module.SKIN, region_module.EYE, region_module.MOUTH}
+
+
+def test_the_mouth_s_inside_is_coarser_and_ends_where_it_did(model: HeadModel, region: Any) -> None:
+    arrays = region_arrays(model)
+    fine = arrays["triangles"][arrays["kind"] == region_module.MOUTH]
+    coarse = region_module.coarser(fine, len(arrays["vertex"]))
+    assert 0 < len(coarse) < len(fine) / 3
+    spans = [np.ptp(model.mean[arrays["vertex"][np.unique(part)]], axis=0) for part in (coarse, fine)]
+    np.testing.assert_allclose(spans[0], spans[1], atol=0.1)
+    assert region.triangles.max() + 1 == len(region.vertex) < len(arrays["vertex"])
+
+
+@pytest.mark.parametrize(("spread", "kept"), [(0.1, relighting.FOLLOWED), (0.4, 0.8), (1.0, 1.0)])
+def test_a_face_keeps_its_shading_in_a_light_like_its_own_and_loses_it_in_a_strong_one(
+    spread: float, kept: float
+) -> None:
+    gain = np.full((20, 20, 3), 0.3, np.float32) + np.where(np.arange(20) < 10, -spread, spread)[:, None, None]
+    gain = (gain + np.array([-0.1, 0.0, 0.1])).astype(np.float32)
+    followed = relighting._followed(gain, np.ones((20, 20), np.float32))
+    np.testing.assert_allclose(followed.mean(axis=(0, 1)), gain.mean(axis=(0, 1)), atol=1e-5)
+    np.testing.assert_allclose(np.ptp(followed[..., 1]), kept * np.ptp(gain[..., 1]), rtol=1e-3)
+    np.testing.assert_allclose(np.diff(followed, axis=2), np.diff(gain, axis=2), atol=1e-5)
 
 
 def test_a_light_that_falls_from_one_side_is_moved_to_the_other() -> None:

@@ -50,22 +50,19 @@ def blend(over: F32, under: F32, mask: F32, levels: int) -> F32:
     """
     if not levels or min(mask.shape) < 8:
         return np.asarray(under + mask[..., None] * (over - under), np.float32)
-    difference = over - under
-    size = (mask.shape[1], mask.shape[0])
-    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-    small = np.asarray(cv2.pyrDown(difference, dstsize=half), np.float32)
-    fine = difference - cv2.pyrUp(small, dstsize=size)
-    coarse = _mixed(small, np.asarray(cv2.pyrDown(mask, dstsize=half), np.float32), levels - 1)
-    return np.asarray(under + cv2.pyrUp(coarse, dstsize=size) + mask[..., None] * fine, np.float32)
+    return np.asarray(under + _mixed(over - under, mask, levels), np.float32)
 
 
 def _mixed(difference: F32, mask: F32, levels: int) -> F32:
     """The difference's bands, each times the mask of its level, put together again."""
     size = (mask.shape[1], mask.shape[0])
+    share = cv2.merge((mask,) * 3)
     if not levels or min(size) < 8:
-        return np.asarray(mask[..., None] * difference, np.float32)
+        return np.asarray(share * difference, np.float32)
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     small = np.asarray(cv2.pyrDown(difference, dstsize=half), np.float32)
     fine = difference - cv2.pyrUp(small, dstsize=size)
+    fine *= share
     coarse = _mixed(small, np.asarray(cv2.pyrDown(mask, dstsize=half), np.float32), levels - 1)
-    return np.asarray(cv2.pyrUp(coarse, dstsize=size) + mask[..., None] * fine, np.float32)
+    fine += cv2.pyrUp(coarse, dstsize=size)
+    return np.asarray(fine, np.float32)

@@ -63,7 +63,7 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     mixed = blend(lit, under, mask, effort.levels)
     # Put back after the bands were mixed: a hole in their masks would thin out brows and lids around it.
     kept = window.enlarged(kept_openings(drawing, options.eyes == "target", options.mouth == "target"))
-    mixed += kept[..., None] * (under - mixed)
+    mixed = np.asarray(cv2.blendLinear(under, mixed, kept, 1 - kept), np.float32)
     pixels, changed = pasted(target.pixels, mixed, here, mask, drawing)
     return Fused(pixels, changed, effort)
 

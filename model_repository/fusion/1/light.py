@@ -32,6 +32,8 @@ _OUTLIER, _HUE_OUTLIER = 0.2, 0.3
 _DARK, _BRIGHT = 0.15, 0.6
 # Shares of the face's side over which what a fit has left is smoothed.
 _SMOOTH_LIGHTNESS, _SMOOTH_HUE = 0.1, 0.045
+# Longest side, in cells, at which a base is looked for: it has nothing finer.
+_COARSE = 80
 # Cells below which nothing can be fitted.
 _FEWEST = 60
 # Logarithms of the largest gains, of lightness and of hue.
@@ -39,12 +41,10 @@ _MOST, _MOST_HUE = 1.6, 0.45
 # Share of a gain's logarithm by which contrasts become weaker. What is brighter than the base is reflected by the
 # skin's surface and hardly knows its tone: on dark skin it stands out more, and taken over in full it would burn out on
 # light skin. What is darker is shade and pigment; in a dark picture also its noise.
-_SHINE, _SHADE = 0.75, 0.3
+_SHINE, _SHADE = 0.75, 0.1
 _MOST_SHINE = 1.5
 # How quickly the hue of what is brighter than the base fades, over the logarithm by which it is.
 _PALE = 5.0
-# How much of a difference in hue is kept: the hue of skin is hardly anybody's own, and gains exaggerate it.
-_HUE = 0.9
 # Level from which on whites are held back.
 _SHOULDER = 225.0
 
@@ -58,7 +58,9 @@ def harmonics(normals: F32) -> F32:
 
 def logarithms(colours: F32) -> F32:
     """Logarithms of colours 0..255; the ratios of two pictures become differences."""
-    return np.asarray(np.log(np.maximum(colours, 0) + FLOOR), np.float32)
+    raised = np.maximum(colours, np.float32(0))
+    raised += np.float32(FLOOR)
+    return np.asarray(cv2.log(raised, raised), np.float32)
 
 
 def fit(logs: F32, normals: F32, weights: F32) -> F32:
@@ -87,6 +89,22 @@ def base(logs: F32, normals: F32, weights: F32) -> F32:
         normals: unit [rows, columns, 3].
         weights: [rows, columns] 0..1, where skin is seen.
     """
+    rows, columns = weights.shape
+    by = _COARSE / max(rows, columns)
+    if by >= 1:
+        return _base(logs, normals, weights)
+    small = (max(1, round(columns * by)), max(1, round(rows * by)))
+    logs, normals, weights = (
+        np.asarray(cv2.resize(part, small, interpolation=cv2.INTER_AREA), np.float32)
+        for part in (logs, normals, weights)
+    )
+    normals = np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6), np.float32)
+    found = _base(logs, normals, weights)
+    return np.asarray(cv2.resize(found, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _base(logs: F32, normals: F32, weights: F32) -> F32:
+    """The same at one resolution."""
     chosen = weights > 0.05
     if np.count_nonzero(chosen) < _FEWEST:
         return np.broadcast_to(logs.reshape(-1, 3).mean(axis=0), logs.shape).astype(np.float32)
@@ -134,14 +152,19 @@ class Passage:
 
     def of(self, colours: F32) -> F32:
         """Take colours 0..255, [rows, columns, 3], over."""
-        detail = np.log(np.maximum(colours, 0) + np.float32(FLOOR)) - self.own
+        detail = logarithms(colours)
+        detail -= self.own
         lightness = np.asarray(cv2.transform(detail, np.full((1, 3), 1 / 3)), np.float32)
         brighter = np.maximum(lightness, 0)
         # Where a photograph is nearly white, its hue is that of the sensor's limit and not of the skin.
-        hue = np.maximum(1 - _PALE * brighter, 0) * self.shade * np.float32(_HUE)
+        hue = np.maximum(1 - _PALE * brighter, 0) * self.shade
         change = np.minimum(lightness, 0) * self.shade + brighter * self.shine - lightness * hue
-        logs = self.goal + detail * hue[..., None] + change[..., None]
-        return np.asarray(np.exp(logs) - np.float32(FLOOR), np.float32)
+        detail *= cv2.merge((hue,) * 3)
+        detail += cv2.merge((change,) * 3)
+        detail += self.goal
+        cv2.exp(detail, detail)
+        detail -= np.float32(FLOOR)
+        return detail
 
     def enlarged(self, window: Window) -> Passage:
         """The same at the picture's resolution."""
@@ -151,6 +174,8 @@ class Passage:
 def held_back(colours: F32) -> F32:
     """Colours of which those that would be brighter than white only come near to it."""
     bright = colours > _SHOULDER
+    if not bright.any():
+        return colours
     over = colours[bright] - _SHOULDER
     room = 255 - _SHOULDER
     colours[bright] = _SHOULDER + room * over / (over + room)

@@ -54,10 +54,10 @@ def pasted(pixels: U8, mixed: F32, here: F32, mask: F32, drawing: Drawing) -> tu
     y1 = min(pixels.shape[0], window.top + window.size[1])
     part = np.s_[y0 - window.top : y1 - window.top, x0 - window.left : x1 - window.left]
     share = soft[part]
-    new = here[part] + share[..., None] * (mixed[part] - here[part])
+    # Where the share is 0, this is the old level but for a hundred-thousandth, and rounds to it.
+    new = cv2.blendLinear(*(np.ascontiguousarray(each) for each in (mixed[part], here[part], share, 1 - share)))
     levels = np.ceil(share * 255).astype(np.uint8)
     result, full = pixels.copy(), np.zeros(pixels.shape[:2], np.uint8)
-    # Where the share is 0, `new` is the old level exactly, and rounds to it.
-    result[y0:y1, x0:x1] = np.clip(new + 0.5, 0, 255).astype(np.uint8)
+    result[y0:y1, x0:x1] = cv2.convertScaleAbs(np.maximum(new, 0))
     full[y0:y1, x0:x1] = levels
     return result, full

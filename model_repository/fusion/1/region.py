@@ -16,6 +16,8 @@ I32 = NDArray[np.int32]
 
 # What a triangle shows: skin, the inside of an eye's opening, the inside of the mouth's.
 SKIN, EYE, MOUTH = range(3)
+# Share of the way through the outline's fade at which a place is wholly the source's: the blending fades it again.
+WHOLE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +52,27 @@ class Region:
             ValueError: its triangles name places that are not there.
         """
         with np.load(path, allow_pickle=False) as file:
-            region = cls.from_arrays({key: file[key] for key in file.files})
-        if region.triangles.min() < 0 or region.triangles.max() >= len(region.vertex):
+            data = {key: file[key] for key in file.files}
+        if data["triangles"].min() < 0 or data["triangles"].max() >= len(data["vertex"]):
             raise ValueError(f"{path.name}: triangles name places that are not there: run the export again")
-        return region
+        return cls.from_arrays(data)
 
     @classmethod
     def from_arrays(cls, data: Mapping[str, Any]) -> Region:
         """Take a region out of the arrays of ``topology.npz``, by name."""
+        corners, kind = np.asarray(data["triangles"], np.int32), np.asarray(data["kind"], np.uint8)
+        # Half of the triangles are the mouth's inside, which only says where a pixel lies that stays the target's.
+        mouth = coarser(corners[kind == MOUTH], len(data["vertex"]))
+        corners = np.concatenate([corners[kind != MOUTH], mouth])
+        kind = np.concatenate([kind[kind != MOUTH], np.full(len(mouth), MOUTH, np.uint8)])
+        used, numbers = np.unique(corners, return_inverse=True)
         return cls(
-            triangles=np.ascontiguousarray(data["triangles"], np.int32),
-            kind=np.ascontiguousarray(data["kind"], np.uint8),
-            vertex=np.ascontiguousarray(data["vertex"], np.int32),
-            uv=np.ascontiguousarray(data["uv"], np.float32),
-            inside=np.ascontiguousarray(data["inside"], np.float32),
-            freedom=np.ascontiguousarray(data["freedom"], np.float32),
+            triangles=np.ascontiguousarray(numbers.reshape(-1, 3), np.int32),
+            kind=kind,
+            vertex=np.ascontiguousarray(data["vertex"][used], np.int32),
+            uv=np.ascontiguousarray(data["uv"][used], np.float32),
+            inside=np.minimum(np.asarray(data["inside"][used], np.float32) / WHOLE, 1),
+            freedom=np.ascontiguousarray(data["freedom"][used], np.float32),
             vertices=int(data["vertices"]),
             fingerprint=int(data["fingerprint"].reshape(-1)[0]),
         )
@@ -93,3 +101,30 @@ class Region:
             axis=1,
         )
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def coarser(triangles: I32, places: int) -> I32:
+    """Make a surface coarser: chosen places take their neighbours' part, those of its rim first.
+
+    Args:
+        triangles: int32 [F, 3], each of whose corners is below ``places``.
+        places: how many there are.
+
+    Returns:
+        int32 [about F / 6, 3] over the same places.
+    """
+    edges = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    start = np.searchsorted(both[:, 0], np.arange(places + 1))
+    lines, times = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
+    rim = np.unique(lines[times == 1])
+    chosen = np.full(places, -1, np.int32)
+    for place in [*rim, *np.unique(triangles)]:
+        if chosen[place] < 0:
+            around = both[start[place] : start[place + 1], 1]
+            chosen[around[chosen[around] < 0]] = place
+            chosen[place] = place
+    found = chosen[triangles]
+    a, b, c = found.T
+    return np.asarray(found[(a != b) & (b != c) & (c != a)], np.int32)

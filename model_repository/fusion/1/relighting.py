@@ -19,6 +19,10 @@ F32 = NDArray[np.float32]
 RING, MIDDLE = 1 / 30, 1 / 6
 # How firmly the middle holds against the border.
 HELD = 0.5
+# How much of the difference between two lights is followed: at least `FOLLOWED` of it, as the shading of a face is its
+# shape's as well, by which it is known, and all of it from a spread (logarithms) of `STRONG` on, where a face that kept
+# its own light would be seen to be from elsewhere.
+FOLLOWED, STRONG = 0.4, 0.5
 # Logarithms by which lightness and hue are corrected at the border, at most: what differs by more is no skin.
 EDGE_LIGHTNESS, EDGE_HUE = 0.35, 0.12
 
@@ -48,13 +52,32 @@ def relit(over: F32, under: F32, shown: Shown, drawing: Drawing) -> F32:
     own, wanted = window.reduced(over), window.reduced(under)
     both = shown.source * shown.target * drawing.skin * smoothstep(drawing.facing, 0.1, 0.4) * (drawing.inside > 0)
     first = light.base(light.logarithms(own), drawing.source_normals, both)
-    gain = light.bounded(light.base(light.logarithms(wanted), drawing.normals, both) - first)
+    gain = light.base(light.logarithms(wanted), drawing.normals, both) - first
+    gain = light.bounded(_followed(gain, both))
     passed = light.logarithms(light.Passage.between(first, first + gain).of(own))
     rest = light.bounded(light.logarithms(wanted) - passed, EDGE_LIGHTNESS, EDGE_HUE)
     edge, middle = _border(drawing, shown.target)
     last = membrane(rest * edge[..., None], edge + middle)
     passage = light.Passage.between(first, first + gain + last).enlarged(window)
     return light.held_back(passage.of(over))
+
+
+def _followed(gain: F32, weights: F32) -> F32:
+    """Hold the way between two lights nearer to its mean, so that a face keeps of its own shading.
+
+    Args:
+        gain: float32 [rows, columns, 3], logarithms.
+        weights: float32 [rows, columns] 0..1, where both are known.
+    """
+    total = float(weights.sum())
+    if total <= 0:
+        return gain
+    lightness = gain.mean(axis=2)
+    middle = float((lightness * weights).sum()) / total
+    apart = lightness - middle
+    spread = float(np.sqrt((apart * apart * weights).sum() / total))
+    share = min(max(spread / STRONG, FOLLOWED), 1.0)
+    return np.asarray(gain - (1 - share) * apart[..., None], np.float32)
 
 
 def _border(drawing: Drawing, bare: F32) -> tuple[F32, F32]:

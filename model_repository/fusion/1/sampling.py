@@ -17,6 +17,8 @@ COARSER = 1.3
 # From which share on all of a face counts as seen.
 ALL_SEEN = 0.995
 U8 = NDArray[np.uint8]
+# OpenCV's second map where the first has columns and rows.
+_NONE = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,8 @@ def fetch(pixels: U8, places: F32) -> F32:
     apart = _apart(places)
     if apart > COARSER:
         pixels, places = _smaller(pixels, places, apart)
-    x, y = cv2.split(places)
     how = cv2.INTER_LINEAR if apart > COARSER else cv2.INTER_CUBIC
-    return np.asarray(cv2.remap(pixels, x, y, how, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(cv2.remap(pixels, places, _NONE, how, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _smaller(pixels: U8, places: F32, apart: float) -> tuple[U8, F32]:
@@ -70,9 +71,10 @@ def skin_of(source: Photograph, skin: Skin, drawing: Drawing) -> F32:
     if seen[drawing.inside > 0].min(initial=1) > ALL_SEEN:
         return photographed
     # What was completed has no detail that the grid of cells would lose.
-    picture = np.ascontiguousarray(skin.texture.transpose(1, 2, 0))
+    picture = np.asarray(cv2.merge(list(skin.texture)), np.uint8)
     painted = window.enlarged(fetch(picture, texels(drawing, len(picture))))
-    return np.asarray(painted + window.enlarged(seen)[..., None] * (photographed - painted), np.float32)
+    share = window.enlarged(seen)
+    return np.asarray(cv2.blendLinear(photographed, painted, share, 1 - share), np.float32)
 
 
 def texels(drawing: Drawing, side: int) -> F32:
