@@ -8,6 +8,7 @@ model one row of zeros, and looks at the answer.
 from __future__ import annotations
 
 import json
+import secrets
 import struct
 import urllib.error
 import urllib.request
@@ -30,6 +31,8 @@ Array = NDArray[Any]
 _PHOTOGRAPHS = frozenset({"image", "images", "source", "target"})
 # The picture is in the public domain, and nobody sees the result.
 _CONSENT = {"consent": "A trial of the server: Eileen Collins's portrait on itself, thrown away."}
+# What keeps something from one request to the next takes only requests of a sequence.
+_SEQUENTIAL = frozenset({"steady", "track"})
 
 _NUMPY: dict[str, type[np.generic]] = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
@@ -61,7 +64,7 @@ def infer(
     model: str,
     inputs: Mapping[str, Tensor],
     timeout: float = 30,
-    parameters: Mapping[str, str] = MappingProxyType({}),
+    parameters: Mapping[str, str | int | bool] = MappingProxyType({}),
 ) -> dict[str, Array]:
     """Send one request over HTTP with binary tensors; return the model's outputs by name (BYTES as object arrays).
 
@@ -145,6 +148,13 @@ def example(control: Control, config: Mapping[str, Any]) -> dict[str, Tensor]:
     return inputs
 
 
+def _parameters(model: str, inputs: Mapping[str, Tensor]) -> Mapping[str, str | int | bool]:
+    """Return what the model does not answer without."""
+    if model in _SEQUENTIAL:
+        return {"sequence_id": secrets.randbelow(2**62) + 1, "sequence_start": True, "sequence_end": True}
+    return _CONSENT if "target" in inputs else {}
+
+
 def check(control: Control, model: str, timeout: float = 30) -> dict[str, Array]:
     """Ask the model for everything it gives and see that the answer is whole and finite.
 
@@ -154,7 +164,7 @@ def check(control: Control, model: str, timeout: float = 30) -> dict[str, Array]
     """
     config = control.config(model)
     inputs = example(control, config)
-    outputs = infer(control, model, inputs, timeout, _CONSENT if "target" in inputs else {})
+    outputs = infer(control, model, inputs, timeout, _parameters(model, inputs))
     for entry in config["output"]:
         name = entry["name"]
         if name not in outputs:

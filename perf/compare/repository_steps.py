@@ -18,6 +18,7 @@ Array = NDArray[Any]
 
 _CROPS = frozenset({"crop", "crop_hd", "context"})
 _UPRIGHT = frozenset({"aligned", "quality"})
+_TEXTURE = 1024  # texels a side, as the service gives them unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class RepositorySteps:
     ) -> Mapping[str, Array]:
         face = self._faces.choose(faces, self._default, self._threshold, source)
         geometry = np.array([*source, 1, 1, source[0] / picture.shape[1], source[1] / picture.shape[0]], np.float32)
-        tensors: Mapping[str, Array] = self._cut_out(picture, geometry, face, names).tensors
+        tensors: Mapping[str, Array] = self._cut_out(picture, geometry, face, names, _TEXTURE).tensors
         return tensors
 
     def embedding(self, embedding: Array, quality: Array) -> Answer:

@@ -15,6 +15,11 @@ from tests.attack.requests import NUMPY, Output, Request, Tensor, array_tensor, 
 
 # The leaves in the order of the pipeline; each takes what those before it gave.
 PIPELINE = ("preprocess", "detector", "align", "regressor", "parser", "texture", "postprocess")
+# What an ensemble cannot do without.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "fuse": {"consent": "Both of them agreed."},
+    "track": {"sequence_id": 2051, "sequence_start": True, "sequence_end": True},
+}
 
 
 def wellformed_requests(address: str, picture: bytes) -> list[Request]:
@@ -25,7 +30,8 @@ def wellformed_requests(address: str, picture: bytes) -> list[Request]:
         picture: the bytes of a file that shows a face.
     """
     models = read_repository(DEFAULT_REPOSITORY)
-    found: dict[str, Tensor] = {"image": bytes_tensor("image", [picture])}
+    found: dict[str, Tensor] = {name: bytes_tensor(name, [picture]) for name in ("image", "images")}
+    found |= {name: bytes_tensor(name, [picture], (1,)) for name in ("source", "target")}
     requests = []
     for name in PIPELINE:
         inputs = [found[entry.name] for entry in models[name].config.input if entry.name in found]
@@ -54,7 +60,8 @@ def _inputs(requests: list[Request], model: str) -> tuple[Tensor, ...]:
 
 def _request(model: Model, inputs: list[Tensor], outputs: tuple[str, ...] | None = None) -> Request:
     names = outputs or [entry.name for entry in model.config.output]
-    return Request(model.name, tuple(inputs), tuple(Output(name) for name in names))
+    parameters = PARAMETERS.get(model.name, {})
+    return Request(model.name, tuple(inputs), tuple(Output(name) for name in names), parameters)
 
 
 def _answer(address: str, request: Request) -> dict[str, NDArray[Any]]:

@@ -67,7 +67,7 @@ def ask(flavour: str, url: str, *outputs: Output, deadline: float = DEADLINE) ->
 def touch(result: Reconstruction) -> None:
     """Read everything that a result has."""
     for name in result.raw:
-        getattr(result, {"mesh": "mesh", "face": "detection"}.get(name, name))
+        getattr(result, {"face": "detection", "texture_warnings": "warnings"}.get(name, name))
     if result.has("mesh"):
         _ = result.glb, result.texture, result.faces, result.uv
     repr(result)

@@ -15,7 +15,7 @@ from tests.model_repository.version_folder import load
 
 region_module = load("fusion", "region")
 shape = load("fusion", "shape")
-light = load("fusion", "light")
+light = load("fusion", "fusion_light")
 relighting = load("fusion", "relighting")
 blending = load("fusion", "blending")
 grain = load("fusion", "grain")

@@ -175,8 +175,8 @@ def test_the_file_says_what_it_shows_and_whose_shape_it_is() -> None:
     assert read.mesh["name"] == read.document["nodes"][0]["name"] == "head"
     assert set(read.document["nodes"][0]) == {"name", "mesh"}
     assert read.mesh["extras"] == {
-        "mesh": "head", "rig": "none", "expression": "neutral", "pose": "camera", "units": "metre",
-        "face_model": heads.MODEL.name, "fingerprint": str(heads.MODEL.fingerprint),
+        "mesh": "head", "rig": "none", "expression": "neutral", "pose": "camera", "likeness": 1.0,
+        "units": "metre", "face_model": heads.MODEL.name, "fingerprint": str(heads.MODEL.fingerprint),
     }  # fmt: skip
     assert "MIT" in read.document["asset"]["copyright"]
 

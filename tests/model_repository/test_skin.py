@@ -63,11 +63,11 @@ def test_preprocess_decodes_more_for_a_large_texture_and_no_more_than_its_bound(
     buffer = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((5000, 4000)).save(buffer, "JPEG")
     usual = pictures.decode(buffer.getvalue(), structure.Limits())
-    fine = pictures.decode(buffer.getvalue(), structure.Limits(fine=True))
+    fine = pictures.decode(buffer.getvalue(), structure.Limits(size=structure.Size.FINE))
     assert max(usual.pixels.shape) <= 2048 < max(fine.pixels.shape) <= 4096
     assert fine.pixels[..., 0].size <= structure.FINE_PIXELS
     assert usual.source == fine.source == (5000, 4000)
-    assert structure.inspect(buffer.getvalue(), structure.Limits(fine=True)).pixels == 5000 * 4000
+    assert structure.inspect(buffer.getvalue(), structure.Limits(size=structure.Size.FINE)).pixels == 5000 * 4000
 
 
 # --- the texture as seen by the photograph ----------------------------------------------------------------------------

@@ -77,12 +77,12 @@ def another(repository: Path, folder: Path, words: str) -> Path:
 
 
 def test_one_probe_makes_every_model_work(server: EmbeddedServer) -> None:
-    assert what_to_probe(Control(server.http)) == ("person",)
+    assert what_to_probe(Control(server.http)) == ("person", "track")
 
 
 def test_every_ensemble_answers_the_probe(server: EmbeddedServer) -> None:
     control = Control(server.http)
-    for name in ("detect", "face3d", "reconstruct", "person"):
+    for name in ("detect", "face3d", "reconstruct", "embed", "person", "track", "fuse"):
         assert probe.check(control, name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import cv2
-import light
+import fusion_light as light
 import numpy as np
 from blending import membrane
 from drawing import Drawing

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from refusals import Refused
+from merge_refusals import Refused
 
 F32 = NDArray[np.float32]
 DISTANCE = 10.0  # decimetres from the camera to the origin

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from refusals import Refused
+from merge_refusals import Refused
 
 
 @dataclass(frozen=True)

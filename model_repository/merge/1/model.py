@@ -18,7 +18,7 @@ from meters import Meters
 from numpy.typing import NDArray
 from people import check_one_person
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
-from refusals import Refused
+from merge_refusals import Refused
 from textures import merge_textures
 
 Tensors = dict[str, NDArray[Any]]

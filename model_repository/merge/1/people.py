@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from refusals import Refused
+from merge_refusals import Refused
 
 F32 = NDArray[np.float32]
 

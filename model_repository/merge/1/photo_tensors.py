@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from refusals import Refused
+from merge_refusals import Refused
 
 MAX_PHOTOGRAPHS = 8
 """Photographs of one person: as many rows as the steps before take at once."""

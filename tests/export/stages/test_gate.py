@@ -70,7 +70,13 @@ def _regressed(move: float = 0.0, coefficient: float = 0.0) -> Feed:
     coefficients = chance.normal(size=(2, 257)).astype(np.float32)
     coefficients[:, 0] += coefficient
     landmarks = chance.normal(size=(2, 68, 2)).astype(np.float32)
-    return {"shapes": shapes, "vertices": shapes[:, 0] * 100, "coefficients": coefficients, "landmarks": landmarks}
+    return {
+        "shapes": shapes,
+        "vertices": shapes[:, 0] * 100,
+        "coefficients": coefficients,
+        "landmarks": landmarks,
+        "certainty": np.full((2, 4), 0.5, np.float32),
+    }
 
 
 def test_the_regressor_is_judged_by_millimetres_of_the_head_and_pixels_of_the_crop() -> None:
