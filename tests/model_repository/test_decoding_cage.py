@@ -293,7 +293,7 @@ def test_an_expensive_picture_goes_on_at_low_priority_and_the_next_one_does_not(
 
 
 def test_a_picture_beyond_its_memory_is_refused_and_the_next_one_decodes(source: Any) -> None:
-    worker = cage.Worker(source, 64 << 20)
+    worker = cage.Worker(source, 112 << 20)  # the block alone is 80 MiB
     try:
         tag, sentence = refusal(worker, hostile.png(5000, 5000, colour=2))
         assert tag == "BadImage"
@@ -395,7 +395,7 @@ def test_the_parent_of_the_workers_is_replaced_when_it_is_killed() -> None:
 
 def test_nothing_is_left_when_the_model_s_process_is_killed() -> None:
     code = (
-        "import os, signal, lanes; l = lanes.Lanes(1 << 20); "
+        "import os, signal, lanes; l = lanes.Lanes(1 << 20); [w.start() for w in l.workers]; "
         "print(l._source._process.pid, *(w._pid for w in l.workers), flush=True); signal.pause()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=FOLDER, stdout=subprocess.PIPE, text=True)

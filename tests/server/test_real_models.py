@@ -82,7 +82,7 @@ def test_one_probe_makes_every_model_work(server: EmbeddedServer) -> None:
 
 def test_every_ensemble_answers_the_probe(server: EmbeddedServer) -> None:
     control = Control(server.http)
-    for name in ("detect", "face3d", "reconstruct", "embed", "person", "track", "fuse"):
+    for name in ("detect", "face3d", "reconstruct", "embed", "person", "track"):
         assert probe.check(control, name)
 
 

@@ -48,7 +48,7 @@ def test_the_answer_is_tritons(gateway: GatewayProcess, server: EmbeddedServer, 
             answers.append(service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request))
     names = [[output.name for output in answer.outputs] for answer in answers]
     assert names[0] == names[1]
-    assert len(names[0]) == 13
+    assert len(names[0]) == 15
     for output, ours, theirs in zip(names[0], *(answer.raw_output_contents for answer in answers), strict=True):
         assert len(ours) == len(theirs), output
 

@@ -352,8 +352,8 @@ def test_the_request_of_a_client_that_has_gone_is_given_up(gateway: GatewayProce
     before = outcomes(gateway)
     host, port = gateway.http.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
-        sock.sendall(whole(hostile.progressive(6000, 6000, 190)))  # some seconds of decoding
-        time.sleep(0.2)
+        sock.sendall(whole(hostile.progressive(7900, 7900, 190)))  # a second of decoding and more
+        time.sleep(0.05)
     deadline = time.monotonic() + 60
     while (after := outcomes(gateway)) == before:
         assert time.monotonic() < deadline
