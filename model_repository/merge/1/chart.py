@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from merge_refusals import Refused
+from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 DISTANCE = 10.0  # decimetres from the camera to the origin

@@ -14,11 +14,11 @@ import triton_python_backend_utils as pb_utils
 from chart import Chart
 from identities import join, most_frontal, project, weigh
 from merge_options import Options, options_from
+from merge_refusals import Refused
 from meters import Meters
 from numpy.typing import NDArray
 from people import check_one_person
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
-from merge_refusals import Refused
 from textures import merge_textures
 
 Tensors = dict[str, NDArray[Any]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from merge_refusals import Refused
+from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from merge_refusals import Refused
+from numpy.typing import NDArray
 
 MAX_PHOTOGRAPHS = 8
 """Photographs of one person: as many rows as the steps before take at once."""
