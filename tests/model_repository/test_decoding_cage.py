@@ -284,7 +284,7 @@ def test_an_expensive_picture_goes_on_at_low_priority_and_the_next_one_does_not(
 
     thread = threading.Thread(target=look)
     thread.start()
-    decode(worker, EXPENSIVE)
+    decode(worker, hostile.progressive(7900, 7900, 190))
     end.set()
     thread.join()
     assert cage.LOW_PRIORITY in seen

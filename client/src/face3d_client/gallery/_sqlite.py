@@ -6,6 +6,7 @@ sqlite-vec compares with every vector: exact, with no index that would have to b
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ class SqliteStore:
 
     def _prepare(self) -> None:
         self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._enter_wal()
         # What is acknowledged survives a loss of power; what is deleted is overwritten.
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA secure_delete = ON")
@@ -78,6 +79,19 @@ class SqliteStore:
         with self._writing():
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
+
+    def _enter_wal(self) -> None:
+        """Switch to the write-ahead log; of processes that do so at once SQLite lets one in, the others try again."""
+        end = time.monotonic() + _BUSY_MS / 1000
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except self._error as error:
+                # The busy timeout does not hold for this statement.
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(0.01)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
