@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from region import Region
@@ -51,7 +53,7 @@ def _rotation(moving: F32, fixed: F32, weights: F64) -> F32:
     return _kabsch(moving - weights @ moving / total, fixed - weights @ fixed / total, weights).astype(np.float32)
 
 
-def _kabsch(left: NDArray[np.floating], right: NDArray[np.floating], weights: F64) -> F64:  # type: ignore[type-arg]
+def _kabsch(left: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]], weights: F64) -> F64:
     u, _, v = np.linalg.svd(left.T @ (right * weights[:, None]))
     flip = np.diag([1.0, 1.0, np.linalg.det(u @ v)])
     return np.asarray(u @ flip @ v)
