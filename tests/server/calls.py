@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,3 +79,13 @@ def counter(server: EmbeddedServer, metric: str, model: str) -> float:
         text = page.read().decode()
     lines = re.findall(rf'^{metric}{{[^}}]*model="{model}"[^}}]*}} (\S+)$', text, re.MULTILINE)
     return sum(float(value) for value in lines)
+
+
+def settled_counter(server: EmbeddedServer, metric: str, model: str) -> float:
+    """The value of a metric once it stands still: Triton counts a request shortly after it has answered it."""
+    value = counter(server, metric, model)
+    while True:
+        time.sleep(0.2)
+        before, value = value, counter(server, metric, model)
+        if value == before:
+            return value

@@ -11,7 +11,7 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
-from tests.server.calls import at_once, counter, infer, rows
+from tests.server.calls import at_once, infer, rows, settled_counter
 from tests.server.repositories import arithmetic, lookup, write_arithmetic_version
 from tests.servers import serving
 
@@ -29,19 +29,22 @@ BROKEN = {
 }
 
 
+def warm_up(name: str, dtype: str, length: int) -> str:
+    """Return the part of a configuration that has Triton run the model on random values before it is ready."""
+    return (
+        f'model_warmup [ {{ name: "sample" batch_size: 1 inputs {{ key: "{name}" value '
+        f"{{ data_type: TYPE_{dtype} dims: [{length}] random_data: true }} }} }} ]\n"
+    )
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server with a few tiny models; only the good ones are loaded."""
     repository = tmp_path_factory.mktemp("repository")
-    warmup = (
-        'model_warmup [ { name: "sample" batch_size: 1 inputs { key: "x" value '
-        "{ data_type: TYPE_FP32 dims: [4] random_data: true } } } ]\n"
-    )
-    arithmetic(repository, config=PATIENT + warmup)
+    arithmetic(repository, config=PATIENT + warm_up("x", "FP32", 4))
     arithmetic(repository, "versions", config="version_policy { latest { num_versions: 2 } }\n", factor=2)
     write_arithmetic_version(repository / "versions" / "7", factor=7)
     lookup(repository, config=PATIENT)
-    lookup(repository, "cold", config=warmup.replace('"x"', '"index"').replace("FP32 dims: [4]", "INT64 dims: [1]"))
     for name, (old, new, _) in BROKEN.items():
         path = arithmetic(repository, name) / "config.pbtxt"
         assert old in path.read_text()
@@ -63,11 +66,11 @@ def test_returns_only_the_outputs_that_were_asked_for(tiny: EmbeddedServer) -> N
 
 
 def test_puts_requests_that_come_together_into_one_batch(tiny: EmbeddedServer) -> None:
-    done, runs = (counter(tiny, f"nv_inference_{name}", "arithmetic") for name in ("count", "exec_count"))
+    done, runs = (settled_counter(tiny, f"nv_inference_{name}", "arithmetic") for name in ("count", "exec_count"))
     results = at_once(8, lambda i: infer(tiny, "arithmetic", x=rows(i)))
     assert [result["twice"].tolist() for result in results] == [rows(2 * i).tolist() for i in range(8)]
-    done = counter(tiny, "nv_inference_count", "arithmetic") - done
-    runs = counter(tiny, "nv_inference_exec_count", "arithmetic") - runs
+    done = settled_counter(tiny, "nv_inference_count", "arithmetic") - done
+    runs = settled_counter(tiny, "nv_inference_exec_count", "arithmetic") - runs
     assert done == 8
     assert runs < 8, "expected requests sent at the same time to share a run"
 
@@ -116,15 +119,18 @@ def test_serves_the_model_of_each_version_folder(tiny: EmbeddedServer) -> None:
     assert factors == {"1": 2.0, "7": 7.0, "": 7.0}
 
 
-def test_runs_the_warm_up_before_it_is_ready(tiny: EmbeddedServer) -> None:
-    # The sample holds an index out of range: had it not been run, the model would have loaded.
-    with (
-        triton_grpc.InferenceServerClient(tiny.grpc) as client,
-        pytest.raises(
-            InferenceServerException, match=r"failed to run warmup sample 'sample': \[BadTensor\] the model failed"
-        ),
-    ):
-        client.load_model("cold")
+def test_runs_the_warm_up_before_it_is_ready(tmp_path: Path) -> None:
+    # The sample holds an index out of range: had it not been run, the model would have loaded. The server is the
+    # test's own, because tritonserver 2.51 frees what a failed warm-up still uses, and on a busy machine ends by it.
+    lookup(tmp_path, config=PATIENT)
+    lookup(tmp_path, "cold", config=warm_up("index", "INT64", 1))
+    options = ServerOptions(repository=tmp_path, model_control_mode="explicit", load_models=("lookup",))
+    with serving(on_free_ports(options)) as server, triton_grpc.InferenceServerClient(server.grpc) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            client.load_model("cold")
+        if "failed to run warmup sample 'sample': [BadTensor] the model failed" not in str(caught.value):
+            assert server.wait(timeout=20) != 0
+            assert "indices element out of data bounds" in server.log()
 
 
 @pytest.mark.parametrize("name", BROKEN)
