@@ -145,7 +145,7 @@ wheel: $(INSTALLED) ##use client/dist/*.whl, which installs alone
 	@ls client/dist/*.whl
 
 # --- measurements (results in build/perf, each with the machine it was made on) ---------------------------------------
-compare: $(EXPORTED) ##measure this service beside PyTorch, FastAPI, LitServe and bare ONNX Runtime (ARGS=--quick; 12 min)
+compare: $(EXPORTED) ##measure this service beside PyTorch, FastAPI, LitServe, BentoML and bare ONNX Runtime (ARGS=--quick; 12 min)
 	@$(PY) -m perf.compare $(ARGS)
 
 perf: $(EXPORTED) ##measure NVIDIA's perf_analyzer over every model, protocol and concurrency (ARGS="--models detect"; 10 min)

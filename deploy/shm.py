@@ -43,6 +43,7 @@ _LARGEST = {
     "source_shapes": 3 * 40_000 * 3 * 4,
     "photo_shapes": 3 * 40_000 * 3 * 4,
     "photo_embedding": 1024 * 4,
+    "faces": 512 * 15 * 4,  # as many as merge gives of tiles
     "mask": 4 * _MIB,
     "mesh": 6 * _MIB,
     "texture_image": 4 * _MIB,
@@ -51,7 +52,8 @@ _LARGEST = {
     "texture_warnings": 4096,
     "doubts": 4096,
 }
-# The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time.
+# The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time; or for
+# small faces: the canvases of tiles are less than such a picture, in whose place they stand.
 _OF_LARGE = {
     "picture": 4096 * 3072 * 3,
     "close_up": 3072 * 3072 * 3,  # of a face that fills the picture

@@ -24,6 +24,9 @@ STEPS = Path(__file__).with_name("steps.md")
 README = ROOT / "README.md"
 _TABLE = re.compile(r"\| measured by `python -m perf\.measure` \| \|\n.*?\n\n", re.DOTALL)
 
+SAME_FILES = ("litserve_onnx", "litserve_onnx_parallel", "bentoml_onnx")
+"""Other services with the same ONNX files."""
+
 Row = tuple[str, str, str, str]  # quantity, target, measured, command
 
 
@@ -54,7 +57,7 @@ def _embed_targets() -> list[Row]:
             f"embed over {name}, throughput, 16 clients", f">= {least:.1f}", _get(by_16, f"service/{name} rate"),
             partial(operator.le, least), command,
         )
-        for name, least in (("fastapi_same", 2.0), ("litserve_onnx", 1.0), ("litserve_onnx_parallel", 1.0))
+        for name, least in (("fastapi_same", 2.0), *((other, 1.0) for other in SAME_FILES))
     ]  # fmt: skip
     rate = _get(compare, "table", "service", "16", "rate")
     return [*rows, _row("embed, faces a second, 16 clients", ">= 15", rate, lambda v: v >= 15, command, "{:.1f}")]
@@ -74,7 +77,7 @@ def targets() -> list[Row]:
     for name, least in (("eager_loop", eager), ("fastapi", 6)):
         rate = _get(by_16, f"service/{name} rate")
         row(f"service over {name}, throughput, 16 clients", f">= {least}", rate, partial(operator.le, least), make)
-    for name in ("bare_onnx", "litserve_onnx", "litserve_onnx_parallel"):
+    for name in ("bare_onnx", *SAME_FILES):
         rate, p99 = _get(by_16, f"service/{name} rate"), _get(by_16, f"service/{name} p99")
         row(f"service over {name}, throughput, 16 clients", ">= 1.0", rate, lambda v: v >= 1.0, make)
         row(f"service over {name}, p99, 16 clients", "<= 1.1", p99, lambda v: v <= 1.1, make)

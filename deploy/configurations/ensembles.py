@@ -1,4 +1,4 @@
-"""face3d, reconstruct, detect, embed, person, track, fuse: one list of steps, of which each takes what it needs."""
+"""face3d, reconstruct, detect, group, embed, person, track, fuse: one list of steps; each takes what it needs."""
 
 from __future__ import annotations
 
@@ -150,6 +150,30 @@ DETECT_FACES = Ensemble(
         ),
     ),
     steps=(replace(PREPROCESS, outputs=same("canvas", "geometry")), DETECT),
+)
+
+GROUP = Ensemble(
+    name="group",
+    title=(
+        "A photograph of a group -> the faces in it, those too that are small on a canvas of the whole: `min_face`\n"
+        "says from which size in source pixels on, and the detector looks at as many tiles as that takes."
+    ),
+    batch=0,
+    batch_reason="No batch: the photograph and its tiles are a batch for the detector.",
+    inputs=(replace(IMAGE, dims=(1, 1)),),
+    outputs=(
+        replace(
+            DETECT_FACES.outputs[0],
+            dims=(1, -1, 15),
+            comment="As `detect`, and more than 64 slots where there are more faces, at most 512.",
+        ),
+    ),
+    steps=(
+        replace(PREPROCESS, outputs=same("canvas", "geometry", "view")),
+        replace(DETECT, outputs={"faces": "tile_faces"}),
+        Step("merge", {"tile_faces": "tile_faces", "tile_view": "view"}, same("faces")),
+    ),
+    steps_reason="A chain, as in face3d.",
 )
 
 EMBED = Ensemble(
@@ -375,7 +399,7 @@ TRACK = Ensemble(
     steps_reason="A chain, as in face3d.",
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON, TRACK, FUSE)
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, GROUP, EMBED, PERSON, TRACK, FUSE)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:
