@@ -154,9 +154,10 @@ perf: $(EXPORTED) ##measure NVIDIA's perf_analyzer over every model, protocol an
 tune: $(EXPORTED) ##measure try instances, threads and delays on this machine; writes configs/tuned.pbtxt (10 min)
 	@$(PY) -m perf.tune $(ARGS)
 
-performance: $(EXPORTED) ##measure breakdown by stage, size and faces, five minutes of load; writes docs/performance.md (12 min)
+performance: $(EXPORTED) ##measure breakdown by stage, size and faces, five minutes of load, many cores; writes docs/performance.md (13 min)
 	@$(PY) -m perf.measure
 	@$(PY) -m perf.breakdown $(ARGS)
+	@$(PY) -m perf.cores
 	@$(PY) -m perf.report
 
 # --- quality -------------------------------------------------------------------------------------------------------

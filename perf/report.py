@@ -16,6 +16,9 @@ from typing import Any
 from perf import analyzer, store
 from perf.compare.__main__ import markdown
 from perf.compare.names import with_current_names
+from perf.cores.__main__ import markdown as cores_table
+from perf.cores.__main__ import outcomes
+from perf.cores.measured import Measured
 from server.repository import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -105,13 +108,18 @@ def _facts() -> dict[str, Any] | None:
     return next((v["machine"] for name in ("compare", "flat", "measure") if (v := store.read(name))), None)
 
 
+def _processor(facts: dict[str, Any]) -> str:
+    """Name a processor, and whether it multiplies bytes exactly."""
+    return f"{facts['processor']} {'with' if facts['vnni'] else 'without'} VNNI"
+
+
 def _machine() -> str:
     facts = _facts()
     if facts is None:
         return "Nothing has been measured."
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
-        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']:g} GB, Linux {facts['kernel']}, Python "
+        f"{_processor(facts)}, {facts['cores']} cores, {facts['memory_gb']:g} GB, Linux {facts['kernel']}, Python "
         f"{facts['python']}, Triton {facts['triton']}; {versions}. Measured on {facts['date']} at commit "
         f"`{facts['commit']}`. A virtual machine: ratios within one run mean more than milliseconds."
     )
@@ -193,7 +201,7 @@ def _section(name: str, text: Callable[[dict[str, Any]], str]) -> str:
     """Return a part's text, with its commit where that is not the one at the head of the page."""
     values = store.read(name)
     if not values:
-        return f"Not measured: `python -m perf.{'breakdown ' if name != 'tune' else ''}{name}`.\n"
+        return f"Not measured: `python -m perf.{'' if name in ('tune', 'cores') else 'breakdown '}{name}`.\n"
     elsewhere = _measured_elsewhere(values)
     return text(values) + (f"\n{elsewhere.strip()}\n" if elsewhere else "")
 
@@ -245,6 +253,12 @@ def _analyzer(values: dict[str, Any]) -> str:
     return f"{analyzer.markdown(values['series'])}\n\n{rates}{failed}"
 
 
+def _cores(values: dict[str, Any]) -> str:
+    facts = values["machine"]
+    table = cores_table(Measured(**values["measured"]), outcomes(values["simulated"]))
+    return f"Measured on {_processor(facts)}, {facts['date']}. {table}"
+
+
 def page() -> str:
     """Write the text of docs/performance.md."""
     rows = "\n".join(f"| {' | '.join(row)} |" for row in targets())
@@ -275,6 +289,9 @@ have measured.
 {_points("concurrency", "clients at once", "slope_ms_per_client", "a client")}
 {_points("sizes", "megapixels", "slope_ms_per_megapixel", "a megapixel")}
 {_points("faces", "faces in the picture", "slope_ms_per_face", "a face")}
+## Many cores
+
+{_section("cores", _cores)}
 ## Batching, and the ensemble against chained calls
 
 {_section("batching", _batching)}
