@@ -181,15 +181,13 @@ def _late_wakings(seconds: float) -> float:
 def _serial_part(rounds: int = 30) -> float:
     """Return the part of a regressor's run that a second thread does not shorten, by Amdahl's law."""
     one, two = Sessions(1), Sessions(2)
-    feed = {
-        "crop": np.random.default_rng(0).integers(0, 255, (3, 224, 224)).astype(np.uint8),
-        "context": np.array([*_FACE, 1, 1, 0, 0, 0.5, 0.5, 0, 0], np.float32),
-    }
+    crop = np.random.default_rng(0).integers(0, 255, (3, 224, 224)).astype(np.uint8)
+    context = np.array([*_FACE, 1, 1, 0, 0, 0.5, 0.5, 0, 0], np.float32)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for sessions, taken in zip((one, two), times, strict=True):
             start = time.perf_counter()
-            sessions.run("regressor", **feed)
+            sessions.run("regressor", crop=crop, context=context)
             taken.append(time.perf_counter() - start)
     alone, shared = (float(np.min(taken)) for taken in times)
     return float(np.clip(2 * shared / alone - 1, 0.0, 1.0))
