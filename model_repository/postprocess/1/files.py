@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from face_tensors import check_context, check_expression, check_shapes
 from figure import Figure
-from finish import MIME, encode
+from finish import HALVED, MIME, encode
 from irises import Irises, measure_eyes
 from likeness import with_likeness
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class Files:
             "face_model": surface.name,
             "fingerprint": str(surface.fingerprint),
         }
-        textures = [("skin", encode(self.finished, kind), MIME[kind])]
+        textures = [("skin", encode(self.finished, kind, HALVED), MIME[kind])]
         if (relief := self._skin.relief_map(kind)) is not None:
             textures.append(("skin_normal", relief, MIME[kind]))
         return self._figure.write(textures, said)
@@ -100,7 +100,7 @@ class Files:
     @property
     def texture_image(self) -> bytes:
         """The texture as a PNG or JPEG file."""
-        return encode(self.finished, self._options.texture_format or "png")
+        return encode(self.finished, self._options.texture_format or "png", HALVED)
 
     @property
     def preview(self) -> bytes:
