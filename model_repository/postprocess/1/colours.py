@@ -41,7 +41,9 @@ def eye_picture(iris_radius: float, iris: tuple[int, int, int], white: tuple[int
     """
     own, outside, rest = _eye_shares(iris_radius)
     # Plane by plane: runtimes are slow where the innermost axis is three long.
-    planes = [own * np.float32(i) + outside * np.float32(w) + more for i, w, more in zip(iris, white, rest, strict=True)]
+    planes = [
+        own * np.float32(i) + outside * np.float32(w) + more for i, w, more in zip(iris, white, rest, strict=True)
+    ]
     return np.asarray(cv2.merge([plane.clip(0, 255).astype(np.uint8) for plane in planes]), np.uint8)
 
 

@@ -70,9 +70,7 @@ class Regions:
         down = (mouth - eyes) / max(float(np.sum((mouth - eyes) ** 2)), 1e-6)
         across = np.array([down[1], -down[0]])
         columns, rows = (np.arange(side) - at for at in eyes)
-        u, v = (
-            np.asarray(columns * axis[0] + rows[:, None] * axis[1], np.float32) for axis in (across, down)
-        )
+        u, v = (np.asarray(columns * axis[0] + rows[:, None] * axis[1], np.float32) for axis in (across, down))
         apart = float((points[1] - points[0]) @ across)
         nose = float((points[2] - eyes) @ across)
         half = max(apart / 2, 0.2)

@@ -40,9 +40,7 @@ def window_of(picture: NDArray[np.generic], points: NDArray[np.float64]) -> F32:
     left, right, top, bottom = WINDOW
     u = np.arange(left, right, 1 / FINE) + 0.5 / FINE
     v = np.arange(top, bottom, 1 / FINE)[:, None] + 0.5 / FINE
-    columns, rows = (
-        np.asarray(eye + u * x + v * y, np.float32) for eye, x, y in zip(eyes, across, down, strict=True)
-    )
+    columns, rows = (np.asarray(eye + u * x + v * y, np.float32) for eye, x, y in zip(eyes, across, down, strict=True))
     pixels = picture.astype(np.float32, copy=False)
     return np.asarray(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR), np.float32)
 

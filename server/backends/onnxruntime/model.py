@@ -73,7 +73,7 @@ def open_session(path: Path, options: ort.SessionOptions) -> Session:
         ConfigError: the graph was judged for another kind of processor.
     """
     try:
-        if path.with_name("table.npz").is_file():
+        if path.with_name("tables.npz").is_file():
             from parts import open_parts  # OpenCV and SciPy: memory that only one of the networks needs
 
             if parts := open_parts(path, options, open_graph):
