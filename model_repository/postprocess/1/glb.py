@@ -100,7 +100,7 @@ class _Buffer:
 
     def view(self, data: bytes | NDArray[Any], **more: int) -> int:
         # Chunks are joined once: a growing buffer would copy a megabyte several times.
-        chunk = data if isinstance(data, bytes) else memoryview(data.reshape(-1)).cast("B")
+        chunk = data if isinstance(data, bytes) else data.reshape(-1).data.cast("B")
         start = self.length + -self.length % 4
         self.views.append({"buffer": 0, "byteOffset": start, "byteLength": len(chunk), **more})
         self.chunks += [bytes(start - self.length), chunk]

@@ -55,7 +55,7 @@ class Lining:
                     part = np.repeat(share[rows, columns, None].astype(np.uint16), 3, axis=2)
                     part += part // 128
                     added = part * np.array(colour, np.uint16) + np.uint16(128)
-                    found.append(Patch(rows, columns, 256 - part, added))
+                    found.append(Patch(rows, columns, np.uint16(256) - part, added))
         return cls(maps.shape[1], tuple(found))
 
     def paint(self, image: U8) -> None:

@@ -95,9 +95,8 @@ class Table:
     def load(cls, path: Path) -> Table:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            numbers = {name: int(file[name]) for name in ("skin", "size")}
-            arrays = {name: file[name] for name in ("rows", "triangles", "corners", "weights")}
-            return cls(**arrays, **numbers, whole=str(file["whole"]))
+            rows, triangles, corners, weights = (file[name] for name in ("rows", "triangles", "corners", "weights"))
+            return cls(rows, triangles, int(file["skin"]), corners, weights, int(file["size"]), str(file["whole"]))
 
     def save(self, path: Path) -> None:
         """Write it as NPZ."""
@@ -157,8 +156,10 @@ class PartsSession:
         inner = {"attributes": attributes, "field": fields, "shares": shares}
         visible, facing = self._visible.run(["visible", "facing"], inner, options)
         colours = [
-            self._colours(*row, cells[0])
-            for *row, cells in zip(feed["crop_hd"], fields, feed["context"][:, -8:], visible, strict=True)
+            self._colours(picture, field, camera, cells[0])
+            for picture, field, camera, cells in zip(
+                feed["crop_hd"], fields, feed["context"][:, -8:], visible, strict=True
+            )
         ]
         cells = np.stack([self._cells(colour) for colour in colours])
         seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
@@ -298,7 +299,7 @@ def mix(colour: U8, seen: F32, guess: F32, gain: F32, result: U8) -> None:
         texture[span] = _blended(mirrored, texture[span], cv2.flip(cv2.merge([share[other]] * 3), 1))
     for span in spans_of(lacking & used, size, MIXED_ROWS):
         texture[span] = _blended(colour[span], texture[span], cv2.merge([share[span]] * 3))
-    cv2.copyTo(colour, cv2.compare(share, 255, cv2.CMP_EQ), texture)
+    cv2.copyTo(colour, np.equal(share, 255).view(np.uint8), texture)
     if size != result.shape[1]:
         texture = _u8(cv2.resize(texture, result.shape[:0:-1], interpolation=cv2.INTER_LINEAR))
     cv2.split(texture, list(result))
