@@ -89,7 +89,9 @@ def test_one_photograph_is_a_face_as_face3d_makes_it(
     for name in names[:5]:
         np.testing.assert_allclose(person[name][0], one[name], atol=0.02)
     np.testing.assert_array_equal(person["visibility"][0], one["visibility"])
-    assert person["texture"][0, 0] == one["texture"][0]
+    textures = [np.asarray(picture(data)).astype(int) for data in (person["texture"][0, 0], one["texture"][0])]
+    # One photograph is known to have nothing to sharpen outside of the face; of several nobody knows.
+    assert np.abs(textures[0] - textures[1]).max() <= 5
 
 
 def test_the_files_are_those_of_one_head(running_service: RunningService, photographs: list[bytes]) -> None:
