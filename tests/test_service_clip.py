@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from face3d_client import BadImage, BadOption, Face3DClient, ImageTooLarge, NoFace
+from face3d_client import (
+    AsyncFace3DClient,
+    BadImage,
+    BadOption,
+    Clip,
+    Face3DClient,
+    ImageTooLarge,
+    NoFace,
+    TrackedFrame,
+)
 from face3d_client._mesh.glb_file import read_glb
 from face3d_client.cli import main
 from numpy.typing import NDArray
@@ -117,6 +127,45 @@ def test_a_clip_becomes_a_head_with_an_animation(client: Face3DClient, clip: Pat
     assert ((turns[1:] * turns[:-1]).sum(1) > 0).all()
     with pytest.raises(ValueError, match=r"written as \.glb"):
         made.save(tmp_path / "head.obj")
+
+
+def test_asyncio_makes_the_same_of_a_clip_and_holds_up_no_loop(
+    running_service: RunningService, client: Face3DClient, clip: Path, frames: Frames
+) -> None:
+    async def run() -> tuple[Clip, list[TrackedFrame | None], int]:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0.01)
+
+        async with AsyncFace3DClient(running_service.grpc) as other:
+            beside = asyncio.create_task(turn())
+            made = await other.reconstruct_clip(clip, outputs=["mesh"])
+            beside.cancel()
+            return made, [frame async for frame in other.track(frames[4:7], frame_rate=RATE)], turns
+
+    made, tracked, turns = asyncio.run(run())
+    blocking = client.reconstruct_clip(clip, outputs=["mesh"])
+    assert (len(made.frames), made.missed) == (11, 1)
+    assert made.glb == blocking.glb
+    assert [frame is None for frame in tracked] == [False, True, False]
+    assert turns > 20
+
+
+def test_a_cancelled_clip_ends_and_leaves_the_client_working(
+    running_service: RunningService, clip: Path, portrait_bytes: bytes
+) -> None:
+    async def run() -> float:
+        async with AsyncFace3DClient(running_service.grpc) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await client.reconstruct_clip(clip)
+            return (await client.reconstruct(portrait_bytes, outputs=["face"])).score
+
+    assert asyncio.run(run()) > 0.7
 
 
 def test_what_is_no_clip_is_refused(client: Face3DClient, clip: Path, tmp_path: Path) -> None:

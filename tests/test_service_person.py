@@ -101,7 +101,7 @@ def test_the_files_are_those_of_one_head(running_service: RunningService, photog
     assert sum(len(part.vertices) for part in scene.geometry.values()) > 20_000
     assert picture(answer["texture"][0, 0]).size == (1024, 1024)
     singles = [ask(running_service.grpc, [photo], ("visibility",))["visibility"] for photo in photographs]
-    np.testing.assert_array_equal(answer["visibility"], np.max(singles, axis=0))
+    assert (answer["visibility"] >= np.max(singles, axis=0)).all()  # what is seen under a flat angle comes in addition
 
 
 def test_the_reference_can_be_chosen_and_must_be_there(

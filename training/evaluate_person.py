@@ -5,7 +5,8 @@
 Each head has an identity of its own, as those of `training.render`, and is drawn at every yaw with another expression
 and in another light. Detector, alignment and regressor look at each picture as the service does; the served modules of
 `merge` weigh and join. Errors are millimetres from the true neutral face to the predicted one, as those of
-`training.evaluate`, beside the mean face's; the texture's cover is the share of the face's skin that a picture shows.
+`training.evaluate`, beside the mean face's; the texture's cover is the share of the face's skin that a picture shows,
+which only heads without painted hair tell (``--skin``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+import trimesh
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from export.samples import Sample, sample_of, served_alignment
@@ -32,7 +35,7 @@ from training.crops import Finder
 from training.evaluate import SERVED_THRESHOLD, Evaluator, decoded, face_model_1, shape_error
 from training.face_model import ORIGIN_CM
 from training.raster import interpolate, rasterise
-from training.render import Renderer, _sampled, euler, vertex_normals
+from training.render import Heads, Renderer, _sampled, euler, vertex_normals
 
 Float = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
@@ -55,8 +58,66 @@ class Person(NamedTuple):
     views: list[View]
 
 
+class Skins:
+    """The photographs' heads as skin all round: without hair, and whole where nothing was seen.
+
+    A head in these has no hair that could be taken for skin, so that what is left out of its texture is a loss.
+
+    Args:
+        evaluator: makes the textures.
+        find: finds faces.
+        heads: the exact heads that are painted.
+    """
+
+    # As near to eyes and lips the photograph itself is drawn, centimetres: the exact heads' sockets are closed.
+    OWN_CM = (0.8, 1.6)
+
+    def __init__(self, evaluator: Evaluator, find: Finder, heads: Heads) -> None:
+        assert isinstance(evaluator.model, HeadModel)
+        self.evaluator, self.find = evaluator, find
+        # Of each vertex of the heads: column and row in the texture, 0..1, and the photograph's share.
+        uv = _uv_of(evaluator.model, (heads.neutral - ORIGIN_CM) / 10)
+        away = cKDTree(heads.neutral[heads.landmarks[36:]]).query(heads.neutral)[0]
+        near, far = self.OWN_CM
+        share = np.clip((far - away) / (far - near), 0, 1)
+        self.vertices = np.stack([uv[:, 0], 1 - uv[:, 1], share], 1)
+        self._made: dict[int, U8 | None] = {}
+
+    def texture(self, index: int, picture: U8) -> U8 | None:
+        """The whole texture (S, S, 3) BGR of photograph ``index``, (H, W, 3) BGR; None where no face is found."""
+        if index not in self._made:
+            self._made[index] = self._texture(picture)
+        return self._made[index]
+
+    @torch.no_grad()
+    def _texture(self, picture: U8) -> U8 | None:
+        found = read(self.evaluator, self.find, np.ascontiguousarray(picture[..., ::-1]))
+        if found is None:
+            return None
+        sample, evaluator = found.sample, self.evaluator
+        parts = evaluator.parser(torch.from_numpy(sample.crop), evaluator.regressor.fingerprint)
+        values = [torch.from_numpy(array) for array in (sample.crop_hd, found.shapes[None], sample.context)]
+        texture = evaluator.texture(*values, parts)[0][0].permute(1, 2, 0).numpy()
+        return np.ascontiguousarray(texture[..., ::-1])
+
+
+def _uv_of(model: HeadModel, points: Float) -> Float:
+    """Texture coordinates (P, 2) of the mean head's skin nearest to points (P, 3), decimetres."""
+    places = model.triangles("face", "head_and_neck")
+    corners = model.mean.astype(np.float64)[model.vertex[places]]
+    near = cKDTree(corners.mean(1)).query(points, k=8)[1]
+    found = trimesh.triangles.closest_point(corners[near.ravel()], np.repeat(points, 8, 0)).reshape(*near.shape, 3)
+    best = np.linalg.norm(found - points[:, None], axis=2).argmin(1)
+    rows = np.arange(len(points))
+    triangle = near[rows, best]
+    weights = trimesh.triangles.points_to_barycentric(corners[triangle], found[rows, best])
+    return np.asarray((model.uv[places[triangle]] * weights[..., None]).sum(1), np.float64)
+
+
 class ViewsRenderer(Renderer):
-    """Draws each head from several sides."""
+    """Draws each head from several sides, in its photograph's colours or, with ``skins``, as skin all round."""
+
+    skins: Skins | None = None
 
     def person(self, index: int, yaws: list[float]) -> Person:
         """Draw the head of picture ``index``, perturbed, at yaws in degrees."""
@@ -81,8 +142,12 @@ class ViewsRenderer(Renderer):
         field = interpolate(tri, bary, triangles, np.concatenate([*values, vertex_normals(posed, triangles)], 1))
         mirrored = (field[..., 4] < 0.15) & (field[..., 5] > field[..., 4] + 0.2)
         where = np.where(mirrored[..., None], field[..., 2:4], field[..., 0:2])
-        colour = _sampled(source.picture, where, PIXELS_PER_CM / source.fitted.scale) * self._lamp(field[..., 6:9])
-        return View(self._before(colour, tri >= 0), angle)
+        colour = _sampled(source.picture, where, PIXELS_PER_CM / source.fitted.scale)
+        if self.skins is not None and (skin := self.skins.texture(index, source.picture)) is not None:
+            own = interpolate(tri, bary, triangles, self.skins.vertices)
+            painted = _sampled(skin, own[..., :2] * len(skin), 1.0)
+            colour = painted + (colour - painted) * own[..., 2:]
+        return View(self._before(colour * self._lamp(field[..., 6:9]), tri >= 0), angle)
 
     def _before(self, colour: npt.NDArray[Any], hit: npt.NDArray[np.bool_]) -> U8:
         """Paste the head (H, W, 3) BGR on grey with a soft edge; return RGB."""
@@ -157,18 +222,28 @@ class Skin(NamedTuple):
 
 @torch.no_grad()
 def cover(evaluator: Evaluator, readings: list[Reading], skin: Skin) -> tuple[float, float]:
-    """Compute the share of the face's skin that the first picture shows, and that any of them shows.
+    """Compute the share of the face's skin that the first picture shows, and that the merged texture has of all.
 
-    All of a drawn head counts as skin: it has its photograph's hair painted on.
+    All of a drawn head counts as skin: the parser, which would leave out hair, is not asked.
     """
     parts = torch.zeros(1, len(PARTS), PARTS_SIDE, PARTS_SIDE, dtype=torch.uint8)
     parts[:, SKIN] = 255
-    seen = []
+    grazing, textures = served("grazing"), served("textures")
+    chart = served("chart").Chart.from_file(Path(str(grazing.__file__)).with_name("chart.npz"))
+    single, wider = [], []
     for reading in readings:
-        crop, context = torch.from_numpy(reading.sample.crop_hd), torch.from_numpy(reading.sample.context)
-        visible = evaluator.texture(crop, torch.from_numpy(reading.shapes[None]), context, parts)[1]
-        seen.append(visible[0, 0].numpy()[skin.row, skin.column] >= 128)
-    return float(skin.area @ seen[0]), float(skin.area @ np.any(seen, axis=0))
+        crop, context = reading.sample.crop_hd, reading.sample.context
+        values = [torch.from_numpy(value) for value in (crop, reading.shapes[None], context)]
+        texture, visible, _ = (output[0].numpy() for output in evaluator.texture(*values, parts))
+        facing, cameras = chart.facing(reading.shapes[0]), context[0, 15:23]
+        photograph = grazing.Photograph(reading.shapes[0], crop[0], cameras, parts[0].numpy())
+        single.append(visible)
+        wider.append((*grazing.with_grazing(chart, photograph, facing, texture, visible), facing))
+    colours, visibility, facings = (np.stack(column) for column in zip(*wider, strict=True))
+    detail = np.ones(len(readings), np.float32)
+    merged = textures.merge_textures(colours, visibility, facings, detail, chart.core, 0)
+    one, whole = (visible[0, skin.row, skin.column] >= 128 for visible in (single[0], merged.visibility))
+    return float(skin.area @ one), float(skin.area @ whole)
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -177,6 +252,7 @@ def measure(arguments: argparse.Namespace) -> None:
     assert isinstance(evaluator.model, HeadModel)
     judge, skin = face_model_1(evaluator.model, arguments.heads), Skin.of(evaluator.model, 1024)
     renderer, find = ViewsRenderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed), Finder()
+    renderer.skins = Skins(evaluator, find, renderer.heads) if arguments.skin else None
     chosen = renderer.rng.permutation(len(renderer.files))[: arguments.count]
     nothing, mean = np.zeros(64), judge.mean.astype(np.float64)
     errors: list[list[float]] = []
@@ -227,6 +303,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--yaws", type=float, nargs="+", default=[0.0, -40.0, 40.0], help="degrees, the first alone too"
     )
+    parser.add_argument("--skin", action="store_true", help="draw heads as skin all round, without the painted hair")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--codes", type=Path, help="also write the true and the found codes there (.npz)")
     cv2.setNumThreads(1)

@@ -352,7 +352,13 @@ PERSON = Ensemble(
         ),
         Step(
             "merge",
-            {**same("photo_texture", "photo_visibility", "photo_shapes"), "certainty": "certainties"},
+            {
+                **same("photo_texture", "photo_visibility", "photo_shapes"),
+                "photo_context": "context",
+                "photo_crop_hd": "crop_hd",
+                "photo_parts": "parts",
+                "certainty": "certainties",
+            },
             {"texture": "raw_texture", "visibility": "visibility"},
         ),
         *(

@@ -201,6 +201,51 @@ def test_a_landscape_has_no_face_and_the_page_says_what_to_do(visit: Watched) ->
     visit.keep("page-no-face")
 
 
+def test_several_photographs_of_a_person_become_one_head(visit: Watched, portrait_bytes: bytes) -> None:
+    mirrored = Image.open(io.BytesIO(portrait_bytes)).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    buffer = io.BytesIO()
+    mirrored.save(buffer, "JPEG", quality=92)
+    give_several(visit, [portrait_bytes, buffer.getvalue()])
+    visit.sees("#person-status", "Photograph 2: ")
+    visit.sees("#person-status", "of the shape")
+    visit.tab.locator("#person-model canvas").wait_for()
+    visit.sees_a_face("#person-model")
+    visit.sees_a_face("#person-preview")
+    visit.keep("page-several")
+    with visit.tab.expect_download() as download:
+        visit.tab.locator("#person-file").click()
+    assert Path(download.value.path()).read_bytes()[:4] == b"glTF"
+
+
+def test_photographs_of_different_people_and_none_at_all_are_refused_in_words(
+    visit: Watched, portrait_bytes: bytes, portrait_jpeg: bytes
+) -> None:
+    give_several(visit, [])
+    visit.sees("#person-status", "Give two to 8 photographs")
+    visit.tab.locator("#photographs input[type=file]").set_input_files(
+        files_of([portrait_bytes, portrait_jpeg, portrait_bytes])
+    )
+    visit.sees("#photographs", "photograph-2.png")
+    visit.tab.locator("#make-person").click()
+    visit.sees("#person-status", "photograph 2 shows somebody else than the others")
+
+
+def files_of(photographs: list[bytes]) -> list[Any]:
+    return [
+        {"name": f"photograph-{number}.png", "mimeType": "image/png", "buffer": data}
+        for number, data in enumerate(photographs)
+    ]
+
+
+def give_several(watched: Watched, photographs: list[bytes]) -> None:
+    """Open the part of the page for several photographs, give these, and ask for the head."""
+    watched.tab.get_by_text("One head of several photographs").click()
+    if photographs:
+        watched.tab.locator("#photographs input[type=file]").set_input_files(files_of(photographs))
+        watched.sees("#photographs", f"photograph-{len(photographs) - 1}.png")
+    watched.tab.locator("#make-person").click()
+
+
 # --- the viewer -------------------------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,10 @@ from networks.camera import project as project_in_crop
 from networks.camera import rotation
 from tests.model_repository.version_folder import load
 
-people, identities, textures, photo_tensors = (
-    load("merge", name) for name in ("people", "identities", "textures", "photo_tensors")
+people, identities, textures, photo_tensors, grazing = (
+    load("merge", name) for name in ("people", "identities", "textures", "photo_tensors", "grazing")
 )
+chart_module = load("merge", "chart")
 SIDE, TABLE = 128, 64
 
 
@@ -153,6 +154,68 @@ def test_a_finer_photograph_is_preferred_where_both_show_the_skin() -> None:
         for detail in ((1.0, 0.3), (0.3, 1.0))
     )
     assert fine.std(axis=2).mean() > 3 * coarse.std(axis=2).mean()
+
+
+# --- what is seen under a flat angle ---------------------------------------------------------------------------------
+
+LITTLE = 40  # of 255, that the texture network takes of skin under the angle of these tests
+
+
+def slope(skin: float = 255, colour: float = 120, core: float = 0.0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Texture and visibility after a photograph of one colour that shows the left half of a chart under a flat angle.
+
+    The texture network has taken the right half, a little of the left one, and expects 120 there.
+    """
+    rows, columns = np.mgrid[:TABLE, :TABLE] / TABLE - 0.5
+    skin_points = np.stack([columns, -rows, np.zeros_like(rows)], -1).reshape(-1, 3).astype(np.float32)
+    every = np.arange(TABLE * TABLE, dtype=np.int32)
+    chart = chart_module.Chart(
+        skin=every, triangles=np.zeros((0, 3), np.int32), corners=np.stack([every] * 3, 1),
+        bary=np.full((TABLE * TABLE, 3), 1 / 3, np.float32), core=np.full((TABLE, TABLE), core, np.float32),
+        landmarks=every[:68], vertices=TABLE * TABLE, fingerprint=1,
+    )  # fmt: skip
+    facing = np.ones((TABLE, TABLE), np.float32)
+    facing[:, : TABLE // 2] = 0.3
+    crop = np.full((3, 512, 512), colour, np.uint8)
+    cameras = np.array([1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32)
+    parts = np.zeros((3, 128, 128), np.uint8)
+    parts[0] = skin
+    seen = np.full((1, SIDE, SIDE), LITTLE, np.uint8)
+    seen[..., SIDE // 2 :] = 255
+    photograph = grazing.Photograph(skin_points, crop, cameras, parts)
+    answer: tuple[NDArray[np.uint8], NDArray[np.uint8]] = grazing.with_grazing(
+        chart, photograph, facing, np.full((3, SIDE, SIDE), 120, np.uint8), seen
+    )
+    return answer
+
+
+def test_skin_under_a_flat_angle_is_taken_from_the_photograph() -> None:
+    texture, seen = slope(colour=132)
+    left = slice(8, SIDE // 2 - 8)
+    assert (seen[..., left] > 200).all()
+    np.testing.assert_allclose(texture[..., left], 132, atol=3)
+    np.testing.assert_array_equal(texture[..., SIDE // 2 + 8 :], 120)  # what was taken before stays as it was
+    np.testing.assert_array_equal(seen[..., SIDE // 2 + 8 :], 255)
+
+
+@pytest.mark.parametrize("unlike", [{"skin": 0}, {"colour": 20}, {"colour": 250}, {"core": 1.0}])
+def test_hair_another_colour_and_the_middle_of_the_face_are_not_taken_so(unlike: dict[str, float]) -> None:
+    texture, seen = slope(**unlike)
+    left = slice(8, SIDE // 2 - 8)
+    np.testing.assert_array_equal(seen[..., left], LITTLE)
+    np.testing.assert_array_equal(texture[..., left], 120)
+
+
+def test_what_lies_behind_a_nose_is_hidden_and_a_steep_cheek_is_not() -> None:
+    places = np.stack(np.meshgrid(np.arange(TABLE) * 3.0, np.arange(TABLE) * 3.0), -1).astype(np.float32)
+    depth, facing = np.zeros((TABLE, TABLE), np.float32), np.ones((TABLE, TABLE), np.float32)
+    places[0], depth[0] = places[1], 0.2  # a row of the chart two centimetres before the next one
+    seen = grazing.unhidden(places, depth, facing)
+    assert (seen[0] == 1).all()
+    assert (seen[1] == 0).all()
+    assert (seen[2:] == 1).all()
+    facing[1] = 0.1  # so steep that a cell spans as much depth
+    assert (grazing.unhidden(places, depth, facing)[1] > 0.9).all()
 
 
 @pytest.mark.parametrize(

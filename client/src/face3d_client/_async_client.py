@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
@@ -11,8 +12,9 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
 from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding
-from face3d_client._errors import Face3DError
+from face3d_client._errors import BadFace, Face3DError, NoFace
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
+from face3d_client._frames import FrameCalls, KeyFrames, head_options, in_threads
 from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource, image_bytes, source_path
 from face3d_client._ordered import ordered_map_async
@@ -26,6 +28,7 @@ from face3d_client._protocol.codec import (
     build_reconstruct,
     parse_detect,
     parse_embed,
+    parse_frame,
     parse_person,
     parse_reconstruct,
 )
@@ -33,8 +36,10 @@ from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
 from face3d_client._protocol.options import Options, PersonOptions
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
+from face3d_client._tracking import Clip, TrackedFrame
 from face3d_client._transports.factory import open_async_transport
 from face3d_client._transports.interface import DirectTransport
+from face3d_client._video import MAX_SECONDS, open_video
 
 __all__ = ["AsyncFace3DClient"]
 
@@ -97,6 +102,48 @@ class AsyncFace3DClient(BaseClient):
         with naming_photographs(sources):
             call = build_person([await self._bytes(image) for image in images], options)
             return parse_person(await self._run(self._person_flow(call, timeout)), sources)
+
+    async def track(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        frame_rate: float = 30.0,
+        smoothing: float = 1.0,
+        score_threshold: float | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[TrackedFrame | None]:
+        """See `Face3DClient.track`; `images` may be an async iterable too. Use with ``async for``."""
+        calls = FrameCalls(frame_rate, smoothing, score_threshold)
+        pictures = (await self._bytes(image) async for _, image in _enumerate(images))
+        async for index, call in calls.of_async(pictures):
+            try:
+                reply = await self._infer(call, timeout)
+            except (NoFace, BadFace):
+                yield None
+            else:
+                calls.begun = True
+                yield parse_frame(reply, index, frame_rate)
+
+    async def reconstruct_clip(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        seconds: float = MAX_SECONDS,
+        smoothing: float = 1.0,
+        timeout: float | None = None,
+        **options: Unpack[PersonOptions],
+    ) -> Clip:
+        """See `Face3DClient.reconstruct_clip`. The video is decoded in a thread."""
+        keys = KeyFrames()
+        with contextlib.ExitStack() as opened:
+            video = await asyncio.to_thread(opened.enter_context, open_video(path, every, seconds))
+            async for frame in self.track(
+                in_threads(keys.through(video.frames())), frame_rate=video.rate, smoothing=smoothing,
+                score_threshold=options.get("score_threshold"), timeout=timeout,
+            ):  # fmt: skip
+                keys.offer(frame)
+        return keys.clip(await self.reconstruct_person(keys.pictures(path), timeout=timeout, **head_options(options)))
 
     @overload
     async def reconstruct_all(

@@ -17,7 +17,7 @@ from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding
 from face3d_client._errors import BadFace, Face3DError, NoFace
 from face3d_client._flows import Done, Flow, Pause, Step, advance, request
-from face3d_client._frames import FrameCalls, KeyFrames
+from face3d_client._frames import FrameCalls, KeyFrames, head_options
 from face3d_client._fuse_clip import MAX_FRAMES, ClipResult, check_statement, fuse_frames
 from face3d_client._fusion import Fusion
 from face3d_client._images import ImageSource, image_bytes, source_path
@@ -204,8 +204,8 @@ class Face3DClient(BaseClient):
         Raises:
             RequestError, ServiceError: see `reconstruct`, but for frames without a face.
         """
-        calls = FrameCalls(map(self._bytes, images), frame_rate, smoothing, score_threshold)
-        for index, call in calls:
+        calls = FrameCalls(frame_rate, smoothing, score_threshold)
+        for index, call in calls.of(map(self._bytes, images)):
             try:
                 reply = self._infer(call, timeout)
             except (NoFace, BadFace):
@@ -240,21 +240,14 @@ class Face3DClient(BaseClient):
             DifferentPeople: the frames show several people.
             RequestError, ServiceError, OSError: see `reconstruct`.
         """
-        keys, frames, count = KeyFrames(), list[TrackedFrame](), 0
+        keys = KeyFrames()
         with open_video(path, every, seconds) as video:
-            pictures, threshold = keys.through(video.frames()), options.get("score_threshold")
             for frame in self.track(
-                pictures, frame_rate=video.rate, smoothing=smoothing, score_threshold=threshold, timeout=timeout
-            ):
-                count += 1
-                if frame is not None:
-                    keys.offer(frame)
-                    frames.append(frame)
-        if not frames:
-            raise NoFace(f"no frame of {path} shows a face. Give a video in which somebody looks into the camera.")
-        chosen: PersonOptions = {**options, "rig": "arkit", "mesh": "head", "pose": "canonical"}
-        person = self.reconstruct_person(keys.pictures(), timeout=timeout, **chosen)
-        return Clip(person, tuple(frames), count - len(frames))
+                keys.through(video.frames()), frame_rate=video.rate, smoothing=smoothing,
+                score_threshold=options.get("score_threshold"), timeout=timeout,
+            ):  # fmt: skip
+                keys.offer(frame)
+        return keys.clip(self.reconstruct_person(keys.pictures(path), timeout=timeout, **head_options(options)))
 
     @overload
     def reconstruct_all(

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from chart import Chart
+from grazing import Photograph, with_grazing
 from identities import join, most_frontal, project, weigh
 from merge_options import Options, options_from
 from merge_refusals import Refused
@@ -107,9 +108,15 @@ class TritonPythonModel:
     def _texture(self, tensors: Tensors) -> Tensors:
         """Put the textures together."""
         began = time.perf_counter()
-        textures, visibility, shapes, certainty = need(tensors, TEXTURE)
+        textures, visibility, shapes, certainty, context, crops, parts = need(tensors, TEXTURE)
         self._chart.check(shapes, np.array([self._chart.fingerprint]))
         facing = np.stack([self._chart.facing(shape[0]) for shape in shapes])
+        if len(shapes) > 1:  # one photograph alone takes nothing under a flat angle
+            photographs = map(Photograph, shapes[:, 0], crops, context[:, 15:23], parts)
+            wider = [
+                with_grazing(self._chart, *each) for each in zip(photographs, facing, textures, visibility, strict=True)
+            ]
+            textures, visibility = (np.stack(column) for column in zip(*wider, strict=True))
         merged = merge_textures(
             textures, visibility, facing, certainty[:, 0], self._chart.core, int(certainty[:, 1].argmax())
         )

@@ -23,7 +23,10 @@ IDENTITY = (
     *("photo_shapes", "photo_coefficients", "photo_fingerprint", "photo_context", "photo_crop_hd", "photo_quality"),
     "photo_certainty",
 )
-TEXTURE = ("photo_texture", "photo_visibility", "photo_shapes", "certainty")
+TEXTURE = (
+    *("photo_texture", "photo_visibility", "photo_shapes", "certainty", "photo_context", "photo_crop_hd"),
+    "photo_parts",
+)
 
 
 def need(tensors: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> list[NDArray[Any]]:

@@ -21,8 +21,9 @@ SHARPNESS_OF_CHOICE = 3.0
 """Power of the weights: at 3 a photograph that shows a texel twice as well gives eight ninths of it."""
 REFERENCE_CORE = 3.0
 """How much more the reference counts in the middle of the face: eyes and lips of two expressions do not mix."""
-FILLED = 0.02
-"""Weight of what a photograph does not show but was filled in, where no photograph shows it."""
+FILLED = 0.005
+"""Weight of what a photograph does not show but was filled in, where no photograph shows it: below that of a texel
+under the flattest angle that is taken."""
 BANDS = 6
 """Octaves that are blended apart: 1024 texels down to 16."""
 GAIN_SIDE = 64

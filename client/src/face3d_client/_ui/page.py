@@ -21,6 +21,7 @@ from face3d_client._ui.guard import PageGuard
 from face3d_client._ui.handlers import Handlers
 from face3d_client._ui.layout import FORGET, TITLE, Layout, lay_out, uploaded
 from face3d_client._ui.people import add_people
+from face3d_client._ui.person import PersonMaker, add_person
 from face3d_client._ui.studio import MOODS, Studio
 
 __all__ = ["build_page", "launch_options"]
@@ -69,6 +70,7 @@ def build_page(client: Face3DClient, expressions: Expressions | None = None) -> 
         moods = list(MOODS)
         layout = lay_out(gr, moods, page.GRADIO_CACHE)
         _connect(gr, layout, Handlers(gr, studio, moods))
+        add_person(gr, PersonMaker(client, studio), lambda payload: uploaded(gr, payload, page.GRADIO_CACHE))
         add_people(gr, client, lambda payload: uploaded(gr, payload, page.GRADIO_CACHE), FORGET)
         add_fuse(gr, Fuser(client, studio), lambda payload: uploaded(gr, payload, page.GRADIO_CACHE))
     # Waiting visitors are told their place; beyond a hundred they are asked to come back.
