@@ -189,11 +189,10 @@ class Surface:
         px, py, pz, qx, qy, qz = cx - ax, cy - ay, cz - az, dx - bx, dy - by, dz - bz
         faces = (py * qz - pz * qy, pz * qx - px * qz, px * qy - py * qx)
         count, (usual, crowded, more) = len(vertices), self._around
-        sums = np.empty((3, count), np.float32)
+        sums = np.zeros((3, count), np.float32)
         for total, face in zip(sums, faces, strict=True):
             padded = np.append(face, np.float32(0))
-            np.add(*(padded.take(column, mode="clip") for column in usual[:2]), out=total)
-            for column in usual[2:]:
+            for column in usual:
                 total += padded.take(column, mode="clip")
             np.add.at(total, crowded, padded.take(more))
         lengths = np.sqrt((sums * sums).sum(axis=0))

@@ -75,13 +75,16 @@ def cut(whole: onnx.ModelProto) -> SplitGraph:
     return found
 
 
-def feed(model: FaceModel, *yaws: float, shift: float = 0.0) -> dict[str, NDArray[Any]]:
-    """Make inputs: a smooth picture under the mean face, rotated; ``shift`` moves it in pixels of the 224 px crop."""
+def feed(model: FaceModel, *yaws: float, shift: float = 0.0, pixels: float = 1.0) -> dict[str, NDArray[Any]]:
+    """Make inputs: a smooth picture under the mean face, rotated.
+
+    ``shift`` moves it in pixels of the 224 px crop, each of which has so many ``pixels`` of the source.
+    """
     column, row = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
     picture = np.stack([90 + 80 * np.sin(column / 31), 110 + 60 * np.cos(row / 23), 60 + (column + row) / 9])
     shapes = [model.mean @ rotation_matrix(0, np.radians(yaw), 0).T for yaw in yaws]
     edge = 0.5 * RATIO - 0.5
-    context = np.array([0.0] * 15 + [1, 1, 0, 0, RATIO, RATIO, edge + shift, edge], np.float32)
+    context = np.array([0.0] * 15 + [1, 1, 0, 0, RATIO, RATIO, edge + shift, edge], np.float32) * np.float32(pixels)
     parts = np.zeros((len(yaws), len(PARTS), PARTS_SIDE, PARTS_SIDE), np.uint8)
     parts[:, 0] = 255
     parts[:, 0, 20:40, 30:60], parts[:, 2, 20:40, 30:60] = 0, 255
@@ -119,12 +122,20 @@ class TestCut:
 
 
 class TestSession:
+    @pytest.mark.parametrize("pixels", [1.0, 2.0], ids=["small", "large"])  # sampled at half size, and at full size
     @pytest.mark.parametrize("yaws", [(0.0,), (35.0, -60.0)])
     def test_gives_what_the_whole_graph_gives(
-        self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph, yaws: tuple[float, ...]
+        self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph, yaws: tuple[float, ...], pixels: float
     ) -> None:
-        error = split_error(whole, cut, feed(model, *yaws))
+        error = split_error(whole, cut, feed(model, *yaws, pixels=pixels))
         assert error.acceptable, str(error)
+
+    def test_a_large_face_has_detail_that_a_small_one_cannot_have(self, model: FaceModel, cut: SplitGraph) -> None:
+        session = session_of(cut)
+        noise = np.random.default_rng(1).integers(0, 256, (1, 3, SIDE, SIDE)).astype(np.uint8)
+        small, large = (session(feed(model, 0.0, pixels=p) | {"crop_hd": noise})["texture"] for p in (1.0, 2.0))
+        steps = [np.abs(np.diff(texture.astype(int), axis=3)).mean() for texture in (small, large)]
+        assert steps[1] > 1.15 * steps[0]
 
     def test_also_where_the_picture_ends(self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph) -> None:
         values = feed(model, 0.0, shift=90)
