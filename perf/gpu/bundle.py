@@ -68,8 +68,7 @@ def bundle(folder: Path) -> None:
         rows = [tensor[:1] for tensor in inputs]
         shapes[name] = {"products": products(module, rows)}
         with torch.inference_mode(), warnings.catch_warnings():
-            # The networks are written to be traced: what becomes a constant is one.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore")  # of what becomes a constant: the networks are written to be traced
             traced: Any = torch.jit.trace(module, tuple(tensor.expand(2, *tensor.shape[1:]) for tensor in rows))
         for value in (*traced.parameters(), *traced.buffers()):
             if value.is_floating_point() and value.numel() >= LARGE:

@@ -237,3 +237,16 @@ def test_a_head_runs_in_integers_only_where_its_matrix_is_large(monkeypatch: pyt
     for scheme in Scheme:
         actual = Session(to_int8(model, bounds, scheme), exact=not scheme.any_x86)({"x": x})["out"]
         np.testing.assert_allclose(actual, Session(model)({"x": x})["out"], atol=0.1)
+
+
+def test_a_tensor_that_no_picture_fills_gets_an_empty_range() -> None:
+    # As the detector's crops of faces that may be turned: their number depends on the picture.
+    graph = onnx.parser.parse_graph(
+        "g (float[n] x) => (float[m] z) { i = NonZero(x)  r = Transpose(i)  y = GatherND(x, r)  z = Exp(y) }"
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    empty, filled = {"x": np.zeros(3, np.float32)}, {"x": np.array([0, 2, -1], np.float32)}
+    bounds = calibrate(model, ["y"], [empty, empty])
+    assert bounds["minmax"]["y"] == (0.0, 0.0)
+    assert all(np.isfinite(by["y"]).all() for by in bounds.values())
+    assert calibrate(model, ["y"], [empty, filled])["minmax"]["y"] == (-1.0, 2.0)
