@@ -250,3 +250,13 @@ def test_a_tensor_that_no_picture_fills_gets_an_empty_range() -> None:
     assert bounds["minmax"]["y"] == (0.0, 0.0)
     assert all(np.isfinite(by["y"]).all() for by in bounds.values())
     assert calibrate(model, ["y"], [empty, filled])["minmax"]["y"] == (-1.0, 2.0)
+
+
+def test_convolutions_with_a_slope_for_negative_numbers_between_them_are_one_network() -> None:
+    # As in the embedder and O-Net: without it every convolution would be a head, and stay in float32.
+    graph = onnx.parser.parse_graph(
+        "g (float[1,2,8,8] x, float[2,2,1,1] w, float[2,1,1] s) => (float[1,2,8,8] z) "
+        "{ a = Conv(x, w)  b = PRelu(a, s)  c = Conv(b, w)  z = Exp(c) }"
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    assert [node.op for node in network_nodes(gs.import_onnx(model), keep_last=True)] == ["Conv", "PRelu"]
