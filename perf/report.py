@@ -259,6 +259,28 @@ def _cores(values: dict[str, Any]) -> str:
     return f"Measured on {_processor(facts)}, {facts['date']}. {table}"
 
 
+def _gpu(values: dict[str, Any]) -> str:
+    facts = values["machine"]
+    about = (
+        f"{facts['gpu']}, PyTorch {facts['torch']}, {facts['date']}: milliseconds of a batch, whole networks kernel "
+        "by kernel, an upper bound for plans; the last two columns are a network's matrix products alone."
+    )
+    lines = [
+        about,
+        "",
+        "| network | batch | float32 | TF32 | float16 | GPU memory MB | products float16 | products INT8 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, by_batch in values["networks"].items():
+        for batch, one in by_batch.items():
+            numbers = [one.get(key) for key in ("fp32", "tf32", "fp16", "memory_mb")]
+            numbers += [one["products"][key] for key in ("fp16", "int8")]
+            cells = ("" if number is None else f"{number:.3g}" for number in numbers)
+            lines.append(f"| {name} | {batch} | {' | '.join(cells)} |")
+    left = f"\nLeft out: {'; '.join(values['left_out'])}.\n" if values["left_out"] else ""
+    return "\n".join(lines) + "\n" + left
+
+
 def page() -> str:
     """Write the text of docs/performance.md."""
     rows = "\n".join(f"| {' | '.join(row)} |" for row in targets())
@@ -292,6 +314,9 @@ have measured.
 ## Many cores
 
 {_section("cores", _cores)}
+## On a GPU
+
+{_gpu(values) if (values := store.read("gpu")) else "Not measured: `python -m perf.gpu.bundle`." + chr(10)}
 ## Batching, and the ensemble against chained calls
 
 {_section("batching", _batching)}

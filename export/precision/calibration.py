@@ -106,7 +106,8 @@ def calibrate(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Fe
     extremes = np.empty((len(feeds), len(tensors), 2))
     for row, feed in zip(extremes, feeds, strict=True):
         results = session(feed)
-        row[:] = [(results[name].min(), results[name].max()) for name in tensors]
+        # Every range holds 0, and a tensor whose size depends on the picture may be empty.
+        row[:] = [(results[name].min(initial=0.0), results[name].max(initial=0.0)) for name in tensors]
     excluded = int(len(feeds) * OUTLIER_SHARE)
     lows = np.sort(extremes[..., 0], axis=0)[excluded]
     highs = np.sort(extremes[..., 1], axis=0)[len(feeds) - 1 - excluded]

@@ -10,9 +10,9 @@ from export.graphsurgeon import gs
 
 WEIGHTED_OPERATORS = {"Conv", "ConvTranspose", "Gemm"}
 INTERMEDIATE_OPERATORS = {
-    "Relu", "LeakyRelu", "Add", "Sub", "Mul", "MaxPool", "AveragePool", "Concat", "Resize", "Clip", "HardSwish",
-    "HardSigmoid", "Sigmoid", "GlobalAveragePool", "ReduceMean", "Transpose", "Flatten", "Reshape", "DepthToSpace",
-    "Max", "Min", "Split", "Slice",
+    "Relu", "LeakyRelu", "PRelu", "Add", "Sub", "Mul", "MaxPool", "AveragePool", "Concat", "Resize", "Clip",
+    "HardSwish", "HardSigmoid", "Sigmoid", "GlobalAveragePool", "ReduceMean", "Transpose", "Flatten", "Reshape",
+    "DepthToSpace", "Max", "Min", "Split", "Slice",
 }  # fmt: skip
 
 

@@ -62,8 +62,8 @@ def reconstruct(steps: RepositorySteps, sessions: Sessions, files: Sequence[byte
         ],
     )
     return [
-        steps.reconstruction(row, np.asarray(texture["texture"]), crop_hd, context)
-        for row, texture, (_, crop_hd, context) in zip(regressed, textured, aligned, strict=True)
+        steps.reconstruction(row, painted, found["parts"], crop_hd, context)
+        for row, painted, found, (_, crop_hd, context) in zip(regressed, textured, parsed, aligned, strict=True)
     ]
 
 

@@ -122,9 +122,10 @@ class EagerPyTorch:
                 "context": batched_context,
                 "parts": parts,
             }
-            texture, *_ = self._texture(*(feed[name] for name in get_model("texture").inputs))
+            painted = self._texture(*(feed[name] for name in get_model("texture").inputs))
         numbers = {name: value[0].numpy() for name, value in regressed.items()}
-        return self._steps.reconstruction(numbers, texture[0].numpy(), crop_hd, context)
+        texture = dict(zip(get_model("texture").outputs, (value[0].numpy() for value in painted), strict=False))
+        return self._steps.reconstruction(numbers, texture, parts[0].numpy(), crop_hd, context)
 
     def run_batch(self, files: list[bytes]) -> list[Answer]:
         """Reconstruct photographs one after the other: facenet-pytorch's cascade has no batches."""

@@ -23,13 +23,13 @@ _TEXTURE = 1024  # texels a side, as the service gives them unless asked otherwi
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a request: the GLB file, empty for `embed`, and numbers as lists.
+    """The result of a request: the GLB file, empty for `embed`, and numbers and sentences as lists.
 
-    These are coefficients, landmarks and context of a reconstruction, embedding and quality of `embed`.
+    These are coefficients, landmarks, context and warnings of a reconstruction, embedding and quality of `embed`.
     """
 
     mesh: bytes
-    numbers: Mapping[str, list[float]]
+    numbers: Mapping[str, list[Any]]
 
     def pack(self) -> bytes:
         """Encode an HTTP body: length of the JSON (4 bytes, little endian), the JSON, the GLB."""
@@ -87,16 +87,26 @@ class RepositorySteps:
         """Collect the numbers of `embed`."""
         return Answer(b"", {"embedding": embedding.ravel().tolist(), "quality": quality.ravel().tolist()})
 
-    def reconstruction(self, regressed: Mapping[str, Array], texture: Array, crop_hd: Array, context: Array) -> Answer:
-        """Write the GLB and collect the numbers; ``regressed`` and ``texture`` are outputs without the batch axis."""
+    def reconstruction(
+        self, regressed: Mapping[str, Array], painted: Mapping[str, Array], parts: Array, crop_hd: Array, context: Array
+    ) -> Answer:
+        """Write the GLB, and collect the numbers and what is doubtful about the texture, as `postprocess` does.
+
+        Args:
+            regressed, painted: outputs of the regressor and the texture network without the batch axis.
+            parts: the parser's, likewise.
+            crop_hd, context: of `align`.
+        """
         tensors = {
-            "shapes": regressed["shapes"],
-            "fingerprint": regressed["fingerprint"],
-            "expression": regressed["expression"],
-            "texture": texture,
+            **{name: regressed[name] for name in ("shapes", "fingerprint", "expression")},
+            **{name: painted[name] for name in ("texture", "places")},
+            "parts": parts,
             "crop_hd": crop_hd,
             "context": context,
         }
-        mesh = self._files.Files(self._surface, tensors, self._options).mesh
+        files = self._files.Files(self._surface, tensors, self._options)
         numbers = {"coefficients": regressed["coefficients"], "landmarks": regressed["landmarks"], "context": context}
-        return Answer(mesh, {name: value.ravel().tolist() for name, value in numbers.items()})
+        found: dict[str, list[Any]] = {name: value.ravel().tolist() for name, value in numbers.items()}
+        mesh = files.mesh
+        found["texture_warnings"] = [sentence.decode() for sentence in files.texture_warnings]
+        return Answer(mesh, found)

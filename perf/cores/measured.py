@@ -120,13 +120,14 @@ def _locks() -> dict[str, float]:
     feed = {"crop_hd": crop_hd, "shapes": regressed["shapes"], "context": context, "parts": found["parts"]}
     batch = {name: np.asarray(value)[None] for name, value in feed.items()}
     painter = _texture_session()
-    texture = painter.run(["texture"], batch)[0][0]
+    names = ("texture", "places")
+    painted = {name: value[0] for name, value in zip(names, painter.run(names, batch), strict=True)}
     return {
         "gateway": 1.0,
         "preprocess": 1.0,
         "align": lock_share(lambda: steps.align(picture.pixels, picture.source, faces)),
-        "texture": lock_share(lambda: painter.run(["texture"], batch)),
-        "postprocess": lock_share(lambda: steps.reconstruction(regressed, texture, crop_hd, context)),
+        "texture": lock_share(lambda: painter.run(names, batch)),
+        "postprocess": lock_share(lambda: steps.reconstruction(regressed, painted, found["parts"], crop_hd, context)),
     }
 
 

@@ -26,6 +26,7 @@ from face3d_client import (
     ServerUnavailable,
     Timeout,
 )
+from face3d_client._client import Face3DClient
 from face3d_client._images import MAX_BYTES, image_bytes
 from face3d_client._protocol.codec import build_detect, build_reconstruct, parse_detect
 from face3d_client._protocol.options import DEFAULT_OUTPUTS
@@ -50,6 +51,25 @@ def test_only_what_was_asked_for_is_requested() -> None:
     asked = build_reconstruct(b"picture", Options(outputs=["texture", "warnings"])).outputs
     assert asked == ("texture", "warnings", "texture_warnings"), "what is doubtful about a texture is a warning"
     assert build_detect(b"picture").outputs == ("faces",)
+
+
+def test_small_faces_are_asked_of_the_model_that_looks_at_tiles() -> None:
+    plain, close = build_detect(b"picture"), build_detect(b"picture", 24)
+    assert (plain.model, plain.parameters) == ("detect", {})
+    assert (close.model, close.outputs, close.parameters) == ("group", ("faces",), {"min_face": 24})
+
+
+def test_only_small_faces_are_cut_out_of_the_picture_s_own_pixels() -> None:
+    with Face3DClient("localhost:9") as client:
+        selection = client._all_faces({"min_face": 24, "outputs": ["mesh"]})
+        assert client._all_faces({}).options_of(sized(20)).keys() == {"face"}
+    assert "min_face" not in selection.options
+    assert selection.options_of(sized(100))["min_face"] == 24
+    assert "min_face" not in selection.options_of(sized(300))
+
+
+def sized(side: float) -> DetectedFace:
+    return DetectedFace(np.array([10, 10, 10 + side, 10 + side, 0.9, *range(10)], np.float32))
 
 
 def test_options_travel_as_parameters_and_numbers_with_a_fraction_as_text() -> None:

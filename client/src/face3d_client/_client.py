@@ -104,8 +104,8 @@ class Face3DClient(BaseClient):
             image: a path, the bytes of a picture file, or a uint8 array (H, W, 3) RGB.
             score_threshold: lowest score, 0..1. None: 0.7. The detector itself knows nothing below about 0.3.
             min_face: longer side in source pixels of the smallest faces that matter, 12..4096: the detector looks at
-                as many tiles of the picture as that takes, at most 31. None: faces from 1/36 of the picture's longer
-                side on.
+                as many tiles of the picture as that takes, at most 31. `reconstruct` takes such a face itself, not its
+                number. None: faces from 1/36 of the picture's longer side on.
             timeout: seconds for this call.
 
         Returns:

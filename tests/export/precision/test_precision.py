@@ -237,3 +237,26 @@ def test_a_head_runs_in_integers_only_where_its_matrix_is_large(monkeypatch: pyt
     for scheme in Scheme:
         actual = Session(to_int8(model, bounds, scheme), exact=not scheme.any_x86)({"x": x})["out"]
         np.testing.assert_allclose(actual, Session(model)({"x": x})["out"], atol=0.1)
+
+
+def test_a_tensor_that_no_picture_fills_gets_an_empty_range() -> None:
+    # As the detector's crops of faces that may be turned: their number depends on the picture.
+    graph = onnx.parser.parse_graph(
+        "g (float[n] x) => (float[m] z) { i = NonZero(x)  r = Transpose(i)  y = GatherND(x, r)  z = Exp(y) }"
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    empty, filled = {"x": np.zeros(3, np.float32)}, {"x": np.array([0, 2, -1], np.float32)}
+    bounds = calibrate(model, ["y"], [empty, empty])
+    assert bounds["minmax"]["y"] == (0.0, 0.0)
+    assert all(np.isfinite(by["y"]).all() for by in bounds.values())
+    assert calibrate(model, ["y"], [empty, filled])["minmax"]["y"] == (-1.0, 2.0)
+
+
+def test_convolutions_with_a_slope_for_negative_numbers_between_them_are_one_network() -> None:
+    # As in the embedder and O-Net: without it every convolution would be a head, and stay in float32.
+    graph = onnx.parser.parse_graph(
+        "g (float[1,2,8,8] x, float[2,2,1,1] w, float[2,1,1] s) => (float[1,2,8,8] z) "
+        "{ a = Conv(x, w)  b = PRelu(a, s)  c = Conv(b, w)  z = Exp(c) }"
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    assert [node.op for node in network_nodes(gs.import_onnx(model), keep_last=True)] == ["Conv", "PRelu"]
