@@ -292,11 +292,11 @@ class Completion(nn.Module):
         reference = self.albedo * tone + 4  # 4 levels: a shadow has no hue
         ratio = ((small / small_seen.clamp(min=1e-3) + 4) / reference).log()
         like = torch.maximum(self.core, self.like_skin(ratio, HUE, DARKER, BRIGHTER))
+        like = like * self.like_inside(ratio, small_seen * like)
         around = small_seen * like
         for _ in range(2):
             around = F.avg_pool2d(around, PATCH, 1, PATCH // 2)
-        like = like * torch.maximum(self.core, _smoothstep(around, *PATCH_SEEN))
-        like = like * self.like_inside(ratio, small_seen * like)
+        like = like * torch.maximum(self.features, _smoothstep(around, *PATCH_SEEN))
         seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
         return seen, *self.fill(small * like, small_seen * like, tone, self.unet)
 
