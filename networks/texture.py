@@ -341,7 +341,9 @@ class Completion(nn.Module):
         smooth = F.interpolate(near[:, :3] / (near[:, 3:] + 1e-6), scale_factor=INSIDE, mode="bilinear")
         alike = self.like_skin(ratio - smooth, RIM_HUE, RIM_DARKER, RIM_BRIGHTER)
         alike = F.avg_pool2d(alike, 3, 1, 1)
-        return torch.maximum(torch.maximum(self.features, inside), alike)
+        # Of a profile, the wall behind the nose is seen at the rim of the features; few of them are so bright.
+        own = self.features * (1 - _smoothstep((ratio - smooth).mean(1, keepdim=True), *BRIGHTER))
+        return torch.maximum(torch.maximum(own, inside), alike)
 
 
 def _painted(chart: Chart, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
