@@ -135,7 +135,7 @@ def _regions(place: npt.NDArray[np.floating[Any]]) -> dict[str, F32]:
     """
     x, y, z = np.abs(place[:, 0]), place[:, 1], place[:, 2]
     regions = {
-        "core": _to(x, 0.5) * _to(y, 0.62) * _from(y, -0.75) * _from(z, 0.0),
+        "core": _to(x, 0.5) * _to(y, 0.75) * _from(y, -0.75) * _from(z, 0.0),
         "features": _to(x, 0.33 + 0.2 * np.clip(y / 0.2, 0, 1)) * _to(y, 0.62) * _from(y, -0.75) * _from(z, 0.0),
         "chin": _to(x, 0.42) * _to(y, -0.12) * _from(y, -1.1) * _from(z, -0.2),
         "beard": _to(x, 0.78) * _to(y, 0.1) * _from(y, -1.15) * _from(z, -0.5),

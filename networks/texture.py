@@ -292,11 +292,11 @@ class Completion(nn.Module):
         reference = self.albedo * tone + 4  # 4 levels: a shadow has no hue
         ratio = ((small / small_seen.clamp(min=1e-3) + 4) / reference).log()
         like = torch.maximum(self.core, self.like_skin(ratio, HUE, DARKER, BRIGHTER))
+        like = like * self.like_inside(ratio, small_seen * like)
         around = small_seen * like
         for _ in range(2):
             around = F.avg_pool2d(around, PATCH, 1, PATCH // 2)
-        like = like * torch.maximum(self.core, _smoothstep(around, *PATCH_SEEN))
-        like = like * self.like_inside(ratio, small_seen * like)
+        like = like * torch.maximum(self.features, _smoothstep(around, *PATCH_SEEN))
         seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
         return seen, *self.fill(small * like, small_seen * like, tone, self.unet)
 
@@ -341,7 +341,9 @@ class Completion(nn.Module):
         smooth = F.interpolate(near[:, :3] / (near[:, 3:] + 1e-6), scale_factor=INSIDE, mode="bilinear")
         alike = self.like_skin(ratio - smooth, RIM_HUE, RIM_DARKER, RIM_BRIGHTER)
         alike = F.avg_pool2d(alike, 3, 1, 1)
-        return torch.maximum(torch.maximum(self.features, inside), alike)
+        # Of a profile, the wall behind the nose is seen at the rim of the features; few of them are so bright.
+        own = self.features * (1 - _smoothstep((ratio - smooth).mean(1, keepdim=True), *BRIGHTER))
+        return torch.maximum(torch.maximum(own, inside), alike)
 
 
 def _painted(chart: Chart, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -39,7 +39,8 @@ def fill(
         small: (B, 3, s, s) 0..255, colours times visibility.
         small_seen: (B, 1, s, s) 0..1, visibility.
         shaded: (B, 3, s, s) above 0, the mean person's albedo in this person's tone under this light.
-        back: (1, 1, s, s) 0..1, where both sides become alike, because they meet at the back of the head.
+        back: (1, 1, s, s) 0..1, where both sides become alike and ``unet`` is not asked, because they meet at the back
+            of the head.
         unet: corrects what neither side shows; None leaves it as it is filled.
 
     Returns:
@@ -54,12 +55,14 @@ def fill(
     # The mirrored side counts only as far as the texel itself is unseen.
     known = small_seen + other_seen * (1 - small_seen)
     weighted = small + other * gain * (1 - small_seen)
-    ratio = pull_push(known, weighted / shaded, torch.ones_like(shaded[:, :, :1, :1]))
+    # Squared: at the rim, where little is seen, colours mix with what lies beside the skin.
+    ratio = pull_push(known * known, known * weighted / shaded, torch.ones_like(shaded[:, :, :1, :1]))
     guess = ratio * shaded
     guess = guess + (guess.flip(3) - guess) * (back / 2)
     if unet is None:
         return guess, gain
-    return guess + unet(weighted + guess * (1 - known), small_seen), gain
+    # At the back both borders of the chart meet, and at a border the network sees nothing of the other.
+    return guess + unet(weighted + guess * (1 - known), small_seen) * (1 - back), gain
 
 
 def plainer(colours: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
@@ -73,7 +76,8 @@ def plainer(colours: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
     grey, brightest = red + green + blue, colours.amax(1, keepdim=True)
     low, high = SATURATED
     saturated = ((1 - colours.amin(1, keepdim=True) / brightest.clamp(min=1) - low) / (high - low)).clamp(0, 1)
-    return colours + plain * PALER * saturated * (grey - colours)
+    paler: torch.Tensor = colours + plain * PALER * saturated * (grey - colours)
+    return paler
 
 
 def fit_light(

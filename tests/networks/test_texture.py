@@ -217,6 +217,14 @@ class TestHead:
         answer = outputs(network, torch.from_numpy(head.mean)[None], parts, crop)
         assert int(answer[:3, : SIZE // 2].min()) > 130
 
+    def test_a_rim_unlike_the_skin_further_inside_leaves_no_colour(self, head: HeadModel, network: TextureNet) -> None:
+        crop = GREY.clone()
+        crop[:, :, :, :120] = torch.tensor([205, 185, 150], dtype=torch.uint8)[:, None, None]  # strands over a cheek
+        answer = outputs(network, torch.from_numpy(head.mean)[None], all_of(SKIN), crop)[:3].numpy().astype(np.int16)
+        apart = answer[0] - answer[2]  # 55 in the strands
+        assert apart[int(0.4 * SIZE) : int(0.6 * SIZE), : int(0.4 * SIZE)].max() < 36
+        assert apart[int(0.4 * SIZE) : int(0.6 * SIZE), int(0.15 * SIZE) : int(0.2 * SIZE)].max() < 12
+
     def test_a_beard_stays_and_long_hair_beside_the_chin_does_not(self, head: HeadModel, network: TextureNet) -> None:
         jaw = slice(69, 103)  # rows of the crop from the mouth to under the chin
         for bearded in (True, False):
