@@ -89,7 +89,7 @@ class Views(Renderer):
 @torch.no_grad()
 def heads(a: argparse.Namespace) -> None:
     """Write identities (n, 80), the regressor's (n, 3, 80), embeddings (n, 3, D) and the photographs' names (n,)."""
-    renderer, look = Views(a.pictures, a.labels, a.heads, a.seed), Features(a.regressor, 112)
+    renderer, look = Views(a.pictures, a.labels, a.heads, a.seed), Features(a.regressor, a.resolution)
     embedder, upright = Embedder.load(default_weights()), served_alignment("embedding_crop")
     rows = []
     for _ in tqdm(range(a.count), desc="heads", mininterval=5):
@@ -99,7 +99,8 @@ def heads(a: argparse.Namespace) -> None:
         for yaw in YAWS:
             picture, points = renderer.view(index, identity, np.radians(yaw))
             inner = picture[MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(2, 0, 1)[None] / np.float32(255)
-            codes.append(look(torch.nn.functional.avg_pool2d(torch.from_numpy(inner), 2))[1][0, :80].numpy())
+            seen = torch.nn.functional.interpolate(torch.from_numpy(inner), size=(a.resolution,) * 2, mode="area")
+            codes.append(look(seen)[1][0, :80].numpy())
             aligned = upright.cut_upright(picture, upright.similarity(points)).transpose(2, 0, 1)[None]
             vectors.append(embedder(torch.from_numpy(np.ascontiguousarray(aligned)))[0][0].numpy())
         rows.append(((renderer.to_modes @ identity).astype(np.float32), codes, vectors, renderer.files[index]))
@@ -188,6 +189,7 @@ if __name__ == "__main__":
     drawing.add_argument("heads", type=Path, help="ict_facekit.npz")
     drawing.add_argument("out", type=Path, help="what was found (.npz)")
     drawing.add_argument("--count", type=int, default=400)
+    drawing.add_argument("--resolution", type=int, default=112, help="pixels at which the regressor sees its crop")
     drawing.add_argument("--seed", type=int, default=0)
     fitting = commands.add_parser("fit")
     fitting.add_argument("found", type=Path, nargs="+")
