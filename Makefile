@@ -145,7 +145,7 @@ wheel: $(INSTALLED) ##use client/dist/*.whl, which installs alone
 	@ls client/dist/*.whl
 
 # --- measurements (results in build/perf, each with the machine it was made on) ---------------------------------------
-compare: $(EXPORTED) ##measure this service beside PyTorch, FastAPI, LitServe and bare ONNX Runtime (ARGS=--quick; 12 min)
+compare: $(EXPORTED) ##measure this service beside PyTorch, FastAPI, LitServe, BentoML and bare ONNX Runtime (ARGS=--quick; 12 min)
 	@$(PY) -m perf.compare $(ARGS)
 
 perf: $(EXPORTED) ##measure NVIDIA's perf_analyzer over every model, protocol and concurrency (ARGS="--models detect"; 10 min)
@@ -154,9 +154,10 @@ perf: $(EXPORTED) ##measure NVIDIA's perf_analyzer over every model, protocol an
 tune: $(EXPORTED) ##measure try instances, threads and delays on this machine; writes configs/tuned.pbtxt (10 min)
 	@$(PY) -m perf.tune $(ARGS)
 
-performance: $(EXPORTED) ##measure breakdown by stage, size and faces, five minutes of load; writes docs/performance.md (12 min)
+performance: $(EXPORTED) ##measure breakdown by stage, size and faces, five minutes of load, many cores; writes docs/performance.md (13 min)
 	@$(PY) -m perf.measure
 	@$(PY) -m perf.breakdown $(ARGS)
+	@$(PY) -m perf.cores
 	@$(PY) -m perf.report
 
 # --- quality -------------------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ format: $(INSTALLED) ##develop let ruff mend what it can
 clean: ##develop remove what demo, export and the tests leave (keeps .venv)
 	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -rf model_repository/*/warmup
-	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,chart.npz,expressions.npz,table.npz}
+	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,chart.npz,expressions.npz,tables.npz}
 	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 distclean: clean ##develop clean, and remove .venv and .tools

@@ -29,7 +29,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         f"model_repository/preprocess/1/{name}.py"
         for name in (
             *("structure", "pictures", "cage", "lanes", "exif", "jpeg_structure", "png_structure", "tiff_structure"),
-            "webp_structure",
+            *("webp_structure", "tiles"),
         )
     ),
     "Which face, and what is warned of": ("model_repository/align/1/faces.py",),
@@ -38,6 +38,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "client/src/face3d_client/gallery/_thresholds.py",
         "client/src/face3d_client/gallery/_gallery.py",
     ),
+    "Many small faces": ("model_repository/merge/1/tile_faces.py",),
     "Several photographs of one person": (
         "model_repository/merge/1/photo_tensors.py",
         "model_repository/merge/1/textures.py",

@@ -31,7 +31,6 @@ _BYTES = {"TYPE_UINT8": 1, "TYPE_BOOL": 1, "TYPE_FP16": 2, "TYPE_FP32": 4, "TYPE
 _LARGEST = {
     "picture": 2048 * 2048 * 3,  # preprocess scales the long side to 2048
     "close_up": 3,
-    "finished": 1024 * 1024 * 3,
     "thumbnail": 512 * 512 * 3,
     "shapes": 3 * 40_000 * 3 * 4,  # BFM has 35,709 vertices
     "vertices": 40_000 * 3 * 4,
@@ -43,6 +42,7 @@ _LARGEST = {
     "source_shapes": 3 * 40_000 * 3 * 4,
     "photo_shapes": 3 * 40_000 * 3 * 4,
     "photo_embedding": 1024 * 4,
+    "faces": 512 * 15 * 4,  # as many as merge gives of tiles
     "mask": 4 * _MIB,
     "mesh": 6 * _MIB,
     "texture_image": 4 * _MIB,
@@ -51,11 +51,11 @@ _LARGEST = {
     "texture_warnings": 4096,
     "doubts": 4096,
 }
-# The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time.
+# The same of a request for a texture above 1024, of which the gateway lets `limits.MAX_LARGE` through at a time; or for
+# small faces: the canvases of tiles are less than such a picture, in whose place they stand.
 _OF_LARGE = {
     "picture": 4096 * 3072 * 3,
     "close_up": 3072 * 3072 * 3,  # of a face that fills the picture
-    "finished": 4096 * 4096 * 3,
     "mesh": 32 * _MIB,
     "texture_image": 40 * _MIB,
 }

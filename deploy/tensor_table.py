@@ -22,7 +22,7 @@ END: Final = "<!-- end of tensors -->"
 _TENSOR: Final = re.compile(
     r"((?:^ *#[^\n]*\n)*)^ *\{ name: \"(\w+)\" data_type: TYPE_(\w+) dims: \[ ([-0-9, ]+) \]", re.MULTILINE
 )
-_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "embed", "person", "track", "fuse")
+_ENSEMBLES: Final = ("face3d", "reconstruct", "detect", "group", "embed", "person", "track", "fuse")
 
 
 def table() -> str:
@@ -46,7 +46,7 @@ def _lines() -> Iterator[str]:
     yield ""
     batches = ", ".join(f"`{name}` 1 to {_batch(text)}" for name, text in configs.items() if _batch(text))
     photographs = f"its first dimension is 1 to {limits.MAX_PHOTOGRAPHS} photographs of one person"
-    yield f"Rows of a batch: {batches}. `person` has none: {photographs}; `fuse` takes a pair."
+    yield f"Rows of a batch: {batches}. `person` has none: {photographs}; `fuse` takes a pair, `group` one photograph."
     yield "Parameters of the request, each with what may be given:"
     yield ""
     given: dict[tuple[str, str], list[str]] = {}

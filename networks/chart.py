@@ -35,10 +35,12 @@ class Chart:
         albedo: (S, 3) float32, the mean albedo, sRGB 0..255.
         normals: (S, 3) float32, unit normals of the mean head.
         core: (T, T) float32, 0..1: the middle of the face, whose skin says what this person's skin looks like.
+        features: (T, T) float32, 0..1: brows, eyes, nose and mouth, whose colours are not the skin's.
         chin: (T, T) float32, 0..1: mouth and chin, where hair is a beard's.
         beard: (T, T) float32, 0..1: where hair belongs to the face on a person whose chin has a beard. Brows and lashes
             count as skin for the parser.
         back: (T, T) float32, 0..1: near the seam at the back of the head, where both borders of the chart meet.
+        plain: (T, T) float32, 0..1: scalp, neck and sides of the head, whose skin is paler than the cheeks.
     """
 
     skin: I64
@@ -50,9 +52,11 @@ class Chart:
     albedo: F32
     normals: F32
     core: F32
+    features: F32
     chin: F32
     beard: F32
     back: F32
+    plain: F32
 
     @property
     def side(self) -> int:
@@ -80,9 +84,11 @@ def _of_face(model: FaceModel, side: int) -> Chart:
         albedo=model.albedo_mean,
         normals=_normals(model.mean, triangles),
         core=everywhere,
+        features=everywhere,
         chin=everywhere,
         beard=everywhere,
         back=np.zeros_like(everywhere),
+        plain=np.zeros_like(everywhere),
     )
 
 
@@ -129,10 +135,12 @@ def _regions(place: npt.NDArray[np.floating[Any]]) -> dict[str, F32]:
     """
     x, y, z = np.abs(place[:, 0]), place[:, 1], place[:, 2]
     regions = {
-        "core": _to(x, 0.5) * _to(y, 0.75) * _from(y, -0.75) * _from(z, 0.0),
+        "core": _to(x, 0.5) * _to(y, 0.62) * _from(y, -0.75) * _from(z, 0.0),
+        "features": _to(x, 0.33 + 0.2 * np.clip(y / 0.2, 0, 1)) * _to(y, 0.62) * _from(y, -0.75) * _from(z, 0.0),
         "chin": _to(x, 0.42) * _to(y, -0.12) * _from(y, -1.1) * _from(z, -0.2),
         "beard": _to(x, 0.78) * _to(y, 0.1) * _from(y, -1.15) * _from(z, -0.5),
         "back": np.clip(1 - x / 0.6, 0, 1) * _to(z, -0.6),
+        "plain": 1 - _near(np.hypot(x / 0.85, (y + 0.05) / 1.1)) * np.clip((z + 0.6) / 0.4, 0, 1),
     }
     return {name: value.astype(np.float32) for name, value in regions.items()}
 
@@ -140,12 +148,20 @@ def _regions(place: npt.NDArray[np.floating[Any]]) -> dict[str, F32]:
 _SOFT = 0.06  # decimetres over which a region fades
 
 
-def _to(values: npt.NDArray[np.floating[Any]], limit: float) -> npt.NDArray[np.floating[Any]]:
+def _to(
+    values: npt.NDArray[np.floating[Any]], limit: float | npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.floating[Any]]:
     return np.asarray(np.clip((limit - values) / _SOFT + 0.5, 0, 1))
 
 
 def _from(values: npt.NDArray[np.floating[Any]], limit: float) -> npt.NDArray[np.floating[Any]]:
     return np.asarray(np.clip((values - limit) / _SOFT + 0.5, 0, 1))
+
+
+def _near(distance: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """1 up to 0.8 of the face's half axes from its middle, 0 from 1.15 of them on, smoothly."""
+    t = np.clip((1.15 - distance) / 0.35, 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def _points(side: int) -> npt.NDArray[np.float64]:

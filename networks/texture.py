@@ -21,7 +21,7 @@ from networks.camera import CROP, CROP_HD, DISTANCE, project_coordinates
 from networks.chart import Chart
 from networks.head_model import AnyFaceModel
 from networks.parser import HAIR, PARTS, PARTS_SIDE, SKIN
-from networks.texture_fill import UNet, fill, fit_light
+from networks.texture_fill import UNet, fill, fit_light, plainer
 from networks.uv_table import adjacency
 
 SIZE = 1024  # texels along a side of the texture
@@ -54,8 +54,17 @@ PATCH, PATCH_SEEN = 9, (0.35, 0.7)
 NO_BEARD, BEARD = 0.2, 0.5
 # How far a colour outside of the middle of the face may lie from this person's skin, as logarithms of its ratio to it:
 # of a channel against the mean of the three (another hue), and of that mean (much darker, much brighter). Up to the
-# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark, and twice as far in hue.
+# first it is skin, from the second on not. Where a beard may be, all is allowed to be dark, and what is as dark as
+# stubble twice as far in hue.
 HUE, DARKER, BRIGHTER = (0.22, 0.45), (0.5, 0.9), (0.5, 0.8)
+STUBBLE = (0.1, 0.3)
+# The same at the rim of what is seen, against the skin further inside: there strands of hair mix with the skin and
+# throw shadows on it. Texels of the filling that the rim is wide, and that the skin inside is averaged over.
+RIM_HUE, RIM_DARKER, RIM_BRIGHTER = (0.09, 0.2), (0.2, 0.45), (0.3, 0.6)
+RIM, INSIDE = 9, 8
+RIM_MEAN = 0.02  # weight of the mean of all skin inside against that of a neighbourhood
+
+_Range = tuple[float, float]
 
 
 def _sum_rows(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -242,8 +251,10 @@ class Completion(nn.Module):
 
     albedo: torch.Tensor
     core: torch.Tensor
+    features: torch.Tensor
     beard: torch.Tensor
     back: torch.Tensor
+    plain: torch.Tensor
     basis: torch.Tensor
 
     def __init__(self, chart: Chart, unet: UNet | None) -> None:
@@ -251,10 +262,12 @@ class Completion(nn.Module):
         maps = {
             "albedo": _painted(chart, chart.albedo).clip(1),
             "core": chart.core,
+            "features": chart.features,
             "beard": chart.beard,
             "back": chart.back,
         }
-        maps["basis"] = np.concatenate([np.ones((1, TABLE, TABLE)), _painted(chart, chart.normals)])
+        maps["basis"] = np.concatenate([np.ones((1, TABLE, TABLE)), _painted(chart, chart.normals[:, :2])])
+        maps["plain"] = chart.plain
         for name, values in maps.items():
             self.register_buffer(name, _reduced(values))
         self.unet = unet
@@ -276,11 +289,14 @@ class Completion(nn.Module):
         seen = visible * (1 - F.max_pool2d(dark, 3, 1, 1))
         small, small_seen = (F.avg_pool2d(part, TABLE // FILL) for part in (cells * seen, seen))
         tone = self.tone(small, small_seen)
-        like = torch.maximum(self.core, self.like_skin(small / small_seen.clamp(min=1e-3), tone))
+        reference = self.albedo * tone + 4  # 4 levels: a shadow has no hue
+        ratio = ((small / small_seen.clamp(min=1e-3) + 4) / reference).log()
+        like = torch.maximum(self.core, self.like_skin(ratio, HUE, DARKER, BRIGHTER))
         around = small_seen * like
         for _ in range(2):
             around = F.avg_pool2d(around, PATCH, 1, PATCH // 2)
         like = like * torch.maximum(self.core, _smoothstep(around, *PATCH_SEEN))
+        like = like * self.like_inside(ratio, small_seen * like)
         seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
         return seen, *self.fill(small * like, small_seen * like, tone, self.unet)
 
@@ -295,16 +311,37 @@ class Completion(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill colours (B, 3, F, F), times what was seen of them (B, 1, F, F): colours and gain of `fill`."""
         light = fit_light(small, small_seen, self.albedo, tone, self.basis)
-        return fill(small, small_seen, self.albedo * light, self.back, unet)
+        return fill(small, small_seen, plainer(self.albedo * light, self.plain), self.back, unet)
 
-    def like_skin(self, colour: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
-        """Say how like this person's skin colours (B, 3, F, F) are, for a tone (B, 3, 1, 1): (B, 1, F, F), 0 to 1."""
-        ratio = ((colour + 4) / (self.albedo * tone + 4)).log()  # 4 levels: a shadow has no hue
+    def like_skin(self, ratio: torch.Tensor, hue: _Range, darker: _Range, brighter: _Range) -> torch.Tensor:
+        """Say how like skin colours are: logarithms of their ratio to it (B, 3, F, F) -> (B, 1, F, F), 0 to 1."""
         shade = ratio.mean(1, keepdim=True)
-        hue = (ratio - shade).abs().amax(1, keepdim=True)
+        apart = (ratio - shade).abs().amax(1, keepdim=True)
         bare = 1 - self.beard
-        dark = _smoothstep(-shade, *DARKER) * bare
-        return (1 - _smoothstep(hue * (1 + bare), *HUE)) * (1 - dark) * (1 - _smoothstep(shade, *BRIGHTER))
+        dark = _smoothstep(-shade, *darker) * bare
+        stubble = self.beard * _smoothstep(-shade, *STUBBLE)
+        return (1 - _smoothstep(apart * (2 - stubble), *hue)) * (1 - dark) * (1 - _smoothstep(shade, *brighter))
+
+    def like_inside(self, ratio: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Say how like the skin further inside what is seen at its rim: 1 inside, and for brows, eyes and mouth.
+
+        Args:
+            ratio: (B, 3, F, F), of `like_skin`.
+            seen: (B, 1, F, F) 0..1.
+
+        Returns:
+            (B, 1, F, F), 0 to 1.
+        """
+        inside = -F.max_pool2d(-seen, RIM, 1, RIM // 2)
+        total = torch.cat([ratio * inside, inside], 1)
+        near = F.avg_pool2d(total, INSIDE)
+        for _ in range(2):
+            near = F.avg_pool2d(near, 3, 1, 1)
+        near = near + RIM_MEAN * total.mean((2, 3), keepdim=True)
+        smooth = F.interpolate(near[:, :3] / (near[:, 3:] + 1e-6), scale_factor=INSIDE, mode="bilinear")
+        alike = self.like_skin(ratio - smooth, RIM_HUE, RIM_DARKER, RIM_BRIGHTER)
+        alike = F.avg_pool2d(alike, 3, 1, 1)
+        return torch.maximum(torch.maximum(self.features, inside), alike)
 
 
 def _painted(chart: Chart, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

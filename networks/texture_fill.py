@@ -16,10 +16,14 @@ GAIN_LOW, GAIN_HIGH = 0.5, 2.0  # of the light between both sides of a face; out
 # what lies far from everything seen forgets the shade at the border of what was seen.
 FORGETTING = 0.02
 # Of the light that is fitted: ridge, as a share of what was seen, and how far it may go from the mean tone. Going
-# further comes nearer to exact heads in one light, but in a photograph with a flash the face would be a bright mask on
-# a dark head.
+# further, and following light from the front, comes nearer to exact heads in one light, but in a photograph with a
+# flash the face would be a bright mask on a dark head.
 RIDGE = 0.02
-DARKEST, BRIGHTEST = 0.75, 1.25
+DARKEST, BRIGHTEST = 0.8, 1.2
+# Share of its colour that plain skin lacks against the cheeks, and the saturations (of the brightest of the three
+# channels, the share that the darkest lacks) from which on it does and does so wholly: pale skin has no red to lack.
+PALER, SATURATED = 0.3, (0.25, 0.5)
+LUMA = (0.299, 0.587, 0.114)
 
 
 def fill(
@@ -58,6 +62,20 @@ def fill(
     return guess + unet(weighted + guess * (1 - known), small_seen), gain
 
 
+def plainer(colours: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+    """Make skin beyond the face plainer: the albedo model knows the face, and has the cheeks' red everywhere else.
+
+    Args:
+        colours: (B, 3, s, s).
+        plain: (1, 1, s, s) 0..1, where skin is plain.
+    """
+    red, green, blue = (part * weight for part, weight in zip(colours.split(1, 1), LUMA, strict=True))
+    grey, brightest = red + green + blue, colours.amax(1, keepdim=True)
+    low, high = SATURATED
+    saturated = ((1 - colours.amin(1, keepdim=True) / brightest.clamp(min=1) - low) / (high - low)).clamp(0, 1)
+    return colours + plain * PALER * saturated * (grey - colours)
+
+
 def fit_light(
     small: torch.Tensor, small_seen: torch.Tensor, albedo: torch.Tensor, tone: torch.Tensor, basis: torch.Tensor
 ) -> torch.Tensor:
@@ -69,7 +87,7 @@ def fit_light(
         small, small_seen: as of `fill`.
         albedo: (1, 3, s, s) above 0, of the mean person.
         tone: (B, 3, 1, 1), the person's colour over the albedo's, in the mean.
-        basis: (1, 4, s, s), 1 and the normal.
+        basis: (1, 3, s, s), 1 and the normal's parts to the right and up.
 
     Returns:
         (B, 3, s, s), by what the albedo is multiplied: the tone in brighter and darker.

@@ -16,7 +16,7 @@ import psutil
 
 from server.repository import ROOT
 
-PACKAGES = ("nvidia-pytriton", "onnxruntime", "torch", "tritonclient", "fastapi", "litserve", "numpy")
+PACKAGES = ("nvidia-pytriton", "onnxruntime", "torch", "tritonclient", "fastapi", "litserve", "bentoml", "numpy")
 
 
 def facts() -> dict[str, Any]:

@@ -16,6 +16,9 @@ from typing import Any
 from perf import analyzer, store
 from perf.compare.__main__ import markdown
 from perf.compare.names import with_current_names
+from perf.cores.__main__ import markdown as cores_table
+from perf.cores.__main__ import outcomes
+from perf.cores.measured import Measured
 from server.repository import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -23,6 +26,9 @@ PLOTS = ROOT / "docs" / "performance"
 STEPS = Path(__file__).with_name("steps.md")
 README = ROOT / "README.md"
 _TABLE = re.compile(r"\| measured by `python -m perf\.measure` \| \|\n.*?\n\n", re.DOTALL)
+
+SAME_FILES = ("litserve_onnx", "litserve_onnx_parallel", "bentoml_onnx")
+"""Other services with the same ONNX files."""
 
 Row = tuple[str, str, str, str]  # quantity, target, measured, command
 
@@ -54,7 +60,7 @@ def _embed_targets() -> list[Row]:
             f"embed over {name}, throughput, 16 clients", f">= {least:.1f}", _get(by_16, f"service/{name} rate"),
             partial(operator.le, least), command,
         )
-        for name, least in (("fastapi_same", 2.0), ("litserve_onnx", 1.0), ("litserve_onnx_parallel", 1.0))
+        for name, least in (("fastapi_same", 2.0), *((other, 1.0) for other in SAME_FILES))
     ]  # fmt: skip
     rate = _get(compare, "table", "service", "16", "rate")
     return [*rows, _row("embed, faces a second, 16 clients", ">= 15", rate, lambda v: v >= 15, command, "{:.1f}")]
@@ -74,7 +80,7 @@ def targets() -> list[Row]:
     for name, least in (("eager_loop", eager), ("fastapi", 6)):
         rate = _get(by_16, f"service/{name} rate")
         row(f"service over {name}, throughput, 16 clients", f">= {least}", rate, partial(operator.le, least), make)
-    for name in ("bare_onnx", "litserve_onnx", "litserve_onnx_parallel"):
+    for name in ("bare_onnx", *SAME_FILES):
         rate, p99 = _get(by_16, f"service/{name} rate"), _get(by_16, f"service/{name} p99")
         row(f"service over {name}, throughput, 16 clients", ">= 1.0", rate, lambda v: v >= 1.0, make)
         row(f"service over {name}, p99, 16 clients", "<= 1.1", p99, lambda v: v <= 1.1, make)
@@ -102,13 +108,18 @@ def _facts() -> dict[str, Any] | None:
     return next((v["machine"] for name in ("compare", "flat", "measure") if (v := store.read(name))), None)
 
 
+def _processor(facts: dict[str, Any]) -> str:
+    """Name a processor, and whether it multiplies bytes exactly."""
+    return f"{facts['processor']} {'with' if facts['vnni'] else 'without'} VNNI"
+
+
 def _machine() -> str:
     facts = _facts()
     if facts is None:
         return "Nothing has been measured."
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return (
-        f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']:g} GB, Linux {facts['kernel']}, Python "
+        f"{_processor(facts)}, {facts['cores']} cores, {facts['memory_gb']:g} GB, Linux {facts['kernel']}, Python "
         f"{facts['python']}, Triton {facts['triton']}; {versions}. Measured on {facts['date']} at commit "
         f"`{facts['commit']}`. A virtual machine: ratios within one run mean more than milliseconds."
     )
@@ -190,7 +201,7 @@ def _section(name: str, text: Callable[[dict[str, Any]], str]) -> str:
     """Return a part's text, with its commit where that is not the one at the head of the page."""
     values = store.read(name)
     if not values:
-        return f"Not measured: `python -m perf.{'breakdown ' if name != 'tune' else ''}{name}`.\n"
+        return f"Not measured: `python -m perf.{'' if name in ('tune', 'cores') else 'breakdown '}{name}`.\n"
     elsewhere = _measured_elsewhere(values)
     return text(values) + (f"\n{elsewhere.strip()}\n" if elsewhere else "")
 
@@ -242,6 +253,12 @@ def _analyzer(values: dict[str, Any]) -> str:
     return f"{analyzer.markdown(values['series'])}\n\n{rates}{failed}"
 
 
+def _cores(values: dict[str, Any]) -> str:
+    facts = values["machine"]
+    table = cores_table(Measured(**values["measured"]), outcomes(values["simulated"]))
+    return f"Measured on {_processor(facts)}, {facts['date']}. {table}"
+
+
 def page() -> str:
     """Write the text of docs/performance.md."""
     rows = "\n".join(f"| {' | '.join(row)} |" for row in targets())
@@ -272,6 +289,9 @@ have measured.
 {_points("concurrency", "clients at once", "slope_ms_per_client", "a client")}
 {_points("sizes", "megapixels", "slope_ms_per_megapixel", "a megapixel")}
 {_points("faces", "faces in the picture", "slope_ms_per_face", "a face")}
+## Many cores
+
+{_section("cores", _cores)}
 ## Batching, and the ensemble against chained calls
 
 {_section("batching", _batching)}

@@ -15,9 +15,14 @@ FOLDER = Path(os.environ.get("FACE3D_PERF", ROOT / "build" / "perf"))
 
 def save(name: str, **values: Any) -> Path:
     """Write a measurement and the machine's facts; return the file."""
+    return keep(name, {"machine": machine.facts(), **values})
+
+
+def keep(name: str, values: dict[str, Any]) -> Path:
+    """Write what has the facts of its machine already; return the file."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine.facts(), **values}, indent=1) + "\n")
+    path.write_text(json.dumps(values, indent=1) + "\n")
     return path
 
 

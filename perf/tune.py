@@ -28,6 +28,7 @@ from perf import machine, store
 from perf.breakdown import portrait_requests
 from perf.calls import Calls, run_concurrently
 from server.arguments import positive_number, whole_number
+from server.backends.onnxruntime.onnx_session import MOST_THREADS
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from server.repository import DEFAULT_REPOSITORY, read_config, read_repository
 
@@ -101,6 +102,9 @@ def candidates(cores: int, batching: Mapping[str, bool]) -> list[Candidate]:
             if model != "regressor"
         ]
         result += [(Change(model, "instances", 2),) for model in ("preprocess", "align") if model in batching]
+    if cores > MOST_THREADS and "regressor" in batching:
+        # One instance has threads for so many cores, and its batches one after the other keep the others idle.
+        result.append((Change("regressor", "instances", 2),))
     if "postprocess" in batching:
         result += [(Change("postprocess", "instances", count),) for count in sorted({1, max(2, cores // 2)})]
     if "regressor" in batching:

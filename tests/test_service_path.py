@@ -175,10 +175,9 @@ STEPS = {
     **dict.fromkeys(("face", "camera", "warnings"), 3),
     **dict.fromkeys(("coefficients", "vertices", "vertices_neutral"), 4),
     **dict.fromkeys(("landmarks", "landmarks_3d", "face_model", "certainty"), 4),
-    **dict.fromkeys(("visibility",), 6),
-    **dict.fromkeys(("mesh", "texture", "preview", "texture_warnings"), 7),
+    **dict.fromkeys(("mesh", "visibility", "texture", "preview", "texture_warnings"), 7),
 }
-FILES_WRITTEN = {"mesh": 1, "texture_warnings": 1, "texture": 2, "preview": 3}
+FILES_WRITTEN = {"mesh": 1, "texture_warnings": 1, "visibility": 2, "texture": 3, "preview": 4}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

@@ -99,7 +99,9 @@ def test_one_photograph_is_a_face_as_face3d_makes_it_but_for_what_the_embedder_a
     eyes = np.linalg.norm(one["landmarks"][36] - one["landmarks"][45])
     assert np.abs(person["landmarks"][0] - one["landmarks"]).mean() < 0.03 * eyes
     np.testing.assert_array_equal(person["visibility"][0], one["visibility"])
-    assert person["texture"][0, 0] == one["texture"][0]
+    textures = [np.asarray(picture(data)).astype(int) for data in (person["texture"][0, 0], one["texture"][0])]
+    # One photograph is known to have nothing to sharpen outside of the face; of several nobody knows.
+    assert np.abs(textures[0] - textures[1]).max() <= 5
 
 
 @functools.cache

@@ -187,21 +187,24 @@ def hidden(skin: Skin) -> None:
     heads, chance = Heads(skin.model, skin.texture, seed=1), np.random.default_rng(1)
     completion = skin.texture.completion
     flat = torch.full_like(completion.albedo, 128.0)
-    totals = defaultdict(list)
+    totals: dict[str, dict[str, list[float]]] = {"in one light": defaultdict(list), "softer": defaultdict(list)}
     for _ in range(25):
-        colour = heads.drawn(BATCH, chance)
-        truth = torch.ones(BATCH, 1, *colour.shape[2:])
+        full, soft = heads.drawn(BATCH, chance)
+        truth = torch.ones(BATCH, 1, *full.shape[2:])
         left = heads.poses[torch.from_numpy(chance.integers(POSES, size=BATCH))] * covers(BATCH, chance)
-        totals["albedo and U-Net"].append(errors(skin.texture, completion.unet, colour, truth, left).mean())
-        totals["albedo"].append(errors(skin.texture, None, colour, truth, left).mean())
-        mean = (colour * left).sum((2, 3), keepdim=True) / left.sum((2, 3), keepdim=True).clamp(min=1) / 128
-        guess, _ = fill(colour * left, left, flat * mean, torch.zeros_like(completion.back), None)
-        judged = (1 - left) * (1 - 0.75 * left.flip(3))
-        totals["mirroring and diffusion"].append(((guess - colour).abs() * judged).sum() / (765 * judged.sum()))
-    alone = float(np.mean(totals["mirroring and diffusion"]))
-    for name, values in totals.items():
-        mean_error = float(np.mean(values))
-        print(f"hidden texels of exact heads, {name}: {mean_error:.4f} ({mean_error / alone - 1:+.0%})")
+        for light, found in totals.items():
+            colour = full if light == "in one light" else soft + (full - soft) * left
+            mean = (colour * left).sum((2, 3), keepdim=True) / left.sum((2, 3), keepdim=True).clamp(min=1) / 128
+            guess, _ = fill(colour * left, left, flat * mean, torch.zeros_like(completion.back), None)
+            judged = (1 - left) * (1 - 0.75 * left.flip(3))
+            found["mirroring and diffusion"].append(float(((guess - colour).abs() * judged).sum() / judged.sum()) / 765)
+            found["albedo"].append(float(errors(skin.texture, None, colour, truth, left).mean()))
+            found["albedo and U-Net"].append(float(errors(skin.texture, completion.unet, colour, truth, left).mean()))
+    for light, found in totals.items():
+        alone = float(np.mean(found["mirroring and diffusion"]))
+        for name, values in found.items():
+            error = float(np.mean(values))
+            print(f"hidden texels of exact heads {light}, {name}: {error:.4f} ({error / alone - 1:+.0%})")
 
 
 def detailed(skin: Skin, folders: Sequence[Path]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from networks.camera import CROP, CROP_HD
@@ -27,7 +27,7 @@ from networks.head_model import HeadModel
 from networks.parser import PARTS_SIDE
 from networks.regressor import Regressor
 from networks.texture import FILL, TABLE, TextureNet
-from networks.texture_fill import UNet
+from networks.texture_fill import UNet, plainer
 from training.parser import parts_of, reduced
 from training.render import euler, vertex_normals
 
@@ -88,22 +88,30 @@ class Heads:
             texels = (values[chart.skin][chart.corners] * chart.weights[..., None]).sum(1)
             return torch.from_numpy(texels.T.reshape(-1, FILL, FILL).astype(np.float32))
 
+        self.plain = net.completion.plain
         self.mean = painted(model.albedo_mean)
         self.modes = torch.stack([painted(mode) for mode in model.albedo])
         self.normals = painted(vertex_normals(model.mean.astype(np.float64), model.vertex[model.triangles()]))
+        core = net.completion.core[0, 0]
+        self.facing = float((self.normals[2] * core).sum() / core.sum())
         self.poses = other_poses(model, net, seed)
 
-    def drawn(self, count: int, chance: Chance) -> torch.Tensor:
-        """Colours (count, 3, 128, 128) 0..255 of heads drawn from the albedo model."""
+    def drawn(self, count: int, chance: Chance) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw heads from the albedo model: colours (count, 3, 128, 128) 0..255 in a light, and in the softer one.
+
+        The softer light is what a texture is to carry on: as from the sides and above as the light is, and as from the
+        front as it falls on the middle of the face, everywhere. A flash makes no dark back of a head.
+        """
         weights = torch.from_numpy(chance.normal(0, 1, (count, len(self.modes))).astype(np.float32))
-        albedo = self.mean + torch.tensordot(weights, self.modes, 1)
+        albedo = plainer(self.mean + torch.tensordot(weights, self.modes, 1), self.plain)
         direction = chance.normal(0, 1, (count, 3))
         strength = chance.uniform(0, 0.7, (count, 1)) / np.linalg.norm(direction, axis=1, keepdims=True)
         light = torch.from_numpy((direction * strength).astype(np.float32))
-        shade = (1 + torch.einsum("bc,chw->bhw", light, self.normals)).clamp(min=0.25)[:, None]
         tint = torch.from_numpy(chance.normal(1, 0.06, (count, 3, 1, 1)) * chance.uniform(0.5, 1.4, (count, 1, 1, 1)))
-        colours: torch.Tensor = (albedo * shade * tint.float()).clamp(1, 255)
-        return colours
+        softer = torch.cat([self.normals[:2], torch.full_like(self.normals[2:], self.facing)])
+        shades = [(1 + torch.einsum("bc,chw->bhw", light, n)).clamp(min=0.25)[:, None] for n in (self.normals, softer)]
+        full, soft = ((albedo * shade * tint.float()).clamp(1, 255) for shade in shades)
+        return full, soft
 
 
 @torch.no_grad()
@@ -159,9 +167,10 @@ def batch_of(
     chosen = torch.from_numpy(samples[chance.integers(len(samples), size=half)]).float()
     seen = chosen[:, 3:] / 255
     photographs = chosen[:, :3] / seen.clamp(min=1e-2)
-    colour = torch.cat([photographs.clamp(max=255), heads.drawn(BATCH - half, chance)])
-    truth = torch.cat([(seen > 0.9).float(), torch.ones(BATCH - half, 1, FILL, FILL)])
     left = heads.poses[torch.from_numpy(chance.integers(POSES, size=BATCH))] * covers(BATCH, chance)
+    full, soft = heads.drawn(BATCH - half, chance)
+    colour = torch.cat([photographs.clamp(max=255), soft + (full - soft) * left[half:]])
+    truth = torch.cat([(seen > 0.9).float(), torch.ones(BATCH - half, 1, FILL, FILL)])
     if chance.random() < 0.5:
         colour, truth, left = colour.flip(3), truth.flip(3), left.flip(3)
     return colour, truth, left
@@ -195,6 +204,8 @@ def train(a: argparse.Namespace) -> None:
     held_out, learned = samples[::24], np.delete(samples, np.s_[::24], 0)
     # torch documents this form of `to`; its types lack it
     unet: UNet = UNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if a.start:
+        unet.load_state_dict({k: v.float() for k, v in load_file(a.start).items()})
     optimiser = torch.optim.AdamW(unet.parameters(), a.rate, weight_decay=1e-4)
     step, spent = 0, 0.0
     if a.checkpoint.exists():
@@ -244,6 +255,7 @@ if __name__ == "__main__":
     parser.add_argument("--crops", type=Path, required=True, help="of training.parser_labels")
     parser.add_argument("--labels", type=Path, required=True, help="as above")
     parser.add_argument("--cache", type=Path, required=True, help="the sampled textures, .npy")
+    parser.add_argument("--start", type=Path, help="weights to begin with instead of at random")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="output, safetensors fp16")
     parser.add_argument("--steps", type=int, default=3000)

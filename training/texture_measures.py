@@ -120,25 +120,40 @@ def explained(surface: Any, tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[fl
     encoded = skin.relief_map("png")
     if encoded is None:
         return None
-    coded = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    side = len(coded)
-    normal = coded.astype(np.float32) / 127.5 - 1
+    vertices, own_normals = skin._posed
+    turned, normals = turned_normals(surface, encoded, vertices, own_normals)
+    side = len(turned)
     shown = photograph.Photograph.of(
         *(tensors[n] for n in ("places", "context", "crop_hd", "close_up", "close_up_camera"))
     )
     picture = shown.sampled(side, slice(0, side))
     luma = light.LINEAR[picture] @ light.LUMA
     smooth = cv2.GaussianBlur(luma, (0, 0), relief.COARSEST * side / relief.USUAL)
-    vertices, own_normals = skin._posed
-    normals = surface.texels.normals(own_normals)
-    along, across, _ = relief.tangents(surface.texels.of(vertices), normals)
-    wide = [cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR) for values in (normals, along, across)]
-    turned = wide[0] * normal[..., 2:] + wide[1] * normal[..., :1] + wide[2] * normal[..., 1:2]
-    turned /= np.linalg.norm(turned, axis=-1, keepdims=True) + 1e-9
-    shade = skin._light.on(turned) / skin._light.on(wide[0])
+    shade = skin._light.on(turned) / skin._light.on(normals)
     judged = cv2.resize(surface.texels.plain * shown.places[3], (side, side), interpolation=cv2.INTER_LINEAR) > 0.5
     truth, without, with_relief = (_levels(values[judged]) for values in (luma, smooth, smooth * shade))
     return float(np.abs(truth - without).mean()), float(np.abs(truth - with_relief).mean())
+
+
+def turned_normals(surface: Any, encoded: bytes, vertices: F32, normals: F32) -> tuple[F32, F32]:
+    """Turn a shape's normals by a normal map, as a viewer does.
+
+    Args:
+        surface: of `tables`.
+        encoded: the normal map, PNG.
+        vertices, normals: (N, 3), decimetres and unit.
+
+    Returns:
+        unit normals of the texels, (side, side, 3), with the map and without.
+    """
+    coded = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    side, normal = (len(coded),) * 2, coded.astype(np.float32) / 127.5 - 1
+    smooth = surface.texels.normals(normals)
+    along, across, _ = served("relief").tangents(surface.texels.of(vertices), smooth)
+    wide = [cv2.resize(values, side, interpolation=cv2.INTER_LINEAR) for values in (smooth, along, across)]
+    turned = wide[0] * normal[..., 2:] + wide[1] * normal[..., :1] + wide[2] * normal[..., 1:2]
+    turned /= np.linalg.norm(turned, axis=-1, keepdims=True) + 1e-9
+    return turned, np.asarray(wide[0], np.float32)
 
 
 def _levels(linear: F32) -> F32:

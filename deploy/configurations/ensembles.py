@@ -1,4 +1,4 @@
-"""face3d, reconstruct, detect, embed, person, track, fuse: one list of steps, of which each takes what it needs."""
+"""face3d, reconstruct, detect, group, embed, person, track, fuse: one list of steps; each takes what it needs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PARSE = Step("parser", same("crop", "fingerprint"), same("parts"))
 PAINT = Step(
     "texture",
     same("crop_hd", "shapes", "context", "parts"),
-    {"texture": "raw_texture", **same("visibility", "places")},
+    {"texture": "raw_texture", **same("places")},
 )
 MESH = Step(
     "postprocess",
@@ -62,12 +62,20 @@ MESH = Step(
         **same("crop_hd", "shapes", "fingerprint", "expression", "context"),
         **same("places", "parts", "close_up", "close_up_camera"),
     },
-    same("mesh", "finished", "texture_warnings"),
+    same("mesh", "mesh_done", "texture_warnings"),
     comment=(
-        "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything."
+        "One step for each file: Triton leaves out steps that nobody needs, but within a step it asks for everything.\n"
+        "Hence no step gives what only few requests need: three megabytes of a finished texture, one of visibility."
     ),
 )
-IMAGE_FILE = Step("postprocess", same("finished"), {"texture_image": "texture", "thumbnail": "thumbnail"})
+VISIBILITY = Step(
+    "postprocess", same("places", "mesh_done"), {"visibility": "visibility", "mesh_done": "visibility_done"}
+)
+IMAGE_FILE = Step(
+    "postprocess",
+    {**MESH.inputs, "mesh_done": "visibility_done"},
+    {"texture_image": "texture", "thumbnail": "thumbnail"},
+)
 PREVIEW = Step(
     "postprocess",
     same("thumbnail", "crop_hd", "shapes", "fingerprint", "expression", "context"),
@@ -116,9 +124,9 @@ FACE3D = Ensemble(
         Tensor("texture", "STRING", (1,)),
         Tensor("preview", "STRING", (1,)),
     ),
-    steps=(PREPROCESS, DETECT, ALIGN, REGRESS, PARSE, PAINT, MESH, IMAGE_FILE, PREVIEW),
+    steps=(PREPROCESS, DETECT, ALIGN, REGRESS, PARSE, PAINT, MESH, VISIBILITY, IMAGE_FILE, PREVIEW),
     steps_reason="The steps form a chain. On Triton 2.51 two steps that run side by side and both fail bring the whole "
-    "server down.",
+    "server down. `mesh_done` is what a step waits for that needs nothing of the step before.",
 )
 
 RECONSTRUCT = replace(
@@ -150,6 +158,30 @@ DETECT_FACES = Ensemble(
         ),
     ),
     steps=(replace(PREPROCESS, outputs=same("canvas", "geometry")), DETECT),
+)
+
+GROUP = Ensemble(
+    name="group",
+    title=(
+        "A photograph of a group -> the faces in it, those too that are small on a canvas of the whole: `min_face`\n"
+        "says from which size in source pixels on, and the detector looks at as many tiles as that takes."
+    ),
+    batch=0,
+    batch_reason="No batch: the photograph and its tiles are a batch for the detector.",
+    inputs=(replace(IMAGE, dims=(1, 1)),),
+    outputs=(
+        replace(
+            DETECT_FACES.outputs[0],
+            dims=(1, -1, 15),
+            comment="As `detect`, and more than 64 slots where there are more faces, at most 512.",
+        ),
+    ),
+    steps=(
+        replace(PREPROCESS, outputs=same("canvas", "geometry", "view")),
+        replace(DETECT, outputs={"faces": "tile_faces"}),
+        Step("merge", {"tile_faces": "tile_faces", "tile_view": "view"}, same("faces")),
+    ),
+    steps_reason="A chain, as in face3d.",
 )
 
 EMBED = Ensemble(
@@ -238,6 +270,7 @@ FUSE = Ensemble(
 PHOTO_FILES = ("mesh", "texture", "preview")
 # What of one photograph a texture's relief, size and light are taken from: a head of several has the usual texture.
 CLOSE_UP = ("close_up", "close_up_camera", "places", "parts", "texture_warnings")
+OF_HEAD = {"context": "reference_context", "crop_hd": "reference_crop_hd", "visibility_done": "mesh_done"}
 PERSON = Ensemble(
     name="person",
     title=(
@@ -333,11 +366,7 @@ PERSON = Ensemble(
         *(
             replace(
                 step,
-                inputs={
-                    key: f"reference_{value}" if value in ("context", "crop_hd") else value
-                    for key, value in step.inputs.items()
-                    if key not in CLOSE_UP
-                },
+                inputs={key: OF_HEAD.get(value, value) for key, value in step.inputs.items() if key not in CLOSE_UP},
                 outputs={key: value for key, value in step.outputs.items() if key not in CLOSE_UP},
             )
             for step in (MESH, IMAGE_FILE, PREVIEW)
@@ -383,7 +412,7 @@ TRACK = Ensemble(
     steps_reason="A chain, as in face3d.",
 )
 
-ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, EMBED, PERSON, TRACK, FUSE)
+ENSEMBLES = (FACE3D, RECONSTRUCT, DETECT_FACES, GROUP, EMBED, PERSON, TRACK, FUSE)
 
 
 def ensemble_config(ensemble: Ensemble) -> str:

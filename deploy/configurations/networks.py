@@ -38,7 +38,7 @@ class Network:
         title: the comment on the first line.
         batch, batch_reason: `max_batch_size` on a CPU.
         gpu_batch, gpu_batch_reason: the same of the TensorRT flavour.
-        full_reason: why the CPU flavour is warmed up with its largest batch.
+        full_reason: why the CPU flavour is warmed up with `full_batch` rows, or its largest batch where that is 0.
         about_outputs: a comment above all outputs.
         about_warmup: what the comment on the warm-up says besides.
         parameters: of the CPU flavour's backend.
@@ -56,6 +56,7 @@ class Network:
     about_outputs: str = ""
     about_warmup: str = ""
     parameters: tuple[Parameter, ...] = ()
+    full_batch: int = 0
 
 
 WITHOUT_PATTERNS = (
@@ -65,13 +66,12 @@ WITHOUT_PATTERNS = (
 DETECTOR = Network(
     name="detector",
     title="Canvas -> the faces on it. YuNet and O-Net as one graph: see networks/detector.",
-    batch=8,
-    batch_reason="As many as preprocess hands over at once.",
-    gpu_batch=16,
-    gpu_batch_reason=(
-        "Twice what preprocess hands over at once: two of its batches may meet here. The plan is built for it."
-    ),
-    full_reason="the largest batch: every core's memory is allocated here and not under load",
+    batch=32,
+    batch_reason="A photograph and its tiles, as many as preprocess makes at most (tiles.py).",
+    gpu_batch=32,
+    gpu_batch_reason="A photograph and its tiles, as many as preprocess makes at most. The plan is built for it.",
+    full_batch=8,
+    full_reason="a row for each of as many cores as are used: their memory is allocated here and not under load",
     inputs=(
         Tensor(
             "canvas", "UINT8", (3, 512, 512), "The whole picture, RGB, long side 512, top left; the rest grey (127)."
@@ -267,7 +267,7 @@ def cpu_config(network: Network) -> str:
     lines += _batching(
         "No delay: what has queued while the last batch ran is the next batch; idle waiting gains nothing on a CPU."
     )
-    lines += _warmup(network, network.batch, network.full_reason)
+    lines += _warmup(network, network.full_batch or network.batch, network.full_reason)
     return "\n".join(lines) + "\n"
 
 

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from export.graphsurgeon import gs, to_model
 from export.session import Feed, Session, loaded
-from server.backends.onnxruntime.parts import ATTRIBUTES, FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
+from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
 
 # OpenCV rounds a sample's position to 1/32 of a pixel. So texels differ by a level or two, and a few by more at the
 # photograph's border, where a threshold decides their visibility.
 LEVEL_TOLERANCE = 8  # levels of 0..255
 MAX_OUTLIER_SHARE = 1e-3  # of the texels
 MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
-# Inputs and outputs of each part, by names of `TextureNet.INNER`; None: the inputs of the whole graph.
-_INPUTS = {ATTRIBUTES: None, VISIBLE: ["attributes", "field", "shares"], FILL: ["cells", "visible"]}
-_OUTPUTS = {ATTRIBUTES: ["attributes"], VISIBLE: ["visible", "facing"], FILL: ["seen", "guess", "gain"]}
+# Inputs and outputs of each part, by names of `TextureNet.INNER`.
+_INPUTS = {VISIBLE: ["attributes", "field", "shares"], FILL: ["cells", "visible"]}
+_OUTPUTS = {VISIBLE: ["visible", "facing"], FILL: ["seen", "guess", "gain"]}
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,43 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
     """Split a texture graph; None where it lacks the tensors to split at."""
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
     tensors = graph.tensors()
-    needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names or []}
+    needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names}
     if not needed <= set(tensors):
         return None
     size = int(next(value.shape[2] for value in graph.outputs if value.name == "texture"))
+    rows, triangles, skin = _mesh(tensors["shapes"])
     corners, weights = _table(tensors["attributes"])
     graphs = {}
     for name in GRAPHS:
         part = graph.copy()
         part_tensors = part.tensors()
         part.outputs = [part_tensors[output] for output in _OUTPUTS[name]]
-        inputs = _INPUTS[name]
-        if inputs:
-            part.inputs = [part_tensors[tensor] for tensor in inputs]
-            for tensor in part.inputs:
-                tensor.inputs.clear()
+        part.inputs = [part_tensors[tensor] for tensor in _INPUTS[name]]
+        for tensor in part.inputs:
+            tensor.inputs.clear()
         graphs[name] = to_model(part)
-    return SplitGraph(graphs, Table(corners, weights, size))
+    return SplitGraph(graphs, Table(rows, triangles, skin, corners, weights, size))
+
+
+def _mesh(shapes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+    """Read from the nodes that gather vertices: which ones, the skin's triangles, and how many of them are skin's."""
+    (node,) = shapes.outputs
+    while (rows := _indices(node)) is None:
+        (node,) = node.outputs[0].outputs
+    gathered = node.outputs[0]
+    for skin in (gathered, *(user.outputs[0] for user in gathered.outputs if user.op == "Slice")):
+        triangles = [found for user in skin.outputs if (found := _indices(user)) is not None]
+        if len(triangles) == 3:
+            return rows, np.stack(triangles), int(skin.shape[1])
+    raise AssertionError("no triangles are gathered of the vertices")
+
+
+def _indices(node: gs.Node) -> NDArray[np.int32] | None:
+    """Return the rows that a node gathers; None for another node, or where it takes one row of an axis away."""
+    if node.op != "Gather" or not isinstance(node.inputs[1], gs.Constant) or not node.inputs[1].values.ndim:
+        return None
+    indices: NDArray[np.int32] = node.inputs[1].values.astype(np.int32).ravel()
+    return indices
 
 
 def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -1,1 +1,1 @@
-"""Side by side: plain PyTorch, FastAPI, LitServe, bare ONNX Runtime and this service, on the same pictures."""
+"""Side by side: plain PyTorch, FastAPI, LitServe, BentoML, bare ONNX Runtime and this service, on the same pictures."""

@@ -1,10 +1,11 @@
-"""`python -m perf.compare`: five ways to serve the same networks, side by side in one run.
+"""`python -m perf.compare`: six ways to serve the same networks, side by side in one run.
 
 - eager_loop: PyTorch eager float32 in a loop, with the MTCNN cascade of this family's pipelines.
 - eager_loop_same: the same with the served detector.
 - fastapi, fastapi_same: these two behind FastAPI.
 - litserve_eager, litserve_onnx, litserve_onnx_parallel: LitServe with its batching: eager; with the ONNX files, each
   network run once for a batch; with these, a batch spread over the cores as the service does it.
+- bentoml_onnx: BentoML with the ONNX files, a picture a core.
 - bare_onnx: the ONNX files in one process, without a server.
 - service: this service, over HTTP like fastapi and litserve.
 
@@ -36,7 +37,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from perf import machine, photos, plots, store
-from perf.compare.names import FASTAPI, FORMER_NAMES, LOOPS, NAMES, OF_EMBED, PRODUCTS, SERVICE, current_name
+from perf.compare.names import FORMER_NAMES, LOOPS, NAMES, OF_EMBED, PRODUCTS, RAW, SERVICE, current_name
 from server.arguments import positive_number, whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 
@@ -162,7 +163,7 @@ def started(name: str, product: str = PRODUCTS[0]) -> Iterator[Variant]:
             yield LoopVariant(process)
         else:
             _wait_until_ready(port, process)
-            kind = "raw" if name in FASTAPI else "json"
+            kind = "raw" if name in RAW else "json"
             yield ServerVariant(process.pid, f"http://127.0.0.1:{port}/predict", kind)
     finally:
         members = list(machine.process_tree(process.pid))

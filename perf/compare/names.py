@@ -13,6 +13,7 @@ NAMES = {
     "litserve_eager": "LitServe, eager with MTCNN",
     "litserve_onnx": "LitServe, ONNX",
     "litserve_onnx_parallel": "LitServe, ONNX, a picture a core",
+    "bentoml_onnx": "BentoML, ONNX, a picture a core",
     "bare_onnx": "ONNX bare, no server",
     "service": "this service",
 }
@@ -22,6 +23,9 @@ LOOPS = {"eager_loop": "eager", "eager_loop_same": "eager_same", "bare_onnx": "o
 """Variants without a server -> their kind of pipeline (`perf.compare.pipelines`)."""
 FASTAPI = {"fastapi": "eager", "fastapi_same": "eager_same"}
 """Variants behind FastAPI -> their kind of pipeline."""
+BENTOML = "bentoml_onnx"
+RAW = (*FASTAPI, BENTOML)
+"""Variants that take a picture as the body of the request."""
 PRODUCTS = ("face3d", "embed")
 """Ensembles that are compared."""
 OF_EMBED = tuple(name for name in NAMES if name not in ("eager_loop", "fastapi", "litserve_eager"))

@@ -19,7 +19,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from perf import photos
-from perf.compare.names import FASTAPI, LOOPS, NAMES, PRODUCTS, SERVICE
+from perf.compare.names import BENTOML, FASTAPI, LOOPS, NAMES, PRODUCTS, SERVICE
 from perf.compare.pipelines import Pipeline, pipeline
 from server.arguments import whole_number
 
@@ -102,6 +102,10 @@ def main() -> None:
         loop(LOOPS[options.name], options.product)
     elif options.name in FASTAPI:
         fastapi(FASTAPI[options.name], options.product, options.port)
+    elif options.name == BENTOML:
+        from perf.compare import bento  # as below
+
+        bento.serve(options.product, options.port)
     else:
         from perf.compare import lit  # LitServe takes a second to import
 

@@ -111,7 +111,7 @@ class Admission:
             async with asyncio.timeout(limits.LARGE_TIME):
                 await self._large.acquire()
         except TimeoutError:
-            raise overloaded("as many large textures are being made as can be") from None
+            raise overloaded("as many large pictures are being worked on as can be") from None
         try:
             yield
         finally:

@@ -103,7 +103,8 @@ def _check_inputs(request: InferRequest, model: PublicModel) -> None:
             raise bad_request(f"`{model.name}` needs the input `{tensor.name}` ({_described(tensor, model)}).")
     if max(batches, default=1) > 1 and is_large(request.parameters):
         raise bad_option(
-            f"`texture_size` above {limits.LARGE_TEXTURE} is for one picture at a time: send a batch of 1."
+            f"`texture_size` above {limits.LARGE_TEXTURE} and `min_face` are for one picture at a time: "
+            "send a batch of 1."
         )
     if len(batches) > 1:
         raise bad_request("the inputs differ in their first dimension, the batch: give each the same.")

@@ -49,8 +49,9 @@ MAX_HELD: Final = 1024 * MIB
 """Bytes of all requests that are read or inside: 28 of the largest, or 128 of 8 MiB. With the answers (128 of at most
 about 8 MiB, and one copy) the process stays below 4 GiB."""
 MAX_LARGE: Final = 1
-"""Requests for a texture of more than `LARGE_TEXTURE` texels a side that are worked on together, one picture each:
-one takes up to a second, and 200 MB of the memory that processes share (`deploy/shm.py`). Others wait."""
+"""Requests for a texture of more than `LARGE_TEXTURE` texels a side, or for small faces (`min_face`), that are worked
+on together, one picture each: one takes up to a second, and 200 MB of the memory that processes share
+(`deploy/shm.py`). Others wait."""
 LARGE_TEXTURE: Final = 1024
 LARGE_TIME: Final = 60.0
 """Seconds that a request waits for its turn among those."""

@@ -1,9 +1,9 @@
 """The parameters that each ensemble takes, in one table, and how a value of each is read.
 
-What is accepted here agrees with the models that read parameters: `align` (face_options.py), `merge`
-(merge_options.py), `postprocess` (options.py) and `fusion` (fusion_options.py, consent.py); a test holds that. The
-gateway reads them first because it can say at once, before a picture is decoded, what is wrong, and because the models
-cannot see a name that is none of theirs.
+What is accepted here agrees with the models that read parameters: `preprocess` (picture_options.py), `align`
+(face_options.py), `merge` (merge_options.py), `postprocess` (options.py) and `fusion` (fusion_options.py, consent.py);
+a test holds that. The gateway reads them first because it can say at once, before a picture is decoded, what is wrong,
+and because the models cannot see a name that is none of theirs.
 """
 
 from __future__ import annotations
@@ -92,6 +92,10 @@ def _sequence(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63
 
 
+def _small_face(value: Value) -> bool:
+    return 12 <= _number(value) <= 4096
+
+
 def _frame_rate(value: Value) -> bool:
     return 1 <= _number(value) <= 240
 
@@ -170,6 +174,7 @@ _CLIP: Final = (
     Parameter("frame_rate", _frame_rate, "a number from 1 to 240"),
     Parameter("smoothing", _smoothing, "a number from 0 to 2"),
 )
+_MIN_FACE: Final = Parameter("min_face", _small_face, "a number from 12 to 4096, in pixels of the picture")
 # Triton's own, for the one model that keeps something from one request to the next. A random number of 63 bits is
 # found by nobody, so that nobody's frames get into another one's clip.
 _SEQUENCE: Final = (
@@ -182,8 +187,10 @@ _TIMEOUT: Final = Parameter("timeout", _microseconds, "a whole number of microse
 
 TABLE: Final[Mapping[str, tuple[Parameter, ...]]] = {
     "face3d": (*_CHOICE, *_FILES, *_SKIN),
-    "reconstruct": (*_CHOICE, *_FILES, *_SKIN),  # `align` says of face and box that `choice` has chosen already
+    # `align` says of face and box that `choice` has chosen already.
+    "reconstruct": (*_CHOICE, *_FILES, *_SKIN, _MIN_FACE),
     "detect": (),
+    "group": (_MIN_FACE,),
     "embed": _CHOICE,
     "fuse": _FUSION,
     "track": (*_CHOICE, *_CLIP, *_SEQUENCE),
@@ -206,6 +213,8 @@ _TRITON: Final = {
     "binary_data_size": "it belongs to a tensor of an HTTP request",
 }
 _REGION: Final = "shared_memory_"
+# Models of which a sentence says that they have a parameter; one that most have needs no such advice.
+_FEW: Final = 2
 # Of Unicode: control characters, halves of pairs, characters without a meaning; those that turn the order of others.
 _UNSHOWN: Final = frozenset({"Cc", "Cs", "Co", "Cn"})
 _TURNING: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
@@ -244,8 +253,8 @@ def check_parameters(model: str, given: Mapping[str, Value]) -> None:
 
 
 def is_large(given: Mapping[str, Value]) -> bool:
-    """Whether checked parameters ask for a texture that takes so much memory that few are made at a time."""
-    return int(given.get("texture_size", 0)) > limits.LARGE_TEXTURE
+    """Whether checked parameters ask for so many pixels that few such requests are worked on at a time."""
+    return "min_face" in given or int(given.get("texture_size", 0)) > limits.LARGE_TEXTURE
 
 
 def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:
@@ -255,6 +264,9 @@ def unknown_parameter(model: str, name: str, known: Iterable[str]) -> Refused:
     if name.startswith(_REGION):
         return no_regions()
     names = list(known)
+    takers = [f"`{other}`" for other, own in TABLE.items() if name in {parameter.name for parameter in own}]
+    if 0 < len(takers) <= _FEW:
+        return bad_option(f"`{model}` has no parameter `{name}`: it is one of {', '.join(takers)}.")
     return bad_option(f"`{model}` has no parameter `{shown(name)}`: {nearest(name, names, 'it takes')}")
 
 

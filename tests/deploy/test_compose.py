@@ -92,9 +92,9 @@ def test_shared_memory_is_what_the_formula_says(name: str, flavour: str | None) 
 
 
 def test_the_formula_counts_what_the_configurations_say() -> None:
-    # preprocess: a file of 32 MiB and whether it stays whole, a picture, the canvas, six numbers; eight at once, one of
-    # them for a large texture; twice.
-    row = (32 << 20) + 1 + 2048 * 2048 * 3 + 3 * 512 * 512 + 6 * 4
+    # preprocess: a file of 32 MiB and whether it stays whole, a picture, the canvas, six numbers and four; eight at
+    # once, one of them for a large texture; twice.
+    row = (32 << 20) + 1 + 2048 * 2048 * 3 + 3 * 512 * 512 + 6 * 4 + 4 * 4
     large = row + (4096 * 3072 - 2048 * 2048) * 3
     assert shm.needs()["preprocess"] == (7 * row + large) * 2
     assert "fusion" not in shm.needs()

@@ -100,14 +100,23 @@ def test_a_format_counted_models_the_file_and_for_the_mesh(kind: str) -> None:
 
 
 def test_what_one_call_hands_on_the_next_one_takes() -> None:
-    """The steps of the ensembles: mesh and `finished`, then texture and `thumbnail`, then preview."""
+    """The steps of the ensembles: mesh, then texture and `thumbnail`, then preview."""
     whole = made(texture_size=1024)
-    second = made({"finished": whole.finished}, texture_size=1024)
+    second = made({**tensors(), "mesh_done": whole.mesh_done}, texture_size=1024)
     assert second.texture_image == whole.texture_image
     assert second.thumbnail.shape == (640, 640, 3)
     rest = {name: array for name, array in tensors().items() if name != "texture"}
     third = made({**rest, "thumbnail": second.thumbnail}, texture_size=1024)
     assert third.preview == whole.preview
+
+
+def test_visibility_is_the_places_seen_share_at_the_texture_s_size() -> None:
+    places = np.zeros((4, 256, 256), np.float32)
+    places[3, 100:120, 40:60] = 1
+    visibility = made({"places": places}).visibility
+    assert (visibility.shape, visibility.dtype) == ((1, 1024, 1024), np.uint8)
+    assert (visibility[0, 404:476, 164:236] == 255).all()
+    assert not visibility[0, :390].any()
 
 
 def test_a_small_texture_is_its_own_thumbnail() -> None:

@@ -199,11 +199,11 @@ def test_a_face_in_a_picture_that_no_step_gives_is_answered_by_itself(
 def test_what_a_model_cannot_do_concerns_no_other_request_of_its_batch(server: EmbeddedServer) -> None:
     """The fuzzer's find: an empty picture went as far as the encoder, and with it went the whole batch."""
     request = messages.ModelInferRequest(model_name="postprocess")
-    request.inputs.add(name="finished", datatype="UINT8", shape=[1, 0, 0, 3])
+    request.inputs.add(name="thumbnail", datatype="UINT8", shape=[1, 0, 0, 3])
     request.raw_input_contents.append(b"")
-    request.outputs.add(name="texture_image")
+    request.outputs.add(name="preview")
     answer = answered(server, request)
-    assert answer.startswith("INVALID_ARGUMENT: [BadTensor] `finished` has shape [1, 0, 0, 3]: send [batch, any, any")
+    assert answer.startswith("INVALID_ARGUMENT: [BadTensor] `thumbnail` has shape [1, 0, 0, 3]: send [batch, any, any")
 
 
 @pytest.mark.parametrize("model", ["face3d", "detect", "reconstruct"])

@@ -51,11 +51,18 @@ def samples(count: int = 4) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def test_exact_heads_differ_from_one_another_and_from_the_mean(heads: Heads) -> None:
-    drawn = heads.drawn(3, np.random.default_rng(0))
-    assert drawn.shape == (3, 3, FILL, FILL)
-    assert float((drawn[0] - drawn[1]).abs().mean()) > 3
-    assert float(drawn.min()) >= 1
-    assert float(drawn.max()) <= 255
+    for drawn in heads.drawn(3, np.random.default_rng(0)):
+        assert drawn.shape == (3, 3, FILL, FILL)
+        assert float((drawn[0] - drawn[1]).abs().mean()) > 3
+        assert float(drawn.min()) >= 1
+        assert float(drawn.max()) <= 255
+
+
+def test_the_softer_light_makes_no_dark_back_of_the_head(heads: Heads) -> None:
+    full, soft = (drawn.mean(1) for drawn in heads.drawn(24, np.random.default_rng(1)))
+    face, back = heads.normals[2] > 0.6, heads.normals[2] < -0.6
+    spread = [float((drawn[:, back].mean(1) / drawn[:, face].mean(1)).log().std()) for drawn in (full, soft)]
+    assert spread[1] < 0.6 * spread[0]
 
 
 def test_poses_to_both_sides_hide_the_other_one(heads: Heads) -> None:
@@ -93,7 +100,7 @@ def test_the_colour_of_what_is_hidden_does_not_leak(net: TextureNet, heads: Head
 def test_training_goes_on_from_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "textures.npy", samples(30))
     options = argparse.Namespace(
-        face_model=ROOT / "weights" / "face_model.npz", regressor=None, crops=None, labels=None,
+        face_model=ROOT / "weights" / "face_model.npz", regressor=None, crops=None, labels=None, start=None,
         cache=tmp_path / "textures.npy", checkpoint=tmp_path / "texture.pt", weights=tmp_path / "texture.safetensors",
         steps=1, minutes=1e9, rate=1e-3, seed=0,
     )  # fmt: skip

@@ -33,7 +33,7 @@ from face3d_client._protocol.codec import (
     parse_reconstruct,
 )
 from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
-from face3d_client._protocol.options import Options, PersonOptions, with_face
+from face3d_client._protocol.options import Options, PersonOptions
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
 from face3d_client._tracking import Clip, TrackedFrame
@@ -65,10 +65,16 @@ class AsyncFace3DClient(BaseClient):
     # --- faces ------------------------------------------------------------------------------------------------------
 
     async def detect(
-        self, image: ImageSource, *, score_threshold: float | None = None, timeout: float | None = None
+        self,
+        image: ImageSource,
+        *,
+        score_threshold: float | None = None,
+        min_face: float | None = None,
+        timeout: float | None = None,
     ) -> list[DetectedFace]:
         """See `Face3DClient.detect`."""
-        return parse_detect(await self._infer(build_detect(await self._bytes(image)), timeout), score_threshold)
+        call = build_detect(await self._bytes(image), min_face)
+        return parse_detect(await self._infer(call, timeout), score_threshold)
 
     async def embed(
         self,
@@ -155,13 +161,13 @@ class AsyncFace3DClient(BaseClient):
         """See `Face3DClient.reconstruct_all`."""
         data, selection = await self._bytes(image), self._all_faces(options)
         threshold = selection.options.get("score_threshold")
-        found = await self.detect(data, score_threshold=threshold, timeout=selection.deadline.left())
+        found = await self.detect(
+            data, score_threshold=threshold, min_face=selection.min_face, timeout=selection.deadline.left()
+        )
 
         async def reconstruct(face: DetectedFace) -> Reconstruction | Face3DError:
             try:
-                return await self.reconstruct(
-                    data, timeout=selection.deadline.left(), **with_face(selection.options, face)
-                )
+                return await self.reconstruct(data, timeout=selection.deadline.left(), **selection.options_of(face))
             except Face3DError as error:
                 return error
 

@@ -16,7 +16,7 @@ from face3d_client._errors import Face3DError, ServerUnavailable, Timeout
 from face3d_client._flows import Flow, Pause, request
 from face3d_client._protocol.calls import Call, Reply
 from face3d_client._protocol.codec import ENSEMBLES
-from face3d_client._protocol.options import Options
+from face3d_client._protocol.options import Options, with_face
 from face3d_client._results import Reconstruction
 from face3d_client._transports.endpoint import TLS, Endpoint, Protocol
 from face3d_client._transports.retry import Budget, Deadline, Retry
@@ -26,6 +26,8 @@ __all__ = ["AllFacesOptions", "BaseClient", "Connection", "raise_first_error"]
 
 T = TypeVar("T")
 
+_LARGE_ENOUGH: Final = 224.0
+"""Source pixels of a face's longer side from which on a picture brought to 2048 pixels shows enough of it."""
 _OF_PARENTS: Final[list[Any]] = []  # what processes that were forked leave alone
 
 
@@ -62,18 +64,30 @@ class AllFaces:
     Attributes:
         options: those of `Options`, for each face.
         min_size: see `AllFacesOptions`.
+        min_face: of `Options`: faces as small as that are looked for.
         concurrency: see `AllFacesOptions`.
         deadline: for all of it.
     """
 
     options: Options
     min_size: float
+    min_face: float | None
     concurrency: int
     deadline: Deadline
 
     def select(self, faces: Sequence[DetectedFace]) -> list[DetectedFace]:
         """Leave out the faces that are too small."""
         return [face for face in faces if face.size >= self.min_size]
+
+    def options_of(self, face: DetectedFace) -> Options:
+        """Return the options for one face; a small one is cut out of the picture's own pixels, if they were looked at.
+
+        Such requests take turns at the server, so a face that is large enough without them does without.
+        """
+        chosen = with_face(self.options, face)
+        if self.min_face is not None and face.size < _LARGE_ENOUGH:
+            chosen["min_face"] = self.min_face
+        return chosen
 
 
 class BaseClient:
@@ -146,9 +160,10 @@ class BaseClient:
     def _all_faces(self, options: AllFacesOptions) -> AllFaces:
         rest = dict(options)
         min_size = cast(float, rest.pop("min_size", 0))
+        min_face = cast("float | None", rest.pop("min_face", None))
         concurrency = cast(int, rest.pop("concurrency", 8))
         deadline = self._deadline(cast("float | None", rest.pop("timeout", None)))
-        return AllFaces(cast(Options, rest), min_size, concurrency, deadline)
+        return AllFaces(cast(Options, rest), min_size, min_face, concurrency, deadline)
 
     # --- flows ------------------------------------------------------------------------------------------------------
 

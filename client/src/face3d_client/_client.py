@@ -37,7 +37,7 @@ from face3d_client._protocol.codec import (
     parse_reconstruct,
 )
 from face3d_client._protocol.fuse import FuseOptions, build_fuse, parse_fuse
-from face3d_client._protocol.options import Options, PersonOptions, with_face
+from face3d_client._protocol.options import Options, PersonOptions
 from face3d_client._protocol.server import ModelStatus, ServerInfo
 from face3d_client._results import Reconstruction
 from face3d_client._tracking import Clip, TrackedFrame
@@ -91,22 +91,31 @@ class Face3DClient(BaseClient):
     # --- faces ------------------------------------------------------------------------------------------------------
 
     def detect(
-        self, image: ImageSource, *, score_threshold: float | None = None, timeout: float | None = None
+        self,
+        image: ImageSource,
+        *,
+        score_threshold: float | None = None,
+        min_face: float | None = None,
+        timeout: float | None = None,
     ) -> list[DetectedFace]:
         """Find the faces of a picture.
 
         Args:
             image: a path, the bytes of a picture file, or a uint8 array (H, W, 3) RGB.
             score_threshold: lowest score, 0..1. None: 0.7. The detector itself knows nothing below about 0.3.
+            min_face: longer side in source pixels of the smallest faces that matter, 12..4096: the detector looks at
+                as many tiles of the picture as that takes, at most 31. None: faces from 1/36 of the picture's longer
+                side on.
             timeout: seconds for this call.
 
         Returns:
-            At most 64 faces, best first; none is an empty list.
+            At most 64 faces, with `min_face` 512, best first; none is an empty list.
 
         Raises:
+            BadOption: so small a `min_face` takes too many tiles of this picture; the sentence says which one may be.
             BadImage, ImageTooLarge, ServiceError, OSError.
         """
-        return parse_detect(self._infer(build_detect(self._bytes(image)), timeout), score_threshold)
+        return parse_detect(self._infer(build_detect(self._bytes(image), min_face), timeout), score_threshold)
 
     def embed(
         self,
@@ -259,19 +268,21 @@ class Face3DClient(BaseClient):
             image: as for `reconstruct`.
             return_exceptions: put the error in a face's place instead of raising the first one.
             **options: see `AllFacesOptions`: those of `Options` (but `face` and `box`), and `min_size` (source pixels:
-                leave out faces whose box's longer side has fewer), `concurrency` (faces in flight at the same time,
-                8), `timeout` (seconds for all of it).
+                leave out faces whose box's longer side has fewer), `min_face` (look for faces as small as that, see
+                `detect`), `concurrency` (faces in flight at the same time, 8), `timeout` (seconds for all of it).
 
         Returns:
             In the order of score; empty where there is no face.
         """
         data, selection = self._bytes(image), self._all_faces(options)
         threshold = selection.options.get("score_threshold")
-        found = self.detect(data, score_threshold=threshold, timeout=selection.deadline.left())
+        found = self.detect(
+            data, score_threshold=threshold, min_face=selection.min_face, timeout=selection.deadline.left()
+        )
 
         def reconstruct(face: DetectedFace) -> Reconstruction | Face3DError:
             try:
-                return self.reconstruct(data, timeout=selection.deadline.left(), **with_face(selection.options, face))
+                return self.reconstruct(data, timeout=selection.deadline.left(), **selection.options_of(face))
             except Face3DError as error:
                 return error
 

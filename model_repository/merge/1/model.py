@@ -1,4 +1,4 @@
-"""Triton's side of `merge`: what several photographs say about one person; see people, identities and textures."""
+"""Triton's side of `merge`: what several photographs say about one person, or several looks at one photograph."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from people import check_one_person
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
 from textures import merge_textures
+from tile_faces import join as join_faces
 
 Tensors = dict[str, NDArray[Any]]
 
 
 class TritonPythonModel:
-    """Compares, joins and paints: one of the three a request, by the inputs that it has."""
+    """Compares, joins and paints, or joins faces: one of them a request, by the inputs that it has."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the threshold from the configuration and the chart, which export wrote into this version folder."""
@@ -59,6 +60,8 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([], failure)
 
     def _outputs(self, tensors: Tensors, options: Options) -> Tensors:
+        if "tile_faces" in tensors:
+            return _faces(tensors)
         if "photo_texture" in tensors:
             return self._texture(tensors)
         return self._identity(tensors, options) if "photo_shapes" in tensors else self._check(tensors, options)
@@ -126,6 +129,13 @@ class TritonPythonModel:
         )
         self._meters.textured(time.perf_counter() - began)
         return {"texture": merged.colours[None], "visibility": merged.visibility[None]}
+
+
+def _faces(tensors: Tensors) -> Tensors:
+    """Join the faces of one photograph's tiles."""
+    if "tile_view" not in tensors:
+        raise Refused("BadTensor", "the request lacks `tile_view`: send tile_faces, tile_view.")
+    return {"faces": join_faces(tensors["tile_faces"], tensors["tile_view"])[None]}
 
 
 def _wanted(request: pb_utils.InferenceRequest, outputs: Tensors) -> list[str]:

@@ -69,8 +69,8 @@ class Regions:
         eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
         down = (mouth - eyes) / max(float(np.sum((mouth - eyes) ** 2)), 1e-6)
         across = np.array([down[1], -down[0]])
-        grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1) - eyes
-        u, v = grid @ across, grid @ down
+        columns, rows = (np.arange(side) - at for at in eyes)
+        u, v = (np.asarray(columns * axis[0] + rows[:, None] * axis[1], np.float32) for axis in (across, down))
         apart = float((points[1] - points[0]) @ across)
         nose = float((points[2] - eyes) @ across)
         half = max(apart / 2, 0.2)
@@ -78,7 +78,8 @@ class Regions:
         head = _outline(places, side)
 
         def oval(at: float, height: float, wide: float, high: float) -> F32:
-            return np.asarray(head * (np.hypot((u - at) / wide, (v - height) / high) < 1), np.float32)
+            x, y = (u - np.float32(at)) * np.float32(1 / wide), (v - np.float32(height)) * np.float32(1 / high)
+            return np.asarray(head * (x * x + y * y < 1), np.float32)
 
         # The middle of a turned face lies between its eyes and the side that is seen.
         middle = oval(0.15 * nose, 0.45, 1.35 * half, 0.92)
@@ -109,11 +110,14 @@ class Covers:
 
 def _outline(places: F32, side: int) -> F32:
     """Where the camera sees the head's skin in the crop, a little inside of its outline: float32 [s, s], 0 or 1."""
-    at = np.rint((places[:2] + 0.5) * (side / CROP) - 0.5)
-    inside = (places[2] > FACING) & (at >= 0).all(axis=0) & (at < side).all(axis=0)
-    columns, rows = at[:, inside].astype(np.intp)
+    facing = np.flatnonzero(places[2] > FACING)
+    columns, rows = (
+        np.rint((plane.ravel()[facing] + np.float32(0.5)) * np.float32(side / CROP) - np.float32(0.5))
+        for plane in places[:2]
+    )
+    inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
     shown = np.zeros((side, side), np.uint8)
-    shown[rows, columns] = 1
+    shown[rows[inside].astype(np.intp), columns[inside].astype(np.intp)] = 1
     closed = cv2.morphologyEx(shown, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     return np.asarray(cv2.erode(closed, np.ones((3, 3), np.uint8)), np.float32)
 
@@ -137,7 +141,7 @@ def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
     if regions.turned:
         return Covers((), np.zeros(crop_hd.shape[1:], np.float32))
     hair, other = parts[HAIR].astype(np.float32) / 255, parts[OTHER].astype(np.float32) / 255
-    luma = cv2.cvtColor(np.ascontiguousarray(crop_hd.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    luma = cv2.cvtColor(cv2.merge(list(crop_hd)), cv2.COLOR_RGB2GRAY).astype(np.float32)
     points = points_in(context, 19)
     dark = min(_share(other, eye) for eye in regions.eyes) > DARK_GLASSES
     worn = dark or glasses.are_worn(luma, points, other, regions.points)

@@ -25,7 +25,7 @@ ROWS: Rows = {
     "parts": (3, None, None),
     "close_up": (None, None, 3),
     "close_up_camera": (4,),
-    "finished": (None, None, 3),
+    "mesh_done": (1,),
     "thumbnail": (None, None, 3),
 }
 # Decimetres: a head is three and stands ten before the camera; squares and products of these stay far from overflow.
@@ -44,13 +44,12 @@ def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
         raise Refused("BadTensor", "the request holds no tensor: send what the outputs are made of.")
     if fault := shape_fault(tensors, ROWS):
         raise Refused("BadTensor", fault)
-    for name in ("finished", "thumbnail"):
-        value = tensors.get(name)
-        if value is not None and (value.shape[1] != value.shape[2] or value.shape[1] > LARGEST_TEXTURE):
-            raise Refused(
-                "BadTensor",
-                f"`{name}` has {value.shape[1]} x {value.shape[2]} texels: send a square of at most {LARGEST_TEXTURE}.",
-            )
+    value = tensors.get("thumbnail")
+    if value is not None and (value.shape[1] != value.shape[2] or value.shape[1] > LARGEST_TEXTURE):
+        raise Refused(
+            "BadTensor",
+            f"`thumbnail` has {value.shape[1]} x {value.shape[2]} texels: send a square of at most {LARGEST_TEXTURE}.",
+        )
 
 
 def check_shapes(shapes: NDArray[np.float32]) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from face_tensors import check_context, check_expression, check_shapes
+from face_tensors import check_context, check_expression, check_places, check_shapes
 from figure import Figure
-from finish import MIME, encode
+from finish import HALVED, MIME, encode
 from irises import Irises, measure_eyes
 from likeness import with_likeness
 from numpy.typing import NDArray
 from options import Options, Refused
+from photograph import USUAL_TEXTURE
 from placing import Upright, face_upright, head_upright
 from preview import TEXTURE_SIDE, page
 from skin import Skin
@@ -28,7 +29,7 @@ F32 = NDArray[np.float32]
 class Files:
     """What can be made of the tensors of one face. Each property is an output of the model.
 
-    A finished texture is taken from the tensors where a step before has already made it.
+    A thumbnail is taken from the tensors where a step before has already made it.
     """
 
     def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
@@ -51,9 +52,20 @@ class Files:
     @cached_property
     def finished(self) -> U8:
         """The texture with the options applied: uint8 [size, size, 3] RGB, row 0 is v = 1."""
-        if "finished" in self._tensors:
-            return self._tensors["finished"]
         return self._skin.finished
+
+    @property
+    def mesh_done(self) -> NDArray[np.bool_]:
+        """Bool [1], true: what the calls for other outputs wait for."""
+        return np.array([True])
+
+    @property
+    def visibility(self) -> U8:
+        """uint8 [1, 1024, 1024], 255 where the texture is seen skin, as the texture network says it."""
+        places = self._need("places")
+        check_places(places)
+        seen = cv2.resize(places[3], (USUAL_TEXTURE, USUAL_TEXTURE), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.convertScaleAbs(seen, alpha=255)[None], np.uint8)
 
     @cached_property
     def thumbnail(self) -> U8:
@@ -77,7 +89,7 @@ class Files:
             "face_model": surface.name,
             "fingerprint": str(surface.fingerprint),
         }
-        textures = [("skin", encode(self.finished, kind), MIME[kind])]
+        textures = [("skin", encode(self.finished, kind, HALVED), MIME[kind])]
         if (relief := self._skin.relief_map(kind)) is not None:
             textures.append(("skin_normal", relief, MIME[kind]))
         return self._figure.write(textures, said)
@@ -100,7 +112,7 @@ class Files:
     @property
     def texture_image(self) -> bytes:
         """The texture as a PNG or JPEG file."""
-        return encode(self.finished, self._options.texture_format or "png")
+        return encode(self.finished, self._options.texture_format or "png", HALVED)
 
     @property
     def preview(self) -> bytes:

@@ -39,9 +39,10 @@ def window_of(picture: NDArray[np.generic], points: NDArray[np.float64]) -> F32:
     across = np.array([down[1], -down[0]])
     left, right, top, bottom = WINDOW
     u = np.arange(left, right, 1 / FINE) + 0.5 / FINE
-    v = np.arange(top, bottom, 1 / FINE) + 0.5 / FINE
-    at = (eyes + u[None, :, None] * across + v[:, None, None] * down).astype(np.float32)
-    return np.asarray(cv2.remap(picture.astype(np.float32), at[..., 0], at[..., 1], cv2.INTER_LINEAR), np.float32)
+    v = np.arange(top, bottom, 1 / FINE)[:, None] + 0.5 / FINE
+    columns, rows = (np.asarray(eye + u * x + v * y, np.float32) for eye, x, y in zip(eyes, across, down, strict=True))
+    pixels = picture.astype(np.float32, copy=False)
+    return np.asarray(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR), np.float32)
 
 
 def are_worn(luma: F32, points: NDArray[np.float64], other: F32, other_points: NDArray[np.float64]) -> bool:

@@ -93,14 +93,18 @@ class Part:
 class _Buffer:
     """The binary part of the file, and what its JSON says about it."""
 
-    binary: bytearray = field(default_factory=bytearray)
+    chunks: list[bytes | memoryview] = field(default_factory=list)
+    length: int = 0
     views: list[dict[str, Any]] = field(default_factory=list)
     accessors: list[dict[str, Any]] = field(default_factory=list)
 
-    def view(self, data: bytes, **more: int) -> int:
-        self.binary.extend(bytes(-len(self.binary) % 4))
-        self.views.append({"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data), **more})
-        self.binary.extend(data)
+    def view(self, data: bytes | NDArray[Any], **more: int) -> int:
+        # Chunks are joined once: a growing buffer would copy a megabyte several times.
+        chunk = data if isinstance(data, bytes) else data.reshape(-1).data.cast("B")
+        start = self.length + -self.length % 4
+        self.views.append({"buffer": 0, "byteOffset": start, "byteLength": len(chunk), **more})
+        self.chunks += [bytes(start - self.length), chunk]
+        self.length = start + len(chunk)
         return len(self.views) - 1
 
     def accessor(self, **content: Any) -> int:
@@ -111,7 +115,7 @@ class _Buffer:
         metres = np.ascontiguousarray(vertices * np.float32(METRES_PER_DECIMETRE), "<f4")
         columns = np.ascontiguousarray(metres.T)  # minima over the longer axis of [M, 3] take thirty times as long
         return self.accessor(
-            bufferView=self.view(metres.tobytes(), target=_VERTICES), componentType=_FLOAT, count=len(metres),
+            bufferView=self.view(metres, target=_VERTICES), componentType=_FLOAT, count=len(metres),
             type="VEC3", min=columns.min(axis=1).tolist(), max=columns.max(axis=1).tolist(),
         )  # fmt: skip
 
@@ -119,13 +123,13 @@ class _Buffer:
         padded = np.zeros((len(normals), 4), "<i2")  # attributes begin at multiples of four bytes
         padded[:, :3] = np.rint(normals * np.float32(32767))
         return self.accessor(
-            bufferView=self.view(padded.tobytes(), target=_VERTICES, byteStride=8), componentType=_SHORT,
+            bufferView=self.view(padded, target=_VERTICES, byteStride=8), componentType=_SHORT,
             normalized=True, count=len(normals), type="VEC3",
         )  # fmt: skip
 
     def uv(self, uv: F32) -> int:
         return self.accessor(
-            bufferView=self.view(np.ascontiguousarray(uv, "<f4").tobytes(), target=_VERTICES), componentType=_FLOAT,
+            bufferView=self.view(np.ascontiguousarray(uv, "<f4"), target=_VERTICES), componentType=_FLOAT,
             count=len(uv), type="VEC2",
         )  # fmt: skip
 
@@ -133,14 +137,14 @@ class _Buffer:
         padded = np.full((len(colours), 4), 255, np.uint8)
         padded[:, :3] = np.rint(np.clip(colours, 0, 1) * 255)
         return self.accessor(
-            bufferView=self.view(padded.tobytes(), target=_VERTICES, byteStride=4), componentType=_UNSIGNED_BYTE,
+            bufferView=self.view(padded, target=_VERTICES, byteStride=4), componentType=_UNSIGNED_BYTE,
             normalized=True, count=len(colours), type="VEC3",
         )  # fmt: skip
 
     def indices(self, triangles: I32, places: int) -> int:
         wide = places > 65535
         return self.accessor(
-            bufferView=self.view(np.ascontiguousarray(triangles, "<u4" if wide else "<u2").tobytes(), target=_INDICES),
+            bufferView=self.view(np.ascontiguousarray(triangles, "<u4" if wide else "<u2"), target=_INDICES),
             componentType=_UNSIGNED_INT if wide else _UNSIGNED_SHORT, count=triangles.size, type="SCALAR",
         )  # fmt: skip
 
@@ -212,19 +216,20 @@ def write_glb(
         "images": pictures,
         "accessors": buffer.accessors,
         "bufferViews": buffer.views,
-        "buffers": [{"byteLength": len(buffer.binary)}],
+        "buffers": [{"byteLength": buffer.length}],
     }
     header = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     header += b" " * (-len(header) % 4)
-    binary = _padded(bytes(buffer.binary))
-    total = 12 + 8 + len(header) + 8 + len(binary)
+    padding = bytes(-buffer.length % 4)
+    total = 12 + 8 + len(header) + 8 + buffer.length + len(padding)
     return b"".join(
         [
             struct.pack("<III", _MAGIC, _VERSION, total),
             struct.pack("<II", len(header), _JSON),
             header,
-            struct.pack("<II", len(binary), _BIN),
-            binary,
+            struct.pack("<II", buffer.length + len(padding), _BIN),
+            *buffer.chunks,
+            padding,
         ]
     )
 

@@ -7,6 +7,7 @@ Colours are medians over what lies between the decoded lids; a gaze counts only 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -77,7 +78,8 @@ def measure_eyes(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
         context: float32 [23], the face and the cameras of both crops.
         crop: uint8 [3, 512, 512], the larger crop.
     """
-    eyes = [_eye(head, posed, context, crop, side) for side in range(2)]
+    pixels = np.asarray(cv2.merge(list(crop)), np.uint8)
+    eyes = [_eye(head, posed, context, pixels, side) for side in range(2)]
     found = [eye for eye in eyes if eye is not None and eye.contrast > _CONTRAST]
     if not found:
         return Irises()
@@ -85,8 +87,8 @@ def measure_eyes(head: Head, posed: F32, context: F32, crop: U8) -> Irises:
     return Irises(iris, white, _sideways(found))
 
 
-def _eye(head: Head, posed: F32, context: F32, crop: U8, side: int) -> _Eye | None:
-    """Measure one eye; None where the photograph ends or the lids are closed."""
+def _eye(head: Head, posed: F32, context: F32, pixels: U8, side: int) -> _Eye | None:
+    """Measure one eye in ``pixels`` [512, 512, 3]; None where the photograph ends or the lids are closed."""
     centre, _ = head.eye(posed, side)
     scale, origin = _crop_pixels(context)
     middle = _project(centre + np.array([0, 0, _TURNED_DM], np.float32)) * scale + origin
@@ -94,11 +96,11 @@ def _eye(head: Head, posed: F32, context: F32, crop: U8, side: int) -> _Eye | No
     zoom = _RADIUS / (_IRIS_DM * per_dm)
     cols, rows = _PATCH
     move = np.array([[zoom, 0, cols / 2 - zoom * middle[0]], [0, zoom, rows / 2 - zoom * middle[1]]], np.float32)
-    inside = (middle > 8).all() and (middle < crop.shape[1] - 8).all()
+    inside = (middle > 8).all() and (middle < len(pixels) - 8).all()
     if not inside:
         return None
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    patch = np.stack([cv2.warpAffine(plane, move, _PATCH, flags=how) for plane in crop], axis=-1).astype(np.float32)
+    patch = cv2.warpAffine(pixels, move, _PATCH, flags=how).astype(np.float32)
     outline = (_project(posed[head.landmarks[list(_OUTLINES[side])]]) * scale + origin) @ move[:, :2].T + move[:, 2]
     mask = np.zeros((rows, cols), np.uint8)
     cv2.fillPoly(mask, [np.rint(outline * 16).astype(np.int32)], (1,), shift=4)
@@ -113,11 +115,7 @@ def _eye(head: Head, posed: F32, context: F32, crop: U8, side: int) -> _Eye | No
 
 def _darkest_disk(grey: F32, opened: F32) -> tuple[tuple[float, float], float]:
     """Find the disk of an iris's size that is darkest against its surroundings: column, row, and by how much."""
-    reach = int(_RADIUS * 1.7) + 1
-    axis = np.arange(-reach, reach + 1, dtype=np.float32)
-    distance = np.hypot(*np.meshgrid(axis, axis))
-    disk = (distance <= 0.92 * _RADIUS).astype(np.float32)
-    ring = ((distance > 1.12 * _RADIUS) & (distance <= 1.7 * _RADIUS)).astype(np.float32)
+    disk, ring = _kernels()
     sums = [
         cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_CONSTANT)
         for kernel in (disk, ring)
@@ -132,6 +130,17 @@ def _darkest_disk(grey: F32, opened: F32) -> tuple[tuple[float, float], float]:
     score[:, aside[0] > 1.5] = -1e3
     row, column = np.unravel_index(int(score.argmax()), score.shape)
     return (float(column), float(row)), float(score.max())
+
+
+@cache
+def _kernels() -> tuple[F32, F32]:
+    """Return disk and ring, each 1 where it counts: of an iris, and of what lies around it."""
+    reach = int(_RADIUS * 1.7) + 1
+    axis = np.arange(-reach, reach + 1, dtype=np.float32)
+    distance = np.hypot(*np.meshgrid(axis, axis))
+    disk = (distance <= 0.92 * _RADIUS).astype(np.float32)
+    ring = ((distance > 1.12 * _RADIUS) & (distance <= 1.7 * _RADIUS)).astype(np.float32)
+    return disk, ring
 
 
 def _colours(eyes: list[_Eye]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

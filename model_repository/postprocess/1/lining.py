@@ -19,14 +19,14 @@ class Patch:
 
     Attributes:
         rows, columns: of the texture.
-        share: uint16 [r, c, 1], 0..256, how much of the colour a texel gets.
-        colour: uint16 [3], sRGB.
+        kept: uint16 [r, c, 3], 0..256, how much a texel keeps of its own colour.
+        added: uint16 [r, c, 3], 256 times what is added to that, and a half for rounding.
     """
 
     rows: slice
     columns: slice
-    share: NDArray[np.uint16]
-    colour: NDArray[np.uint16]
+    kept: NDArray[np.uint16]
+    added: NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,10 @@ class Lining:
                 inside = (share > 0) & half
                 if inside.any():
                     rows, columns = (_span(inside.any(axis=axis)) for axis in (1, 0))
-                    part = share[rows, columns, None].astype(np.uint16)
-                    found.append(Patch(rows, columns, part + part // 128, np.array(colour, np.uint16)))
+                    part = np.repeat(share[rows, columns, None].astype(np.uint16), 3, axis=2)
+                    part += part // 128
+                    added = part * np.array(colour, np.uint16) + np.uint16(128)
+                    found.append(Patch(rows, columns, np.uint16(256) - part, added))
         return cls(maps.shape[1], tuple(found))
 
     def paint(self, image: U8) -> None:
@@ -62,7 +64,9 @@ class Lining:
             return
         for patch in self.patches:
             below = image[patch.rows, patch.columns]
-            below[:] = (below * (256 - patch.share) + patch.colour * patch.share + 128) >> 8
+            mixed = below * patch.kept
+            mixed += patch.added
+            below[:] = mixed >> 8
 
 
 def _span(used: NDArray[np.bool_]) -> slice:

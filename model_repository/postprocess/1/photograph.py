@@ -19,6 +19,8 @@ CROP, CROP_HD, USUAL_TEXTURE = 224, 512, 1024
 STRIP = 128
 # How much of a texel has to be seen for it to count.
 LEAST = 1 / 255
+# Texels of the table around what is seen that its colours reach: by enlarging and by sharpening.
+RIM = 3
 # Sides of a texture that the photograph limits are multiples of this.
 SIDE_STEP = 128
 
@@ -48,7 +50,7 @@ class Photograph:
         if close_up_camera[:2].min() > 0:
             pixels, (large, large_at) = close_up, close_up_camera.astype(np.float64).reshape(2, 2)
         else:
-            pixels, (large, large_at) = np.ascontiguousarray(crop_hd.transpose(1, 2, 0)), cameras[2:]
+            pixels, (large, large_at) = np.asarray(cv2.merge(list(crop_hd)), np.uint8), cameras[2:]
         scale, shift = cameras[0] / large, (cameras[1] - large_at) / large
         return cls(places, pixels, scale, shift, float((cameras[2] / large).min()))
 
@@ -106,6 +108,20 @@ class Photograph:
         above *= share
         above += below
         return np.ascontiguousarray(above)
+
+
+def box_of(seen: F32) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Rows and columns, as shares of the side, around what is seen of a table [t, t] or of its mirror image, and a rim.
+
+    None where nothing is seen.
+    """
+    side, used = len(seen), seen > LEAST
+    rows, columns = (np.flatnonzero(used.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    left = max(0, min(int(columns[0]), side - 1 - int(columns[-1])) - RIM)
+    top, bottom = max(0, int(rows[0]) - RIM), min(side, int(rows[-1]) + 1 + RIM)
+    return (top / side, bottom / side), (left / side, 1 - left / side)
 
 
 def strips(side: int) -> Iterator[slice]:

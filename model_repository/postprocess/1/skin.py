@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from covers import HAIR, Covers, Regions, covers_of, scalp_hair
 from face_tensors import check_context, check_places
-from finish import encode, finish
+from finish import Box, encode, finish
 from layers import paint, take_off
 from light import LINEAR, Light, divided, fit_light, gains
 from numpy.typing import NDArray
 from options import Options, Refused
-from photograph import USUAL_TEXTURE, Photograph, enlarged
+from photograph import USUAL_TEXTURE, Photograph, box_of, enlarged
 from relief import confidence, normal_map, relief
 from surface import Surface
 from texels import Texels
@@ -49,7 +49,7 @@ class Skin:
     @cached_property
     def finished(self) -> U8:
         """The texture with the options applied: uint8 [side, side, 3] RGB, row 0 is v = 1."""
-        return finish(self._lit, self._need("crop_hd"), self._options, self._side)
+        return finish(self._lit, self._need("crop_hd"), self._options, self._side, self._shown_box)
 
     @cached_property
     def doubts(self) -> dict[str, str]:
@@ -78,6 +78,12 @@ class Skin:
         hair = self._shown.at_table(self._parts[HAIR].astype(np.float32) / 255)
         slopes = relief(self._painted, self._shown, self._texels, posed, self._light, hair)
         return encode(normal_map(slopes, strength * self._confidence), kind)
+
+    @property
+    def _shown_box(self) -> Box | None:
+        """Where the texture has what the photograph shows; None where that may be anywhere."""
+        painted = self._options.hair == "paint" or "glasses" in self._covers.kinds if self._photograph else True
+        return None if painted else box_of(self._shown.places[3])
 
     @cached_property
     def _side(self) -> int:

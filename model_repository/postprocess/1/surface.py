@@ -18,6 +18,9 @@ from texels import Texels
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
+# Faces around nearly every vertex of a mesh of quads.
+USUAL = 4
+
 
 @dataclass(frozen=True)
 class Primitive:
@@ -180,13 +183,19 @@ class Surface:
         # Coordinate by coordinate: an axis of three inside every operation would take most of the time.
         columns = [np.ascontiguousarray(column) for column in vertices.T]
         ((ax, bx, cx, dx), (ay, by, cy, dy), (az, bz, cz, dz)) = (
-            [column[corner] for corner in self._corners] for column in columns
+            [column.take(corner, mode="clip") for corner in self._corners] for column in columns
         )
         # Twice the area of a quad along its normal is the cross product of its diagonals.
         px, py, pz, qx, qy, qz = cx - ax, cy - ay, cz - az, dx - bx, dy - by, dz - bz
         faces = (py * qz - pz * qy, pz * qx - px * qz, px * qy - py * qx)
-        count = len(vertices)
-        sums = np.stack([np.bincount(self._around, np.tile(face, 4), count + 1)[:count] for face in faces])
+        count, (usual, crowded, more) = len(vertices), self._around
+        sums = np.empty((3, count), np.float32)
+        for total, face in zip(sums, faces, strict=True):
+            padded = np.append(face, np.float32(0))
+            np.add(*(padded.take(column, mode="clip") for column in usual[:2]), out=total)
+            for column in usual[2:]:
+                total += padded.take(column, mode="clip")
+            np.add.at(total, crowded, padded.take(more))
         lengths = np.sqrt((sums * sums).sum(axis=0))
         lonely = lengths < 1e-12
         sums[:, lonely] = [[0], [0], [1]]
@@ -200,9 +209,21 @@ class Surface:
         return np.ascontiguousarray(self.vertex[closed].T, np.intp)
 
     @cached_property
-    def _around(self) -> NDArray[np.intp]:
-        """The vertices around which faces count, corner by corner; N, past the last one, for a triangle's fourth."""
-        return np.where(self.faces.T < 0, self.vertices, self._corners).ravel()
+    def _around(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """The faces around each vertex.
+
+        Returns:
+            [`USUAL`, N], the first faces of each vertex, F where it has fewer; vertices with more faces; those faces.
+        """
+        corners, faces = np.nonzero(self.faces.T >= 0)
+        vertex = self._corners[corners, faces]
+        order = np.argsort(vertex, kind="stable")
+        vertex, faces = vertex[order], faces[order]
+        rank = np.arange(len(vertex)) - np.searchsorted(vertex, vertex)
+        usual = np.full((USUAL, self.vertices), len(self.faces))
+        first = rank < USUAL
+        usual[rank[first], vertex[first]] = faces[first]
+        return usual, vertex[~first], faces[~first]
 
 
 def _hex(fingerprint: int) -> str:

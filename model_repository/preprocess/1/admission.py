@@ -35,7 +35,7 @@ class Admission:
         most: requests that may wait for them together.
     """
 
-    INTERVAL = 0.1  # seconds between two looks while requests come; a look takes 2 ms of the server
+    INTERVAL = 0.25  # seconds between two looks while requests come; a look takes 3 ms of the server
 
     def __init__(self, page: str, models: frozenset[str], most: int) -> None:
         self._page, self._models, self._most = page, models, most

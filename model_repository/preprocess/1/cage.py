@@ -66,11 +66,16 @@ class Decoded:
         pixels: uint8 [h, w, 3] RGB, or None where it was not asked for.
         canvas: uint8 [3, 512, 512] RGB.
         geometry: float32 [6]: source width and height; source pixels per canvas pixel x, y; per picture pixel x, y.
+        tiles: uint8 [n, 3, 512, 512], canvases of tiles; none unless they were asked for.
+        looks: float32 [n, 6]: of each tile left, top, right and bottom border in source pixels, and source pixels per
+            canvas pixel x, y.
     """
 
     pixels: NDArray[np.uint8] | None
     canvas: NDArray[np.uint8]
     geometry: NDArray[np.float32]
+    tiles: NDArray[np.uint8]
+    looks: NDArray[np.float32]
 
 
 class WorkerSource:
@@ -162,11 +167,18 @@ class Worker:
         self._pid = 0
 
     def decode(
-        self, data: bytes, max_pixels: int, budget: Budget, picture: bool = True, size: Size = Size.WORKING
+        self,
+        data: bytes,
+        max_pixels: int,
+        budget: Budget,
+        picture: bool = True,
+        size: Size = Size.WORKING,
+        min_face: float = 0.0,
     ) -> Decoded:
         """Decode a file whose structure was accepted; its views hold until the next call.
 
-        A worker that ends is replaced, and the picture tried again.
+        A worker that ends is replaced, and the picture tried again. With ``min_face``, the longer side of a face in
+        source pixels, there are tiles for faces from that size on in place of the picture.
 
         Raises:
             BadPicture: as the decoders say, or beyond the budget, or the worker ended MAX_CRASHES or MAX_TRIES times.
@@ -174,7 +186,8 @@ class Worker:
         crashes = 0
         for _ in range(MAX_TRIES):
             try:
-                return self._decode(data, exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture, size), budget)
+                task = exchange.TASK.pack(len(data), max_pixels, budget.cpu, picture and not min_face, size, min_face)
+                return self._decode(data, task, budget)
             except _Ended as ended:
                 crashes += ended.crashed
                 if crashes >= MAX_CRASHES:
@@ -223,7 +236,9 @@ class Worker:
         height, width = answer["size"]
         geometry = np.array([*answer["source"], *answer["canvas_ratio"], *answer["ratio"]], np.float32)
         wanted = exchange.TASK.unpack(task)[3]
-        return Decoded(self._block.picture(height, width) if wanted else None, self._block.canvas, geometry)
+        pixels = self._block.picture(height, width) if wanted else None
+        looks = np.array(answer["looks"], np.float32).reshape(-1, 6)
+        return Decoded(pixels, self._block.canvas, geometry, self._block.tiles(len(looks)), looks)
 
     def _ask(self, task: bytes, wall: float) -> dict[str, Any]:
         """Send a task and wait for the answer, from OVERTIME on at low priority."""

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import cv2
 import exchange
-from pictures import FORMATS, canvas_of, decode_checked, sample
+from pictures import FORMATS, canvas_of, decode_checked, sample, tiles_of_picture
 from PIL import Image
 from refusals import BadPicture, too_much_memory
 from structure import Limits, Size
@@ -144,15 +144,15 @@ def _work(channel: socket.socket, block: exchange.Block) -> NoReturn:
         data = channel.recv(exchange.MAX_MESSAGE)
         if not data:
             os._exit(0)
-        size, max_pixels, seconds, wanted, handed_on = exchange.TASK.unpack(data)
+        size, max_pixels, seconds, wanted, handed_on, min_face = exchange.TASK.unpack(data)
         # The kernel ends this process by SIGPROF when it has used so much processor time for this picture.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        answer = _decoded(block, size, Limits(max_pixels=max_pixels, size=Size(handed_on)), wanted)
+        answer = _decoded(block, size, Limits(max_pixels=max_pixels, size=Size(handed_on)), wanted, min_face)
         signal.setitimer(signal.ITIMER_PROF, 0)
         exchange.send(channel, answer)
 
 
-def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool) -> dict[str, Any]:
+def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool, min_face: float) -> dict[str, Any]:
     """Decode the file in the block into the block; return the message that says how it went."""
     try:
         # Pillow raises at twice this number, in some formats before its own decoder allocates the canvas.
@@ -162,6 +162,7 @@ def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool) -> 
         height, width = picture.pixels.shape[:2]
         if wanted:
             block.picture(height, width)[:] = picture.pixels
+        looks = tiles_of_picture(picture, min_face, block.tiles) if min_face else []
     except BadPicture as error:
         return _refusal(error)
     except MemoryError:
@@ -171,6 +172,8 @@ def _decoded(block: exchange.Block, size: int, limits: Limits, wanted: bool) -> 
         "source": list(picture.source),
         "ratio": list(picture.ratio),
         "canvas_ratio": list(ratio),
+        # In the digits of single precision, so that a message holds those of all tiles.
+        "looks": [[float(f"{value:.7g}") for value in (*look.view, *look.ratio)] for look in looks],
     }
 
 

@@ -30,6 +30,7 @@ def decode(
     costs: Sequence[Cost],
     limits: Sequence[Limits],
     wanted: set[str],
+    min_face: float = 0.0,
 ) -> Outputs:
     """Decode the pictures of a request one after the other.
 
@@ -38,28 +39,36 @@ def decode(
         files: the bytes of each picture.
         costs: what `structure.inspect` found for each.
         limits: of each.
-        wanted: names of the outputs: ``canvas`` uint8 [n, 3, 512, 512], ``geometry`` float32 [n, 6], ``picture`` uint8
-            [n, h, w, 3].
+        wanted: names of the outputs: ``canvas`` uint8 [n, 3, 512, 512], ``geometry`` float32 [n, 6], ``view`` float32
+            [n, 4], ``picture`` uint8 [n, h, w, 3]. n is the number of files; of a single one whose ``view`` is wanted
+            and whose ``picture`` is not, 1 and the tiles for faces from ``min_face`` on.
+        min_face: longer side in source pixels; 0 for no tiles.
 
     Raises:
         BadPicture: one of them is refused.
     """
-    canvases, geometries, pictures, decoded = [], [], [], []
+    canvases, geometries, views, pictures, decoded = [], [], [], [], []
     alone = len(files) == 1
+    tiled = min_face if alone and "view" in wanted and "picture" not in wanted else 0.0
     for row, (data, cost, limit) in enumerate(zip(files, costs, limits, strict=True)):
         start = time.perf_counter()
         needs = budget(cost)
-        decode_one = partial(worker.decode, data, limit.max_pixels, needs, "picture" in wanted, limit.size)
+        decode_one = partial(worker.decode, data, limit.max_pixels, needs, "picture" in wanted, limit.size, tiled)
         result = of_row(row, len(files), decode_one)
         decoded.append((time.perf_counter() - start, int(result.geometry[0] * result.geometry[1])))
         # The worker's memory holds one picture; of several, each is copied out of it.
-        canvases.append(result.canvas if alone else result.canvas.copy())
+        canvases += [result.canvas if alone else result.canvas.copy(), *result.tiles]
         geometries.append(result.geometry)
+        views.append([0, 0, *result.geometry[:2]])
+        for look in result.looks:
+            geometries.append(np.concatenate([result.geometry[:2], look[4:], result.geometry[4:]]))
+            views.append(look[:4])
         if result.pixels is not None:
             pictures.append(result.pixels if alone else result.pixels.copy())
     tensors: dict[str, NDArray[Any]] = {
-        "canvas": canvases[0][None] if alone else np.stack(canvases),
+        "canvas": canvases[0][None] if len(canvases) == 1 else np.stack(canvases),
         "geometry": np.stack(geometries),
+        "view": np.array(views, np.float32),
     }
     if pictures:
         tensors["picture"] = _padded(pictures)

@@ -5,6 +5,8 @@ The block is a memfd, which has no name and so leaves nothing behind. Its layout
     0                 FILE_BYTES         + CANVAS_BYTES      + WHOLE_BYTES
     | the file        | the canvas       | the picture       |
 
+The canvases of tiles stand in the place of the picture, which is not wanted beside them.
+
 Messages are fixed structs or JSON of numbers and strings. Nothing is pickled.
 """
 
@@ -28,9 +30,9 @@ MAX_MESSAGE = 4096
 # What a block keeps between pictures; more is given back to the system after a large file. A picture of a telephone.
 KEPT_FILE_BYTES = 4 << 20
 
-# Bytes of the file, largest number of pixels, processor time in seconds, whether the picture is wanted, and its
-# `structure.Size`.
-TASK = struct.Struct("<QQd?B")
+# Bytes of the file, largest number of pixels, processor time in seconds, whether the picture is wanted, its
+# `structure.Size`, and the longer side in source pixels of the smallest faces for which tiles are wanted; 0: no tiles.
+TASK = struct.Struct("<QQd?Bd")
 
 
 class Block:
@@ -55,6 +57,13 @@ class Block:
             raise ValueError(f"a picture of {width} x {height} does not fit")
         self._large |= height * width * 3 > PICTURE_BYTES
         return self._picture[: height * width * 3].reshape(height, width, 3)
+
+    def tiles(self, count: int) -> NDArray[np.uint8]:
+        """View the canvases of tiles, uint8 [count, 3, 512, 512]; ValueError for more than the block holds."""
+        if not 0 <= count * CANVAS_BYTES <= WHOLE_BYTES:
+            raise ValueError(f"{count} tiles do not fit")
+        self._large |= count * CANVAS_BYTES > PICTURE_BYTES
+        return self._picture[: count * CANVAS_BYTES].reshape(count, 3, CANVAS_SIDE, CANVAS_SIDE)
 
     def put_file(self, data: bytes) -> None:
         """Write the file; ValueError if it is longer than the block holds."""

@@ -14,11 +14,9 @@ from cost import Cost
 from decoding import Outputs, decode, of_row
 from lanes import Lanes
 from meters import Meters
+from picture_options import options_from
 from refusals import BadPicture
 from structure import Limits, Size, inspect, without_film
-
-# Side of a texture up to which the working picture has all the pixels that count.
-USUAL_TEXTURE = 1024
 
 
 class TritonPythonModel:
@@ -59,7 +57,8 @@ class TritonPythonModel:
         """Hand a request to a lane; return the reason why not."""
         files, wanted = [without_film(data) for data in _files(request)], set(request.requested_output_names())
         try:
-            usual = self._fine if _fine(request.parameters()) else self._limits
+            options = options_from(request.parameters())
+            usual = self._fine if options.fine else self._limits
             limits = [self._whole if whole else usual for whole in _whole(request, len(files))]
             costs = [of_row(row, len(files), inspect, *one) for row, one in enumerate(zip(files, limits, strict=True))]
         except BadPicture as error:
@@ -67,17 +66,23 @@ class TritonPythonModel:
 
         def job(worker: Worker) -> None:
             try:
-                self._answer(sender, self._outputs(worker, files, costs, limits, wanted))
+                self._answer(sender, self._outputs(worker, files, costs, limits, wanted, options.min_face))
             except Exception:  # an answer that cannot be sent must not end the lane's thread
                 pb_utils.Logger.log_error("preprocess: " + traceback.format_exc())
 
         return None if self._lanes.submit(costs, sum(map(len, files)), job) else Overloaded()
 
     def _outputs(
-        self, worker: Worker, files: list[bytes], costs: list[Cost], limits: list[Limits], wanted: set[str]
+        self,
+        worker: Worker,
+        files: list[bytes],
+        costs: list[Cost],
+        limits: list[Limits],
+        wanted: set[str],
+        min_face: float,
     ) -> Outputs | Exception:
         try:
-            return decode(worker, files, costs, limits, wanted)
+            return decode(worker, files, costs, limits, wanted, min_face)
         except BadPicture as error:
             return error
         except Exception as error:  # whatever it is, it concerns this request and not its neighbours
@@ -93,18 +98,6 @@ class TritonPythonModel:
             self._admission.let_in(len(result.decoded))
             for seconds, pixels in result.decoded:
                 self._meters.decoded(seconds, pixels)
-
-
-def _fine(parameters: str) -> bool:
-    """Whether a request asks for a texture that is larger than the usual one, by its parameters, a JSON object.
-
-    What cannot be meant is left to the model that reads the parameter for its own sake.
-    """
-    size = json.loads(parameters or "{}").get("texture_size")
-    try:
-        return int(size) > USUAL_TEXTURE
-    except (TypeError, ValueError, OverflowError):
-        return False
 
 
 def _keep_memory(file_bytes: int) -> None:

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 from refusals import BadPicture, damaged, too_many_pixels, too_much_memory
 from structure import Limits, inspect, without_film
+from tiles import tiles_of
 
 U8 = NDArray[np.uint8]
 
@@ -175,6 +176,41 @@ def canvas_of(picture: Picture, out: U8 | None = None) -> tuple[U8, tuple[float,
     cv2.split(framed, list(canvas))  # a tenth of the time of a transposed copy
     rows, cols = picture.pixels.shape[:2]
     return canvas, (picture.ratio[0] * cols / w, picture.ratio[1] * rows / h)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A tile that the detector looks at.
+
+    Attributes:
+        view: its left, top, right and bottom border in source pixels; the picture begins at 0.
+        ratio: (x, y) source pixels per canvas pixel.
+    """
+
+    view: tuple[float, float, float, float]
+    ratio: tuple[float, float]
+
+
+def tiles_of_picture(picture: Picture, min_face: float, room: Callable[[int], U8]) -> list[Look]:
+    """Make canvases of the tiles of a picture in which the detector finds faces from a size on.
+
+    Args:
+        picture: what `decode` has returned.
+        min_face: longer side of these faces in source pixels.
+        room: gives uint8 [n, 3, CANVAS, CANVAS] to write n canvases to.
+
+    Raises:
+        BadPicture: ``BadOption``, for too many tiles.
+    """
+    rows, cols = picture.pixels.shape[:2]
+    x, y = picture.ratio
+    tiles = tiles_of(cols, rows, min_face, max(x, y))
+    looks = []
+    for tile, canvas in zip(tiles, room(len(tiles)), strict=True):
+        pixels = np.ascontiguousarray(picture.pixels[tile.top : tile.bottom, tile.left : tile.right])
+        _, ratio = canvas_of(Picture(pixels, (pixels.shape[1], pixels.shape[0]), picture.ratio), canvas)
+        looks.append(Look((tile.left * x, tile.top * y, tile.right * x, tile.bottom * y), ratio))
+    return looks
 
 
 def geometry_of(picture: Picture, canvas_ratio: tuple[float, float]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ class BadPicture(Exception):
     """A picture that is refused.
 
     Attributes:
-        tag: ``BadImage`` or ``ImageTooLarge``, the name of the client's exception.
+        tag: ``BadImage``, ``ImageTooLarge`` or ``BadOption``, the name of the client's exception.
     """
 
     def __init__(self, tag: str, sentence: str) -> None:

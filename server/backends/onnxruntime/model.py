@@ -20,6 +20,10 @@ from integer_products import ProcessorError, open_graph
 from numpy.typing import NDArray
 from onnx_session import ConfigError, OnnxModel, RequestError, Session
 
+# glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_KEPT_PIECE, _KEPT_HEAP = 8 << 20, 32 << 20
+
 
 class TritonPythonModel:
     """The interface that Triton's Python stub calls."""
@@ -73,10 +77,14 @@ def open_session(path: Path, options: ort.SessionOptions) -> Session:
         ConfigError: the graph was judged for another kind of processor.
     """
     try:
-        if path.with_name("table.npz").is_file():
+        if path.with_name("tables.npz").is_file():
             from parts import open_parts  # OpenCV and SciPy: memory that only one of the networks needs
 
             if parts := open_parts(path, options, open_graph):
+                # Textures of three megabytes come and go: the kernel would clear their pages for every picture.
+                libc = ctypes.CDLL(None)
+                libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_PIECE)
+                libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
                 return parts
         session: Session = open_graph(path, options)
     except ProcessorError as error:

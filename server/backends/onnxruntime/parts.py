@@ -3,8 +3,8 @@
 `export/models/texture_split.py` cuts the graph by the names of tensors inside it (`TextureNet.INNER`) and writes the
 parts beside it:
 
-    shapes -> attributes of vertices              attributes.onnx
-           -> field: attributes of table texels   a sparse matrix, table.npz
+    shapes -> attributes of vertices              NumPy and a sparse matrix, tables.npz
+           -> field: attributes of table texels   a sparse matrix, tables.npz
     parts  -> shares of skin and hair             OpenCV
            -> visible                             visible.onnx
            -> sampled colours, and in cells       OpenCV, bytes
@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,21 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-ATTRIBUTES, VISIBLE, FILL, TABLE = "attributes.onnx", "visible.onnx", "fill.onnx", "table.npz"
-GRAPHS = (ATTRIBUTES, VISIBLE, FILL)
-# Rows of a texture that are mixed at a time: what is computed on the way stays in the cache, and in the heap.
-STRIP = 64
+VISIBLE, FILL, TABLE = "visible.onnx", "fill.onnx", "tables.npz"
+GRAPHS = (VISIBLE, FILL)
+# Rows of the table that are sampled, and that are mixed at a time: fewer fit closer, and cost more calls.
+SAMPLED_ROWS, MIXED_ROWS = 16, 32
+# Texels of the table between two spans up to which one call is cheaper than two.
+GAP = 16
 # Texels of the table around one that is seen whose colours are read: two for black beside it, one for enlarging.
 REACH = 3
 # What a gain of 1 is in bytes: the largest gain is 2.
 GAIN_STEPS = 127
 CROP = 224  # pixels a side of the small crop, in which the field's places are
+FOCAL, DISTANCE = 1015.0, 10.0  # of the camera: pixels of the small crop, decimetres
+# Pixels of the source for one of the large crop up to which the texture is made at half its size and then enlarged: a
+# texel of that has 1.15 pixels of the crop, fewer than one of the source (median; 50 dB from what full size gives).
+COARSE = 0.75
 # Entry of the graphs' metadata: the digest of the whole graph's file.
 WHOLE = "face3d.whole"
 
@@ -51,12 +57,18 @@ class Table:
     """From vertices to table texels.
 
     Attributes:
+        rows: int32 [s + c], the vertices that attributes are computed of: the skin's, then those of what covers it.
+        triangles: int32 [3, f], of the skin, as rows of attributes below s.
+        skin: s.
         corners: int32 [3, t * t], rows of attributes: of the vertices around each texel of the table.
         weights: float32 [3, t * t], theirs; all 0 for a texel of no triangle.
         size: texels a side of the texture.
         whole: digest of the whole graph's file.
     """
 
+    rows: NDArray[np.int32]
+    triangles: NDArray[np.int32]
+    skin: int
     corners: NDArray[np.int32]
     weights: F32
     size: int
@@ -67,26 +79,33 @@ class Table:
         """Texels a side of the table, t."""
         return math.isqrt(self.corners.shape[1])
 
-    def matrix(self, vertices: int) -> csr_matrix:
-        """[t * t, vertices]: attributes of vertices to attributes of texels."""
+    def matrix(self) -> csr_matrix:
+        """[t * t, s + c]: attributes of vertices to attributes of texels."""
         texels = self.corners.shape[1]
         starts = np.arange(0, 3 * texels + 1, 3)
-        return csr_matrix((self.weights.T.ravel(), self.corners.T.ravel(), starts), (texels, vertices))
+        return csr_matrix((self.weights.T.ravel(), self.corners.T.ravel(), starts), (texels, len(self.rows)))
+
+    def sums(self) -> csr_matrix:
+        """[s, f]: values of triangles to their sums around vertices."""
+        faces = np.arange(self.triangles.shape[1])
+        ones = np.ones(self.triangles.size, np.float32)
+        return csr_matrix((ones, (self.triangles.ravel(), np.tile(faces, 3))), (self.skin, len(faces)))
 
     @classmethod
     def load(cls, path: Path) -> Table:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(file["corners"], file["weights"], int(file["size"]), str(file["whole"]))
+            rows, triangles, corners, weights = (file[name] for name in ("rows", "triangles", "corners", "weights"))
+            return cls(rows, triangles, int(file["skin"]), corners, weights, int(file["size"]), str(file["whole"]))
 
     def save(self, path: Path) -> None:
         """Write it as NPZ."""
-        np.savez(path, corners=self.corners, weights=self.weights, size=self.size, whole=self.whole)
+        np.savez(path, **{part.name: getattr(self, part.name) for part in fields(self)})
 
 
 @dataclass(frozen=True)
-class Output:
-    """What ONNX Runtime says of an output."""
+class Value:
+    """What ONNX Runtime says of an input or output."""
 
     name: str
     shape: list[int | str]
@@ -104,47 +123,82 @@ class PartsSession:
     def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
         """``graphs`` are the sessions of `GRAPHS`."""
         cv2.setNumThreads(1)  # pictures run side by side
-        self._attributes, self._visible, self._fill = graphs
-        self._matrix = table.matrix(int(self._attributes.get_outputs()[0].shape[1]))
+        self._visible, self._fill = graphs
+        self._table, self._matrix, self._sums = table, table.matrix(), table.sums()
+        self._least_vertices = int(table.rows.max()) + 1
         self._side, self._size = table.side, table.size
 
     def get_inputs(self) -> list[Any]:
         """The whole graph's."""
-        return list(self._attributes.get_inputs())
+        return [
+            Value("crop_hd", ["batch", 3, 512, 512]),
+            Value("shapes", ["batch", 3, "vertices", 3], "tensor(float)"),
+            Value("context", ["batch", 23], "tensor(float)"),
+            Value("parts", ["batch", 3, 128, 128]),
+        ]
 
     def get_outputs(self) -> list[Any]:
         """The whole graph's."""
         sides = [self._size, self._size]
         return [
-            Output("texture", ["batch", 3, *sides]),
-            Output("visibility", ["batch", 1, *sides]),
-            Output("places", ["batch", 4, self._side, self._side], "tensor(float)"),
+            Value("texture", ["batch", 3, *sides]),
+            Value("visibility", ["batch", 1, *sides]),
+            Value("places", ["batch", 4, self._side, self._side], "tensor(float)"),
         ]
 
     def run(
         self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions | None = None
     ) -> list[Array]:
         """As the session of the whole graph: outputs by name, all of them for None."""
-        whole = {value.name: feed[value.name] for value in self.get_inputs()}
-        (attributes,) = self._attributes.run(None, whole, options)
+        attributes = np.stack([self._attributes(shapes[0]) for shapes in feed["shapes"]])
         fields = np.stack([self._field(rows) for rows in attributes])
         shares = np.stack([_shares(*pair) for pair in zip(feed["parts"], fields, strict=True)])
         inner = {"attributes": attributes, "field": fields, "shares": shares}
         visible, facing = self._visible.run(["visible", "facing"], inner, options)
-        spans = [spans_of(cells[0], self._size) for cells in visible]
         colours = [
-            sample(picture, field[:2], context[-8:], self._size, parts)
-            for picture, field, context, parts in zip(feed["crop_hd"], fields, feed["context"], spans, strict=True)
+            self._colours(picture, field, camera, cells[0])
+            for picture, field, camera, cells in zip(
+                feed["crop_hd"], fields, feed["context"][:, -8:], visible, strict=True
+            )
         ]
         cells = np.stack([self._cells(colour) for colour in colours])
         seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers: dict[str, Callable[[], Array]] = {
-            "texture": lambda: self._texture(colours, spans, seen, guess, gain),
+            "texture": lambda: self._texture(colours, seen, guess, gain),
             "visibility": lambda: self._visibility(seen),
             "places": lambda: np.concatenate([fields[:, :2], facing, seen], 1),
         }
         return [makers[name]() for name in wanted]
+
+    def _attributes(self, posed: F32) -> F32:
+        """Of the posed vertices (N, 3) those of the table's rows (s + c, 4): as `UVSampler.attributes`.
+
+        Raises:
+            ValueError: there are too few vertices.
+        """
+        if len(posed) < self._least_vertices:
+            raise ValueError(f"{len(posed)} vertices, where the texture has {self._least_vertices}")
+        # One coordinate at a time: everything is slow where the innermost axis is short.
+        x, y, z = (column.take(self._table.rows) for column in posed.T)
+        skin = slice(0, self._table.skin)
+        corners = ([column.take(corner) for corner in self._table.triangles] for column in (x, y, z))
+        (bx, cx), (by, cy), (bz, cz) = ((b - a, c - a) for a, b, c in corners)
+        areas = np.stack([by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx], 1)
+        nx, ny, nz = np.ascontiguousarray((self._sums @ areas).T)
+        away = DISTANCE - z
+        found = np.ones((len(x), 4), np.float32)
+        found[:, 0], found[:, 1], found[:, 2] = FOCAL * x / away + CROP / 2, CROP / 2 - 1 - FOCAL * y / away, z
+        x, y, away = x[skin], y[skin], away[skin]
+        lengths = (nx * nx + ny * ny + nz * nz + np.float32(1e-20)) * (x * x + y * y + away * away)
+        found[skin, 3] = (nz * away - nx * x - ny * y) / np.sqrt(lengths)
+        return found
+
+    def _colours(self, picture: U8, field: F32, camera: F32, visible: F32) -> U8:
+        """The picture's colours (n, n, 3) where texels are visible, n the texture's size or half of it."""
+        size = self._size // 2 if camera[4:6].max() <= COARSE else self._size
+        spans = spans_of(_around(visible, REACH) > 0, size, SAMPLED_ROWS)
+        return sample(picture, field[:2], camera, size, spans)
 
     def _field(self, attributes: F32) -> F32:
         """Of the vertices (N, 4), of the table's texels (4, t, t)."""
@@ -155,14 +209,18 @@ class PartsSession:
     def _cells(self, colour: U8) -> F32:
         """Sampled colours (size, size, 3) as means over the table's texels (3, t, t)."""
         cells = np.empty((3, self._side, self._side), np.float32)
-        small = cv2.resize(colour, (self._side, self._side), interpolation=cv2.INTER_AREA)
+        small = colour
+        while len(small) % (2 * self._side) == 0:  # halves take a third of the time of a larger step
+            small = _u8(cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        if len(small) != self._side:
+            small = _u8(cv2.resize(small, (self._side, self._side), interpolation=cv2.INTER_AREA))
         cv2.split(small.astype(np.float32), list(cells))
         return cells
 
-    def _texture(self, colours: Sequence[U8], spans: Sequence[list[Span]], seen: F32, guess: F32, gain: F32) -> U8:
+    def _texture(self, colours: Sequence[U8], seen: F32, guess: F32, gain: F32) -> U8:
         texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
         for row, result in enumerate(texture):
-            mix(colours[row], spans[row], seen[row, 0], guess[row], gain[row], result)
+            mix(colours[row], seen[row, 0], guess[row], gain[row], result)
         return texture
 
     def _visibility(self, seen: F32) -> U8:
@@ -170,23 +228,20 @@ class PartsSession:
 
 
 Span = tuple[slice, slice]
-"""Rows and columns of the texture; the columns are as far from the left border as from the right one."""
+"""Rows and columns of a texture."""
 
 
-def spans_of(visible: F32, size: int) -> list[Span]:
-    """The parts of a texture of ``size`` texels a side, `STRIP` rows each, that hold what is visible (t, t) in it.
-
-    And its mirror image, and what is read around a texel of the table.
-    """
-    scale = size // len(visible)
-    grown = cv2.dilate(visible, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
-    columns = (grown + grown[:, ::-1]).reshape(-1, STRIP // scale, len(visible)).any(1)
-    spans = []
-    for index, line in enumerate(columns):
-        if line.any():
-            left = int(line.argmax()) * scale
-            spans.append((slice(index * STRIP, (index + 1) * STRIP), slice(left, size - left)))
-    return spans
+def spans_of(used: NDArray[np.bool_], size: int, strip: int) -> list[Span]:
+    """The parts of a texture of ``size`` texels a side that hold what is used (t, t), ``strip`` of its rows each."""
+    scale = size // len(used)
+    lines = used.reshape(-1, strip, len(used)).any(1).view(np.uint8)
+    joined = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((1, GAP + 1), np.uint8))
+    bounds = np.diff(joined.view(np.int8), prepend=np.int8(0), append=np.int8(0))
+    firsts, lasts = (np.argwhere(bounds == sign).tolist() for sign in (1, -1))
+    return [
+        (slice(row * strip * scale, (row + 1) * strip * scale), slice(first * scale, last * scale))
+        for (row, first), (_, last) in zip(firsts, lasts, strict=True)
+    ]
 
 
 def sample(picture: U8, places: F32, camera: F32, size: int, spans: Sequence[Span]) -> U8:
@@ -204,12 +259,13 @@ def sample(picture: U8, places: F32, camera: F32, size: int, spans: Sequence[Spa
     """
     small, small_at, large, large_at = camera.reshape(4, 2)
     scale, shift = small / large, (small_at - large_at) / large
-    columns, rows = (_resized(plane * k + d, size) for plane, k, d in zip(places, scale, shift, strict=True))
+    planes = [plane * k + d for plane, k, d in zip(places, scale, shift, strict=True)]
     # Interleaved, three numbers of a pixel cost one look-up.
     pixels = cv2.merge(list(picture))
     colour = np.zeros((size, size, 3), np.uint8)
     for span in spans:
-        colour[span] = cv2.remap(pixels, columns[span], rows[span], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        columns, rows = (_enlarged(plane, span, size) for plane in planes)
+        colour[span] = cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return colour
 
 
@@ -222,25 +278,30 @@ def _shares(parts: U8, field: F32) -> F32:
     return np.ascontiguousarray(sampled.transpose(2, 0, 1)) * np.float32(1 / 255)
 
 
-def mix(colour: U8, spans: Sequence[Span], seen: F32, guess: F32, gain: F32, result: U8) -> None:
+def mix(colour: U8, seen: F32, guess: F32, gain: F32, result: U8) -> None:
     """Sampled colours where they were seen; elsewhere those of the other side under this side's light, or the guess.
 
     Args:
-        colour: (size, size, 3).
-        spans: of `spans_of`; outside of them nothing was seen on either side.
+        colour: (n, n, 3).
         seen: (t, t), 0..1.
         guess: (3, s, s), colours for where the other side was not seen either.
         gain: (3, s, s), 0.5..2, by what colours of the other side are multiplied.
-        result: (3, size, size), contiguous, takes the texture.
+        result: (3, size, size), contiguous, takes the texture, size a multiple of n.
     """
-    size = len(colour)
-    share = _u8(cv2.convertScaleAbs(_resized(seen, size), alpha=255))
-    texture, gains = (_u8(cv2.resize(_bytes(planes), (size, size))) for planes in (guess, gain * GAIN_STEPS))
-    for span in spans:
-        own = cv2.merge([share[span]] * 3)
-        mirrored = cv2.multiply(cv2.flip(colour[span], 1), gains[span], scale=1 / GAIN_STEPS)
-        rest = _blended(mirrored, texture[span], cv2.flip(own, 1))
-        texture[span] = _blended(colour[span], rest, own)
+    size, used = len(colour), _around(seen, 1) > 0
+    share = _u8(cv2.resize(cv2.convertScaleAbs(seen, alpha=255), (size, size)))
+    texture, gains = _u8(cv2.resize(_bytes(guess), (size, size))), _bytes(gain * GAIN_STEPS)
+    lacking = _around(-seen, 1) > -1
+    for span in spans_of(lacking & used[:, ::-1], size, MIXED_ROWS):
+        rows, columns = span
+        other = rows, slice(size - columns.stop, size - columns.start)
+        mirrored = cv2.multiply(cv2.flip(colour[other], 1), _enlarged(gains, span, size), scale=1 / GAIN_STEPS)
+        texture[span] = _blended(mirrored, texture[span], cv2.flip(cv2.merge([share[other]] * 3), 1))
+    for span in spans_of(lacking & used, size, MIXED_ROWS):
+        texture[span] = _blended(colour[span], texture[span], cv2.merge([share[span]] * 3))
+    cv2.copyTo(colour, np.equal(share, 255).view(np.uint8), texture)
+    if size != result.shape[1]:
+        texture = _u8(cv2.resize(texture, result.shape[:0:-1], interpolation=cv2.INTER_LINEAR))
     cv2.split(texture, list(result))
 
 
@@ -254,6 +315,25 @@ def _blended(first: Array, second: Array, share: Array) -> Array:
 def _bytes(planes: F32) -> U8:
     """Planes (C, h, w) as bytes (h, w, C)."""
     return _u8(cv2.merge([cv2.convertScaleAbs(plane.clip(0, 255)) for plane in planes]))
+
+
+def _around(values: F32, reach: int) -> F32:
+    """The largest of the values (t, t) at most ``reach`` away."""
+    return np.asarray(cv2.dilate(values, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)), np.float32)
+
+
+def _enlarged(small: Array, span: Span, size: int) -> Array:
+    """A part of what (s, s) or (s, s, C) is when it is enlarged to ``size`` a side by bilinear interpolation."""
+    scale = size // len(small)
+    read, kept = [], []
+    for part in span:
+        first, last, _ = part.indices(size)
+        low, high = max(0, first // scale - 1), min(len(small), -(-last // scale) + 1)
+        read.append(slice(low, high))
+        kept.append(slice(first - low * scale, last - low * scale))
+    near = small[tuple(read)]
+    large = cv2.resize(near, (near.shape[1] * scale, near.shape[0] * scale), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large[tuple(kept)])
 
 
 def _resized(array: Array, size: int) -> F32:

@@ -19,6 +19,7 @@ from tests.model_repository.version_folder import load
 
 ROOT = Path(__file__).resolve().parents[3]
 READERS = {
+    "preprocess": "picture_options",
     "align": "face_options",
     "merge": "merge_options",
     "steady": "steady_options",
@@ -50,7 +51,10 @@ def test_the_table_has_the_names_that_the_models_read() -> None:
     read = {model: set(inspect.signature(load(model, module).Options).parameters) for model, module in READERS.items()}
     table = {model: {parameter.name for parameter in parameters} for model, parameters in TABLE.items()}
     read["align"] -= {"roles"}  # source_face and target_face, of `fuse`
-    assert table["face3d"] == table["reconstruct"] == read["align"] | read["postprocess"]
+    read["preprocess"] -= {"fine"}  # texture_size, which postprocess refuses
+    assert table["face3d"] == read["align"] | read["postprocess"]
+    assert table["reconstruct"] == table["face3d"] | read["preprocess"]
+    assert table["group"] == read["preprocess"] == {"min_face"}
     choice = read["align"] - {"texture_size"}
     assert table["embed"] == choice
     # Each photograph's main face: an index or a box would mean another face in each; nor has it one photograph's skin.
@@ -67,8 +71,7 @@ def test_no_other_model_reads_parameters() -> None:
         for path in (ROOT / "model_repository").glob("*/*/*.py")
         if re.search(r"request\.parameters\(\)", path.read_text())
     }
-    readers = {*READERS, "fusion", "preprocess"}
-    assert reading == readers, "preprocess looks at texture_size, and leaves it to others to refuse it"
+    assert reading == {*READERS, "fusion"}
 
 
 def test_the_table_has_every_ensemble() -> None:
@@ -204,6 +207,28 @@ def test_a_frame_of_a_clip_needs_the_clip_s_number() -> None:
         assert "`sequence_id` is" in (refused("sequence_id", number, "track") or "")
     for flag in ("true", 1):
         assert "`sequence_start` is" in (refused("sequence_start", flag, "track") or "")
+
+
+@pytest.mark.parametrize("value", [12, 4096.0, "24", "24.5"])
+def test_a_size_of_faces_is_taken(value: Value, readers: dict[str, Callable[[str], Any]]) -> None:
+    assert refused("min_face", value, "group") is None
+    assert readers["preprocess"](json.dumps({"min_face": value})).min_face == float(value)
+
+
+@pytest.mark.parametrize("value", [11.9, 4097, True, "nan", "tiny", ""])
+def test_a_size_of_faces_that_cannot_be_meant_is_refused(
+    value: Value, readers: dict[str, Callable[[str], Any]]
+) -> None:
+    assert "`min_face` is" in (refused("min_face", value, "group") or "")
+    with pytest.raises(load("preprocess", "refusals").BadPicture, match="`min_face` is") as caught:
+        readers["preprocess"](json.dumps({"min_face": value}))
+    assert caught.value.tag == "BadOption"
+
+
+def test_a_parameter_of_few_other_models_is_answered_with_these() -> None:
+    assert refused("min_face", 24, "detect") == (
+        "[BadOption] `detect` has no parameter `min_face`: it is one of `reconstruct`, `group`."
+    )
 
 
 def test_a_model_without_parameters_says_so() -> None:

@@ -194,9 +194,9 @@ class TestPublish:
     ) -> None:
         # The graph is whole; the parts that the server would run in its place are not.
         bad = candidate(tmp_path / "bad", 1 / 3)
-        for name in ("attributes.onnx", "visible.onnx", "fill.onnx"):
+        for name in ("visible.onnx", "fill.onnx"):
             (bad / name).write_bytes(b"half a model")
-        np.savez(bad / "table.npz", whole="nothing")
+        np.savez(bad / "tables.npz", whole="nothing")
         good = candidate(tmp_path / "good", 3)
         with Load(server, 4) as load, pytest.raises(ReleaseError, match="It serves what it served before"):
             online.publish({"first": good, "second": tmp_path / "bad"}, trial=False)
@@ -297,8 +297,8 @@ class TestPublish:
             (tmp_path / "file").write_bytes(data)
             with pytest.raises(CandidateRefused, match=says):
                 releases.publish({model: tmp_path / "file"}, trial=False)
-        (tmp_path / "whole" / "table.npz").write_bytes(b"no arrays")
-        with pytest.raises(CandidateRefused, match=r"table.npz is not a file of arrays"):
+        (tmp_path / "whole" / "tables.npz").write_bytes(b"no arrays")
+        with pytest.raises(CandidateRefused, match=r"tables.npz is not a file of arrays"):
             releases.publish({"first": tmp_path / "whole"}, trial=False)
         assert names_in(releases.store.repository, "first") == names_in(releases.store.repository, "echo") == {"1"}
 

@@ -56,9 +56,15 @@ _OUTPUTS: Final[frozenset[str]] = frozenset(get_args(Output))
 _TEXTURED: Final = frozenset({"mesh", "texture", "preview"})
 
 
-def build_detect(image: bytes) -> Call:
-    """Build the call that detects faces in the bytes of a picture file."""
-    return Call("detect", {"image": _bytes_tensor(image)}, ("faces",), {})
+def build_detect(image: bytes, min_face: float | None = None) -> Call:
+    """Build the call that detects faces in the bytes of a picture file.
+
+    Args:
+        image: the bytes.
+        min_face: longer side in source pixels of the smallest faces that matter. None: as the whole picture shows them.
+    """
+    model, parameters = ("detect", {}) if min_face is None else ("group", {"min_face": as_parameter(min_face)})
+    return Call(model, {"image": _bytes_tensor(image)}, ("faces",), parameters)
 
 
 def build_embed(image: bytes, face: int | DetectedFace | None, score_threshold: float | None) -> Call:

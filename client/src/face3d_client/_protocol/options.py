@@ -117,10 +117,14 @@ class Options(TypedDict, total=False):
         sharpen: strength of the edge sharpening of the texture, 0..1 (0.3).
         likeness: how far the shape of `mesh` and `preview` goes from the mean head, 0..2: 1 is as measured, more a
             caricature, 0 the mean head (1).
+        min_face: for `reconstruct_all`: look for faces as small as that, see `Face3DClient.detect`. With a face that
+            `detect` returned: cut it out of the picture's own pixels, up to 12 megapixels of them. Such requests take
+            turns.
     """
 
     outputs: Iterable[Output] | None
     face: int | DetectedFace | None
+    min_face: float | None
     box: Sequence[float] | NDArray[np.float32] | None
     score_threshold: float | None
     mesh: MeshKind | None

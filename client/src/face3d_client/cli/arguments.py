@@ -72,6 +72,7 @@ def build_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]], add: A
     _video_options(command("video", "make one moving head of a clip of a person", server))
     detect = command("detect", "find the faces in photographs", server)
     _picture_options(detect)
+    _small_faces_option(detect)
     embed = command("embed", "say who the faces of photographs are, as vectors", server)
     _picture_options(embed)
     embed.add_argument("--face", type=int, metavar="N", help="which face, in the order of score (default: 0)")
@@ -139,12 +140,9 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--face", type=int, metavar="N", help="which face, in the order of score (default: 0)")
     which.add_argument("--all-faces", action="store_true", help="every face: STEM-0.glb, STEM-1.glb, ...")
     parser.add_argument(
-        "--min-size",
-        type=float,
-        default=60.0,
-        metavar="PX",
-        help="with --all-faces: leave out smaller ones (default: 60)",
+        "--min-size", type=float, metavar="PX", help="with --all-faces: leave out smaller ones (default: 60)"
     )
+    _small_faces_option(parser)
     _head_options(parser)
     _skin_options(parser)
     parser.add_argument(
@@ -157,6 +155,13 @@ def _reconstruct_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outage", type=float, default=60.0, metavar="S",
         help="seconds to wait for a server that goes away amid many pictures (default: 60)",
+    )  # fmt: skip
+
+
+def _small_faces_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-face", type=float, metavar="PX",
+        help="look at tiles of the photograph for faces as small as this; for all faces (default: no tiles)",
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def detect(options: argparse.Namespace) -> int:
 
         def find_faces(job: Job) -> list[DetectedFace] | Face3DError | OSError:
             try:
-                found = client.detect(job.source, score_threshold=options.score_threshold)
+                found = client.detect(job.source, score_threshold=options.score_threshold, min_face=options.min_face)
             except (Face3DError, OSError) as error:
                 return error
             return found or NoFace("no face was found. Use a picture with a face, or lower --score-threshold.")

@@ -10,7 +10,7 @@ from face3d_client._mesh.formats import write_whole
 from face3d_client._protocol.options import Options
 from face3d_client.cli.arguments import open_client
 from face3d_client.cli.batch import Batch, Record, Settings, failures_csv
-from face3d_client.cli.jobs import Job, check_out, plan
+from face3d_client.cli.jobs import Job, UsageError, check_out, plan
 from face3d_client.cli.output import (
     ALL_DONE,
     INTERRUPTED,
@@ -29,10 +29,12 @@ def reconstruct(options: argparse.Namespace) -> int:
     """Run the command; return the exit status."""
     jobs = plan(options.pictures, options.out)
     check_out(options.out)
+    if options.min_face is not None and not options.all_faces:
+        raise UsageError("--min-face is for all faces of a picture: give --all-faces too.")
     settings = Settings(
         formats=options.format,
         all_faces=options.all_faces,
-        min_size=options.min_size,
+        min_size=options.min_size if options.min_size is not None else min(60.0, options.min_face or 60.0),
         preview=jobs[0].alone if options.preview is None else options.preview,
         overlay=options.overlay,
         skip_existing=options.skip_existing,
@@ -40,6 +42,7 @@ def reconstruct(options: argparse.Namespace) -> int:
         outage=0.0 if jobs[0].alone else options.outage,
         options=Options(
             face=options.face,
+            min_face=options.min_face,
             score_threshold=options.score_threshold,
             mesh=options.mesh,
             rig=options.rig,
