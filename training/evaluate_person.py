@@ -12,6 +12,7 @@ which only heads without painted hair tell (``--skin``).
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -28,7 +29,9 @@ from tqdm import tqdm
 
 from export.samples import Sample, sample_of, served_alignment
 from export.stages.topology import face_alone
+from networks.embedder.embedder import Embedder, default_weights
 from networks.head_model import HeadModel
+from networks.joint_identity import JointIdentity
 from networks.parser import PARTS, PARTS_SIDE, SKIN
 from networks.regressor import Regressor
 from training.crops import Finder
@@ -165,13 +168,16 @@ def served(module: str) -> ModuleType:
 
 
 class Reading(NamedTuple):
-    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm."""
+    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm, and
+    the embedder's vector (D,).
+    """
 
     sample: Sample
     shapes: npt.NDArray[np.float32]
     coefficients: npt.NDArray[np.float32]
     quality: npt.NDArray[np.float32]
     certainty: float
+    embedding: npt.NDArray[np.float32]
 
 
 @torch.no_grad()
@@ -188,17 +194,39 @@ def read(evaluator: Evaluator, find: Finder, picture: U8) -> Reading | None:
     aligned = np.ascontiguousarray(sample.aligned[0].transpose(1, 2, 0))
     quality = upright.quality(face, whole, (float(picture.shape[1]), float(picture.shape[0])), yaw, aligned)
     named = dict(zip(Regressor.OUTPUTS, evaluator.regressor(torch.from_numpy(sample.crop), context), strict=True))
-    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(named["certainty"][0, 0]))
+    embedding = embedder()(torch.from_numpy(sample.aligned))[0][0].numpy()
+    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(named["certainty"][0, 0]), embedding)
+
+
+@functools.cache
+def embedder() -> Embedder:
+    """The embedder that is served."""
+    return Embedder.load(default_weights())
 
 
 def joined(readings: list[Reading]) -> Any:
-    """Join the readings of one person by the served modules: `identities.Person`."""
+    """Join the readings of one person by the served modules, without the embedder: `identities.Person`."""
     identities = served("identities")
     coefficients = np.stack([reading.coefficients for reading in readings])
     score = np.array([reading.sample.context[0, 4] for reading in readings], np.float32)
     certainty = np.array([reading.certainty for reading in readings], np.float32)
     weights = identities.weigh(coefficients, np.stack([reading.quality for reading in readings]), score, certainty)
     return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights)
+
+
+def together(readings: list[Reading], joint: JointIdentity | None) -> list[npt.NDArray[np.float32]]:
+    """Identities (80,): of the first picture with its embedding, the mean of all, and of all with their embeddings."""
+    mean = joined(readings)
+    identity = mean.coefficients[:1, :80]
+    if joint is None:
+        return [readings[0].coefficients[:80], identity[0], identity[0]]
+    vectors = np.stack([reading.embedding for reading in readings])
+    one = joint(readings[0].coefficients[None, :80], vectors[:1])[0]
+    return [
+        readings[0].coefficients[:80] + one,
+        identity[0],
+        (identity + joint(identity, mean.weights[None] @ vectors))[0],
+    ]
 
 
 class Skin(NamedTuple):
@@ -254,6 +282,7 @@ def measure(arguments: argparse.Namespace) -> None:
     renderer, find = ViewsRenderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed), Finder()
     renderer.skins = Skins(evaluator, find, renderer.heads) if arguments.skin else None
     chosen = renderer.rng.permutation(len(renderer.files))[: arguments.count]
+    joint = JointIdentity.beside(arguments.weights / "regressor.safetensors")
     nothing, mean = np.zeros(64), judge.mean.astype(np.float64)
     errors: list[list[float]] = []
     covers: list[tuple[float, float]] = []
@@ -264,11 +293,10 @@ def measure(arguments: argparse.Namespace) -> None:
         if len(readings) < len(arguments.yaws):
             continue
         truth, _ = decoded(judge, person.identity.astype(np.float64), nothing)
-        merged = joined(readings)
-        codes = [*(reading.coefficients for reading in readings), merged.coefficients[0]]
-        guesses = [decoded(judge, code[:80].astype(np.float64), nothing)[0] for code in codes]
+        codes = [*(reading.coefficients[:80] for reading in readings), *together(readings, joint)]
+        guesses = [decoded(judge, code.astype(np.float64), nothing)[0] for code in codes]
         errors.append([shape_error(guess, judge, truth) for guess in (*guesses, mean)])
-        found.append([person.identity, *(code[:80] for code in codes)])
+        found.append([person.identity, *codes])
         if len(covers) < arguments.covers:
             covers.append(cover(evaluator, readings, skin))
     if arguments.codes:
@@ -277,13 +305,15 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def show(errors: Float, covers: Float, yaws: list[float]) -> None:
-    """Print the means: errors (n, K + 2) of the photographs, of all together and of the mean face; covers (n, 2)."""
-    first, together, mean = errors[:, 0].mean(), errors[:, -2].mean(), errors[:, -1].mean()
+    """Print the means: errors (n, K + 4) of the pictures, of `together`, of the mean face; covers (n, 2)."""
+    first, mean = errors[:, 0].mean(), errors[:, -1].mean()
     print(f"{len(errors)} heads, {len(yaws)} pictures each; error of the neutral face, mm (the mean face: {mean:.3f})")
     for yaw, error in zip(yaws, errors.mean(0), strict=False):
         print(f"  one picture, yaw {yaw:4.0f}: {error:.3f} ({1 - error / mean:.1%} below the mean face)")
-    print(f"  all together:        {together:.3f} ({1 - together / mean:.1%} below the mean face, "
-          f"{1 - together / first:.1%} below the first picture)")  # fmt: skip
+    names = ("the first, with the embedder", "mean of all", "all, with the embedder")
+    for name, error in zip(names, errors.mean(0)[-4:-1], strict=True):
+        print(f"  {name:28s}: {error:.3f} ({1 - error / mean:.1%} below the mean face, "
+              f"{1 - error / first:.1%} below the first picture)")  # fmt: skip
     if len(covers):
         one, whole = covers.mean(0)
         print(

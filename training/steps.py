@@ -103,6 +103,7 @@ class Plan:
             *self._texture_and_screen(),
             *self._albedo(),
             *self._certainty(),
+            *self._joint_identity(),
             *self._evaluate(),
         ]
 
@@ -331,6 +332,27 @@ class Plan:
                 "what the regressor says of its errors",
                 module("certainty", "train", work / "features.npz", "--regressor", regressor),
                 [self.weights / "certainty.safetensors"],
+            ),
+        ]  # fmt: skip
+
+    def _joint_identity(self) -> list[Step]:
+        regressor, found = self.weights / self.trained.name, self.work / "joint.npz"
+        drawn = (self.pictures, self.labels[TRAINING], self.heads, found)
+        return [
+            Step(
+                "joint-identity",
+                "what regressor and embedder find in several pictures of exact heads",
+                module(
+                    "joint_identity", "--regressor", regressor, "heads", *drawn,
+                    "--count", self.options.joint_heads, "--resolution", self.options.resolution,
+                ),
+                [found],
+            ),
+            Step(
+                "joint-identity",
+                "what both together say of the identity",
+                module("joint_identity", "--regressor", regressor, "fit", found),
+                [self.weights / "joint_identity.safetensors"],
             ),
         ]  # fmt: skip
 

@@ -19,8 +19,11 @@ from export.stages.write import staged
 from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
+from networks.joint_identity import JointIdentity
 from networks.texture import TABLE as CHART_TEXELS
 
+# The weights beside which the joint identity lies.
+REGRESSOR = Path(__file__).resolve().parents[2] / "weights" / "regressor.safetensors"
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
 EYE_FIELDS = ("eye_poles", "eye_centre", "eye_radius", "iris_radius", "lids")
@@ -31,7 +34,7 @@ NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
 # What `postprocess` reads, by number: another one is written where a version folder has it.
-LAYOUT = 4
+LAYOUT = 6
 # Side of the tables from texels to vertices: that of the texture network's.
 TABLE = 256
 # Decimetres around the features of a face that have no relief of skin: lids, lips, brows, nostrils; and pixels of a
@@ -130,6 +133,22 @@ def chart_of(model: AnyFaceModel) -> dict[str, Any]:
         "landmarks": model.landmarks.astype(np.int32),
         "vertices": np.array([len(model.mean)]),
         "fingerprint": np.array([model.fingerprint], np.int64),
+        **_joint_identity(model),
+    }
+
+
+def _joint_identity(model: AnyFaceModel) -> dict[str, Any]:
+    """What joins identity and embedding, with the modes (80, N, 3) that it moves; nothing for another face model."""
+    joint = JointIdentity.beside(REGRESSOR)
+    if joint is None or joint.face_model != model.fingerprint:
+        return {}
+    return {
+        "joint_middle": joint.middle,
+        "joint_matrix": joint.matrix,
+        "joint_offset": joint.offset,
+        "joint_embedder": np.array([joint.embedder], np.int64),
+        "modes": np.rint(model.identity / SHAPE_STEP_DM).astype(np.int16),
+        "modes_step": np.array([SHAPE_STEP_DM], np.float32),
     }
 
 

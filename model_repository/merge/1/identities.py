@@ -15,7 +15,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 # Of the 257 coefficients.
-IDENTITY, ALBEDO, ANGLES = slice(0, 80), slice(144, 224), slice(224, 227)
+IDENTITY, ALBEDO, ANGLES, TRANSLATION = slice(0, 80), slice(144, 224), slice(224, 227), slice(254, 257)
 # The camera of a 224 px crop, as the regressor has it: focal length and centre in pixels, distance in decimetres.
 FOCAL, CENTRE, DISTANCE, CROP = 1015.0, 112.0, 10.0, 224
 # Variance of a photograph's identity, over that of a frontal sharp one. A face turned by 30 to 50 degrees shows its
@@ -90,6 +90,42 @@ def join(shapes: F32, coefficients: F32, weights: F32) -> Person:
     for part in (IDENTITY, ALBEDO):
         own[:, part] = weights @ coefficients[:, part]
     return Person(joined, own, weights)
+
+
+def moved(person: Person, change: F32, modes: F32, landmarks: NDArray[np.int32]) -> Person:
+    """Add to a person's identity; each photograph's head moves so that its landmarks stay where they were seen.
+
+    Args:
+        person: K photographs.
+        change: float32 [80], coefficients.
+        modes: float32 [80, N, 3], decimetres.
+        landmarks: int32 [68], vertices.
+    """
+    shapes, own = person.shapes.copy(), person.coefficients.copy()
+    offset = np.tensordot(change, modes, 1)
+    shapes[:, 1:] += offset
+    own[:, IDENTITY] += change
+    for k in range(len(shapes)):
+        before = shapes[k, 0, landmarks]
+        shapes[k, 0] += offset @ rotation(own[k, ANGLES])
+        step = returned(shapes[k, 0, landmarks], before)
+        shapes[k, 0] += step
+        own[k, TRANSLATION] += step
+    return Person(shapes, own, person.weights)
+
+
+def returned(points: F32, before: F32) -> F32:
+    """The translation [3] of points [P, 3] after which the camera sees them nearest to others [P, 3]: decimetres.
+
+    Both in the camera frame. Least squares of columns and rows times the depth, which is linear.
+    """
+    target = before[:, :2] / (DISTANCE - before[:, 2:])
+    # (x + tx) - target_x * (DISTANCE - z - tz) = 0, and the same of y.
+    system = np.zeros((2, len(points), 3), np.float64)
+    system[0, :, 0] = system[1, :, 1] = 1
+    system[..., 2] = target.T
+    wanted = target * (DISTANCE - points[:, 2:]) - points[:, :2]
+    return np.asarray(np.linalg.lstsq(system.reshape(-1, 3), wanted.T.reshape(-1), rcond=None)[0], np.float32)
 
 
 def rotation(angles: F32) -> F32:

@@ -1,0 +1,198 @@
+"""Step 6c: how a person's identity follows from what regressor and embedder say of several photographs.
+
+    python -m training.joint_identity heads PICTURES LABELS.npz ict_facekit.npz OUT.npz --count 400
+    python -m training.joint_identity fit OUT.npz [OUT.npz ...]
+
+Each exact head is drawn from the front and from both sides, two fifths of them with nearly the photographed person's
+shape. A ridge regression, its weight chosen by five-fold cross-validation over photographs, maps the mean identity and
+the mean embedding of one, two or three of its pictures to what the identity lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from export.samples import served_alignment
+from networks.alignment import crop_transform
+from networks.certainty import digest
+from networks.embedder.embedder import Embedder, default_weights
+from networks.head_model import HeadModel, load_face_model
+from networks.joint_identity import FILE
+from training.certainty import Features
+from training.face_model import ORIGIN_CM
+from training.raster import interpolate, rasterise
+from training.regressor import SOURCES
+from training.render import MARGIN, SHADES, SIZE, Renderer, _sampled, euler, five_points, vertex_normals
+
+Float = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+YAWS = (0.0, -40.0, 40.0)  # degrees
+PARTS = ((0.24, 0.38, 0.38), ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)))
+"""Each view's part in the mean, as `merge` weighs them, and which views are joined."""
+RIDGES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # of inputs of unit variance
+FOLDS = 5
+OWN = 0.4  # share of heads with nearly the photographed person's shape
+TILT = np.radians([7.0, 6.0, 5.0])  # standard deviations of pitch, of yaw around the wanted one, and of roll
+
+
+class Views(Renderer):
+    """Draws each head from several sides, cut out as the regressor sees it."""
+
+    def identity(self, index: int) -> Float:
+        """Draw an identity (100,) for the head of picture ``index``."""
+        fitted = self.source(index).fitted.identity
+        own = self.rng.random() < OWN
+        drawn = fitted + self.rng.normal(0, 0.35, 100) if own else 0.6 * fitted + self.rng.normal(0, 0.8, 100)
+        return np.clip(drawn, -2.8, 2.8)
+
+    def view(self, index: int, identity: Float, yaw: float) -> tuple[U8, Float]:
+        """Draw one picture (288, 288, 3) RGB, and its five points (5, 2)."""
+        rng, heads, source = self.rng, self.heads, self.source(index)
+        change = np.where(rng.random(57) < 0.1, rng.normal(0, 0.3, 57), 0)
+        expression = np.clip(source.fitted.expression * rng.choice([1.0, 0.4]) + change, 0, 1)
+        angle = rng.normal([0, yaw, 0], TILT)
+        camera = float(np.exp(rng.uniform(*np.log((55.0, 200.0)))))
+        posed = (heads.shape(identity, expression) - ORIGIN_CM) @ euler(*angle).T
+        seen = posed[:, :2] / (camera - posed[:, 2:]) * camera * [1, -1] * 10 + 400
+        points = five_points(seen[heads.landmarks])
+        points += rng.normal(0, 0.025, (5, 2)) * max(float(np.linalg.norm(points[0] - points[1])), 25.0)
+        scale, dx, dy = crop_transform(points, 800)
+        shift = np.array([dx + MARGIN, dy + MARGIN])
+        tri, bary, _ = rasterise(seen * scale + shift, posed[:, 2], heads.triangles, SIZE, SIZE)
+        mirror = heads.mirror
+        values = [source.places, source.places[mirror], source.facing[:, None], source.facing[mirror][:, None]]
+        shade = [source.shade[:, None], source.shade[mirror][:, None]]
+        normals = vertex_normals(posed, heads.triangles)
+        field = interpolate(tri, bary, heads.triangles, np.concatenate([*values, normals, *shade], 1))
+        mirrored = (field[..., 4] < 0.15) & (field[..., 5] > field[..., 4] + 0.2)
+        where = np.where(mirrored[..., None], field[..., 2:4], field[..., 0:2])
+        colour = _sampled(source.picture, where, scale * 10 / source.fitted.scale)
+        if rng.random() < 0.4:
+            before = np.where(mirrored, field[..., 10], field[..., 9])
+            light = self.shading(source, field[..., 6:9], euler(*angle))
+            colour *= (light / np.maximum(before, SHADES[0]))[..., None]
+        elif rng.random() < 0.6:
+            colour *= self._lamp(field[..., 6:9])
+        return np.ascontiguousarray(self.pasted(colour, tri >= 0)), points * scale + shift
+
+
+@torch.no_grad()
+def heads(a: argparse.Namespace) -> None:
+    """Write identities (n, 80), the regressor's (n, 3, 80), embeddings (n, 3, D) and the photographs' names (n,)."""
+    renderer, look = Views(a.pictures, a.labels, a.heads, a.seed), Features(a.regressor, a.resolution)
+    embedder, upright = Embedder.load(default_weights()), served_alignment("embedding_crop")
+    rows = []
+    for _ in tqdm(range(a.count), desc="heads", mininterval=5):
+        index = int(renderer.rng.choice(len(renderer.files), p=renderer.weight))
+        identity = renderer.identity(index)
+        codes, vectors = [], []
+        for yaw in YAWS:
+            picture, points = renderer.view(index, identity, np.radians(yaw))
+            inner = picture[MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(2, 0, 1)[None] / np.float32(255)
+            seen = torch.nn.functional.interpolate(torch.from_numpy(inner), size=(a.resolution,) * 2, mode="area")
+            codes.append(look(seen)[1][0, :80].numpy())
+            aligned = upright.cut_upright(picture, upright.similarity(points)).transpose(2, 0, 1)[None]
+            vectors.append(embedder(torch.from_numpy(np.ascontiguousarray(aligned)))[0][0].numpy())
+        rows.append(((renderer.to_modes @ identity).astype(np.float32), codes, vectors, renderer.files[index]))
+    names = ("identity", "codes", "embeddings", "files")
+    np.savez(a.out, **dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)))
+
+
+def joined(codes: F32, embeddings: F32) -> list[tuple[F32, F32]]:
+    """Join views (n, 3, 80) and (n, 3, D) in all ways: pairs of mean identities (n, 80) and embeddings (n, D)."""
+    shares, subsets = PARTS
+    found = []
+    for subset in map(list, subsets):
+        part = np.array(shares)[subset]
+        part /= part.sum()
+        identity, vector = (np.einsum("v,nvk->nk", part, values[:, subset]) for values in (codes, embeddings))
+        found.append((identity, vector))
+    return found
+
+
+def ridge(values: Float, wanted: Float, weight: float) -> tuple[Float, Float, Float]:
+    """Fit ``wanted = (values - middle) @ matrix + offset`` on inputs scaled to unit variance."""
+    middle, offset, scale = values.mean(0), wanted.mean(0), values.std(0) + 1e-6
+    scaled = (values - middle) / scale
+    system = scaled.T @ scaled / len(scaled) + weight * np.eye(scaled.shape[1])
+    matrix = np.linalg.solve(system, scaled.T @ (wanted - offset) / len(scaled))
+    return middle, matrix / scale[:, None], offset
+
+
+def metric(model: HeadModel) -> Float:
+    """A root (80, 80) of the squared millimetres that coefficients move the inner face by, size and place aside."""
+    tip = model.mean[model.landmarks[30]]
+    inner = (np.linalg.norm(model.mean - tip, axis=1) < 0.75) & (model.mean[:, 2] > tip[2] - 1.0)
+    points = model.mean[inner].astype(np.float64)
+    x, y, z = (points - points.mean(0)).T
+    nothing = np.zeros_like(x)
+    turns = [[nothing, -z, y], [z, nothing, -x], [-y, x, nothing], [x, y, z]]
+    moves = [np.broadcast_to(axis, points.shape).ravel() for axis in np.eye(3)]
+    basis = np.linalg.qr(np.stack([*moves, *(np.stack(turn, 1).ravel() for turn in turns)], 1))[0]
+    modes = model.identity[:, inner].reshape(80, -1).astype(np.float64) * 100
+    modes -= (modes @ basis) @ basis.T
+    return np.linalg.cholesky(modes @ modes.T / len(points) + 1e-9 * np.eye(80))
+
+
+def fit(a: argparse.Namespace) -> None:
+    """Fit the map and write it beside the regressor's weights; print the errors of the held-out folds."""
+    parts = [np.load(path) for path in a.found]
+    identity, codes, vectors, files = (
+        np.concatenate([part[name] for part in parts]) for name in ("identity", "codes", "embeddings", "files")
+    )
+    model = load_face_model(a.regressor.with_name("face_model.npz"))
+    assert isinstance(model, HeadModel)
+    root = metric(model)
+    pairs = joined(codes, vectors)
+    values = np.concatenate([np.concatenate(pair, 1) for pair in pairs]).astype(np.float64)
+    wanted = np.tile(identity, (len(pairs), 1)).astype(np.float64) - values[:, :80]
+    _, number = np.unique(files, return_inverse=True)
+    fold = np.tile(number % FOLDS, len(pairs))
+    errors: dict[float, float] = {}
+    for weight, k in itertools.product(RIDGES, range(FOLDS)):
+        middle, matrix, offset = ridge(values[fold != k], wanted[fold != k], weight)
+        left = wanted[fold == k] - ((values[fold == k] - middle) @ matrix + offset)
+        errors[weight] = errors.get(weight, 0.0) + float(np.square(left @ root).sum())
+    before = np.sqrt(np.square(wanted @ root).sum() / len(wanted))
+    for weight, total in errors.items():
+        print(f"ridge {weight}: {np.sqrt(total / len(wanted)):.3f} mm, {before:.3f} before")
+    found = ridge(values, wanted, min(errors, key=errors.__getitem__))
+    metadata = {
+        "regressor": digest(a.regressor),
+        "embedder": str(int(Embedder.load(default_weights()).fingerprint)),
+        "face_model": str(model.fingerprint),
+        "heads": str(len(identity)),
+        "licence": "Apache-2.0",
+        "sources": SOURCES,
+    }
+    arrays = dict(zip(("middle", "matrix", "offset"), (array.astype(np.float16) for array in found), strict=True))
+    save_file(arrays, a.regressor.with_name(FILE), metadata)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regressor", type=Path, default=Path("weights/regressor.safetensors"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    drawing = commands.add_parser("heads")
+    for option, what in (("pictures", "folder with index.csv"), ("labels", "labels.npz of training.label")):
+        drawing.add_argument(option, type=Path, help=what)
+    drawing.add_argument("heads", type=Path, help="ict_facekit.npz")
+    drawing.add_argument("out", type=Path, help="what was found (.npz)")
+    drawing.add_argument("--count", type=int, default=400)
+    drawing.add_argument("--resolution", type=int, default=112, help="pixels at which the regressor sees its crop")
+    drawing.add_argument("--seed", type=int, default=0)
+    fitting = commands.add_parser("fit")
+    fitting.add_argument("found", type=Path, nargs="+")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    {"heads": heads, "fit": fit}[options.command](options)
