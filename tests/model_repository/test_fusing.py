@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from export.stages.fusion_region import outline_share, region_arrays
 from networks.head_model import HeadModel, load_face_model
@@ -21,6 +24,7 @@ blending = load("fusion", "blending")
 grain = load("fusion", "grain")
 masks = load("fusion", "masks")
 photographs = load("fusion", "photographs")
+picture_files = load("fusion", "picture_files")
 pasting = load("fusion", "pasting")
 drawing = load("fusion", "drawing")
 fusion_options = load("fusion", "fusion_options")
@@ -222,6 +226,16 @@ def test_a_window_may_reach_beyond_the_picture() -> None:
     np.testing.assert_array_equal(here[1:5, 2:7], pixels)
     np.testing.assert_array_equal(here[0], here[1])
     np.testing.assert_array_equal(here[:, 0], here[:, 2])
+
+
+@pytest.mark.parametrize("shape", [(37, 53, 3), (37, 53), (1, 1, 3), (1, 1), (2, 300, 3)])
+def test_a_png_file_holds_every_pixel(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    with Image.open(io.BytesIO(picture_files.encoded(pixels, "png"))) as file:
+        assert (file.format, file.mode) == ("PNG", "RGB" if len(shape) == 3 else "L")
+        np.testing.assert_array_equal(np.asarray(file), pixels)
+    picture = cv2.imdecode(np.frombuffer(picture_files.png(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(picture[..., ::-1] if len(shape) == 3 else picture, pixels)
 
 
 def test_options_are_read_and_others_left_alone() -> None:

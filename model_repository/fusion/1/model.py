@@ -19,7 +19,7 @@ from fusion_options import options_from
 from fusion_refusals import Refused
 from numpy.typing import NDArray
 from pairs import doubts_of, photographs_of
-from picture_files import MEDIA_TYPES, encoded, mask_file
+from picture_files import MEDIA_TYPES, encoded, png
 from provenance import Credentials, Signer
 from region import Region
 from sampling import Skin
@@ -78,7 +78,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(log_line(signed.manifest, statement))
         self._meters.fused(result.effort.name, time.perf_counter() - start)
         warnings = doubts_of(tensors["doubts"])
-        files = {"picture_file": signed.picture, "mask": mask_file(result.mask)}
+        files = {"picture_file": signed.picture, "mask": png(result.mask)}
         return [
             *(pb_utils.Tensor(name, np.array([file], np.object_)) for name, file in files.items()),
             pb_utils.Tensor("warnings", np.array([text.encode() for text in warnings], np.object_)),
