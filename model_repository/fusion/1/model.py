@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -38,11 +39,17 @@ class TritonPythonModel:
         self._signer = Signer(Credentials.from_environment(os.environ))
         self._meters = Meters()
         cv2.setNumThreads(1)
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fuse")
+        cores = len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="fuse")
+        self._room = threading.Semaphore(cores)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
-        """Hand each request to a thread, which sends its answer; the next one need not wait for it."""
+        """Hand each request to a thread, which sends its answer; the next one need not wait for it.
+
+        Where all threads are busy it waits in Triton's queue, not here: what has come here is held twice.
+        """
         for request in requests:
+            self._room.acquire()
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             self._pool.submit(self._serve, tensors, request.parameters(), request.get_response_sender())
 
@@ -65,6 +72,8 @@ class TritonPythonModel:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:  # the client has gone; the log says so
             pb_utils.Logger.log_error("fusion: " + traceback.format_exc())
+        finally:
+            self._room.release()
 
     def _outputs(self, tensors: Tensors, parameters: str) -> list[pb_utils.Tensor]:
         start = time.perf_counter()
