@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -119,6 +120,21 @@ def _add_fusion(parser: argparse.ArgumentParser, add: Callable[..., None]) -> No
         metavar="FILE",
     )
     add("fusion-key", Path, "PEM file of the signer's private key", metavar="FILE")
+    add(
+        "fusion-timestamps",
+        _url,
+        "address of a time-stamp authority (RFC 3161) that is asked for each fused picture",
+        metavar="URL",
+    )
+
+
+def _url(text: str) -> str | None:
+    if not text:  # a variable that a compose file hands on, and nobody has set
+        return None
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"'{text}' is no http or https address")
+    return text
 
 
 def _port(text: str) -> int:

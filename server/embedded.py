@@ -89,6 +89,7 @@ class ServerOptions:
             copies of the largest batch of pictures (2048 x 2048 x 3 = 12.6 MB each).
         fusion: whether the ensemble ``fuse`` is served: off, nothing of it is loaded.
         fusion_certificate, fusion_key: PEM files by which its results are signed (`server.signing`).
+        fusion_timestamps: address of the time-stamp authority (RFC 3161) whose stamp each signature gets.
         admin_key: when set, the APIs that change the server (repository, shared memory, trace, logging) ask for this
             key: header ``admin-key`` on HTTP, ``triton-grpc-protocol-admin-key`` on gRPC.
         extra: more words for tritonserver's command line.
@@ -112,6 +113,7 @@ class ServerOptions:
     fusion: bool = False
     fusion_certificate: Path | None = None
     fusion_key: Path | None = None
+    fusion_timestamps: str | None = None
     admin_key: str | None = None
     extra: tuple[str, ...] = ()
 
@@ -279,9 +281,11 @@ class EmbeddedServer:
         return link_models(without(everything, SWITCHED), folder)
 
     def _signing_environment(self) -> dict[str, str]:
-        """Return what tells the model `fusion` where certificate and key lie."""
+        """Return what tells the model `fusion` where certificate and key lie, and which authority stamps the time."""
         files = {"CERTIFICATE": self.options.fusion_certificate, "KEY": self.options.fusion_key}
-        return {f"FACE3D_FUSION_{name}": str(path.resolve()) for name, path in files.items() if path is not None}
+        found = {f"FACE3D_FUSION_{name}": str(path.resolve()) for name, path in files.items() if path is not None}
+        # Empty where there is none: the variable of the process around must not be taken for it.
+        return found | {"FACE3D_FUSION_TIMESTAMPS": self.options.fusion_timestamps or ""}
 
     def _end_failed_start(self) -> None:
         """Clean up after a start that failed: nobody has been answered, so there is nothing to wait for."""

@@ -21,6 +21,7 @@ from face3d_client import (
     NoFace,
     read_manifest,
 )
+from face3d_client._clip_signing import ClipSigner
 from face3d_client._clips import is_clip, open_clip, write_clip
 from face3d_client._fuse_clip import Tracker
 from face3d_client._protocol.fuse import build_fuse, parse_fuse
@@ -212,6 +213,40 @@ class TestClips:
         with pytest.raises(NoFace):
             service.fuse_clip(files["grey"], tmp_path / "in.webp", tmp_path / "none.webp", consent=STATEMENT)
         assert not (tmp_path / "none.webp").exists()
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webp"])
+    def test_are_signed_by_the_caller_s_certificate(self, tmp_path: Path, suffix: str) -> None:
+        keys = signing.make_test_certificate(tmp_path / "keys")
+        path = tmp_path / f"clip{suffix}"
+        write_clip(path, 12.5, iter(frames(4)))
+        assert read_manifest(path) is None
+        ClipSigner(keys.certificate, keys.key).sign(path, STATEMENT)
+        found = read_manifest(path, trust=keys.certificate.with_name(signing.ROOT))
+        assert found is not None
+        assert (found.state, found.consent) == ("Trusted", STATEMENT)
+        assert found.actions == ("c2pa.opened", "c2pa.placed", "c2pa.edited")
+        with open_clip(path) as clip:
+            assert len(list(clip.frames)) == 4
+        assert b"compositeWithTrainedAlgorithmicMedia" in path.read_bytes()
+        whole = bytearray(path.read_bytes())
+        whole[whole.rindex(b"mdat" if suffix != ".webp" else b"ANMF") + 40] ^= 1
+        path.write_bytes(whole)
+        changed = read_manifest(path)
+        assert changed is not None
+        assert changed.state == "Invalid"
+        assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "keys"]
+
+    def test_are_refused_by_a_certificate_that_cannot_sign_before_a_frame_is_asked_for(self, tmp_path: Path) -> None:
+        keys = signing.make_test_certificate(tmp_path / "keys")
+        write_clip(tmp_path / "in.webp", 10, iter(frames(2)))
+        with Face3DClient("localhost:1") as nobody:
+            with pytest.raises(ValueError, match="belong together"):
+                nobody.fuse_clip(b"x", tmp_path / "in.webp", tmp_path / "out.webp", consent=STATEMENT, key=keys.key)
+            with pytest.raises(ValueError, match="no private key"):
+                nobody.fuse_clip(
+                    b"x", tmp_path / "in.webp", tmp_path / "out.webp", consent=STATEMENT,
+                    certificate=keys.certificate, key=keys.certificate,
+                )  # fmt: skip
 
 
 class TestTheCommand:

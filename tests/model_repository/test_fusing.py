@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from export.stages.fusion_region import outline_share, region_arrays
 from networks.head_model import HeadModel, load_face_model
@@ -19,6 +22,9 @@ light = load("fusion", "fusion_light")
 relighting = load("fusion", "relighting")
 blending = load("fusion", "blending")
 grain = load("fusion", "grain")
+masks = load("fusion", "masks")
+photographs = load("fusion", "photographs")
+picture_files = load("fusion", "picture_files")
 pasting = load("fusion", "pasting")
 drawing = load("fusion", "drawing")
 fusion_options = load("fusion", "fusion_options")
@@ -63,6 +69,63 @@ def test_the_shape_is_the_target_s_at_0_and_its_outline_always(model: HeadModel,
 def test_one_s_own_shape_on_oneself_changes_nothing(model: HeadModel, region: Any) -> None:
     _, target = heads(model)
     np.testing.assert_allclose(shape.fused_shape(target, target, region, 1.0), target[0][region.vertex], atol=1e-4)
+
+
+def test_an_expression_that_the_source_lacks_is_drawn_stronger_than_the_target_s(model: HeadModel, region: Any) -> None:
+    """A photograph of the same person without the smile: only `BEYOND` moves a place."""
+    _, target = heads(model)
+    plain = np.stack([target[0], target[2], target[2]])
+    moved = np.linalg.norm(shape.fused_shape(plain, target, region, 1.0) - target[0][region.vertex], axis=1)
+    smile = np.linalg.norm(target[1] - target[2], axis=1)[region.vertex]
+    np.testing.assert_allclose(moved, shape.BEYOND * region.freedom * smile, atol=1e-4)
+
+
+def square_drawing(side: int = 40) -> Any:
+    """A face that fills a window of one pixel a cell, with eyes in its upper half, and a source of the same size."""
+    ones, columns = np.ones((side, side), np.float32), np.arange(side, dtype=np.float32)
+    grid = np.stack(np.meshgrid(columns, columns), axis=2)
+    eyes = np.zeros_like(ones)
+    eyes[15:18, 8:14] = eyes[15:18, 26:32] = 1
+    normals = np.dstack([0 * ones, 0 * ones, ones])
+    return drawing.Drawing(
+        drawing.Window(0, 0, 1, side, side), grid, grid, grid / side, normals, normals, ones, ones, 1 - eyes, eyes,
+        0 * ones,
+    )  # fmt: skip
+
+
+def photograph_of(hair: F32) -> Any:
+    """A picture of 224 px, of which the parser finds hair, uint8 [40, 40], in the first 40."""
+    parts = np.zeros((3, 128, 128), np.uint8)
+    parts[0] = 255
+    around = np.zeros((224, 224), np.float32)
+    around[:40, :40] = hair
+    parts[1] = 255 * (around[::7, ::7].repeat(4, 0).repeat(4, 1) > 0)
+    context = np.zeros(23, np.float32)
+    context[[15, 16]] = 1
+    return photographs.Photograph(np.zeros((224, 224, 3), np.uint8), (1.0, 1.0), np.zeros((3, 1, 3)), context, parts)
+
+
+def test_a_fringe_is_hair_before_the_face_and_a_beard_is_the_face_s() -> None:
+    face = square_drawing()
+    fringe, beard, strand = (np.zeros((40, 40), np.float32) for _ in range(3))
+    fringe[:8], beard[30:], strand[:, :8] = 1, 1, 1
+    found = [masks.hair_before(photograph_of(hair), face) for hair in (fringe, beard, strand)]
+    assert found[0][2, 4:36].min() > 0.9
+    assert found[0][25:].max() < 0.1
+    assert found[1].max() < 0.1
+    assert found[2][30:, 2].min() > 0.9
+
+
+def test_eyes_are_not_made_as_much_brighter_as_the_skin_around_them() -> None:
+    face = square_drawing()
+    ones = np.ones((40, 40), np.float32)
+    change = np.full((40, 40, 3), 1.0, np.float32)
+    difference = change - 0.8 * face.eyes[..., None]
+    made = relighting._with_eyes(change, difference, relighting.Shown(ones, ones, ones), face)
+    assert abs(made[16, 10].mean() - 0.2) < 0.1
+    np.testing.assert_allclose(made[30], 1.0, atol=1e-3)
+    covered = relighting._with_eyes(change, difference, relighting.Shown(ones, 0 * ones, ones), face)
+    np.testing.assert_array_equal(covered, change)
 
 
 def test_the_region_holds_the_features_and_leaves_out_ears_and_scalp(model: HeadModel, region: Any) -> None:
@@ -163,6 +226,16 @@ def test_a_window_may_reach_beyond_the_picture() -> None:
     np.testing.assert_array_equal(here[1:5, 2:7], pixels)
     np.testing.assert_array_equal(here[0], here[1])
     np.testing.assert_array_equal(here[:, 0], here[:, 2])
+
+
+@pytest.mark.parametrize("shape", [(37, 53, 3), (37, 53), (1, 1, 3), (1, 1), (2, 300, 3)])
+def test_a_png_file_holds_every_pixel(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    with Image.open(io.BytesIO(picture_files.encoded(pixels, "png"))) as file:
+        assert (file.format, file.mode) == ("PNG", "RGB" if len(shape) == 3 else "L")
+        np.testing.assert_array_equal(np.asarray(file), pixels)
+    picture = cv2.imdecode(np.frombuffer(picture_files.png(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(picture[..., ::-1] if len(shape) == 3 else picture, pixels)
 
 
 def test_options_are_read_and_others_left_alone() -> None:

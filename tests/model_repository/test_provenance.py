@@ -5,9 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import c2pa
@@ -30,6 +37,18 @@ visible_mark = load("fusion", "visible_mark")
 STATEMENT = (
     "Ana Núñez agreed on 3 May to being shown as a \N{CJK UNIFIED IDEOGRAPH-89D2}\N{CJK UNIFIED IDEOGRAPH-8272}."
 )
+AUTHORITY = """
+[usage]
+extendedKeyUsage = critical, timeStamping
+keyUsage = critical, digitalSignature
+[stamps]
+dir = .
+serial = serial
+signer_digest = sha256
+digests = sha256, sha384, sha512
+default_policy = 1.2.3.4.1
+ess_cert_id_alg = sha256
+"""
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 
 
@@ -127,6 +146,70 @@ def test_many_threads_sign_at_the_same_time(signer: Any) -> None:
     assert {read(one.picture, "JPEG" if one.picture[0] == 0xFF else "PNG")["validation_state"] for one in signed} == {
         "Valid"
     }
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A time-stamp authority on a port of this machine, by OpenSSL."""
+    if shutil.which("openssl") is None:
+        pytest.skip("OpenSSL's command is not installed")
+    folder = tmp_path_factory.mktemp("authority")
+    (folder / "serial").write_text("01")
+    (folder / "authority.cnf").write_text(AUTHORITY)
+
+    def openssl(words: str) -> None:
+        subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
+
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -subj /O=Test/CN=root -days 9")
+    openssl("req -newkey rsa:2048 -nodes -keyout stamps.key -out stamps.csr -subj /O=Test/CN=stamps")
+    openssl(
+        "x509 -req -in stamps.csr -CA root.pem -CAkey root.key -CAcreateserial -out stamps.pem -days 8 "
+        "-extfile authority.cnf -extensions usage"
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (folder / "query").write_bytes(self.rfile.read(int(self.headers["content-length"])))
+            openssl(
+                "ts -reply -config authority.cnf -section stamps -queryfile query -signer stamps.pem "
+                "-inkey stamps.key -chain root.pem -out reply"
+            )
+            self.send_response(200)
+            self.send_header("content-type", "application/timestamp-reply")
+            self.end_headers()
+            self.wfile.write((folder / "reply").read_bytes())
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class TestATimeStamp:
+    def test_of_an_authority_is_in_the_manifest_and_without_one_there_is_none(
+        self, files: signing.SigningFiles, signer: Any, authority: str
+    ) -> None:
+        stamped = provenance.Signer(replace(credentials(files.certificate, files.key), authority=authority))
+        codes = []
+        for one in (stamped, signer):
+            store = read(one.sign(encoded("PNG"), "image/png", STATEMENT).picture, "PNG")
+            codes.append({found["code"] for found in store["validation_results"]["activeManifest"]["success"]})
+        assert "timeStamp.validated" in codes[0]
+        assert "timeStamp.validated" not in codes[1]
+
+    def test_that_cannot_be_had_is_told_at_the_start(self, files: signing.SigningFiles) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        names = {
+            provenance.CERTIFICATE: str(files.certificate),
+            provenance.KEY: str(files.key),
+            provenance.TIMESTAMPS: address,
+        }
+        with pytest.raises(provenance.BadCredentials, match="gave no time stamp"):
+            provenance.Signer(provenance.Credentials.from_environment(names))
 
 
 class TestWhatCannotSign:

@@ -255,6 +255,15 @@ class TestOptions:
         assert parse_options([]).triton.fusion is True
         assert parse_options(["--no-fusion"]).triton.fusion is False
 
+    def test_name_an_authority_of_time_stamps(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert parse_options([]).triton.fusion_timestamps is None
+        assert parse_options(["--fusion-timestamps", ""]).triton.fusion_timestamps is None
+        settings = parse_options(["--fusion-timestamps", "https://stamps.example/rfc3161"]).triton
+        assert settings.fusion_timestamps == "https://stamps.example/rfc3161"
+        with pytest.raises(SystemExit):
+            parse_options(["--fusion-timestamps", "file:///etc/passwd"])
+        assert "no http or https address" in capsys.readouterr().err
+
     def test_want_certificate_and_key_together(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             parse_options(["--fusion", "--fusion-key", "key.pem"])

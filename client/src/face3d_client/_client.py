@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 from PIL import Image
 
 from face3d_client._base_client import AllFacesOptions, BaseClient, raise_first_error
+from face3d_client._clip_signing import ClipSigner
 from face3d_client._detection import DetectedFace
 from face3d_client._embedding import Embedding
 from face3d_client._errors import BadFace, Face3DError, NoFace
@@ -380,13 +381,15 @@ class Face3DClient(BaseClient):
         max_frames: int = MAX_FRAMES,
         timeout: float | None = None,
         on_frame: Callable[[int], Any] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
         **options: Unpack[FuseOptions],
     ) -> ClipResult:
         """Put the face of a picture on one person in a clip; every frame gets the same head.
 
         The person is followed from frame to frame; frames that do not show them stay as they are, sound is left out.
-        Frames are signed by the server one by one, and the clip that is made of them here is not: it is marked visibly,
-        and says in its XMP how it was made.
+        Frames are signed by the server one by one; the clip that is made of them here is marked visibly, says in its
+        XMP how it was made, and has a manifest where a certificate is named to sign it with.
 
         Args:
             source: whose face it is.
@@ -397,13 +400,19 @@ class Face3DClient(BaseClient):
             max_frames: frames that are taken at most.
             timeout: seconds for each frame.
             on_frame: called with the number of frames that are done.
+            certificate, key: PEM files to sign the clip with, yours and not the server's; needs
+                ``face3d-client[provenance]``.
             **options: see `FuseOptions`; `mark` is True here where it is left out, and `target_face` is the number in
                 the first frame that shows a face.
 
         Raises:
-            BadImage, ValueError: clip or result is none that can be read or written; otherwise as `fuse`.
+            BadImage, ValueError: clip or result is none that can be read or written, or the certificate cannot sign;
+                otherwise as `fuse`.
         """
         check_statement(consent)
+        if (certificate is None) != (key is None):
+            raise ValueError("certificate and key belong together: name both, or neither.")
+        signer = None if certificate is None or key is None else ClipSigner(certificate, key)
         if Path(out).exists() and Path(clip).exists() and Path(out).samefile(clip):
             raise ValueError(f"{out} is the clip itself. Choose another name.")
         data = self._bytes(source)
@@ -414,10 +423,13 @@ class Face3DClient(BaseClient):
             asked = cast(FuseOptions, {**rest, "target_face": face})
             return self.fuse(data, frame, consent=consent, timeout=timeout, **asked).picture
 
-        return fuse_frames(
+        made = fuse_frames(
             lambda frame: self.detect(frame, timeout=timeout), fuse, Path(clip), Path(out),
             target_face=first, concurrency=concurrency, max_frames=max_frames, on_frame=on_frame,
         )  # fmt: skip
+        if signer is not None:
+            signer.sign(made.path, consent)
+        return made
 
     # --- the server -------------------------------------------------------------------------------------------------
 

@@ -12,21 +12,29 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, cast, get_args
 
+from face3d_client._clips import is_clip
 from face3d_client._errors import BadImage
 from face3d_client._images import ImageSource, image_bytes
 
-__all__ = ["Manifest", "State", "read_manifest"]
+__all__ = ["CONSENT", "Manifest", "State", "read_manifest"]
 
 State: TypeAlias = Literal["Trusted", "Valid", "Invalid"]
 """``Valid``: the picture is as it was signed. ``Trusted``: and the signer's certificate comes from a root that the
 reader trusts. ``Invalid``: it was changed since, or the signature does not hold."""
 
 # What the service calls the assertion with the consent statement; `internal` is a domain that belongs to nobody.
-_CONSENT: Final = "internal.face3d.consent"
+CONSENT: Final = "internal.face3d.consent"
 _ACTIONS: Final = ("c2pa.actions", "c2pa.actions.v2")
-_MEDIA: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+# By how a file begins: at which byte, with what.
+_MEDIA: Final = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (4, b"ftypqt  ", "video/quicktime"),
+    (4, b"ftyp", "video/mp4"),
+    (8, b"WEBP", "image/webp"),
+)
 # Nothing is fetched because a picture says so.
 _OFFLINE: Final = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
@@ -58,17 +66,17 @@ class Manifest:
 
 
 def read_manifest(picture: ImageSource, *, trust: str | os.PathLike[str] | None = None) -> Manifest | None:
-    """Read and check the active C2PA manifest of a PNG or JPEG file.
+    """Read and check the active C2PA manifest of a PNG or JPEG file, or of a clip (MP4, MOV, WebP).
 
     Args:
-        picture: a path, or the file's bytes.
+        picture: a path, or the file's bytes; a clip by its path may have any size.
         trust: PEM file of the roots to trust. None: no signer is trusted.
 
     Returns:
         None where the picture has no manifest.
 
     Raises:
-        BadImage: neither PNG nor JPEG, or its manifest cannot be read.
+        BadImage: none of these, or its manifest cannot be read.
         ModuleNotFoundError: c2pa-python is not installed.
         OSError: a file cannot be read.
     """
@@ -78,14 +86,26 @@ def read_manifest(picture: ImageSource, *, trust: str | os.PathLike[str] | None 
         raise ModuleNotFoundError(
             "reading a manifest needs c2pa-python: pip install 'face3d-client[provenance]'."
         ) from error
-    data = image_bytes(picture)
-    media = next((media for start, media in _MEDIA.items() if data.startswith(start)), None)
+    with _opened(picture) as file:
+        return _read(c2pa, file, trust)
+
+
+def _opened(picture: ImageSource) -> BinaryIO:
+    if isinstance(picture, (str, os.PathLike)) and is_clip(Path(picture)):
+        return Path(picture).open("rb")
+    return io.BytesIO(image_bytes(picture))
+
+
+def _read(c2pa: Any, file: BinaryIO, trust: str | os.PathLike[str] | None) -> Manifest | None:
+    start = file.read(16)
+    file.seek(0)
+    media = next((media for place, first, media in _MEDIA if start[place:].startswith(first)), None)
     if media is None:
-        raise BadImage("only PNG and JPEG files are looked at for a manifest.")
+        raise BadImage("only PNG, JPEG, MP4, MOV and WebP files are looked at for a manifest.")
     anchors = {} if trust is None else {"trust": {"trust_anchors": Path(trust).read_text(encoding="ascii")}}
     try:
         context = c2pa.Context.from_dict({**_OFFLINE, **anchors})
-        reader = c2pa.Reader.try_create(media, io.BytesIO(data), context=context)
+        reader = c2pa.Reader.try_create(media, file, context=context)
         if reader is None:
             return None
         with reader:
@@ -102,7 +122,7 @@ def _manifest(store: Mapping[str, Any]) -> Manifest:
     types = [str(action["digitalSourceType"]) for action in actions if "digitalSourceType" in action]
     failed = store.get("validation_results", {}).get("activeManifest", {}).get("failure", ())
     state = store.get("validation_state")
-    consent = data.get(_CONSENT, {}).get("statement")
+    consent = data.get(CONSENT, {}).get("statement")
     return Manifest(
         label=label,
         state=cast(State, state) if state in get_args(State) else "Invalid",

@@ -56,9 +56,10 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     under = fetch(target.pixels, window.enlarged(drawing.target)) if options.shape else here
     over = skin_of(source, skin, drawing)
     bare = bare_skin(target, drawing, here if effort.refine else None)
-    shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target))
+    clear = 1 - hair_before(source, drawing)
+    shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target), clear)
     lit = relit(over, under, shown, drawing)
-    mask = window.enlarged(face_of(drawing) * (1 - hair_before(source, drawing))) * bare
+    mask = window.enlarged(face_of(drawing) * clear) * bare
     lit = matched(lit, under, _middle(mask))
     mixed = blend(lit, under, mask, effort.levels)
     # Put back after the bands were mixed: a hole in their masks would thin out brows and lids around it.

@@ -41,7 +41,7 @@ _MOST, _MOST_HUE = 1.6, 0.45
 # Share of a gain's logarithm by which contrasts become weaker. What is brighter than the base is reflected by the
 # skin's surface and hardly knows its tone: on dark skin it stands out more, and taken over in full it would burn out on
 # light skin. What is darker is shade and pigment; in a dark picture also its noise.
-_SHINE, _SHADE = 0.75, 0.1
+_SHINE, _SHADE = 1.1, 0.1
 _MOST_SHINE = 1.5
 # How quickly the hue of what is brighter than the base fades, over the logarithm by which it is.
 _PALE = 5.0

@@ -30,7 +30,7 @@ FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
 # are glasses at all, and along their lines. Of 128 photographs the first finds 4 of 6 with frames, and one without.
 SIGN_OF_FRAMES, FRAME_LINES = 0.035, (0.02, 0.07)
 # Probability of hair between which it counts as such; its rim, likewise; and how evenly it is on both sides of a beard.
-HAIRY, HAIR_RIM, BEARD = (0.35, 0.65), 0.02, 0.4
+HAIRY, HAIR_RIM, BEARD = (0.3, 0.6), 0.025, 0.4
 
 
 def smoothstep(x: F32, low: float, high: float) -> F32:
@@ -123,14 +123,16 @@ def frames(skin: F32, drawing: Drawing) -> F32:
 def hair_before(source: Photograph, drawing: Drawing) -> F32:
     """Where hair hangs before the source's face, 0..1, cells [rows, columns]: there the target's skin is the better.
 
-    A beard is hair as well, but it belongs to the face: it grows on both sides of it.
+    A beard is hair as well, but it belongs to the face: it grows on both sides of it, below the eyes.
     """
     face = drawing.skin * (drawing.inside > 0)
     hair = smoothstep(share_of(source, HAIR, drawing.source), *HAIRY) * face
+    rows = np.flatnonzero(drawing.eyes.any(axis=1))
+    below = np.arange(len(hair))[:, None] > (rows.mean() if len(rows) else 0)
     left = drawing.uv[..., 0] < 0.5
-    shares = [float((hair * half).sum() / max((face * half).sum(), 1.0)) for half in (left, ~left)]
+    shares = [float((hair * half).sum() / max((face * half).sum(), 1.0)) for half in (left & below, ~left & below)]
     if min(shares) > BEARD * max(shares):
-        return np.zeros_like(hair)
+        hair = hair * ~below
     return np.minimum(widened(hair, HAIR_RIM) * 1.5, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from fusion_options import options_from
 from fusion_refusals import Refused
 from numpy.typing import NDArray
 from pairs import doubts_of, photographs_of
-from picture_files import MEDIA_TYPES, encoded, mask_file
+from picture_files import MEDIA_TYPES, encoded, png
 from provenance import Credentials, Signer
 from region import Region
 from sampling import Skin
@@ -38,11 +39,17 @@ class TritonPythonModel:
         self._signer = Signer(Credentials.from_environment(os.environ))
         self._meters = Meters()
         cv2.setNumThreads(1)
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fuse")
+        cores = len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="fuse")
+        self._room = threading.Semaphore(cores)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
-        """Hand each request to a thread, which sends its answer; the next one need not wait for it."""
+        """Hand each request to a thread, which sends its answer; the next one need not wait for it.
+
+        Where all threads are busy it waits in Triton's queue, not here: what has come here is held twice.
+        """
         for request in requests:
+            self._room.acquire()
             tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             self._pool.submit(self._serve, tensors, request.parameters(), request.get_response_sender())
 
@@ -65,6 +72,8 @@ class TritonPythonModel:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:  # the client has gone; the log says so
             pb_utils.Logger.log_error("fusion: " + traceback.format_exc())
+        finally:
+            self._room.release()
 
     def _outputs(self, tensors: Tensors, parameters: str) -> list[pb_utils.Tensor]:
         start = time.perf_counter()
@@ -78,7 +87,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(log_line(signed.manifest, statement))
         self._meters.fused(result.effort.name, time.perf_counter() - start)
         warnings = doubts_of(tensors["doubts"])
-        files = {"picture_file": signed.picture, "mask": mask_file(result.mask)}
+        files = {"picture_file": signed.picture, "mask": png(result.mask)}
         return [
             *(pb_utils.Tensor(name, np.array([file], np.object_)) for name, file in files.items()),
             pb_utils.Tensor("warnings", np.array([text.encode() for text in warnings], np.object_)),

@@ -23,6 +23,9 @@ from source_type import COMPOSITE, with_source_type
 CERTIFICATE, KEY = "FACE3D_FUSION_CERTIFICATE", "FACE3D_FUSION_KEY"
 """Environment variables that name the operator's files, both PEM: certificates, the signer's first, and its key."""
 
+TIMESTAMPS: Final = "FACE3D_FUSION_TIMESTAMPS"
+"""Environment variable with the address of a time-stamp authority (RFC 3161); without it there is no time stamp."""
+
 CONSENT: Final = "internal.face3d.consent"
 """Label of the assertion with the consent statement. `internal` is the top-level domain that belongs to nobody."""
 
@@ -52,19 +55,22 @@ class Credentials:
     Attributes:
         certificate: PEM certificates, the signer's first, then those between it and its root.
         key: the signer's private key, PEM, without a password.
+        authority: address of the time-stamp authority that stamps each signature; None for none.
     """
 
     certificate: bytes
     key: bytes
+    authority: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read the files that `CERTIFICATE` and `KEY` name.
+        """Read the files that `CERTIFICATE` and `KEY` name, and the address in `TIMESTAMPS`.
 
         Raises:
             BadCredentials: a variable is not set, or a file cannot be read; what a file holds is never in the message.
         """
-        return cls(*(_read(environment, name) for name in (CERTIFICATE, KEY)))
+        certificate, key = (_read(environment, name) for name in (CERTIFICATE, KEY))
+        return cls(certificate, key, environment.get(TIMESTAMPS) or None)
 
     def algorithm(self) -> bytes:
         """Return the name of the signature algorithm that belongs to the key.
@@ -117,13 +123,15 @@ class Signer:
     def __init__(self, credentials: Credentials) -> None:
         algorithm = credentials.algorithm()
         try:
-            info = c2pa.C2paSignerInfo(algorithm, credentials.certificate, credentials.key, None)
+            authority = None if credentials.authority is None else credentials.authority.encode()
+            info = c2pa.C2paSignerInfo(algorithm, credentials.certificate, credentials.key, authority)
             self._signer = c2pa.Signer.from_info(info)
             self._context = c2pa.Context.from_dict(_SETTINGS)
             self.sign(_trial(), "image/png", "trial")
         except (c2pa.C2paError, NotSigned) as error:
+            stamped = f", or {credentials.authority} ({TIMESTAMPS}) gave no time stamp" if credentials.authority else ""
             raise BadCredentials(
-                f"the certificate that {CERTIFICATE} names cannot sign C2PA manifests: {error}"
+                f"the certificate that {CERTIFICATE} names cannot sign C2PA manifests{stamped}: {error}"
             ) from None
 
     def sign(self, picture: bytes, media_type: str, consent: str) -> Signed:

@@ -9,7 +9,7 @@ import fusion_light as light
 import numpy as np
 from blending import membrane
 from drawing import Drawing
-from masks import smoothstep
+from masks import EYE_RIM, smoothstep, widened
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -23,8 +23,12 @@ HELD = 0.5
 # shape's as well, by which it is known, and all of it from a spread (logarithms) of `STRONG` on, where a face that kept
 # its own light would be seen to be from elsewhere.
 FOLLOWED, STRONG = 0.4, 0.5
+# Cells of eyes below which their light is the skin's.
+FEWEST = 12
+# Share of the skins' difference in hue that is the light's, and so the eyes'.
+HUE_OF_LIGHT = 0.5
 # Logarithms by which lightness and hue are corrected at the border, at most: what differs by more is no skin.
-EDGE_LIGHTNESS, EDGE_HUE = 0.35, 0.12
+EDGE_LIGHTNESS, EDGE_HUE = 0.55, 0.15
 
 
 class Shown(NamedTuple):
@@ -33,10 +37,12 @@ class Shown(NamedTuple):
     Attributes:
         source: where the source's photograph shows skin.
         target: where the target's does.
+        clear: where no hair hangs before the source's face.
     """
 
     source: F32
     target: F32
+    clear: F32
 
 
 def relit(over: F32, under: F32, shown: Shown, drawing: Drawing) -> F32:
@@ -50,15 +56,23 @@ def relit(over: F32, under: F32, shown: Shown, drawing: Drawing) -> F32:
     """
     window = drawing.window
     own, wanted = window.reduced(over), window.reduced(under)
-    both = shown.source * shown.target * drawing.skin * smoothstep(drawing.facing, 0.1, 0.4) * (drawing.inside > 0)
+    both = (
+        shown.source
+        * shown.clear
+        * shown.target
+        * drawing.skin
+        * smoothstep(drawing.facing, 0.1, 0.4)
+        * (drawing.inside > 0)
+    )
     first = light.base(light.logarithms(own), drawing.source_normals, both)
     gain = light.base(light.logarithms(wanted), drawing.normals, both) - first
     gain = light.bounded(_followed(gain, both))
     passed = light.logarithms(light.Passage.between(first, first + gain).of(own))
     rest = light.bounded(light.logarithms(wanted) - passed, EDGE_LIGHTNESS, EDGE_HUE)
-    edge, middle = _border(drawing, shown.target)
+    edge, middle = _border(drawing, shown.target * shown.clear)
     last = membrane(rest * edge[..., None], edge + middle)
-    passage = light.Passage.between(first, first + gain + last).enlarged(window)
+    change = _with_eyes(gain + last, light.logarithms(wanted) - light.logarithms(own), shown, drawing)
+    passage = light.Passage.between(first, first + change).enlarged(window)
     return light.held_back(passage.of(over))
 
 
@@ -78,6 +92,27 @@ def _followed(gain: F32, weights: F32) -> F32:
     spread = float(np.sqrt((apart * apart * weights).sum() / total))
     share = min(max(spread / STRONG, FOLLOWED), 1.0)
     return np.asarray(gain - (1 - share) * apart[..., None], np.float32)
+
+
+def _with_eyes(change: F32, difference: F32, shown: Shown, drawing: Drawing) -> F32:
+    """Give the eyes a gain of their own: the white of an eye is as bright in a dark face as in a fair one.
+
+    Args:
+        change: float32 [rows, columns, 3], logarithms, of skin.
+        difference: of the two pictures.
+        shown: where the target's face is not covered.
+        drawing: where eyes are.
+    """
+    eyes = (drawing.eyes * shown.target * shown.clear) > 0.5
+    if np.count_nonzero(eyes) < FEWEST:
+        return change
+    skin = change[eyes].mean(axis=0)
+    lightness = float(skin.mean())
+    # Irises differ in tone as skins do: the median over whites, irises and lashes, and no more than the skin's gain.
+    own = float(np.median(difference[eyes].mean(axis=1)))
+    gain = np.clip(own, min(lightness, 0), max(lightness, 0)) + HUE_OF_LIGHT * (skin - lightness)
+    share = widened(drawing.eyes, EYE_RIM)[..., None]
+    return np.asarray(change + share * (gain - change), np.float32)
 
 
 def _border(drawing: Drawing, bare: F32) -> tuple[F32, F32]:

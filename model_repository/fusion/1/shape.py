@@ -11,13 +11,18 @@ from region import Region
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+# How much of the difference between the two expressions is drawn beyond the target's. The regressor finds less of an
+# expression than there is: what it missed of the source's is left in the skin, and what it missed of the target's is
+# not in its shape. Both point the same way.
+BEYOND = 0.3
+
 
 def fused_shape(source: F32, target: F32, region: Region, share: float) -> F32:
     """Return the posed shape to draw.
 
     Identity: the target's neutral shape, moved towards the source's by ``share`` times the place's freedom; so the
-    outline stays the target's, and what is drawn meets what is left. Expression, pose and camera: the target's, as
-    both models are linear.
+    outline stays the target's, and what is drawn meets what is left. Pose and camera: the target's, as both models are
+    linear. Expression: the target's, and `BEYOND` it, away from the source's; likewise free.
 
     Args:
         source, target: float32 [3, N, 3] decimetres: posed, with expression, neutral.
@@ -33,7 +38,8 @@ def fused_shape(source: F32, target: F32, region: Region, share: float) -> F32:
     # Size and place of the whole face are the target's: the regressor's are those of the mean, not of the person.
     moved = _similarity(other, neutral, weights)
     turn = _rotation(expressive, posed, weights)
-    shift = (moved - neutral) * (share * region.freedom[:, None])
+    beyond = BEYOND * ((expressive - neutral) - (source[1][region.vertex] - other))
+    shift = (moved - neutral + beyond) * (share * region.freedom[:, None])
     return np.asarray(posed + shift @ turn, np.float32)
 
 

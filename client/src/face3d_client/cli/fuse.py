@@ -59,6 +59,8 @@ def add_fuse_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("png", "jpeg"), default="png", help="of results in a folder (png)")
     parser.add_argument("--mask", action="store_true", help="also which pixels are new: STEM-mask.png")
     parser.add_argument("--max-frames", type=int, default=MAX_FRAMES, metavar="N", help=f"of a clip ({MAX_FRAMES})")
+    parser.add_argument("--sign-certificate", type=Path, metavar="FILE", help="PEM file of yours that signs a clip")
+    parser.add_argument("--sign-key", type=Path, metavar="FILE", help="PEM file of the certificate's key")
     parser.add_argument("--concurrency", type=int, default=2, metavar="N", help="pictures at the same time (2)")
     parser.add_argument("--json", action="store_true", help="one JSON object for each result on stdout")
 
@@ -181,9 +183,9 @@ def _clip(options: argparse.Namespace, clip: Path) -> int:
         try:
             made = client.fuse_clip(
                 options.source, clip, out, consent=options.consent, concurrency=options.concurrency,
-                max_frames=options.max_frames, **asked,
+                max_frames=options.max_frames, certificate=options.sign_certificate, key=options.sign_key, **asked,
             )  # fmt: skip
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError) as error:
             raise UsageError(str(error)) from error
     if options.json:
         print_json({"target": str(clip), "file": str(out), "frames": made.frames, "fused": made.fused})
