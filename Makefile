@@ -185,7 +185,7 @@ format: $(INSTALLED) ##develop let ruff mend what it can
 clean: ##develop remove what demo, export and the tests leave (keeps .venv)
 	@rm -rf out build run .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@rm -rf model_repository/*/warmup
-	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,chart.npz,expressions.npz,table.npz}
+	@rm -f model_repository/*/[0-9]*/{*.onnx,model.onnx.data,export.json,topology.npz,chart.npz,expressions.npz,tables.npz}
 	@find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 distclean: clean ##develop clean, and remove .venv and .tools
