@@ -11,7 +11,7 @@ import onnx
 
 from export.errors import ExportError
 from export.graphsurgeon import gs, to_model
-from export.precision.region import is_variable, network_nodes
+from export.precision.region import FLOAT_OPERATORS, is_variable, network_nodes
 
 MAX_FLOAT16 = 65504.0
 """Largest finite float16."""
@@ -28,7 +28,7 @@ def to_fp16(model: onnx.ModelProto, keep_last: bool = True) -> onnx.ModelProto:
         ExportError: a weight does not fit into float16, or there is no network to convert.
     """
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
-    nodes = network_nodes(graph, keep_last)
+    nodes = network_nodes(graph, keep_last, FLOAT_OPERATORS)
     if not nodes:
         raise ExportError("The graph has no convolutions: there is nothing to convert to fp16.")
     inside = {id(node) for node in nodes}

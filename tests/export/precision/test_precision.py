@@ -17,7 +17,7 @@ from export.precision import int8
 from export.precision.calibration import Ranges, calibrate, entropy_range, percentile_range
 from export.precision.fp16 import to_fp16
 from export.precision.int8 import Scheme, quantised_nodes, quantised_tensors, to_int8
-from export.precision.region import network_nodes
+from export.precision.region import FLOAT_OPERATORS, network_nodes
 from export.session import Session
 from export.stages.gate import lint
 from tests.export import tiny
@@ -259,4 +259,6 @@ def test_convolutions_with_a_slope_for_negative_numbers_between_them_are_one_net
         "{ a = Conv(x, w)  b = PRelu(a, s)  c = Conv(b, w)  z = Exp(c) }"
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    assert [node.op for node in network_nodes(gs.import_onnx(model), keep_last=True)] == ["Conv", "PRelu"]
+    nodes = network_nodes(gs.import_onnx(model), keep_last=True, between=FLOAT_OPERATORS)
+    assert [node.op for node in nodes] == ["Conv", "PRelu"]
+    assert not network_nodes(gs.import_onnx(model), keep_last=True), "an integer network ends there"
