@@ -16,9 +16,11 @@ from export.context import ExportContext
 from export.errors import ExportError
 from export.stages.fusion_region import region_arrays
 from export.stages.write import staged
+from networks.certainty import digest
 from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
+from networks.joint_identity import FILE as JOINT_IDENTITY
 from networks.joint_identity import JointIdentity
 from networks.texture import TABLE as CHART_TEXELS
 
@@ -77,7 +79,9 @@ def _write(
         with np.load(path, allow_pickle=False) as existing:
             same = int(existing["fingerprint"][0]) == model.fingerprint
             layout = int(existing["layout"]) if "layout" in existing.files else 0
-        if same and (layout == LAYOUT or options.version is not None):
+            beside = str(existing["beside"]) if "beside" in existing.files else ""
+        current = layout == LAYOUT and beside == _beside(what)
+        if same and (current or options.version is not None):
             return path
         if not same and (options.version is not None or options.face_model is not None):
             raise ExportError(
@@ -98,9 +102,15 @@ def _write(
     return path
 
 
+def _beside(what: str) -> str:
+    """Digest of the file that arrays are made of beside the face model; empty where there is none."""
+    joint = REGRESSOR.with_name(JOINT_IDENTITY)
+    return digest(joint) if what == "chart" and joint.is_file() else ""
+
+
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}")
-    np.savez_compressed(temporary, **arrays, layout=np.array(LAYOUT))
+    np.savez_compressed(temporary, **arrays, layout=np.array(LAYOUT), beside=np.array(_beside(path.stem)))
     temporary.rename(path)
 
 
