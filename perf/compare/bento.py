@@ -2,14 +2,14 @@
 
 # No postponed annotations here: BentoML reads those of the endpoint.
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 from typing import Annotated
 
 import bentoml
 from bentoml.validators import ContentType
+
+from perf import store
 
 PRODUCT = "FACE3D_COMPARE_PRODUCT"
 """The environment variable that tells the worker which ensemble's product it serves."""
@@ -46,8 +46,9 @@ class Face3D:
 
 
 def serve(product: str, port: int) -> None:
-    """Serve the product on loopback until the process ends."""
-    with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, PRODUCT: product, "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
-        command = [sys.executable, "-m", "bentoml", "serve", "perf.compare.bento:Face3D", "--host", "127.0.0.1"]
-        subprocess.run([*command, "--port", str(port)], env=environment, check=False)
+    """Become a server of the product on loopback."""
+    home = store.FOLDER / "bentoml"
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, PRODUCT: product, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-m", "bentoml", "serve", "perf.compare.bento:Face3D", "--host", "127.0.0.1"]
+    os.execve(sys.executable, [*command, "--port", str(port)], environment)
