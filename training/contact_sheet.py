@@ -25,7 +25,8 @@ from networks.head_model import load_face_model
 from networks.parser import Parser
 from networks.regressor import Regressor
 from networks.texture import TextureNet
-from training.crops import faces_of, listed
+from training.crops import faces_of
+from training.sheets import chosen, sheet_parser, write_sheet
 
 PANEL = 200
 VIEWS = (0, 38, 85)  # degrees of yaw
@@ -76,8 +77,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Draw the sheet, two faces a row."""
     reconstruct = Reconstructor(arguments.weights)
     strips = []
-    files = [file for file in listed(arguments.folder) if not any(part in file for part in arguments.leave_out)]
-    for _, sample in faces_of(arguments.folder, files[: arguments.count], "contact sheet"):
+    for _, sample in faces_of(arguments.folder, chosen(arguments)[: arguments.count], "contact sheet"):
         if sample is None:
             continue
         row = panels(reconstruct.files(sample))
@@ -85,22 +85,11 @@ def main(arguments: argparse.Namespace) -> None:
             photo = cv2.resize(sample.crop[0].transpose(1, 2, 0), (PANEL, PANEL), interpolation=cv2.INTER_AREA)
             row.insert(0, np.asarray(photo, np.uint8))
         strips.append(np.hstack(row))
-    if len(strips) % 2:
-        strips.append(np.full_like(strips[0], 255))
-    sheet = np.vstack([np.hstack(strips[k : k + 2]) for k in range(0, len(strips), 2)])
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(arguments.output), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    write_sheet(strips, 255, arguments.output)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument(
-        "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
-    )
+    parser = sheet_parser(__doc__, count=20)
     parser.add_argument(
         "--photo", action="store_true", help="the aligned photograph beside its face (not for publishing)"
     )

@@ -9,18 +9,17 @@ Photographs of FOLDER (files of its index.csv, larger ones first); heads are fin
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from export.pictures import load_picture
 from export.samples import sample_of
-from training.crops import Finder, listed
+from training.crops import Finder
 from training.evaluate import SERVED_THRESHOLD
 from training.evaluate_skin import Skin
+from training.sheets import chosen, sheet_parser, write_sheet
 from training.texture_measures import served, tables, turned_normals
 
 F32 = npt.NDArray[np.float32]
@@ -80,8 +79,7 @@ def main(arguments: argparse.Namespace) -> None:
     skin, find = Skin(arguments.weights), Finder()
     surface = tables(skin.model)
     pairs: list[U8] = []
-    files = [file for file in listed(arguments.folder) if not any(part in file for part in arguments.leave_out)]
-    pictures = [(file, load_picture(arguments.folder / file)) for file in files]
+    pictures = [(file, load_picture(arguments.folder / file)) for file in chosen(arguments)]
     for file, picture in sorted(pictures, key=lambda pair: -pair[1].size):
         sample = sample_of(file, picture, find, SERVED_THRESHOLD)
         drawn = None if sample is None else close_ups(surface, skin.tensors(picture, sample))
@@ -89,20 +87,8 @@ def main(arguments: argparse.Namespace) -> None:
             pairs.append(np.hstack(drawn))
         if len(pairs) == arguments.count:
             break
-    if len(pairs) % 2:
-        pairs.append(np.zeros_like(pairs[0]))
-    sheet = np.vstack([np.hstack(pairs[k : k + 2]) for k in range(0, len(pairs), 2)])
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(arguments.output), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    write_sheet(pairs, 0, arguments.output)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--count", type=int, default=10)
-    parser.add_argument(
-        "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
-    )
-    main(parser.parse_args())
+    main(sheet_parser(__doc__, count=10).parse_args())
