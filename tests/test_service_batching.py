@@ -15,7 +15,7 @@ from PIL import Image
 
 from server.embedded import EmbeddedServer
 from server.service import Service as RunningService
-from tests.service import Outputs, Refusal, Service, file_of, picture
+from tests.service import Refusal, Service, file_of, picture
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,17 @@ def files(portrait_bytes: bytes, portrait_jpeg: bytes) -> list[bytes]:
     return pictures
 
 
+ROUNDS = 4
 OUTPUTS = ("face", "camera", "coefficients", "vertices", "landmarks", "mesh")
 
 
 def test_sixteen_clients_at_once_get_their_own_right_answers_in_batches(service: Service, files: list[bytes]) -> None:
     alone = [service.ask(data, outputs=OUTPUTS) for data in files]
     before = service.counts()
-    with ThreadPoolExecutor(16) as pool:
-        together: list[Outputs] = list(pool.map(lambda data: service.ask(data, outputs=OUTPUTS), files))
+    with ThreadPoolExecutor(16) as pool:  # several rounds: on a busy machine the sixteen of one come one by one
+        together = list(pool.map(lambda data: service.ask(data, outputs=OUTPUTS), files * ROUNDS))
     after = service.counts()
-    for one, other in zip(alone, together, strict=True):
+    for one, other in zip(alone * ROUNDS, together, strict=True):
         np.testing.assert_allclose(other["face"], one["face"], atol=0.05)
         np.testing.assert_allclose(other["camera"], one["camera"], atol=0.05)
         # Networks may round differently in a batch.
@@ -55,7 +56,7 @@ def test_sixteen_clients_at_once_get_their_own_right_answers_in_batches(service:
         np.testing.assert_allclose(other["landmarks"], one["landmarks"], atol=0.5)
     for leaf in ("preprocess", "detector"):
         inferences, executions = (after[leaf][i] - before[leaf][i] for i in (0, 1))
-        assert inferences == 16
+        assert inferences == 16 * ROUNDS
         assert inferences / executions > 1, f"{leaf} ran {executions} times for {inferences} pictures"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Value = bool | int | float | str
-NUMPY = {"UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
+NUMPY = {"UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64, "BOOL": np.bool_}
 
 # Every option of the service, and the parameters that the protocol itself gives a meaning.
 OPTIONS = (*("score_threshold", "face", "box", "texture_size", "texture_format", "sharpen", "white_balance", "pose"),)
@@ -103,7 +103,7 @@ def bytes_tensor(name: str, elements: Sequence[bytes], shape: tuple[int, ...] | 
 
 
 def array_tensor(name: str, array: NDArray[Any]) -> Tensor:
-    """A tensor of a uint8, float32 or int64 array."""
+    """A tensor of a uint8, float32, int64 or bool array."""
     (datatype,) = (name for name, dtype in NUMPY.items() if dtype == array.dtype)
     return Tensor(name, datatype, array.shape, array.tobytes())
 

@@ -43,10 +43,15 @@ def wellformed_requests(address: str, picture: bytes) -> list[Request]:
     found["choice"] = array_tensor("choice", choice)
     by_choice = [tensor for tensor in _inputs(requests, "align") if tensor.name != "faces"]
     requests.append(_request(models["align"], [*by_choice, found["choice"]]))
-    # The ensembles' second and third step of postprocess.
+    # The ensembles' later steps of postprocess.
     drawn = [found[name] for name in ("thumbnail", "crop_hd", "shapes", "fingerprint", "expression", "context")]
     again = [
-        _request(models["postprocess"], [found["finished"]], ("texture_image", "thumbnail")),
+        _request(models["postprocess"], [found["places"], found["mesh_done"]], ("visibility", "mesh_done")),
+        _request(
+            models["postprocess"],
+            [*_inputs(requests, "postprocess"), found["mesh_done"]],
+            ("texture_image", "thumbnail"),
+        ),
         _request(models["postprocess"], drawn, ("preview",)),
     ]
     ensembles = [model for model in models.values() if model.is_ensemble]

@@ -112,7 +112,7 @@ def test_a_dry_run_for_tensorrt_says_what_would_be_built_and_writes_nothing(tmp_
         f"would write {tmp_path / 'detector' / '1' / 'model.onnx'}",
         "int8 (s8s8)",
         "strongly typed",
-        "profile canvas: min (1, 3, 512, 512), opt (8, 3, 512, 512), max (16, 3, 512, 512)",
+        "profile canvas: min (1, 3, 512, 512), opt (16, 3, 512, 512), max (32, 3, 512, 512)",
     ):
         assert words in out
     assert _files(tmp_path) == []

@@ -38,8 +38,8 @@ def pending(command: Command) -> int:
     return int(sum(map(float, found)))
 
 
-def test_sigterm_answers_every_request_that_is_inside(command: Command, portrait_jpeg: bytes) -> None:
-    command.ready()
+def crowd(command: Command, portrait_jpeg: bytes) -> tuple[list[threading.Thread], list[str]]:
+    """Clients whose requests are all inside, and a list that fills with how each ends."""
     outcomes: list[str] = []
 
     def ask() -> None:
@@ -57,6 +57,12 @@ def test_sigterm_answers_every_request_that_is_inside(command: Command, portrait
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.5)  # the last of the twelve have been sent
+    return threads, outcomes
+
+
+def test_sigterm_answers_every_request_that_is_inside(command: Command, portrait_jpeg: bytes) -> None:
+    command.ready()
+    threads, outcomes = crowd(command, portrait_jpeg)
     command.process.send_signal(signal.SIGTERM)
     for thread in threads:
         thread.join()
@@ -69,11 +75,7 @@ def test_what_comes_after_sigterm_is_refused_in_words(tmp_path: Path, portrait_j
     try:
         http = command.ready()
         service = Service(command.grpc)
-        service.detect(portrait_jpeg)
-        inside = [threading.Thread(target=service.ask, args=(portrait_jpeg,)) for _ in range(4)]
-        for thread in inside:
-            thread.start()
-        time.sleep(0.2)
+        inside, _ = crowd(command, portrait_jpeg)
         command.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 20
         while not any("told to stop" in line for line in command.errors):
