@@ -300,6 +300,10 @@ have measured.
 ## Side by side
 
 {_compare("compare", "make compare", "the mesh (GLB with its texture), coefficients, landmarks")}
+The ONNX variants have the same files. They run the texture network's whole; the service's backend runs it in parts,
+without what cannot be seen ([decision 26](decisions/26-texture-split.md)), which is most of the difference in processor
+time.
+
 ### Recognition (`embed`)
 
 {_compare("compare-embed", "python -m perf.compare --product embed", "embedding and quality")}
