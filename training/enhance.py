@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from skimage.metrics import structural_similarity
 
 from networks.enhance import SIDE, Enhance, EnhanceNet
+from training.checkpoints import save_state, save_weights
 from training.crops import faces_of, listed
 from training.enhance_data import KINDS, U8, Chance, Faces
 
@@ -186,16 +186,11 @@ def save(
     progress: tuple[int, float],
     a: argparse.Namespace,
 ) -> None:
-    """Write checkpoint and weights; a run that is killed meanwhile leaves the old ones whole."""
+    """Write checkpoint and weights."""
     step, spent = progress
     state = {"net": net.state_dict(), "kept": kept.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save({**state, "step": step, "spent": spent}, a.checkpoint.with_suffix(".part"))
-    a.checkpoint.with_suffix(".part").replace(a.checkpoint)
-    metadata = {"samples": str(step * BATCH), "sources": SOURCES, "licence": "Apache-2.0"}
-    save_file(
-        {k: v.half().contiguous() for k, v in kept.state_dict().items()}, a.weights.with_suffix(".part"), metadata
-    )
-    a.weights.with_suffix(".part").replace(a.weights)
+    save_state({**state, "step": step, "spent": spent}, a.checkpoint)
+    save_weights(kept, a.weights, {"samples": str(step * BATCH), "sources": SOURCES, "licence": "Apache-2.0"})
 
 
 def measure(a: argparse.Namespace) -> None:

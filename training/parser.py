@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from networks.camera import CROP
 from networks.parser import PARTS, PARTS_SIDE, ParserNet
+from training.checkpoints import save_state, save_weights
 from training.parser_covers import KINDS, cover
 from training.parser_labels import HAIR, PERSON, SKIN
 from training.parser_renders import UNKNOWN
@@ -356,16 +357,12 @@ def save(
     progress: tuple[int, float],
     a: argparse.Namespace,
 ) -> None:
-    """Write checkpoint and weights; a run that is killed meanwhile leaves the old ones whole."""
+    """Write checkpoint and weights."""
     step, spent = progress
     state = {"net": net.state_dict(), "kept": kept.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save({**state, "step": step, "spent": spent}, a.checkpoint.with_suffix(".part"))
-    a.checkpoint.with_suffix(".part").replace(a.checkpoint)
+    save_state({**state, "step": step, "spent": spent}, a.checkpoint)
     samples = step * BATCH + (seen_by(a.start) if a.start is not None else 0)
-    metadata = {"samples": str(samples), "sources": SOURCES, "licence": "Apache-2.0"}
-    weights = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in kept.state_dict().items()}
-    save_file(weights, a.weights.with_suffix(".part"), metadata)
-    a.weights.with_suffix(".part").replace(a.weights)
+    save_weights(kept, a.weights, {"samples": str(samples), "sources": SOURCES, "licence": "Apache-2.0"})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from networks.camera import CROP, CROP_HD
@@ -28,6 +28,7 @@ from networks.parser import PARTS_SIDE
 from networks.regressor import Regressor
 from networks.texture import FILL, TABLE, TextureNet
 from networks.texture_fill import UNet, plainer
+from training.checkpoints import save_state, save_weights
 from training.parser import parts_of, reduced
 from training.render import euler, vertex_normals
 
@@ -237,15 +238,11 @@ def train(a: argparse.Namespace) -> None:
 
 
 def save(unet: UNet, optimiser: torch.optim.Optimizer, progress: tuple[int, float], a: argparse.Namespace) -> None:
-    """Write checkpoint and weights; a run that is killed meanwhile leaves the old ones whole."""
+    """Write checkpoint and weights."""
     step, spent = progress
     state = {"unet": unet.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent": spent}
-    torch.save(state, a.checkpoint.with_suffix(".part"))
-    a.checkpoint.with_suffix(".part").replace(a.checkpoint)
-    metadata = {"steps": str(step), "sources": SOURCES, "licence": "Apache-2.0"}
-    weights = {k: v.half().contiguous() for k, v in unet.state_dict().items()}
-    save_file(weights, a.weights.with_suffix(".part"), metadata)
-    a.weights.with_suffix(".part").replace(a.weights)
+    save_state(state, a.checkpoint)
+    save_weights(unet, a.weights, {"steps": str(step), "sources": SOURCES, "licence": "Apache-2.0"})
 
 
 if __name__ == "__main__":

@@ -70,6 +70,6 @@ def test_products_of_a_network_are_listed_for_one_picture() -> None:
 
 def test_without_a_gpu_it_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a GPU")
     assert measure.main(["--folder", str(folder)]) == 2
     assert "sees no GPU" in capsys.readouterr().err
