@@ -31,6 +31,8 @@ _BYTES = {"TYPE_UINT8": 1, "TYPE_BOOL": 1, "TYPE_FP16": 2, "TYPE_FP32": 4, "TYPE
 _LARGEST = {
     "picture": 2048 * 2048 * 3,  # preprocess scales the long side to 2048
     "close_up": 3,
+    "texture": 1024 * 1024 * 3,
+    "photo_texture": 1024 * 1024 * 3,
     "thumbnail": 512 * 512 * 3,
     "shapes": 3 * 40_000 * 3 * 4,  # BFM has 35,709 vertices
     "vertices": 40_000 * 3 * 4,

@@ -15,6 +15,8 @@ BATCH = "batch"
 """Name of the first axis."""
 VERTICES = "vertices"
 """Name of the axis of a face model's vertices."""
+SIDE = "side"
+"""Name of the axes of a texture, whose size the photograph decides."""
 
 
 @dataclass(frozen=True)

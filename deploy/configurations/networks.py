@@ -192,7 +192,7 @@ TEXTURE = Network(
         replace(PARTS, comment="Of the parser."),
     ),
     outputs=(
-        Tensor("texture", "UINT8", (3, 1024, 1024), "RGB, row 0 is v = 1."),
+        Tensor("texture", "UINT8", (3, -1, -1), "RGB, row 0 is v = 1; 512 or 1024 a side, by the photograph's pixels."),
         Tensor("visibility", "UINT8", (1, 1024, 1024), "255: skin seen in the photograph; 0: filled in."),
         Tensor(
             "places",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.criteria import Criterion
-from export.graph import VERTICES
+from export.graph import SIDE, VERTICES
 from export.models import texture_split
 from export.models.base import WEIGHTS, ExportedModel, Loaded, is_built_in
 from export.official import checkpoint
@@ -33,7 +33,8 @@ class TextureModel(ExportedModel):
     inputs = TextureNet.INPUTS
     outputs = TextureNet.OUTPUTS
     inner = TextureNet.INNER
-    dynamic_axes = MappingProxyType({"shapes": {2: VERTICES}})
+    # The parts give a texture of half the size where the photograph has no pixels for more; the whole graph never does.
+    dynamic_axes = MappingProxyType({"shapes": {2: VERTICES}, "texture": {2: SIDE, 3: SIDE}})
     needs_earlier = True
     # The U-Net is a tenth of the time: INT8 saves a millisecond, and is made on request.
     cpu_precisions = ("fp32",)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from export.graphsurgeon import gs, to_model
 from export.session import Feed, Session, loaded
-from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table
+from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table, enlarged
 
 # OpenCV rounds a sample's position to 1/32 of a pixel. So texels differ by a level or two, and a few by more at the
 # photograph's border, where a threshold decides their visibility.
@@ -45,7 +45,7 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
     needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names}
     if not needed <= set(tensors):
         return None
-    size = int(next(value.shape[2] for value in graph.outputs if value.name == "texture"))
+    size = int(next(value.shape[2] for value in graph.outputs if value.name == "visibility"))
     rows, triangles, skin = _mesh(tensors["shapes"])
     corners, weights = _table(tensors["attributes"])
     graphs = {}
@@ -127,7 +127,9 @@ def split_error(model: onnx.ModelProto, parts: SplitGraph, feed: Feed) -> SplitE
     """Run whole graph and parts on one feed; return the larger error of both pictures."""
     expected, actual = Session(model)(feed), session_of(parts)(feed)
     pictures = {name: value for name, value in expected.items() if value.dtype == np.uint8}
-    levels = [np.abs(value.astype(np.int16) - actual[name]) for name, value in pictures.items()]
+    levels = [
+        np.abs(value.astype(np.int16) - enlarged(actual[name], value.shape[-1])) for name, value in pictures.items()
+    ]
     return SplitError(
         max(float(np.mean(distance > LEVEL_TOLERANCE)) for distance in levels),
         max(float(np.mean((distance / 255) ** 2)) for distance in levels),

@@ -2,7 +2,7 @@
 
 The tracer leaves thousands of nodes that compute constants and shapes; folding them makes a graph load faster and
 easier to read. Vertex counts are constants in a traced graph, but the repository's configurations leave
-that axis open (-1) so that one configuration serves any face model; `free_axis` opens it again.
+that axis open (-1) so that one configuration serves any face model; `free_axes` opens it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from export.graph import BATCH, IR_VERSION, VERTICES, set_shape, shape_of
+from export.graph import BATCH, IR_VERSION, set_shape, shape_of
 from export.graphsurgeon import gs
 
 
@@ -41,9 +41,9 @@ def clean(model: onnx.ModelProto, dynamic_axes: Mapping[str, Mapping[int, str]] 
         node.name = f"{node.op}_{index}"
     outputs = {value.name for value in graph.outputs}
     for tensor, axes in (dynamic_axes or {}).items():
-        for axis, name in axes.items():
-            if tensor in outputs:
-                free_axis(graph, tensor, axis, name)
+        if tensor in outputs:
+            free_axes(graph, tensor, axes)
+            for axis, name in axes.items():
                 interface[tensor][axis] = name
     graph.cleanup().toposort()
     cleaned: onnx.ModelProto = gs.export_onnx(graph)
@@ -191,8 +191,8 @@ def _is_rank(tensor: gs.Tensor) -> bool:
     return size is not None and size.op == "Size" and bool(size.inputs[0].inputs) and size.i().op == "Shape"
 
 
-def free_axis(graph: gs.Graph, output: str, axis: int, name: str = VERTICES) -> None:
-    """Make one axis of an output free, although its size is a constant.
+def free_axes(graph: gs.Graph, output: str, axes: Mapping[int, str]) -> None:
+    """Make axes of an output free, although their sizes are constants; ``axes``: axis -> name, none of them 0.
 
     Triton requires an output's shape to match the configuration exactly: -1 there needs a free axis here. Naming the
     axis is not enough, since runtimes infer its size when they load the graph. So the output is reshaped to its own
@@ -212,23 +212,18 @@ def free_axis(graph: gs.Graph, output: str, axis: int, name: str = VERTICES) -> 
     def constant(suffix: str, values: list[int]) -> gs.Constant:
         return gs.Constant(f"{output}_{suffix}", np.array(values, np.int64))
 
-    batch, one, size, full_shape = variable("batch"), variable("one"), variable("size"), variable("shape")
+    batch, one, full_shape = variable("batch"), variable("one"), variable("shape")
+    sizes: list[gs.Tensor] = [batch]
+    for axis, size in enumerate(shape[1:], 1):
+        sizes.append(variable(f"size_{axis}") if axis in axes else constant(f"size_{axis}", [int(size)]))
     graph.nodes += [
         gs.Node("Shape", f"{output}_shape_of", {"start": 0, "end": 1}, [graph.inputs[0]], [batch]),
         gs.Node("Min", f"{output}_at_most_one", {}, [batch, constant("unit", [1])], [one]),
-        gs.Node("Mul", f"{output}_free", {}, [one, constant("count", [int(shape[axis])])], [size]),
-        gs.Node(
-            "Concat",
-            f"{output}_shape_all",
-            {"axis": 0},
-            [
-                batch,
-                *([constant("before", shape[1:axis])] if axis > 1 else []),
-                size,
-                *([constant("after", shape[axis + 1 :])] if axis + 1 < len(shape) else []),
-            ],
-            [full_shape],
+        *(
+            gs.Node("Mul", f"{output}_free_{k}", {}, [one, constant(f"count_{k}", [int(shape[k])])], [sizes[k]])
+            for k in axes
         ),
+        gs.Node("Concat", f"{output}_shape_all", {"axis": 0}, sizes, [full_shape]),
         gs.Node("Reshape", f"{output}_opened", {}, [inner, full_shape], [tensor]),
     ]
-    tensor.shape = [BATCH, *shape[1:axis], name, *shape[axis + 1 :]]
+    tensor.shape = [BATCH, *(axes.get(axis, size) for axis, size in enumerate(shape[1:], 1))]

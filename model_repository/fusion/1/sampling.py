@@ -26,7 +26,7 @@ class Skin:
     """The source's skin as the texture network gives it.
 
     Attributes:
-        texture: uint8 [3, 1024, 1024], sRGB, row 0 at v = 1.
+        texture: uint8 [3, side, side], 512 or 1024 a side, sRGB, row 0 at v = 1.
         visibility: uint8 [1, 1024, 1024], 255 where the photograph shows it, 0 where it was filled in.
     """
 

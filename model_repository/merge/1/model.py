@@ -21,7 +21,7 @@ from meters import Meters
 from numpy.typing import NDArray
 from people import check_one_person
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
-from textures import merge_textures
+from textures import merge_textures, resized
 from tile_faces import join as join_faces
 
 Tensors = dict[str, NDArray[Any]]
@@ -117,6 +117,8 @@ class TritonPythonModel:
         began = time.perf_counter()
         textures, visibility, shapes, certainty, context, crops, parts = need(tensors, TEXTURE)
         self._chart.check(shapes, np.array([self._chart.fingerprint]))
+        side, full = textures.shape[-1], visibility.shape[-1]
+        visibility = resized(visibility, side)
         facing = np.stack([self._chart.facing(shape[0]) for shape in shapes])
         if len(shapes) > 1:  # one photograph alone takes nothing under a flat angle
             photographs = map(Photograph, shapes[:, 0], crops, context[:, 15:23], parts)
@@ -128,7 +130,7 @@ class TritonPythonModel:
             textures, visibility, facing, certainty[:, 0], self._chart.core, int(certainty[:, 1].argmax())
         )
         self._meters.textured(time.perf_counter() - began)
-        return {"texture": merged.colours[None], "visibility": merged.visibility[None]}
+        return {"texture": merged.colours[None], "visibility": resized(merged.visibility[None], full)}
 
 
 def _faces(tensors: Tensors) -> Tensors:

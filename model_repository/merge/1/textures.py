@@ -25,7 +25,7 @@ FILLED = 0.005
 """Weight of what a photograph does not show but was filled in, where no photograph shows it: below that of a texel
 under the flattest angle that is taken."""
 BANDS = 6
-"""Octaves that are blended apart: 1024 texels down to 16."""
+"""Octaves that are blended apart: 1024 texels down to 16, 512 down to 8."""
 GAIN_SIDE = 64
 """Texels a side at which gains are computed, as they are smooth."""
 GAIN_SMOOTHNESS = 5.0
@@ -72,6 +72,15 @@ def merge_textures(textures: U8, visibility: U8, facing: F32, detail: F32, core:
     blended = blend(pictures, [_resized(weight, side) for weight in weights])
     colours = np.clip(blended + 0.5, 0, 255).astype(np.uint8).transpose(2, 0, 1)
     return Texture(np.ascontiguousarray(colours), visibility.max(0))
+
+
+def resized(visibility: U8, side: int) -> U8:
+    """Bring maps uint8 [K, 1, S, S] to another side: uint8 [K, 1, side, side]."""
+    if visibility.shape[-1] == side:
+        return visibility
+    how = cv2.INTER_AREA if side < visibility.shape[-1] else cv2.INTER_LINEAR
+    maps = [cv2.resize(one[0], (side, side), interpolation=how)[None] for one in visibility]
+    return np.asarray(np.stack(maps), np.uint8)
 
 
 def choose(quality: F32, seen: F32, core: F32, reference: int) -> F32:

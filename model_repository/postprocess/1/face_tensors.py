@@ -15,7 +15,7 @@ from options import LARGEST_TEXTURE, Refused
 from tensor_shapes import Rows, shape_fault
 
 ROWS: Rows = {
-    "texture": (3, 1024, 1024),
+    "texture": (3, None, None),
     "shapes": (3, None, 3),
     "fingerprint": (1,),
     "expression": (64,),
@@ -32,6 +32,8 @@ ROWS: Rows = {
 FARTHEST = 100.0  # and coefficients are of order one
 # Pixels of the 224 px crop: what lies in the camera's plane is projected a long way off.
 FARTHEST_PLACE = 1e7
+# Sides of the textures that the texture network gives.
+TEXTURE_SIDES = (512, 1024)
 
 
 def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -44,6 +46,13 @@ def check_inputs(tensors: Mapping[str, NDArray[Any]]) -> None:
         raise Refused("BadTensor", "the request holds no tensor: send what the outputs are made of.")
     if fault := shape_fault(tensors, ROWS):
         raise Refused("BadTensor", fault)
+    value = tensors.get("texture")
+    if value is not None and (value.shape[2] != value.shape[3] or value.shape[3] not in TEXTURE_SIDES):
+        raise Refused(
+            "BadTensor",
+            f"`texture` has {value.shape[2]} x {value.shape[3]} texels: send a square of "
+            f"{' or '.join(map(str, TEXTURE_SIDES))}.",
+        )
     value = tensors.get("thumbnail")
     if value is not None and (value.shape[1] != value.shape[2] or value.shape[1] > LARGEST_TEXTURE):
         raise Refused(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,16 +37,22 @@ class Lining:
     """What is painted over.
 
     Attributes:
-        side: of the texture that the patches fit.
-        patches: of the mouth and the sockets.
+        patches: of the mouth and the sockets, by the side of the texture that they fit.
     """
 
-    side: int
-    patches: tuple[Patch, ...]
+    patches: Mapping[int, tuple[Patch, ...]]
 
     @classmethod
     def from_maps(cls, maps: U8) -> Lining:
-        """Take the rectangles out of uint8 [2, side, side]: how far inside mouth and sockets a texel lies, 0..255."""
+        """Take the rectangles out of uint8 [2, side, side]: how far inside mouth and sockets a texel lies, 0..255.
+
+        They fit textures of this side and of half of it.
+        """
+        halved = np.stack([cv2.resize(share, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for share in maps])
+        return cls({len(shares[0]): tuple(cls._rectangles(shares)) for shares in (maps, halved)})
+
+    @staticmethod
+    def _rectangles(maps: NDArray[Any]) -> list[Patch]:
         found = []
         for share, colour in zip(maps, (MOUTH, SOCKET), strict=True):
             halves = np.arange(share.shape[1]) < share.shape[1] // 2
@@ -56,13 +65,11 @@ class Lining:
                     part += part // 128
                     added = part * np.array(colour, np.uint16) + np.uint16(128)
                     found.append(Patch(rows, columns, np.uint16(256) - part, added))
-        return cls(maps.shape[1], tuple(found))
+        return found
 
     def paint(self, image: U8) -> None:
         """Paint over a texture uint8 [side, side, 3] RGB, row 0 at v = 1, in place; of another side, leave it."""
-        if len(image) != self.side:
-            return
-        for patch in self.patches:
+        for patch in self.patches.get(len(image), ()):
             below = image[patch.rows, patch.columns]
             mixed = below * patch.kept
             mixed += patch.added

@@ -24,8 +24,8 @@ from surface import Surface
 
 FILES = ("mesh", "texture_image", "preview")
 SENTENCES = "texture_warnings"
-# A face in the middle of a crop of 224: box, score and five points.
-_FACE = (60, 50, 164, 180, 1, 81, 81, 143, 81, 112, 117, 87, 150, 137, 150)
+# A face in the middle of a crop of 224 whose pixels are two of the source: box, score and five points.
+_FACE = (120, 100, 328, 360, 1, 162, 162, 286, 162, 224, 234, 174, 300, 274, 300)
 # At least so many files are written side by side: a preview takes some 200 ms and must not keep meshes waiting.
 LEAST_THREADS = 2
 # Seconds after which a thread that holds Python's lock lets another one have it: a mesh waits for it several times.
@@ -117,7 +117,7 @@ class TritonPythonModel:
             "expression": np.zeros(64, np.float32),
             "texture": np.full((3, 1024, 1024), 127, np.uint8),
             "crop_hd": np.full((3, 512, 512), 127, np.uint8),
-            "context": np.array([*_FACE, 1, 1, 0, 0, 224 / 512, 224 / 512, 0, 0], np.float32),
+            "context": np.array([*_FACE, 2, 2, 0, 0, 448 / 512, 448 / 512, 0, 0], np.float32),
             "places": np.stack([*np.mgrid[224:0:-0.875, 0:224:0.875][::-1], *np.ones((2, 256, 256))]).astype(
                 np.float32
             ),

@@ -43,7 +43,7 @@ class Options:
         sharpen: strength of the unsharp mask, 0 to 1.
         texture_format: ``png`` or ``jpeg`` for both the texture file and the one in the mesh; None for a PNG file and
             a JPEG in the mesh, which halves the mesh without a visible difference.
-        texture_size: side of the texture in pixels; above 1024 as far as the photograph has the pixels for it.
+        texture_size: side of the texture in pixels, as far as the photograph has the pixels for it; None: up to 1024.
         texture_light: ``photo``, as photographed, or ``albedo``: the light is taken out.
         detail: strength of the skin's relief, a normal map in the mesh; 0 for none.
         glasses: ``keep`` what the photograph shows of them, or ``remove`` them: filled like other covered skin.
@@ -58,7 +58,7 @@ class Options:
     white_balance: bool = False
     sharpen: float = 0.3
     texture_format: str | None = None
-    texture_size: int = 1024
+    texture_size: int | None = None
     texture_light: str = "photo"
     detail: float = 0.0
     glasses: str = "keep"

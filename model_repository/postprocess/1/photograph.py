@@ -15,6 +15,9 @@ U8 = NDArray[np.uint8]
 
 # Sides of the crops that the networks see, and of the texture that is made of the larger one.
 CROP, CROP_HD, USUAL_TEXTURE = 224, 512, 1024
+# Side of the texture of a face of few pixels, and source pixels for one of the larger crop up to which a face is one: a
+# texel of 512 covers fewer than one of the source then. The texture network has the same rule.
+SMALL_TEXTURE, COARSE = 512, 0.75
 # Rows of a texture that are worked on at a time, so that beside it only bytes are kept of it.
 STRIP = 128
 # How much of a texel has to be seen for it to count.
@@ -35,6 +38,7 @@ class Photograph:
         pixels: uint8 [h, w, 3] RGB.
         scale, shift: float64 [2], from places in the 224 px crop (x, y) to places in ``pixels``.
         gain: how much finer than the 512 px crop ``pixels`` are; 1 for the crop itself.
+        coarse: the crop was enlarged from so few pixels that a texture of `SMALL_TEXTURE` holds all of them.
     """
 
     places: F32
@@ -42,6 +46,7 @@ class Photograph:
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
     gain: float = 1.0
+    coarse: bool = False
 
     @classmethod
     def of(cls, places: F32, context: F32, crop_hd: U8, close_up: U8, close_up_camera: F32) -> Photograph:
@@ -52,7 +57,8 @@ class Photograph:
         else:
             pixels, (large, large_at) = np.asarray(cv2.merge(list(crop_hd)), np.uint8), cameras[2:]
         scale, shift = cameras[0] / large, (cameras[1] - large_at) / large
-        return cls(places, pixels, scale, shift, float((cameras[2] / large).min()))
+        coarse = bool(cameras[2].max() <= COARSE)
+        return cls(places, pixels, scale, shift, float((cameras[2] / large).min()), coarse)
 
     @property
     def side(self) -> int:
@@ -61,7 +67,9 @@ class Photograph:
 
     @property
     def largest_texture(self) -> int:
-        """Side of the largest texture that the photograph has the pixels for; never less than the usual one."""
+        """Side of the largest texture that the photograph has the pixels for, at least `SMALL_TEXTURE`."""
+        if self.coarse:
+            return SMALL_TEXTURE
         return max(USUAL_TEXTURE, int(self.gain * USUAL_TEXTURE * 1.02) // SIDE_STEP * SIDE_STEP)
 
     def sampled(self, side: int, rows: slice, columns: slice = slice(None)) -> U8:

@@ -60,7 +60,7 @@ class Skin:
         for kind in self._covers.kinds:
             if kind != "glasses" or self._options.glasses == "keep":
                 found[kind] = SENTENCES[kind]
-        if self._side < self._options.texture_size:
+        if self._side < (self._options.texture_size or 0):
             found["size"] = (
                 f"The photograph has pixels for a texture of {self._side} texels a side, not of "
                 f"{self._options.texture_size}: it was not enlarged."
@@ -87,14 +87,18 @@ class Skin:
 
     @cached_property
     def _side(self) -> int:
-        asked = self._options.texture_size
-        there = USUAL_TEXTURE if self._photograph is None else self._photograph.largest_texture
-        return min(asked, max(there, USUAL_TEXTURE))
+        there = len(self._given) if self._photograph is None else self._photograph.largest_texture
+        return min(self._options.texture_size or USUAL_TEXTURE, there)
+
+    @cached_property
+    def _given(self) -> U8:
+        """The texture as it came: uint8 [side, side, 3] RGB, `SMALL_TEXTURE` or `USUAL_TEXTURE` a side."""
+        return np.asarray(cv2.merge(list(self._need("texture"))), np.uint8)  # a tenth of a transposed copy's time
 
     @cached_property
     def _painted(self) -> U8:
-        """The texture in the light of the photograph, with what is painted over the skin, at least of usual size."""
-        image = np.asarray(cv2.merge(list(self._need("texture"))), np.uint8)  # a tenth of the time of a transposed copy
+        """The texture in the light of the photograph, with what is painted over the skin, at least of the given size."""
+        image = self._given
         if self._surface.lining is not None:
             self._surface.lining.paint(image)
         if self._photograph is None:

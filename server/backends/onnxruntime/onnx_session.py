@@ -347,6 +347,8 @@ class OnnxModel:
         if not path.is_file():
             raise ConfigError(f"{path} is missing: run `make export`.")
         self._session = _opened(opener, path, options)
+        # A session whose outputs differ in size from row to row says how they are joined.
+        self._concatenate: Callable[[list[Array]], Array] = getattr(self._session, "concatenate", np.concatenate)
         self._batched = int(config.get("max_batch_size", 0)) > 0
         self._rows = rows_per_run(config) if self._batched else 0
         threads = options.intra_op_num_threads
@@ -425,7 +427,7 @@ class OnnxModel:
 
         outcomes = iter(self._pool.map(run, parts) if side_by_side else map(run, parts))
         for index, count in counts.items():
-            yield index, _joined(list(itertools.islice(outcomes, count)))
+            yield index, _joined(list(itertools.islice(outcomes, count)), self._concatenate)
 
     def _run_once(self, session: Session, feed: Mapping[str, Array], names: list[str]) -> Answer:
         if not names:
@@ -455,14 +457,14 @@ class OnnxModel:
         return [{name: piece[i] for name, piece in pieces.items() if name in w} for i, w in enumerate(wanted)]
 
 
-def _joined(parts: list[Answer]) -> Answer:
+def _joined(parts: list[Answer], concatenate: Callable[[list[Array]], Array]) -> Answer:
     """Return the answer to a request from those to its parts; the first that failed is the request's own."""
     outputs: list[dict[str, Array]] = []
     for part in parts:
         if isinstance(part, Exception):
             return part
         outputs.append(part)
-    return outputs[0] if len(outputs) == 1 else {n: np.concatenate([o[n] for o in outputs]) for n in outputs[0]}
+    return outputs[0] if len(outputs) == 1 else {n: concatenate([o[n] for o in outputs]) for n in outputs[0]}
 
 
 def _reason(error: Exception) -> str:

@@ -41,8 +41,8 @@ REACH = 3
 GAIN_STEPS = 127
 CROP = 224  # pixels a side of the small crop, in which the field's places are
 FOCAL, DISTANCE = 1015.0, 10.0  # of the camera: pixels of the small crop, decimetres
-# Pixels of the source for one of the large crop up to which the texture is made at half its size and then enlarged: a
-# texel of that has 1.15 pixels of the crop, fewer than one of the source (median; 50 dB from what full size gives).
+# Pixels of the source for one of the large crop up to which the texture has half its size: a texel of that has 1.15
+# pixels of the crop, fewer than one of the source (median; 50 dB from what full size gives).
 COARSE = 0.75
 # Entry of the graphs' metadata: the digest of the whole graph's file.
 WHOLE = "face3d.whole"
@@ -116,8 +116,9 @@ class PartsSession:
     """The parts behind that much of a session's interface as is used here.
 
     Inputs: crop_hd uint8 (B, 3, H, W); shapes float32 (B, 3, N, 3); context float32 (B, 23), the cameras of both crops
-    in its last eight; parts uint8 (B, 3, h, w). Outputs: texture uint8 (B, 3, size, size); visibility uint8
-    (B, 1, size, size); places float32 (B, 4, t, t).
+    in its last eight; parts uint8 (B, 3, h, w). Outputs: texture uint8 (B, 3, n, n), n the table's size, or half of it
+    where no row's photograph has pixels for more (`COARSE`); visibility uint8 (B, 1, size, size); places float32
+    (B, 4, t, t).
     """
 
     def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
@@ -141,7 +142,7 @@ class PartsSession:
         """The whole graph's."""
         sides = [self._size, self._size]
         return [
-            Value("texture", ["batch", 3, *sides]),
+            Value("texture", ["batch", 3, "side", "side"]),
             Value("visibility", ["batch", 1, *sides]),
             Value("places", ["batch", 4, self._side, self._side], "tensor(float)"),
         ]
@@ -170,6 +171,12 @@ class PartsSession:
             "places": lambda: np.concatenate([fields[:, :2], facing, seen], 1),
         }
         return [makers[name]() for name in wanted]
+
+    @staticmethod
+    def concatenate(pieces: Sequence[Array]) -> Array:
+        """Join an output of several runs along its first axis, smaller textures enlarged to the largest."""
+        side = max(piece.shape[-1] for piece in pieces)
+        return np.concatenate([enlarged(piece, side) for piece in pieces])
 
     def _attributes(self, posed: F32) -> F32:
         """Of the posed vertices (N, 3) those of the table's rows (s + c, 4): as `UVSampler.attributes`.
@@ -218,7 +225,8 @@ class PartsSession:
         return cells
 
     def _texture(self, colours: Sequence[U8], seen: F32, guess: F32, gain: F32) -> U8:
-        texture = np.empty((len(colours), 3, self._size, self._size), np.uint8)
+        side = max(map(len, colours))
+        texture = np.empty((len(colours), 3, side, side), np.uint8)
         for row, result in enumerate(texture):
             mix(colours[row], seen[row, 0], guess[row], gain[row], result)
         return texture
@@ -334,6 +342,15 @@ def _enlarged(small: Array, span: Span, size: int) -> Array:
     near = small[tuple(read)]
     large = cv2.resize(near, (near.shape[1] * scale, near.shape[0] * scale), interpolation=cv2.INTER_LINEAR)
     return np.asarray(large[tuple(kept)])
+
+
+def enlarged(pictures: Array, side: int) -> Array:
+    """Pictures (B, C, n, n) as (B, C, side, side)."""
+    if pictures.shape[-1] == side:
+        return pictures
+    planes = pictures.reshape(-1, *pictures.shape[-2:])
+    wide = np.stack([cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR) for plane in planes])
+    return wide.reshape(*pictures.shape[:2], side, side)
 
 
 def _resized(array: Array, size: int) -> F32:
