@@ -44,6 +44,8 @@ FOCAL, DISTANCE = 1015.0, 10.0  # of the camera: pixels of the small crop, decim
 # Pixels of the source for one of the large crop up to which the texture has half its size: a texel of that has 1.15
 # pixels of the crop, fewer than one of the source (median; 50 dB from what full size gives).
 COARSE = 0.75
+# The same up to which such a texture is sampled and mixed at the table's size, and then enlarged.
+COARSEST = 0.375
 # Entry of the graphs' metadata: the digest of the whole graph's file.
 WHOLE = "face3d.whole"
 
@@ -202,8 +204,9 @@ class PartsSession:
         return found
 
     def _colours(self, picture: U8, field: F32, camera: F32, visible: F32) -> U8:
-        """The picture's colours (n, n, 3) where texels are visible, n the texture's size or half of it."""
-        size = self._size // 2 if camera[4:6].max() <= COARSE else self._size
+        """The picture's colours (n, n, 3) where texels are visible, n the texture's size, or a half or quarter of it."""
+        pixels = camera[4:6].max()
+        size = self._size // (4 if pixels <= COARSEST else 2 if pixels <= COARSE else 1)
         spans = spans_of(_around(visible, REACH) > 0, size, SAMPLED_ROWS)
         return sample(picture, field[:2], camera, size, spans)
 
@@ -225,7 +228,7 @@ class PartsSession:
         return cells
 
     def _texture(self, colours: Sequence[U8], seen: F32, guess: F32, gain: F32) -> U8:
-        side = max(map(len, colours))
+        side = max(self._size // 2, *map(len, colours))
         texture = np.empty((len(colours), 3, side, side), np.uint8)
         for row, result in enumerate(texture):
             mix(colours[row], seen[row, 0], guess[row], gain[row], result)
@@ -242,6 +245,7 @@ Span = tuple[slice, slice]
 def spans_of(used: NDArray[np.bool_], size: int, strip: int) -> list[Span]:
     """The parts of a texture of ``size`` texels a side that hold what is used (t, t), ``strip`` of its rows each."""
     scale = size // len(used)
+    strip = strip if scale > 1 else len(used)  # of so few texels one call is cheaper than several
     lines = used.reshape(-1, strip, len(used)).any(1).view(np.uint8)
     joined = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((1, GAP + 1), np.uint8))
     bounds = np.diff(joined.view(np.int8), prepend=np.int8(0), append=np.int8(0))
@@ -309,7 +313,7 @@ def mix(colour: U8, seen: F32, guess: F32, gain: F32, result: U8) -> None:
         texture[span] = _blended(colour[span], texture[span], cv2.merge([share[span]] * 3))
     cv2.copyTo(colour, np.equal(share, 255).view(np.uint8), texture)
     if size != result.shape[1]:
-        texture = _u8(cv2.resize(texture, result.shape[:0:-1], interpolation=cv2.INTER_LINEAR))
+        texture = _u8(cv2.resize(texture, result.shape[:0:-1], interpolation=cv2.INTER_CUBIC))
     cv2.split(texture, list(result))
 
 
