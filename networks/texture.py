@@ -282,12 +282,28 @@ class Completion(nn.Module):
         Returns:
             (B, 1, T, T) what counts as seen; (B, 3, F, F) and (B, 3, F, F), colours and gain of `fill`.
         """
+        seen, small, small_seen = self.reduced(cells, visible)
+        like, guess, gain = self.filling(small, small_seen)
+        return seen * _widened(like), guess, gain
+
+    def reduced(self, cells: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Bring the arguments of `forward` to the size of the filling.
+
+        Returns:
+            (B, 1, T, T) what is visible in the picture; (B, 3, F, F) colours times that, (B, 1, F, F) that.
+        """
         # Beyond the picture and the crop pixels are exactly black, which skin never is. At that border interpolation
         # mixes colours with black, so the cells beside it count as unseen as well.
         red, green, blue = cells.split(1, 1)
         dark = (red + green + blue <= BLACK_SUM).float()
         seen = visible * (1 - F.max_pool2d(dark, 3, 1, 1))
         small, small_seen = (F.avg_pool2d(part, TABLE // FILL) for part in (cells * seen, seen))
+        return seen, small, small_seen
+
+    def filling(
+        self, small: torch.Tensor, small_seen: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Compute of `reduced` which of it counts as skin, (B, 1, F, F) 0..1, and colours and gain of `fill`."""
         tone = self.tone(small, small_seen)
         reference = self.albedo * tone + 4  # 4 levels: a shadow has no hue
         ratio = ((small / small_seen.clamp(min=1e-3) + 4) / reference).log()
@@ -297,8 +313,7 @@ class Completion(nn.Module):
         for _ in range(2):
             around = F.avg_pool2d(around, PATCH, 1, PATCH // 2)
         like = like * torch.maximum(self.features, _smoothstep(around, *PATCH_SEEN))
-        seen = seen * F.interpolate(like, scale_factor=TABLE // FILL, mode="bilinear")
-        return seen, *self.fill(small * like, small_seen * like, tone, self.unet)
+        return like, *self.fill(small * like, small_seen * like, tone, self.unet)
 
     def tone(self, small: torch.Tensor, small_seen: torch.Tensor) -> torch.Tensor:
         """Compute this person's colour over the albedo's, (B, 3, 1, 1), in the middle of the face."""
@@ -315,8 +330,11 @@ class Completion(nn.Module):
 
     def like_skin(self, ratio: torch.Tensor, hue: _Range, darker: _Range, brighter: _Range) -> torch.Tensor:
         """Say how like skin colours are: logarithms of their ratio to it (B, 3, F, F) -> (B, 1, F, F), 0 to 1."""
-        shade = ratio.mean(1, keepdim=True)
-        apart = (ratio - shade).abs().amax(1, keepdim=True)
+        red, green, blue = ratio.split(1, 1)  # runtimes are slow at reducing an axis of three
+        shade = (red + green + blue) / 3
+        brightest = torch.maximum(torch.maximum(red, green), blue)
+        darkest = torch.minimum(torch.minimum(red, green), blue)
+        apart = torch.maximum(brightest - shade, shade - darkest)
         bare = 1 - self.beard
         dark = _smoothstep(-shade, *darker) * bare
         stubble = self.beard * _smoothstep(-shade, *STUBBLE)
@@ -344,6 +362,11 @@ class Completion(nn.Module):
         # Of a profile, the wall behind the nose is seen at the rim of the features; few of them are so bright.
         own = self.features * (1 - _smoothstep((ratio - smooth).mean(1, keepdim=True), *BRIGHTER))
         return torch.maximum(torch.maximum(own, inside), alike)
+
+
+def _widened(small: torch.Tensor) -> torch.Tensor:
+    """From the size of the filling to that of the table."""
+    return F.interpolate(small, scale_factor=TABLE // FILL, mode="bilinear")
 
 
 def _painted(chart: Chart, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
@@ -392,7 +415,7 @@ class TextureNet(nn.Module):
     INPUTS = ("crop_hd", "shapes", "context", "parts")
     OUTPUTS = ("texture", "visibility", "places")
     # Inner tensors at which the graph is split for CPUs (`export/models/texture_split.py`).
-    INNER = ("attributes", "field", "shares", "facing", "visible", "cells", "seen", "guess", "gain")
+    INNER = ("attributes", "small", "small_seen", "like", "guess", "gain")
 
     def __init__(self, model: AnyFaceModel, unet: UNet | None) -> None:
         super().__init__()
@@ -429,12 +452,14 @@ class TextureNet(nn.Module):
         visible = facing * self.sampler.skin(shares, facing)
         colour = self.sampler.sample(crop_hd.float(), self.sampler.places(field, context[:, 15:23]))
         cells = F.avg_pool2d(colour, SIZE // TABLE)
-        seen, guess, gain = self.completion(cells, visible)
+        seen, small, small_seen = self.completion.reduced(cells, visible)
+        like, guess, gain = self.completion.filling(small, small_seen)
+        seen = seen * _widened(like)
         texture = (mix(colour, seen, guess, gain) + 0.5).clamp(0, 255).to(torch.uint8)
         wide = F.interpolate(seen, scale_factor=SIZE // TABLE, mode="bilinear")
         places = torch.cat([field[:, 0:2], facing, seen], 1)
         outputs = texture, (wide * 255 + 0.5).to(torch.uint8), places
-        return (*outputs, attributes, field, shares, facing, visible, cells, seen, guess, gain) if inner else outputs
+        return (*outputs, attributes, small, small_seen, like, guess, gain) if inner else outputs
 
 
 def example_inputs(vertices: int, batch: int = 2) -> tuple[torch.Tensor, ...]:

@@ -51,12 +51,12 @@ def fill(
     # Light between the sides: known where both are seen, continued elsewhere.
     both = small_seen * other_seen
     ratio = (small * other_seen + both) / (other * small_seen + both).clamp(min=1e-3)
-    gain = pull_push(both, ratio.clamp(GAIN_LOW, GAIN_HIGH) * both, torch.ones_like(shaded[:, :, :1, :1]))
+    gain = pull_push(both, ratio.clamp(GAIN_LOW, GAIN_HIGH) * both, torch.ones_like(shaded[:, :1, :1, :1]))
     # The mirrored side counts only as far as the texel itself is unseen.
     known = small_seen + other_seen * (1 - small_seen)
     weighted = small + other * gain * (1 - small_seen)
     # Squared: at the rim, where little is seen, colours mix with what lies beside the skin.
-    ratio = pull_push(known * known, known * weighted / shaded, torch.ones_like(shaded[:, :, :1, :1]))
+    ratio = pull_push(known * known, known * weighted / shaded, torch.ones_like(shaded[:, :1, :1, :1]))
     guess = ratio * shaded
     guess = guess + (guess.flip(3) - guess) * (back / 2)
     if unet is None:
@@ -73,9 +73,13 @@ def plainer(colours: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
         plain: (1, 1, s, s) 0..1, where skin is plain.
     """
     red, green, blue = (part * weight for part, weight in zip(colours.split(1, 1), LUMA, strict=True))
-    grey, brightest = red + green + blue, colours.amax(1, keepdim=True)
+    grey = red + green + blue
+    # Not `amax` and `amin`: runtimes are slow at reducing an axis of three.
+    red, green, blue = colours.split(1, 1)
+    brightest = torch.maximum(torch.maximum(red, green), blue)
+    darkest = torch.minimum(torch.minimum(red, green), blue)
     low, high = SATURATED
-    saturated = ((1 - colours.amin(1, keepdim=True) / brightest.clamp(min=1) - low) / (high - low)).clamp(0, 1)
+    saturated = ((1 - darkest / brightest.clamp(min=1) - low) / (high - low)).clamp(0, 1)
     paler: torch.Tensor = colours + plain * PALER * saturated * (grey - colours)
     return paler
 
@@ -117,7 +121,7 @@ def pull_push(weight: torch.Tensor, total: torch.Tensor, mean: torch.Tensor) -> 
     Args:
         weight: (B, 1, s, s) 0..1, how much of a cell is known.
         total: (B, C, s, s), values times the weight.
-        mean: (B, C, 1, 1), what is approached far from everything known.
+        mean: (B, C or 1, 1, 1), what is approached far from everything known.
 
     Returns:
         (B, C, s, s): the values where they are known, a smooth continuation elsewhere.
@@ -131,9 +135,10 @@ def pull_push(weight: torch.Tensor, total: torch.Tensor, mean: torch.Tensor) -> 
         if weight.shape[-1] > 1:
             guess = F.interpolate(guess, scale_factor=2, mode="bilinear")
         trust = (weight * 4).clamp(0, 1)  # from a quarter known on, a cell keeps its own value
-        local = (total + FORGETTING * mean) / (weight + FORGETTING)
-        own = total / weight.clamp(min=1e-4)
-        guess = (own * weight + local * (1 - weight)) * trust + guess * (1 - trust)
+        # By the weight its own value, total / weight; by the rest of it that with some of the mean, (total + f mean) /
+        # (weight + f). Put together by what is multiplied by the total and by the mean: one channel each.
+        share = trust / (weight + FORGETTING)
+        guess = total * (share * (1 + FORGETTING)) + mean * (share * (FORGETTING * (1 - weight))) + guess * (1 - trust)
     return guess
 
 

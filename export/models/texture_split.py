@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,23 +19,22 @@ from numpy.typing import NDArray
 
 from export.graphsurgeon import gs, to_model
 from export.session import Feed, Session, loaded
-from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, VISIBLE, WHOLE, PartsSession, Table, enlarged
+from server.backends.onnxruntime.parts import FILL, TABLE, WHOLE, PartsSession, Table, enlarged
 
 # OpenCV rounds a sample's position to 1/32 of a pixel. So texels differ by a level or two, and a few by more at the
 # photograph's border, where a threshold decides their visibility.
 LEVEL_TOLERANCE = 8  # levels of 0..255
 MAX_OUTLIER_SHARE = 1e-3  # of the texels
 MAX_SQUARED_ERROR = 2e-5  # of pictures in 0..1; the INT8 gate's bound is 250 times that
-# Inputs and outputs of each part, by names of `TextureNet.INNER`.
-_INPUTS = {VISIBLE: ["attributes", "field", "shares"], FILL: ["cells", "visible"]}
-_OUTPUTS = {VISIBLE: ["visible", "facing"], FILL: ["seen", "guess", "gain"]}
+# Inputs and outputs of the filling, by names of `TextureNet.INNER`.
+_INPUTS, _OUTPUTS = ("small", "small_seen"), ("like", "guess", "gain")
 
 
 @dataclass(frozen=True)
 class SplitGraph:
-    """The graphs of `GRAPHS` by name, and the table between them."""
+    """The graph of the filling, and the tables for what is computed around it."""
 
-    graphs: dict[str, onnx.ModelProto]
+    fill: onnx.ModelProto
     table: Table
 
 
@@ -42,22 +42,24 @@ def split(model: onnx.ModelProto) -> SplitGraph | None:
     """Split a texture graph; None where it lacks the tensors to split at."""
     graph = gs.import_onnx(onnx.shape_inference.infer_shapes(model))
     tensors = graph.tensors()
-    needed = {name for names in (*_INPUTS.values(), *_OUTPUTS.values()) for name in names}
-    if not needed <= set(tensors):
+    if not {"attributes", *_INPUTS, *_OUTPUTS} <= set(tensors):
         return None
     size = int(next(value.shape[2] for value in graph.outputs if value.name == "visibility"))
     rows, triangles, skin = _mesh(tensors["shapes"])
     corners, weights = _table(tensors["attributes"])
-    graphs = {}
-    for name in GRAPHS:
-        part = graph.copy()
-        part_tensors = part.tensors()
-        part.outputs = [part_tensors[output] for output in _OUTPUTS[name]]
-        part.inputs = [part_tensors[tensor] for tensor in _INPUTS[name]]
-        for tensor in part.inputs:
-            tensor.inputs.clear()
-        graphs[name] = to_model(part)
-    return SplitGraph(graphs, Table(rows, triangles, skin, corners, weights, size))
+    maps = np.stack([_map(tensors, name) for name in ("outside", "beard", "chin")])
+    fill = graph.copy()
+    parts = fill.tensors()
+    fill.outputs, fill.inputs = ([parts[name] for name in names] for names in (_OUTPUTS, _INPUTS))
+    for tensor in fill.inputs:
+        tensor.inputs.clear()
+    return SplitGraph(to_model(fill), Table(rows, triangles, skin, corners, weights, size, maps))
+
+
+def _map(tensors: Mapping[str, gs.Tensor], name: str) -> NDArray[np.uint8]:
+    """Read a buffer of `UVSampler`, 0..1, as (t, t) 0..255."""
+    (found,) = (tensor for known, tensor in tensors.items() if known.endswith(f"sampler.{name}"))
+    return np.asarray(np.rint(found.values[0, 0] * 255), np.uint8)
 
 
 def _mesh(shapes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
@@ -98,7 +100,7 @@ def _table(attributes: gs.Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32
 
 def session_of(parts: SplitGraph, exact: bool = False) -> Session:
     """Load the parts as the service does; ``exact``: with kernels that do not saturate."""
-    return Session(PartsSession([loaded(parts.graphs[name], exact=exact) for name in GRAPHS], parts.table))
+    return Session(PartsSession(loaded(parts.fill, exact=exact), parts.table))
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,6 @@ def write(folder: Path, whole: Path, parts: SplitGraph) -> None:
     """Write the parts into a version folder, with the whole graph's metadata and the digest of its file."""
     digest = hashlib.sha256(whole.read_bytes()).hexdigest()
     metadata = {entry.key: entry.value for entry in onnx.load(whole, load_external_data=False).metadata_props}
-    for name, graph in parts.graphs.items():
-        onnx.helper.set_model_props(graph, {**metadata, WHOLE: digest})
-        onnx.save(graph, folder / name)
+    onnx.helper.set_model_props(parts.fill, {**metadata, WHOLE: digest})
+    onnx.save(parts.fill, folder / FILL)
     dataclasses.replace(parts.table, whole=digest).save(folder / TABLE)

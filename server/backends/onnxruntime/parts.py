@@ -5,10 +5,9 @@ parts beside it:
 
     shapes -> attributes of vertices              NumPy and a sparse matrix, tables.npz
            -> field: attributes of table texels   a sparse matrix, tables.npz
-    parts  -> shares of skin and hair             OpenCV
-           -> visible                             visible.onnx
-           -> sampled colours, and in cells       OpenCV, bytes
-           -> seen; what fills the rest, small    fill.onnx, the network
+    parts  -> visible                             visibility.py
+           -> sampled colours, and small          OpenCV, bytes
+           -> what is like skin; the filling      fill.onnx, the network
            -> texture, visibility and places      OpenCV
 
 The whole graph stays what other runtimes load, and what is run where there are no parts.
@@ -21,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -29,8 +28,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-VISIBLE, FILL, TABLE = "visible.onnx", "fill.onnx", "tables.npz"
-GRAPHS = (VISIBLE, FILL)
+if TYPE_CHECKING or __package__:
+    from server.backends.onnxruntime.visibility import Maps
+else:  # in Triton's stub this folder is on the path
+    from visibility import Maps
+
+FILL, TABLE = "fill.onnx", "tables.npz"
 # Rows of the table that are sampled, and that are mixed at a time: fewer fit closer, and cost more calls.
 SAMPLED_ROWS, MIXED_ROWS = 16, 32
 # Texels of the table between two spans up to which one call is cheaper than two.
@@ -65,6 +68,7 @@ class Table:
         corners: int32 [3, t * t], rows of attributes: of the vertices around each texel of the table.
         weights: float32 [3, t * t], theirs; all 0 for a texel of no triangle.
         size: texels a side of the texture.
+        maps: uint8 [3, t, t], 0..255, of `Maps`.
         whole: digest of the whole graph's file.
     """
 
@@ -74,6 +78,7 @@ class Table:
     corners: NDArray[np.int32]
     weights: F32
     size: int
+    maps: U8
     whole: str = ""
 
     @property
@@ -97,8 +102,8 @@ class Table:
     def load(cls, path: Path) -> Table:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            rows, triangles, corners, weights = (file[name] for name in ("rows", "triangles", "corners", "weights"))
-            return cls(rows, triangles, int(file["skin"]), corners, weights, int(file["size"]), str(file["whole"]))
+            arrays = {name: file[name] for name in ("rows", "triangles", "corners", "weights", "maps")}
+            return cls(skin=int(file["skin"]), size=int(file["size"]), whole=str(file["whole"]), **arrays)
 
     def save(self, path: Path) -> None:
         """Write it as NPZ."""
@@ -114,6 +119,23 @@ class Value:
     type: str = "tensor(uint8)"
 
 
+@dataclass(frozen=True)
+class _Row:
+    """Of one picture.
+
+    Attributes:
+        colours: uint8 (n, n, 3), sampled.
+        facing, seen: float32 (t, t), 0..1: what the camera sees of a texel, and what of that is skin in the picture.
+        small, small_seen: float32 (3, t / 2, t / 2) and (t / 2, t / 2), colours times ``seen``, and that.
+    """
+
+    colours: U8
+    facing: F32
+    seen: F32
+    small: F32
+    small_seen: F32
+
+
 class PartsSession:
     """The parts behind that much of a session's interface as is used here.
 
@@ -123,10 +145,10 @@ class PartsSession:
     (B, 4, t, t).
     """
 
-    def __init__(self, graphs: Sequence[ort.InferenceSession], table: Table) -> None:
-        """``graphs`` are the sessions of `GRAPHS`."""
+    def __init__(self, fill: ort.InferenceSession, table: Table) -> None:
+        """``fill`` is the session of `FILL`."""
         cv2.setNumThreads(1)  # pictures run side by side
-        self._visible, self._fill = graphs
+        self._fill, self._maps = fill, Maps(*table.maps.astype(np.float32) / np.float32(255))
         self._table, self._matrix, self._sums = table, table.matrix(), table.sums()
         self._least_vertices = int(table.rows.max()) + 1
         self._side, self._size = table.side, table.size
@@ -155,17 +177,15 @@ class PartsSession:
         """As the session of the whole graph: outputs by name, all of them for None."""
         attributes = np.stack([self._attributes(shapes[0]) for shapes in feed["shapes"]])
         fields = np.stack([self._field(rows) for rows in attributes])
-        shares = np.stack([_shares(*pair) for pair in zip(feed["parts"], fields, strict=True)])
-        inner = {"attributes": attributes, "field": fields, "shares": shares}
-        visible, facing = self._visible.run(["visible", "facing"], inner, options)
-        colours = [
-            self._colours(picture, field, camera, cells[0])
-            for picture, field, camera, cells in zip(
-                feed["crop_hd"], fields, feed["context"][:, -8:], visible, strict=True
-            )
+        rows = [
+            self._row(*row)
+            for row in zip(feed["crop_hd"], feed["parts"], attributes, fields, feed["context"][:, -8:], strict=True)
         ]
-        cells = np.stack([self._cells(colour) for colour in colours])
-        seen, guess, gain = self._fill.run(None, {"cells": cells, "visible": visible}, options)
+        small, small_seen = (np.stack(column) for column in zip(*((row.small, row.small_seen) for row in rows)))
+        like, guess, gain = self._fill.run(None, {"small": small, "small_seen": small_seen[:, None]}, options)
+        colours = [row.colours for row in rows]
+        facing = np.stack([row.facing for row in rows])[:, None]
+        seen = np.stack([row.seen * _resized(part[0], self._side) for row, part in zip(rows, like)])[:, None]
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers: dict[str, Callable[[], Array]] = {
             "texture": lambda: self._texture(colours, seen, guess, gain),
@@ -203,6 +223,20 @@ class PartsSession:
         found[skin, 3] = (nz * away - nx * x - ny * y) / np.sqrt(lengths)
         return found
 
+    def _row(self, picture: U8, parts: U8, attributes: F32, field: F32, camera: F32) -> _Row:
+        """What is computed of one picture before the filling."""
+        facing = self._maps.facing(field, attributes[self._table.skin :])
+        visible = self._maps.skin(parts, field, facing)
+        visible *= facing
+        colours = self._colours(picture, field, camera, visible)
+        cells = self._cells(colours)
+        # Beyond the picture and the crop pixels are exactly black, which skin never is. At that border interpolation
+        # mixes colours with black, so the cells beside it count as unseen as well.
+        bright = cv2.bitwise_not(cv2.dilate(cv2.inRange(cells, (0, 0, 0), (0, 0, 0)), np.ones((3, 3), np.uint8)))
+        seen = visible * (bright > 0)
+        small = [_halved(cv2.multiply(plane, seen, dtype=cv2.CV_32F)) for plane in cv2.split(cells)]
+        return _Row(colours, facing, seen, np.stack(small), _halved(seen))
+
     def _colours(self, picture: U8, field: F32, camera: F32, visible: F32) -> U8:
         """The picture's colours (n, n, 3) where texels are visible, n the texture's size, or a half or quarter of it."""
         pixels = camera[4:6].max()
@@ -216,16 +250,14 @@ class PartsSession:
         cv2.split((self._matrix @ attributes).reshape(self._side, self._side, -1), list(field))
         return field
 
-    def _cells(self, colour: U8) -> F32:
-        """Sampled colours (size, size, 3) as means over the table's texels (3, t, t)."""
-        cells = np.empty((3, self._side, self._side), np.float32)
+    def _cells(self, colour: U8) -> U8:
+        """Sampled colours (n, n, 3) as means over the table's texels (t, t, 3)."""
         small = colour
         while len(small) % (2 * self._side) == 0:  # halves take a third of the time of a larger step
             small = _u8(cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         if len(small) != self._side:
             small = _u8(cv2.resize(small, (self._side, self._side), interpolation=cv2.INTER_AREA))
-        cv2.split(small.astype(np.float32), list(cells))
-        return cells
+        return small
 
     def _texture(self, colours: Sequence[U8], seen: F32, guess: F32, gain: F32) -> U8:
         side = max(self._size // 2, *map(len, colours))
@@ -279,15 +311,6 @@ def sample(picture: U8, places: F32, camera: F32, size: int, spans: Sequence[Spa
         columns, rows = (_enlarged(plane, span, size) for plane in planes)
         colour[span] = cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return colour
-
-
-def _shares(parts: U8, field: F32) -> F32:
-    """Skin and hair of the parts (3, h, w) at the places of a field (4, t, t): (2, t, t) 0..1, 0 beyond the crop."""
-    ratio = parts.shape[1] / CROP
-    columns, rows = ((plane + 0.5) * ratio - 0.5 for plane in field[:2])
-    pixels = cv2.merge([parts[0].astype(np.float32), parts[1].astype(np.float32)])
-    sampled = cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return np.ascontiguousarray(sampled.transpose(2, 0, 1)) * np.float32(1 / 255)
 
 
 def mix(colour: U8, seen: F32, guess: F32, gain: F32, result: U8) -> None:
@@ -357,6 +380,11 @@ def enlarged(pictures: Array, side: int) -> Array:
     return wide.reshape(*pictures.shape[:2], side, side)
 
 
+def _halved(plane: Any) -> F32:
+    """A plane (t, t) as means of two by two."""
+    return np.asarray(cv2.resize(plane, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
+
+
 def _resized(array: Array, size: int) -> F32:
     return np.asarray(cv2.resize(array, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
@@ -370,10 +398,9 @@ def open_parts(
     path: Path, options: ort.SessionOptions, open_graph: Callable[[Path, ort.SessionOptions], ort.InferenceSession]
 ) -> PartsSession | None:
     """The parts beside a graph's file, if they are all there and were cut from it; ``open_graph`` opens each."""
-    files = [path.with_name(name) for name in (*GRAPHS, TABLE)]
+    files = [path.with_name(name) for name in (FILL, TABLE)]
     if not all(file.is_file() for file in files):
         return None
-    graphs = [open_graph(file, options) for file in files[:-1]]
-    table = Table.load(files[-1])
-    cut_from = {table.whole, *(graph.get_modelmeta().custom_metadata_map.get(WHOLE) for graph in graphs)}
-    return PartsSession(graphs, table) if cut_from == {hashlib.sha256(path.read_bytes()).hexdigest()} else None
+    fill, table = open_graph(files[0], options), Table.load(files[1])
+    cut_from = {table.whole, fill.get_modelmeta().custom_metadata_map.get(WHOLE)}
+    return PartsSession(fill, table) if cut_from == {hashlib.sha256(path.read_bytes()).hexdigest()} else None
