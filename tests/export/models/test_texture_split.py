@@ -13,7 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.graph import VERTICES
 from export.models import get_model
 from export.models.texture_split import LEVEL_TOLERANCE, SplitGraph, session_of, split, split_error, write
 from export.session import Session
@@ -24,7 +23,7 @@ from networks.parser import PARTS, PARTS_SIDE
 from networks.texture import SIZE, TextureNet, example_inputs
 from networks.texture_fill import UNet
 from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
-from server.backends.onnxruntime.parts import FILL, GRAPHS, TABLE, PartsSession, Table, open_parts, sample, spans_of
+from server.backends.onnxruntime.parts import FILL, TABLE, PartsSession, Table, enlarged, open_parts, sample, spans_of
 from tests.export import tiny
 from tests.export.synthetic import face_model, rotation_matrix
 
@@ -46,9 +45,10 @@ class Inner(torch.nn.Module):
 def graph_of(model: FaceModel, unet: UNet | None) -> onnx.ModelProto:
     network = get_model("texture")
     module = Inner(TextureNet(model, unet).eval())
-    free = {"shapes": {2: VERTICES}}
+    free = network.dynamic_axes
     return clean(
-        onnx_from_module(module, example_inputs(len(model.mean)), network.inputs, network.outputs, free, network.inner)
+        onnx_from_module(module, example_inputs(len(model.mean)), network.inputs, network.outputs, free, network.inner),
+        free,
     )
 
 
@@ -98,12 +98,12 @@ def feed(model: FaceModel, *yaws: float, shift: float = 0.0, pixels: float = 1.0
 
 class TestCut:
     def test_the_parts_have_the_networks_and_not_what_is_between(self, cut: SplitGraph) -> None:
-        operators = {name: {node.op_type for node in graph.graph.node} for name, graph in cut.graphs.items()}
-        assert set(operators) == set(GRAPHS)
-        assert "GridSample" not in operators[FILL]
+        operators = {node.op_type for node in cut.fill.graph.node}
+        assert "Log" in operators
+        assert not {"GridSample", "ScatterElements"} & operators
 
     def test_the_interface_is_the_whole_graph_s(self, whole: onnx.ModelProto, cut: SplitGraph) -> None:
-        session = PartsSession([ort.InferenceSession(cut.graphs[n].SerializeToString()) for n in GRAPHS], cut.table)
+        session = PartsSession(ort.InferenceSession(cut.fill.SerializeToString()), cut.table)
         whole_session = ort.InferenceSession(whole.SerializeToString())
         for value, expected in zip(
             (*session.get_inputs(), *session.get_outputs()),
@@ -122,7 +122,8 @@ class TestCut:
 
 
 class TestSession:
-    @pytest.mark.parametrize("pixels", [1.0, 2.0], ids=["small", "large"])  # sampled at half size, and at full size
+    # Sampled at a quarter of the size, at half of it, and at full size.
+    @pytest.mark.parametrize("pixels", [0.8, 1.0, 2.0], ids=["tiny", "small", "large"])
     @pytest.mark.parametrize("yaws", [(0.0,), (35.0, -60.0)])
     def test_gives_what_the_whole_graph_gives(
         self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph, yaws: tuple[float, ...], pixels: float
@@ -134,8 +135,19 @@ class TestSession:
         session = session_of(cut)
         noise = np.random.default_rng(1).integers(0, 256, (1, 3, SIDE, SIDE)).astype(np.uint8)
         small, large = (session(feed(model, 0.0, pixels=p) | {"crop_hd": noise})["texture"] for p in (1.0, 2.0))
-        steps = [np.abs(np.diff(texture.astype(int), axis=3)).mean() for texture in (small, large)]
+        assert (small.shape, large.shape) == ((1, 3, SIZE // 2, SIZE // 2), (1, 3, SIZE, SIZE))
+        steps = [np.abs(np.diff(enlarged(texture, SIZE).astype(int), axis=3)).mean() for texture in (small, large)]
         assert steps[1] > 1.15 * steps[0]
+
+    def test_rows_of_a_request_that_run_apart_have_the_size_of_the_largest(
+        self, model: FaceModel, cut: SplitGraph
+    ) -> None:
+        session = PartsSession(ort.InferenceSession(cut.fill.SerializeToString()), cut.table)
+        small, large = (session.run(["texture"], feed(model, 0.0, pixels=p))[0] for p in (1.0, 2.0))
+        joined = session.concatenate([small, large])
+        assert joined.shape == (2, 3, SIZE, SIZE)
+        np.testing.assert_array_equal(joined[1:], large)
+        assert np.abs(joined[:1, :, ::2, ::2].astype(int) - small).mean() < 3
 
     def test_also_where_the_picture_ends(self, model: FaceModel, whole: onnx.ModelProto, cut: SplitGraph) -> None:
         values = feed(model, 0.0, shift=90)
@@ -153,7 +165,7 @@ class TestSession:
                 np.testing.assert_array_equal(value[0], together[name][row])
 
     def test_only_what_is_wanted_is_given(self, model: FaceModel, cut: SplitGraph) -> None:
-        session = PartsSession([ort.InferenceSession(cut.graphs[n].SerializeToString()) for n in GRAPHS], cut.table)
+        session = PartsSession(ort.InferenceSession(cut.fill.SerializeToString()), cut.table)
         (visibility,) = session.run(["visibility"], feed(model, 20.0))
         assert visibility.shape == (1, 1, SIZE, SIZE)
         assert 0.2 < (visibility > 127).mean() < 1
@@ -225,7 +237,7 @@ class TestOpenParts:
     def test_parts_that_belong_are_taken(self, folder: Path, model: FaceModel) -> None:
         session = self.opened(folder)
         assert session is not None
-        assert session.run(["texture"], feed(model, 0.0))[0].shape == (1, 3, SIZE, SIZE)
+        assert session.run(["texture"], feed(model, 0.0, pixels=2.0))[0].shape == (1, 3, SIZE, SIZE)
 
     def test_parts_say_for_which_processors_the_graph_was_judged(
         self, tmp_path: Path, whole: onnx.ModelProto, cut: SplitGraph
@@ -235,9 +247,8 @@ class TestOpenParts:
         onnx.helper.set_model_props(marked, {INTEGER_PRODUCTS: "vnni"})
         onnx.save(marked, tmp_path / "model.onnx")
         write(tmp_path, tmp_path / "model.onnx", cut)
-        for name in GRAPHS:
-            marks = {entry.key: entry.value for entry in onnx.load(tmp_path / name).metadata_props}
-            assert marks[INTEGER_PRODUCTS] == "vnni"
+        marks = {entry.key: entry.value for entry in onnx.load(tmp_path / FILL).metadata_props}
+        assert marks[INTEGER_PRODUCTS] == "vnni"
 
     def test_parts_of_another_graph_are_not(self, folder: Path, whole: onnx.ModelProto) -> None:
         other = onnx.ModelProto()

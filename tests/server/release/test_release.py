@@ -192,10 +192,9 @@ class TestPublish:
     def test_puts_everything_back_when_the_server_refuses(
         self, online: Releases, server: EmbeddedServer, tmp_path: Path
     ) -> None:
-        # The graph is whole; the parts that the server would run in its place are not.
+        # The graph is whole; the part that the server would run in its place is not.
         bad = candidate(tmp_path / "bad", 1 / 3)
-        for name in ("visible.onnx", "fill.onnx"):
-            (bad / name).write_bytes(b"half a model")
+        (bad / "fill.onnx").write_bytes(b"half a model")
         np.savez(bad / "tables.npz", whole="nothing")
         good = candidate(tmp_path / "good", 3)
         with Load(server, 4) as load, pytest.raises(ReleaseError, match="It serves what it served before"):
