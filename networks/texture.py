@@ -300,9 +300,7 @@ class Completion(nn.Module):
         small, small_seen = (F.avg_pool2d(part, TABLE // FILL) for part in (cells * seen, seen))
         return seen, small, small_seen
 
-    def filling(
-        self, small: torch.Tensor, small_seen: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def filling(self, small: torch.Tensor, small_seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Compute of `reduced` which of it counts as skin, (B, 1, F, F) 0..1, and colours and gain of `fill`."""
         tone = self.tone(small, small_seen)
         reference = self.albedo * tone + 4  # 4 levels: a shadow has no hue

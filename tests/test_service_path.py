@@ -63,7 +63,7 @@ def test_a_portrait_becomes_a_textured_face(service: Service, fixture: str, requ
     assert np.abs(answer["coefficients"]).max() > 0.1, "untrained heads answer zeros"
     assert list(parts_of(answer["mesh"][0])) == ["skin", "eye_left", "eye_right", "teeth", "mouth", "lashes"]
     texture = Image.open(io.BytesIO(answer["texture"][0]))
-    assert (texture.format, texture.size, texture.mode) == ("PNG", (1024, 1024), "RGB")
+    assert (texture.format, texture.size, texture.mode) == ("PNG", (512, 512), "RGB")  # the face has 150 pixels
     preview = Image.open(io.BytesIO(answer["preview"][0]))
     assert preview.format == "PNG"
     assert preview.width > preview.height > 600

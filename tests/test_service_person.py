@@ -123,7 +123,7 @@ def test_the_files_are_those_of_one_head(running_service: RunningService, photog
     assert {name: array.shape[0] for name, array in answer.items()} == dict.fromkeys(answer, 1)
     scene: Any = trimesh.load(io.BytesIO(answer["mesh"][0, 0]), file_type="glb")
     assert sum(len(part.vertices) for part in scene.geometry.values()) > 20_000
-    assert picture(answer["texture"][0, 0]).size == (1024, 1024)
+    assert picture(answer["texture"][0, 0]).size == (512, 512)  # no photograph has pixels for more
     singles = [ask(running_service.grpc, [photo], ("visibility",))["visibility"] for photo in photographs]
     assert (answer["visibility"] >= np.max(singles, axis=0)).all()  # what is seen under a flat angle comes in addition
 

@@ -66,8 +66,17 @@ def test_a_large_texture_has_the_photographs_own_pixels(service: Service, close:
 
 def test_nothing_is_enlarged_beyond_the_photograph(service: Service, portrait_bytes: bytes) -> None:
     answer = service.ask(portrait_bytes, outputs=("texture", "texture_warnings"), texture_size=4096)
-    assert texture_of(answer).shape == (1024, 1024, 3)
-    assert "not of 4096" in sentences(answer)
+    assert texture_of(answer).shape == (512, 512, 3)
+    assert "512 texels a side, not of 4096" in sentences(answer)
+    assert not sentences(service.ask(portrait_bytes, outputs=("texture", "texture_warnings")))
+
+
+def test_a_batch_of_a_small_and_a_large_face_has_textures_of_either_size(
+    service: Service, close: Image.Image, portrait_bytes: bytes
+) -> None:
+    answer = service.ask(portrait_bytes, file_of(close), outputs=("texture",))
+    sides = [Image.open(io.BytesIO(file)).width for file in answer["texture"].ravel()]
+    assert sides == [512, 1024]
 
 
 def test_large_textures_are_made_one_by_one(service: Service, portrait_bytes: bytes) -> None:

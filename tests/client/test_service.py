@@ -81,7 +81,7 @@ def test_every_field_of_a_portrait_has_its_shape_and_unit(portrait: Reconstructi
     assert portrait.landmarks_3d.shape == (68, 3)
     assert portrait.coefficients.values.shape == (257,)
     assert portrait.visibility.shape == (1024, 1024)
-    assert portrait.texture.size == (1024, 1024)
+    assert portrait.texture.size == (512, 512)  # the face has 150 pixels
     # A head with its shoulders is about 30 cm wide: millimetres, not decimetres or metres.
     assert 200 < float(np.ptp(portrait.vertices_neutral[:, 0])) < 400
     assert 200 < portrait.mesh.extents[0] < 400
@@ -267,7 +267,7 @@ def test_the_command_leaves_face_texture_and_preview(server: Service, portrait_j
         "face.glb", "face_texture.png", "preview.png", "overlay.png",
     }  # fmt: skip
     with Image.open(tmp_path / "out" / "face_texture.png") as texture:
-        assert (texture.format, texture.size) == ("PNG", (1024, 1024))
+        assert (texture.format, texture.size) == ("PNG", (512, 512))
     assert json.loads(done.stdout)["faces"][0]["score"] > 0.9
 
 

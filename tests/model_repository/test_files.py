@@ -19,8 +19,8 @@ options = load("postprocess", "options")
 surface = load("postprocess", "surface")
 
 
-def tensors(**changes: Any) -> dict[str, NDArray[Any]]:
-    texture = np.random.default_rng(4).integers(60, 200, (3, 1024, 1024), np.uint8)
+def tensors(side: int = 1024, **changes: Any) -> dict[str, NDArray[Any]]:
+    texture = np.random.default_rng(4).integers(60, 200, (3, side, side), np.uint8)
     step = 224 / 512
     return {
         "texture": texture,
@@ -117,6 +117,45 @@ def test_visibility_is_the_places_seen_share_at_the_texture_s_size() -> None:
     assert (visibility.shape, visibility.dtype) == ((1, 1024, 1024), np.uint8)
     assert (visibility[0, 404:476, 164:236] == 255).all()
     assert not visibility[0, :390].any()
+
+
+def small_face(**changes: Any) -> dict[str, NDArray[Any]]:
+    """All that is known of a face of few pixels."""
+    camera = np.float32(1.3) * tensors()["context"][15:]
+    points = [130, 130, 190, 130, 160, 160, 135, 190, 185, 190]
+    axis = (np.arange(256, dtype=np.float32) + 0.5) * (224 / 256) - 0.5
+    ones = np.ones((256, 256), np.float32)
+    return tensors(
+        context=np.array([0, 0, 0, 0, 1, *points, *camera], np.float32),
+        places=np.stack([*np.meshgrid(axis, axis), ones, ones]),
+        parts=np.zeros((3, 128, 128), np.uint8),
+        close_up=np.zeros((1, 1, 3), np.uint8),
+        close_up_camera=np.zeros(4, np.float32),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("side", [512, 1024], ids=["as the parts give it", "as the whole graph gives it"])
+def test_a_face_of_few_pixels_has_a_texture_of_512(side: int) -> None:
+    face = made(small_face(side=side))
+    assert face.finished.shape == (512, 512, 3)
+    assert mesh_of(face.mesh).visual.material.baseColorTexture.size == (512, 512)
+    assert "size" not in face.texture_doubts, "nothing was asked for"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "said"), [(1024, 512, True), (4096, 512, True), (512, 512, False), (64, 64, False)]
+)
+def test_who_asks_for_more_than_the_photograph_has_is_told_what_was_sent(asked: int, sent: int, said: bool) -> None:
+    face = made(small_face(side=512), texture_size=asked)
+    assert face.finished.shape == (sent, sent, 3)
+    assert ("size" in face.texture_doubts) == said
+    assert not said or f"{sent} texels a side, not of {asked}" in face.texture_doubts["size"]
+
+
+def test_without_the_photograph_the_texture_keeps_its_size() -> None:
+    assert made(tensors(side=512)).finished.shape == (512, 512, 3)
+    assert made(tensors(side=1024)).finished.shape == (1024, 1024, 3)
 
 
 def test_a_small_texture_is_its_own_thumbnail() -> None:

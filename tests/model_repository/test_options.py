@@ -15,7 +15,7 @@ options = load("postprocess", "options")
 def test_nothing_said_means_the_defaults() -> None:
     assert options.options_from("") == options.options_from("{}") == options.Options()
     defaults = options.Options()
-    assert (defaults.sharpen, defaults.texture_size) == (0.3, 1024)
+    assert (defaults.sharpen, defaults.texture_size) == (0.3, None)
     assert (defaults.mesh, defaults.rig) == ("head", "none")
     assert (defaults.expression, defaults.pose) == ("photo", "canonical")
     assert not defaults.white_balance

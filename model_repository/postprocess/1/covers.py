@@ -141,7 +141,7 @@ def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
     if regions.turned:
         return Covers((), np.zeros(crop_hd.shape[1:], np.float32))
     hair, other = parts[HAIR].astype(np.float32) / 255, parts[OTHER].astype(np.float32) / 255
-    luma = cv2.cvtColor(cv2.merge(list(crop_hd)), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    luma = cv2.cvtColor(cv2.merge(list(crop_hd)), cv2.COLOR_RGB2GRAY)
     points = points_in(context, 19)
     dark = min(_share(other, eye) for eye in regions.eyes) > DARK_GLASSES
     worn = dark or glasses.are_worn(luma, points, other, regions.points)
@@ -154,14 +154,14 @@ def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
         kinds.append("thing")
     if _share(hair, bare) > STRANDS:
         kinds.append("hair")
-    where = np.zeros_like(luma)
+    where = np.zeros(luma.shape, np.float32)
     if worn:
         distance = float(np.linalg.norm(points[3:].mean(axis=0) - points[:2].mean(axis=0)))
         marked, bare = (
             cv2.resize(np.asarray(part, np.float32), luma.shape[::-1])
             for part in ((other > 0.4) * regions.band, regions.band * np.clip(1.2 - 2 * hair, 0, 1))
         )
-        where = np.asarray(np.maximum(glasses.frames(luma, distance) * bare, marked), np.float32)
+        where = np.asarray(np.maximum(glasses.frames(luma.astype(np.float32), distance) * bare, marked), np.float32)
     return Covers(tuple(kinds), where)
 
 

@@ -7,8 +7,11 @@ tenths of a millisecond, with nothing but NumPy.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from head import F32, Head
+from numpy.typing import NDArray
 
 # How far an eyeball may come through a lid's vertices (decimetres): a lid's own thickness is not modelled.
 ALLOWED_DM = 0.0015
@@ -59,7 +62,7 @@ def aim(head: Head, vertices: F32, side: int, direction: F32) -> F32:
         [N, 3]; only that eyeball differs. Turn first, then `settle`: a turned cornea stands out elsewhere.
     """
     centre, axis = head.eye(vertices, side)
-    cross, cosine = np.cross(axis, direction), float(axis @ direction)
+    cross, cosine = _cross(axis, direction), float(axis @ direction)
     skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
     turn = np.eye(3) + skew + skew @ skew / (1 + cosine)  # Rodrigues; the two are never opposite
     aimed = vertices.copy()
@@ -70,11 +73,17 @@ def aim(head: Head, vertices: F32, side: int, direction: F32) -> F32:
 
 def _frame(axis: F32, side: int) -> F32:
     """Return [3, 3] rows: outwards (+x for the left eye, -x for the right), up, along the axis of an eyeball."""
-    across = np.cross([0.0, 1.0, 0.0], axis)
+    across = np.array([axis[2], 0.0, -axis[0]])  # up, (0, 1, 0), times the axis
     across /= np.linalg.norm(across)
-    up = np.cross(axis, across)
+    up = _cross(axis, across)
     frame: F32 = np.stack([across if side == 0 else -across, up, axis]).astype(np.float32)
     return frame
+
+
+def _cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Cross product of two vectors [3], without what NumPy's spends on other shapes."""
+    (ax, ay, az), (bx, by, bz) = a, b
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
 def _radius(table: F32, rays: F32) -> F32:

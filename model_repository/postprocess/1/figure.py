@@ -68,8 +68,8 @@ class Figure:
             targets = None if self.expression is None else rig.targets[k]
             parts.append(
                 Part(
-                    k, vertices[at], normals[at], primitive.uv_down, primitive.triangles, len(primitive.quads),
-                    self._colours(primitive), targets,
+                    k, vertices.take(at, axis=0), normals.take(at, axis=0), primitive.uv_down, primitive.triangles,
+                    len(primitive.quads), self._colours(primitive), targets,
                 )
             )  # fmt: skip
         materials, pictures = materials_of([p.material for p in primitives], relief=len(textures) > 1)

@@ -65,6 +65,8 @@ def finish(image: U8, crop: U8, options: Options, size: int, shown: Box | None =
 
 def _blurred(image: U8, sigma: float) -> U8:
     """Blur by a Gaussian; a wide one at half the side, which takes a third of the time."""
+    if sigma == 1:
+        return _u8(cv2.GaussianBlur(image, (5, 5), 0))  # binomial, of this deviation: half of the time
     if sigma < 2:
         return _u8(cv2.GaussianBlur(image, (0, 0), sigma))
     rows, columns = (max(1, side // 2) for side in image.shape[:2])

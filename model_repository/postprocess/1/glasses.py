@@ -41,15 +41,23 @@ def window_of(picture: NDArray[np.generic], points: NDArray[np.float64]) -> F32:
     u = np.arange(left, right, 1 / FINE) + 0.5 / FINE
     v = np.arange(top, bottom, 1 / FINE)[:, None] + 0.5 / FINE
     columns, rows = (np.asarray(eye + u * x + v * y, np.float32) for eye, x, y in zip(eyes, across, down, strict=True))
-    pixels = picture.astype(np.float32, copy=False)
-    return np.asarray(cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR), np.float32)
+    # As floats only what the window lies in, and a pixel around it.
+    (top, bottom), (left, right) = (_bounds(at, side) for at, side in zip((rows, columns), picture.shape, strict=True))
+    pixels = picture[top:bottom, left:right].astype(np.float32)
+    return np.asarray(cv2.remap(pixels, columns - left, rows - top, cv2.INTER_LINEAR), np.float32)
 
 
-def are_worn(luma: F32, points: NDArray[np.float64], other: F32, other_points: NDArray[np.float64]) -> bool:
+def _bounds(at: F32, side: int) -> tuple[int, int]:
+    """First and past the last of the pixels, of ``side``, between which places are interpolated; at least one."""
+    first = min(max(int(at.min()) - 1, 0), side - 1)
+    return first, min(max(int(at.max()) + 3, first + 1), side)
+
+
+def are_worn(luma: U8, points: NDArray[np.float64], other: F32, other_points: NDArray[np.float64]) -> bool:
     """Whether a face wears glasses.
 
     Args:
-        luma: float32 [h, w], brightness 0..255 of a crop.
+        luma: uint8 [h, w], brightness of a crop.
         points: float64 [5, 2], the face's points in it.
         other: float32 [s, s], 0..1, what the parser takes for neither skin nor hair.
         other_points: the same points in that.

@@ -159,13 +159,20 @@ def _colours(eyes: list[_Eye]) -> tuple[tuple[int, int, int], tuple[int, int, in
 def _darker(pixels: F32, share: float) -> F32:
     """Select the pixels that are no highlight."""
     grey = pixels.mean(axis=1)
-    return pixels[grey <= np.percentile(grey, share)] if len(pixels) else pixels
+    return pixels[grey <= _percentile(grey, share)] if len(pixels) else pixels
+
+
+def _percentile(values: F32, share: float) -> F32:
+    """As NumPy's along the first axis, in a tenth of its time for so few values."""
+    ordered, at = np.sort(values, axis=0), share / 100 * (len(values) - 1)
+    low, high = ordered[int(at)], ordered[min(int(at) + 1, len(values) - 1)]
+    return np.asarray(low + (high - low) * np.float32(at - int(at)))
 
 
 def _median(pixels: F32, otherwise: tuple[int, int, int], low: float, high: float) -> tuple[int, int, int]:
     if len(pixels) < _FEWEST:
         return otherwise
-    colour = np.median(pixels, axis=0)
+    colour = _percentile(pixels, 50)
     colour *= np.clip(colour.mean(), low, high) / max(colour.mean(), 1)
     red, green, blue = np.clip(colour, 0, 255).astype(int).tolist()
     return red, green, blue
@@ -176,7 +183,7 @@ def _white(pixels: F32) -> tuple[int, int, int]:
     if len(pixels) < _FEWEST:
         return SCLERA
     usual = np.array(SCLERA, np.float32)
-    bright = np.percentile(pixels, 80.0, axis=0)
+    bright = _percentile(pixels, 80)
     strength = np.clip(bright.mean() / usual.mean(), *_WHITES)
     tint = bright / max(float(bright.mean()), 1) * usual.mean()
     red, green, blue = np.clip(strength * (0.6 * usual + 0.4 * tint), 0, 255).astype(int).tolist()

@@ -97,7 +97,7 @@ class Skin:
 
     @cached_property
     def _painted(self) -> U8:
-        """The texture in the light of the photograph, with what is painted over the skin, at least of the given size."""
+        """The texture in the light of the photograph, with what is painted over the skin, as large as given or more."""
         image = self._given
         if self._surface.lining is not None:
             self._surface.lining.paint(image)

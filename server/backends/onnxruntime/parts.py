@@ -181,11 +181,13 @@ class PartsSession:
             self._row(*row)
             for row in zip(feed["crop_hd"], feed["parts"], attributes, fields, feed["context"][:, -8:], strict=True)
         ]
-        small, small_seen = (np.stack(column) for column in zip(*((row.small, row.small_seen) for row in rows)))
-        like, guess, gain = self._fill.run(None, {"small": small, "small_seen": small_seen[:, None]}, options)
+        small = {"small": np.stack([row.small for row in rows])}
+        small["small_seen"] = np.stack([row.small_seen for row in rows])[:, None]
+        like, guess, gain = self._fill.run(None, small, options)
         colours = [row.colours for row in rows]
         facing = np.stack([row.facing for row in rows])[:, None]
-        seen = np.stack([row.seen * _resized(part[0], self._side) for row, part in zip(rows, like)])[:, None]
+        shares = [row.seen * _resized(part[0], self._side) for row, part in zip(rows, like, strict=True)]
+        seen = np.stack(shares)[:, None]
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers: dict[str, Callable[[], Array]] = {
             "texture": lambda: self._texture(colours, seen, guess, gain),
@@ -238,7 +240,7 @@ class PartsSession:
         return _Row(colours, facing, seen, np.stack(small), _halved(seen))
 
     def _colours(self, picture: U8, field: F32, camera: F32, visible: F32) -> U8:
-        """The picture's colours (n, n, 3) where texels are visible, n the texture's size, or a half or quarter of it."""
+        """The picture's colours (n, n, 3) where texels are visible, n the table's size, or a half or quarter of it."""
         pixels = camera[4:6].max()
         size = self._size // (4 if pixels <= COARSEST else 2 if pixels <= COARSE else 1)
         spans = spans_of(_around(visible, REACH) > 0, size, SAMPLED_ROWS)

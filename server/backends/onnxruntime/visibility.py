@@ -29,7 +29,12 @@ NO_BEARD, BEARD = 0.2, 0.5
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of the chart, float32 [t, t], 0..1: what is not inside of mouth and sockets; where a beard may be; the chin."""
+    """Maps of the chart, float32 [t, t], 0..1.
+
+    Attributes:
+        outside: what is not inside of mouth and sockets.
+        beard, chin: where a beard may be; the chin.
+    """
 
     outside: F32
     beard: F32
@@ -77,9 +82,7 @@ class Maps:
 
 def _cells(column: F32, row: F32) -> NDArray[np.intp]:
     """Cells of the depth buffer for places in the small crop."""
-    column, row = (
-        np.clip(np.floor(at * np.float32(DEPTH_GRID / CROP)), 0, DEPTH_GRID - 1) for at in (column, row)
-    )
+    column, row = (np.clip(np.floor(at * np.float32(DEPTH_GRID / CROP)), 0, DEPTH_GRID - 1) for at in (column, row))
     return np.asarray(row * np.float32(DEPTH_GRID) + column, np.intp)
 
 

@@ -106,8 +106,8 @@ class Options(TypedDict, total=False):
             photographed one is in the weights of the targets.
         expression: of `mesh` (``"photo"``).
         pose: frame of `mesh` (``"canonical"``).
-        texture_size: side of the texture in pixels, 64..4096 (1024); above 1024 as far as the photograph has the pixels
-            for it, which a warning says.
+        texture_size: side of the texture in pixels, 64..4096, as far as the photograph has the pixels for it, which a
+            warning says. Left out: 1024, or 512 for a small face, without a warning.
         texture_light: light on the texture (``"photo"``).
         detail: strength of the skin's fine relief, a normal map in `mesh`, 0..2 (0: none).
         glasses: whether the texture keeps them (``"keep"``).

@@ -105,7 +105,7 @@ class Handlers:
             pose="camera" if camera else "canonical",
             white_balance=bool(balance),
             sharpen=float(sharpen),
-            texture_size=int(size),
+            texture_size=int(size) or None,
             texture_light="albedo" if albedo else "photo",
             detail=float(detail),
             glasses="remove" if bare else "keep",

@@ -118,7 +118,8 @@ def _input(gr: Any, uploads: str) -> Input:
         camera = gr.Checkbox(label="Turned as in the photograph")
         balance = gr.Checkbox(label="Correct the light's colour")
         sharpen = gr.Slider(0, 1, 0.3, step=0.1, label="Sharpening")
-        size = gr.Radio([256, 512, 1024, 2048, 4096], value=1024, label="Texture, pixels")
+        sizes = [("as photographed, up to 1024", 0), *((str(side), side) for side in (256, 512, 1024, 2048, 4096))]
+        size = gr.Radio(sizes, value=0, label="Texture, pixels")
         albedo = gr.Checkbox(label="Texture without the photograph's light")
         detail = gr.Slider(0, 2, 0, step=0.1, label="Relief of the skin")
         no_glasses = gr.Checkbox(label="Texture without glasses")

@@ -198,7 +198,7 @@ def _video_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--same-person", type=float, metavar="COSINE", help="as for `person`, between the frames (default: 0.25)"
     )
-    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..1024 (default: 1024)")
+    parser.add_argument("--texture-size", type=int, metavar="PX", help="64..1024 (default: 1024, small faces 512)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -219,7 +219,10 @@ def _head_options(parser: argparse.ArgumentParser) -> None:
         "--likeness", type=float, metavar="0..2", help="distance from the mean head: 2 is a caricature (default: 1)"
     )
     parser.add_argument(
-        "--texture-size", type=int, metavar="PX", help="64..4096, of several photographs at most 1024 (default: 1024)"
+        "--texture-size",
+        type=int,
+        metavar="PX",
+        help="64..4096, of several photographs at most 1024 (default: 1024, small faces 512)",
     )
 
 
