@@ -117,8 +117,8 @@ class TritonPythonModel:
         began = time.perf_counter()
         textures, visibility, shapes, certainty, context, crops, parts = need(tensors, TEXTURE)
         self._chart.check(shapes, np.array([self._chart.fingerprint]))
-        side, full = textures.shape[-1], visibility.shape[-1]
-        visibility = resized(visibility, side)
+        fine = visibility  # which is larger than textures of small faces
+        visibility = resized(fine, textures.shape[-1])
         facing = np.stack([self._chart.facing(shape[0]) for shape in shapes])
         if len(shapes) > 1:  # one photograph alone takes nothing under a flat angle
             photographs = map(Photograph, shapes[:, 0], crops, context[:, 15:23], parts)
@@ -130,7 +130,8 @@ class TritonPythonModel:
             textures, visibility, facing, certainty[:, 0], self._chart.core, int(certainty[:, 1].argmax())
         )
         self._meters.textured(time.perf_counter() - began)
-        return {"texture": merged.colours[None], "visibility": resized(merged.visibility[None], full)}
+        shown = resized(merged.visibility[None], fine.shape[-1]) if len(shapes) > 1 else fine
+        return {"texture": merged.colours[None], "visibility": np.maximum(shown, fine.max(0))}
 
 
 def _faces(tensors: Tensors) -> Tensors:
