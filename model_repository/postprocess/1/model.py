@@ -139,6 +139,11 @@ def _column(name: str, rows: list[Any]) -> NDArray[Any]:
         return np.array([[*row, *[b""] * (most - len(row))] for row in rows], np.object_).reshape(len(rows), most)
     if name in FILES:
         return np.array(rows, np.object_)[:, None]
+    if name == "thumbnail":  # a small face's is smaller
+        side = max(map(len, rows))
+        rows = [
+            row if len(row) == side else cv2.resize(row, (side, side), interpolation=cv2.INTER_LINEAR) for row in rows
+        ]
     return np.stack(rows)
 
 
