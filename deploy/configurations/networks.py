@@ -38,7 +38,8 @@ class Network:
         title: the comment on the first line.
         batch, batch_reason: `max_batch_size` on a CPU.
         gpu_batch, gpu_batch_reason: the same of the TensorRT flavour.
-        full_reason: why the CPU flavour is warmed up with `full_batch` rows, or its largest batch where that is 0.
+        full_reason: why the CPU flavour is warmed up with `full_batch` rows, or its largest batch where that is 0;
+            empty: it is not warmed up.
         about_outputs: a comment above all outputs.
         about_warmup: what the comment on the warm-up says besides.
         parameters: of the CPU flavour's backend.
@@ -231,7 +232,7 @@ EMBEDDER = Network(
     batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: every core's memory is allocated here and not under load",
+    full_reason="",
     inputs=(Tensor("aligned", "UINT8", (3, 112, 112), "The face on the ArcFace template, RGB."),),
     outputs=(
         Tensor("embedding", "FP32", (-1,), "Of length 1; -1: the length of the vectors of the embedder exported."),
@@ -240,6 +241,12 @@ EMBEDDER = Network(
     parameters=(
         Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 50 MB."),
         Parameter("least_lanes", "2", "Two rows side by side also where a run has one thread: it is most of `embed`."),
+        Parameter(
+            "load_on_first_use",
+            "1",
+            "A server that nobody asks to recognise people does not hold its 60 MB; the first request waits half a "
+            "second.",
+        ),
     ),
 )
 
@@ -267,8 +274,9 @@ def cpu_config(network: Network) -> str:
     lines += _batching(
         "No delay: what has queued while the last batch ran is the next batch; idle waiting gains nothing on a CPU."
     )
-    lines += _warmup(network, network.full_batch or network.batch, network.full_reason)
-    return "\n".join(lines) + "\n"
+    if network.full_reason:
+        lines += _warmup(network, network.full_batch or network.batch, network.full_reason)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def tensorrt_config(network: Network) -> str:
