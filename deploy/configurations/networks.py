@@ -116,7 +116,8 @@ REGRESSOR = Network(
     batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    full_batch=4,
+    full_reason="as many as go into one run: the arena grows to its final size here and not under load",
     inputs=(
         Tensor("crop", "UINT8", (3, 224, 224), "The aligned face, RGB."),
         replace(CONTEXT, comment=f"{CONTEXT.comment[:-1]}: the way from crop to source pixels."),
@@ -147,7 +148,15 @@ REGRESSOR = Network(
         Tensor("expression", "FP32", (64,), "Those of the coefficients, for the step that writes files."),
         CERTAINTY,
     ),
-    parameters=(CONTEXT_RANGE,),
+    parameters=(
+        Parameter(
+            "most_rows_together",
+            "4",
+            "Eight are hardly faster a face, take 30 MB more for as long as the server lives, and answer later.",
+        ),
+        Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(10)),
+        CONTEXT_RANGE,
+    ),
 )
 
 PARTS = Tensor("parts", "UINT8", (3, 128, 128), "Probabilities 0..255 of the crop's pixels: skin, hair, other.")

@@ -61,6 +61,20 @@ def arithmetic(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def counting(tmp_path: Path) -> Path:
+    """A model whose every row answers how many rows it was run with."""
+    nodes = [
+        helper.make_node("Sub", ["x", "x"], ["zero"]),
+        helper.make_node("Exp", ["zero"], ["ones"]),
+        helper.make_node("Cast", ["axis_float"], ["axis"], to=INT64),
+        helper.make_node("ReduceSum", ["ones", "axis"], ["count"]),
+        helper.make_node("Add", ["zero", "count"], ["y"]),
+    ]
+    row: list[int | str] = ["batch", 1]
+    return save_graph(tmp_path / "m.onnx", nodes, [("x", FLOAT, row)], [("y", FLOAT, row)], axis_float=[0.0])
+
+
+@pytest.fixture
 def lookup(tmp_path: Path) -> OnnxModel:
     """A model ``value`` = table[index] for rows of any length; it fails where an index is out of range."""
     path = save_graph(
@@ -144,26 +158,23 @@ class TestRun:
             raise bad
 
     @pytest.mark.parametrize(("rows_per_run", "together"), [("0", 5), ("1", 1), ("2", 2)])
-    def test_puts_no_more_rows_into_a_run_than_it_may(self, tmp_path: Path, rows_per_run: str, together: int) -> None:
-        """A model whose every row answers how many rows it was run with."""
-        nodes = [
-            helper.make_node("Sub", ["x", "x"], ["zero"]),
-            helper.make_node("Exp", ["zero"], ["ones"]),
-            helper.make_node("ReduceSum", ["ones", "axis"], ["count"]),
-            helper.make_node("Add", ["zero", "count"], ["y"]),
-            helper.make_node("Cast", ["axis_float"], ["axis"], to=INT64),
-        ]
-        nodes.insert(2, nodes.pop())
-        path = save_graph(
-            tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 1])], [("y", FLOAT, ["batch", 1])], axis_float=[0.0]
-        )
+    def test_puts_no_more_rows_into_a_run_than_it_may(self, counting: Path, rows_per_run: str, together: int) -> None:
         x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in "xy")
         threads = {"intra_op_thread_count": "2", "rows_per_run": rows_per_run}
-        model = OnnxModel(path, config(input=[x], output=[y], **parameters(**threads)))
+        model = OnnxModel(counting, config(input=[x], output=[y], **parameters(**threads)))
         first, second = answers(model, [{"x": np.ones((n, 1), np.float32)} for n in (1, 4)], [["y"]] * 2)
         counts = [row[0] for row in answer(first, "y") + answer(second, "y")]
         assert max(counts) == together
         assert len(counts) == 5
+
+    @pytest.mark.parametrize(("most", "together"), [("0", [7, 7, 7]), ("3", [3, 3, 4]), ("1", [1, 2, 4])])
+    def test_puts_few_requests_together_where_it_is_told_so(
+        self, counting: Path, most: str, together: list[int]
+    ) -> None:
+        x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in "xy")
+        model = OnnxModel(counting, config(input=[x], output=[y], **parameters(most_rows_together=most)))
+        found = answers(model, [{"x": np.ones((n, 1), np.float32)} for n in (1, 2, 4)], [["y"]] * 3)
+        assert [answer(one, "y")[0][0] for one in found] == together
 
     def test_keeps_the_order_of_rows_that_ran_side_by_side(self, arithmetic: Path) -> None:
         threads = {"intra_op_thread_count": "2", "rows_per_run": "1"}

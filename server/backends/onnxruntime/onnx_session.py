@@ -63,6 +63,8 @@ FEW_CORES = 2
 _ROWS = "rows_per_run"
 # The same: parts of a batch that run side by side at least, each on one thread.
 _LANES = "least_lanes"
+# The same: rows of several requests that go into one run at most.
+_MOST = "most_rows_together"
 # The same: the weights are read when the first request comes.
 _LATE = "load_on_first_use"
 # The same; input_ranges.py reads them.
@@ -169,8 +171,8 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
             backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
             enable_mem_pattern, memory.enable_memory_arena_shrinkage,
             session.use_device_allocator_for_initializers, share_session_between_instances) and
-            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes`` and ``load_on_first_use`` are read by the
-            functions of these names, ``input_range.*`` by input_ranges.py.
+            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes``, ``most_rows_together`` and
+            ``load_on_first_use`` are read by the functions of these names, ``input_range.*`` by input_ranges.py.
 
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
@@ -181,7 +183,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
         if not name.startswith(_RANGES)
     }
     parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
-    for own in (_ROWS, _LANES, _LATE):
+    for own in (_ROWS, _LANES, _MOST, _LATE):
         parameters.pop(own, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
@@ -236,6 +238,19 @@ def least_lanes(config: Config) -> int:
         ConfigError: it is not a whole number of at least 0.
     """
     return _own_number(config, _LANES, 1)
+
+
+def most_rows_together(config: Config) -> int:
+    """Read how many rows of several requests go into one run at most; 0, the default: as many as a batch has.
+
+    The memory of a process stays that of its largest run. Where four rows are as fast a row as eight, half of it is
+    enough, and the first four are answered earlier. Unlike `rows_per_run` it puts requests together, and leaves the
+    rows of one request together.
+
+    Raises:
+        ConfigError: it is not a whole number of at least 0.
+    """
+    return _own_number(config, _MOST, 0)
 
 
 def load_on_first_use(config: Config) -> bool:
@@ -367,6 +382,7 @@ class OnnxModel:
             raise ConfigError(f"{path} is missing: run `make export`.")
         self._batched = int(config.get("max_batch_size", 0)) > 0
         self._rows = rows_per_run(config) if self._batched else 0
+        self._most = most_rows_together(config)
         self._lanes = min(max(options.intra_op_num_threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
         self._violation = violation
         self._open = partial(self._open_sessions, opener, path, options)
@@ -420,9 +436,23 @@ class OnnxModel:
         if self._rows:
             yield from self._run_in_parts({i: requests[i] for i in checked}, wanted)
             return
-        for members in groups.values():
-            outcomes = self._run_group([requests[i] for i in members], [wanted[i] for i in members])
-            yield from zip(members, outcomes, strict=True)
+        for group in groups.values():
+            for members in self._runs(group, requests):
+                outcomes = self._run_group([requests[i] for i in members], [wanted[i] for i in members])
+                yield from zip(members, outcomes, strict=True)
+
+    def _runs(self, group: list[int], requests: Sequence[Mapping[str, Array]]) -> Iterator[list[int]]:
+        """Split requests of one shape into runs of `most_rows_together`, in their order."""
+        members: list[int] = []
+        total = 0
+        for index in group:
+            rows = len(requests[index][self.inputs[0].name]) if self._most else 0
+            if members and total + rows > self._most:
+                yield members
+                members, total = [], 0
+            members.append(index)
+            total += rows
+        yield members
 
     @staticmethod
     def _checked(request: Mapping[str, Array], spec: TensorSpec) -> Array:
