@@ -19,6 +19,7 @@ from networks.camera import CROP, project, rotation
 from networks.certainty import GROUPS, Certainty
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel
+from networks.mode_blocks import mode_blocks
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
@@ -164,22 +165,28 @@ class FaceDecoder(nn.Module):
 
     mean: torch.Tensor
     identity: torch.Tensor
-    expression: torch.Tensor
 
     def __init__(self, model: AnyFaceModel) -> None:
         super().__init__()
         self.vertices = len(model.mean)
         self.register_buffer("mean", torch.from_numpy(model.mean.reshape(1, -1).copy()))
         self.register_buffer("identity", torch.from_numpy(model.identity.reshape(80, -1).copy()))
-        self.register_buffer("expression", torch.from_numpy(model.expression.reshape(64, -1).copy()))
+        blocks = mode_blocks(model.expression)
+        self.modes = [block.modes.tolist() for block in blocks]
+        self.expressions = nn.ParameterList(
+            torch.from_numpy(model.expression[block.modes, block.start : block.stop].reshape(len(block.modes), -1))
+            for block in blocks
+        ).requires_grad_(False)
 
     def forward(self, coefficients: torch.Tensor) -> Decoded:
         """Decode coefficients (B, 257): shape = mean + identity + expression, then rotation and translation."""
         neutral = self.mean + coefficients[:, COEFFICIENTS["identity"]] @ self.identity
-        head = neutral + coefficients[:, COEFFICIENTS["expression"]] @ self.expression
+        weights = coefficients[:, COEFFICIENTS["expression"]]
+        head = neutral + torch.cat([weights[:, m] @ e for m, e in zip(self.modes, self.expressions, strict=True)], 1)
         neutral, head = neutral.view(-1, self.vertices, 3), head.view(-1, self.vertices, 3)
         rotations = rotation(coefficients[:, COEFFICIENTS["angle"]])
-        posed = head @ rotations + coefficients[:, None, COEFFICIENTS["translation"]]
+        # Written out for each vertex: ONNX Runtime adds three numbers to rows of three a row at a time.
+        posed = head @ rotations + coefficients[:, None, COEFFICIENTS["translation"]].expand_as(head)
         return Decoded(posed, head, neutral)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -15,6 +16,10 @@ from typing import Any
 import psutil
 
 from server.repository import ROOT
+
+# glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_LARGEST_PIECE, _KEPT_HEAP = 32 << 20, 64 << 20
 
 PACKAGES = ("nvidia-pytriton", "onnxruntime", "torch", "tritonclient", "fastapi", "litserve", "bentoml", "numpy")
 
@@ -50,6 +55,17 @@ def _commit() -> str:
         done = subprocess.run(["git", "describe", "--always"], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip()
     return ""
+
+
+def keep_heap() -> None:
+    """Use the memory of one answer for the next in this process, as a program of clients under load may.
+
+    glibc gives megabytes back as soon as they are free, and the kernel clears as many for the next answer: a thousand
+    pages and half of the clients' processor time, which a server on the same cores does without.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_PIECE)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
 
 
 def process_tree(pid: int) -> Iterator[psutil.Process]:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from perf import store
 from perf.calls import timed
-from perf.machine import resident_mb
+from perf.machine import keep_heap, resident_mb
 from perf.photos import astronaut
 from server.arguments import whole_number
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
@@ -66,6 +66,7 @@ def fineness(address: str, photograph: bytes, rounds: int) -> str:
 
 def main(arguments: argparse.Namespace) -> None:
     """Measure and print the table in Markdown."""
+    keep_heap()
     photo = astronaut()
     small = photo.read_bytes()
     large = phone_photo(photo)

@@ -38,7 +38,8 @@ class Network:
         title: the comment on the first line.
         batch, batch_reason: `max_batch_size` on a CPU.
         gpu_batch, gpu_batch_reason: the same of the TensorRT flavour.
-        full_reason: why the CPU flavour is warmed up with `full_batch` rows, or its largest batch where that is 0.
+        full_reason: why the CPU flavour is warmed up with `full_batch` rows, or its largest batch where that is 0;
+            empty: it is not warmed up.
         about_outputs: a comment above all outputs.
         about_warmup: what the comment on the warm-up says besides.
         parameters: of the CPU flavour's backend.
@@ -115,7 +116,8 @@ REGRESSOR = Network(
     batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: the arena grows to its final size here and not under load",
+    full_batch=4,
+    full_reason="as many as go into one run: the arena grows to its final size here and not under load",
     inputs=(
         Tensor("crop", "UINT8", (3, 224, 224), "The aligned face, RGB."),
         replace(CONTEXT, comment=f"{CONTEXT.comment[:-1]}: the way from crop to source pixels."),
@@ -146,7 +148,15 @@ REGRESSOR = Network(
         Tensor("expression", "FP32", (64,), "Those of the coefficients, for the step that writes files."),
         CERTAINTY,
     ),
-    parameters=(CONTEXT_RANGE,),
+    parameters=(
+        Parameter(
+            "most_rows_together",
+            "4",
+            "Eight are hardly faster a face, take 30 MB more for as long as the server lives, and answer later.",
+        ),
+        Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(10)),
+        CONTEXT_RANGE,
+    ),
 )
 
 PARTS = Tensor("parts", "UINT8", (3, 128, 128), "Probabilities 0..255 of the crop's pixels: skin, hair, other.")
@@ -231,7 +241,7 @@ EMBEDDER = Network(
     batch_reason="As many as align hands over at once; on a CPU a larger batch is no faster a face.",
     gpu_batch=16,
     gpu_batch_reason="As the detector: who has passed there in one batch stays together. The plan is built for it.",
-    full_reason="the largest batch: every core's memory is allocated here and not under load",
+    full_reason="",
     inputs=(Tensor("aligned", "UINT8", (3, 112, 112), "The face on the ArcFace template, RGB."),),
     outputs=(
         Tensor("embedding", "FP32", (-1,), "Of length 1; -1: the length of the vectors of the embedder exported."),
@@ -240,6 +250,12 @@ EMBEDDER = Network(
     parameters=(
         Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 50 MB."),
         Parameter("least_lanes", "2", "Two rows side by side also where a run has one thread: it is most of `embed`."),
+        Parameter(
+            "load_on_first_use",
+            "1",
+            "A server that nobody asks to recognise people does not hold its 60 MB; the first request waits half a "
+            "second.",
+        ),
     ),
 )
 
@@ -267,8 +283,9 @@ def cpu_config(network: Network) -> str:
     lines += _batching(
         "No delay: what has queued while the last batch ran is the next batch; idle waiting gains nothing on a CPU."
     )
-    lines += _warmup(network, network.full_batch or network.batch, network.full_reason)
-    return "\n".join(lines) + "\n"
+    if network.full_reason:
+        lines += _warmup(network, network.full_batch or network.batch, network.full_reason)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def tensorrt_config(network: Network) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def joint_of(embedder: int = 7) -> Any:
     matrix[80, 0] = 1
     offset = np.zeros(80, np.float32)
     offset[1] = 0.5
-    return joint_module.Joint(np.zeros(84, np.float32), matrix, offset, embedder, np.zeros((80, 20, 3), np.float32))
+    return joint_module.Joint(np.zeros(84, np.float32), matrix, offset, embedder, Path("chart.npz"))
 
 
 def test_the_embedder_changes_the_identity_and_another_one_changes_nothing(modes: NDArray[np.float32]) -> None:

@@ -95,6 +95,26 @@ def test_a_cmyk_jpeg_keeps_its_colours() -> None:
     np.testing.assert_allclose(quarters(picture.pixels), quarters(colour_chart()), atol=12)
 
 
+def test_a_png_in_rgb_keeps_its_samples_and_leaves_no_remark_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    chart = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    plain = file_of(Image.fromarray(chart))
+    header, rest = plain[:33], plain[33:]
+    odd = struct.pack(">I4sI", 4, b"gAMA", 0) + struct.pack(">I", zlib.crc32(b"gAMA" + bytes(4)))  # libpng warns of it
+    for data in (plain, header + odd + rest):
+        np.testing.assert_array_equal(decode(data).pixels, chart)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_png_in_rgb_is_turned_by_what_stands_behind_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    turn = struct.pack(">I4s", len(block), b"eXIf") + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
+    data = file_of(Image.fromarray(colour_chart()))
+    at = data.index(b"IEND") - 4
+    assert decode(data[:at] + turn + data[at:]).pixels.shape == (64, 48, 3)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_is_scaled_and_not_cut(kind: str) -> None:
     ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)

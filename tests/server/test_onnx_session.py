@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,20 @@ class BothAtOnce:
 @pytest.fixture
 def arithmetic(tmp_path: Path) -> Path:
     return write_arithmetic_version(tmp_path / "1")
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Path:
+    """A model whose every row answers how many rows it was run with."""
+    nodes = [
+        helper.make_node("Sub", ["x", "x"], ["zero"]),
+        helper.make_node("Exp", ["zero"], ["ones"]),
+        helper.make_node("Cast", ["axis_float"], ["axis"], to=INT64),
+        helper.make_node("ReduceSum", ["ones", "axis"], ["count"]),
+        helper.make_node("Add", ["zero", "count"], ["y"]),
+    ]
+    row: list[int | str] = ["batch", 1]
+    return save_graph(tmp_path / "m.onnx", nodes, [("x", FLOAT, row)], [("y", FLOAT, row)], axis_float=[0.0])
 
 
 @pytest.fixture
@@ -143,26 +158,23 @@ class TestRun:
             raise bad
 
     @pytest.mark.parametrize(("rows_per_run", "together"), [("0", 5), ("1", 1), ("2", 2)])
-    def test_puts_no_more_rows_into_a_run_than_it_may(self, tmp_path: Path, rows_per_run: str, together: int) -> None:
-        """A model whose every row answers how many rows it was run with."""
-        nodes = [
-            helper.make_node("Sub", ["x", "x"], ["zero"]),
-            helper.make_node("Exp", ["zero"], ["ones"]),
-            helper.make_node("ReduceSum", ["ones", "axis"], ["count"]),
-            helper.make_node("Add", ["zero", "count"], ["y"]),
-            helper.make_node("Cast", ["axis_float"], ["axis"], to=INT64),
-        ]
-        nodes.insert(2, nodes.pop())
-        path = save_graph(
-            tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 1])], [("y", FLOAT, ["batch", 1])], axis_float=[0.0]
-        )
+    def test_puts_no_more_rows_into_a_run_than_it_may(self, counting: Path, rows_per_run: str, together: int) -> None:
         x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in "xy")
         threads = {"intra_op_thread_count": "2", "rows_per_run": rows_per_run}
-        model = OnnxModel(path, config(input=[x], output=[y], **parameters(**threads)))
+        model = OnnxModel(counting, config(input=[x], output=[y], **parameters(**threads)))
         first, second = answers(model, [{"x": np.ones((n, 1), np.float32)} for n in (1, 4)], [["y"]] * 2)
         counts = [row[0] for row in answer(first, "y") + answer(second, "y")]
         assert max(counts) == together
         assert len(counts) == 5
+
+    @pytest.mark.parametrize(("most", "together"), [("0", [7, 7, 7]), ("3", [3, 3, 4]), ("1", [1, 2, 4])])
+    def test_puts_few_requests_together_where_it_is_told_so(
+        self, counting: Path, most: str, together: list[int]
+    ) -> None:
+        x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in "xy")
+        model = OnnxModel(counting, config(input=[x], output=[y], **parameters(most_rows_together=most)))
+        found = answers(model, [{"x": np.ones((n, 1), np.float32)} for n in (1, 2, 4)], [["y"]] * 3)
+        assert [answer(one, "y")[0][0] for one in found] == together
 
     def test_keeps_the_order_of_rows_that_ran_side_by_side(self, arithmetic: Path) -> None:
         threads = {"intra_op_thread_count": "2", "rows_per_run": "1"}
@@ -182,6 +194,29 @@ class TestRun:
         model = OnnxModel(arithmetic, config(**parameters(**threads)), open_once)
         (result,) = answers(model, [{"x": np.arange(16, dtype=np.float32).reshape(4, 4)}], [["twice"]])
         assert answer(result, "twice") == (2 * np.arange(16).reshape(4, 4)).tolist()
+
+    def test_holds_no_weights_before_the_first_request_where_it_may_load_late(self, arithmetic: Path) -> None:
+        opened: list[weakref.ref[Session]] = []
+
+        def noting(path: Path, options: ort.SessionOptions) -> Session:
+            session = plain_session(path, options)
+            opened.append(weakref.ref(session))
+            return session
+
+        model = OnnxModel(arithmetic, config(**parameters(load_on_first_use="1")), noting)
+        assert [session() for session in opened] == [None]  # one was there, to see that it loads
+        (refused,) = answers(model, [{}], [["twice"]])
+        assert isinstance(refused, RequestError)
+        assert len(opened) == 1
+        for _ in range(2):
+            (result,) = answers(model, [{"x": np.ones((1, 4), np.float32)}], [["twice"]])
+            assert answer(result, "twice") == [[2.0] * 4]
+        assert len(opened) == 2
+
+    def test_says_at_loading_that_a_model_is_damaged_also_where_it_may_load_late(self, tmp_path: Path) -> None:
+        (tmp_path / "model.onnx").write_bytes(b"damaged")
+        with pytest.raises(ConfigError, match="not a model"):
+            OnnxModel(tmp_path / "model.onnx", config(**parameters(load_on_first_use="1")))
 
     def test_answers_the_first_before_it_runs_the_second(self, arithmetic: Path) -> None:
         model = OnnxModel(arithmetic, config(**parameters(intra_op_thread_count="1", rows_per_run="1")))

@@ -26,6 +26,7 @@ import jpeg_structure
 import line_ends
 import numpy as np
 import pi_heif
+import png_structure
 import tiff_samples
 import tiff_structure
 from colour import Colours
@@ -232,6 +233,8 @@ def _decoded(data: bytes, limits: Limits) -> Picture:
         colours, raster = colour.colours_of(image, data), None
         if image.format == "BMP" and bmp_structure.compression(data) in bmp_structure.RLE:
             raster = _run_length_bmp(image, data)
+        elif image.format == "PNG":
+            raster = _plain_png(image, data)
         elif image.format == "WEBP":
             raster = _still_webp(image, data)
         if raster is None:
@@ -371,6 +374,17 @@ def _run_length_bmp(image: Image.Image, data: bytes) -> U8:
     if raster is None or raster.shape != (image.height, image.width, 3):
         raise damaged("its runs do not fit")
     return raster
+
+
+def _plain_png(image: Image.Image, data: bytes) -> U8 | None:
+    """Decode a PNG of 8-bit RGB to uint8 [h, w, 3]; None for others, and where Pillow shall say what is wrong.
+
+    As of a JPEG: the same samples, written where they stay. libpng gets no chunk that it would write remarks about to
+    the log.
+    """
+    plain = png_structure.pixels_alone(data)
+    raster = None if plain is None else _opencv(plain, _READ[1])
+    return raster if raster is not None and raster.shape == (image.height, image.width, 3) else None
 
 
 def _still_webp(image: Image.Image, data: bytes) -> U8 | None:

@@ -48,6 +48,28 @@ def scan(data: bytes) -> Cost:
     return Cost(pixels, max(width, height), seconds, pixels * (held + (1 if grey16 else 4)))
 
 
+def pixels_alone(data: bytes) -> bytes | None:
+    """Return the file without all chunks but header and pixels, where these are all that decides its samples.
+
+    Returns:
+        A PNG of 8-bit RGB; None for other samples, for transparency and animations, for a file without an end, and
+        where something stands behind the pixels, which is read after them.
+    """
+    if data[24:26] != b"\x08\x02":  # depth and colour type, of the header
+        return None
+    kept, position, last = [data[:33]], 33, b""
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IEND":
+            return b"".join([*kept, data[position : position + 12]]) if last == b"IDAT" else None
+        if kind in (b"tRNS", b"acTL", b"fdAT") or (kind == b"IDAT" and last != b"IDAT" and len(kept) > 1):
+            return None
+        if kind == b"IDAT":
+            kept.append(data[position : position + 12 + length])
+        position, last = position + 12 + length, kind
+    return None
+
+
 def _check_chunks(data: bytes) -> int:
     """Check the chunks; return how many of them Pillow unpacks before the data."""
     position, chunks, texts, text_bytes, packed = 8, 0, 0, 0, 0

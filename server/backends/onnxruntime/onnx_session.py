@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +63,10 @@ FEW_CORES = 2
 _ROWS = "rows_per_run"
 # The same: parts of a batch that run side by side at least, each on one thread.
 _LANES = "least_lanes"
+# The same: rows of several requests that go into one run at most.
+_MOST = "most_rows_together"
+# The same: the weights are read when the first request comes.
+_LATE = "load_on_first_use"
 # The same; input_ranges.py reads them.
 _RANGES = "input_range."
 _LONGEST_REASON = 160  # characters: a sentence, not a page
@@ -166,8 +171,8 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
             backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
             enable_mem_pattern, memory.enable_memory_arena_shrinkage,
             session.use_device_allocator_for_initializers, share_session_between_instances) and
-            ``optimization.graph.level``. ``rows_per_run`` and ``least_lanes`` are read by the functions of these names,
-            ``input_range.*`` by input_ranges.py.
+            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes``, ``most_rows_together`` and
+            ``load_on_first_use`` are read by the functions of these names, ``input_range.*`` by input_ranges.py.
 
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
@@ -178,8 +183,8 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
         if not name.startswith(_RANGES)
     }
     parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
-    parameters.pop(_ROWS, None)
-    parameters.pop(_LANES, None)
+    for own in (_ROWS, _LANES, _MOST, _LATE):
+        parameters.pop(own, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
     threads = default_threads(usable_cores())
@@ -235,9 +240,38 @@ def least_lanes(config: Config) -> int:
     return _own_number(config, _LANES, 1)
 
 
+def most_rows_together(config: Config) -> int:
+    """Read how many rows of several requests go into one run at most; 0, the default: as many as a batch has.
+
+    The memory of a process stays that of its largest run. Where four rows are as fast a row as eight, half of it is
+    enough, and the first four are answered earlier. Unlike `rows_per_run` it puts requests together, and leaves the
+    rows of one request together.
+
+    Raises:
+        ConfigError: it is not a whole number of at least 0.
+    """
+    return _own_number(config, _MOST, 0)
+
+
+def load_on_first_use(config: Config) -> bool:
+    """Read whether the weights are left on the disk until somebody asks for them; no, the default.
+
+    For a network that most servers never use: loading then only sees that it would load, and the first request waits
+    for it.
+
+    Raises:
+        ConfigError: it is not 0 or 1.
+    """
+    return _flag(_own(config, _LATE), _LATE, False)
+
+
 def _own_number(config: Config, name: str, default: int) -> int:
+    return _number(_own(config, name), name, default)
+
+
+def _own(config: Config, name: str) -> dict[str, str]:
     entries = config.get("parameters", {})
-    return _number({name: str(entries[name].get("string_value", ""))} if name in entries else {}, name, default)
+    return {name: str(entries[name].get("string_value", ""))} if name in entries else {}
 
 
 def refuse_unsupported(config: Config) -> None:
@@ -304,7 +338,13 @@ def read_specs(session: Session, config: Config) -> tuple[list[TensorSpec], list
     )
 
 
-def trial_session(path: Path) -> Session:
+def plain_session(path: Path, options: ort.SessionOptions) -> Session:
+    """Open a session by ONNX Runtime itself."""
+    session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session
+
+
+def trial_session(path: Path, opener: Opener = plain_session) -> Session:
     """Load a graph as quickly as it goes, only to see that it loads and what it has.
 
     Raises:
@@ -313,13 +353,7 @@ def trial_session(path: Path) -> Session:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what is wrong stands in the error
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _opened(plain_session, path, options)
-
-
-def plain_session(path: Path, options: ort.SessionOptions) -> Session:
-    """Open a session by ONNX Runtime itself."""
-    session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session
+    return _opened(opener, path, options)
 
 
 class OnnxModel:
@@ -346,21 +380,28 @@ class OnnxModel:
         options, self._run_options = session_options(config)
         if not path.is_file():
             raise ConfigError(f"{path} is missing: run `make export`.")
+        self._batched = int(config.get("max_batch_size", 0)) > 0
+        self._rows = rows_per_run(config) if self._batched else 0
+        self._most = most_rows_together(config)
+        self._lanes = min(max(options.intra_op_num_threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
+        self._violation = violation
+        self._open = partial(self._open_sessions, opener, path, options)
+        self._is_open = not load_on_first_use(config)
+        if self._is_open:
+            self._open()
+        known = self._session if self._is_open else trial_session(path, opener)
+        self.inputs, self.outputs = read_specs(known, config)
+
+    def _open_sessions(self, opener: Opener, path: Path, options: ort.SessionOptions) -> None:
         self._session = _opened(opener, path, options)
         # A session whose outputs differ in size from row to row says how they are joined.
         self._concatenate: Callable[[list[Array]], Array] = getattr(self._session, "concatenate", np.concatenate)
-        self._batched = int(config.get("max_batch_size", 0)) > 0
-        self._rows = rows_per_run(config) if self._batched else 0
-        threads = options.intra_op_num_threads
-        self._lanes = min(max(threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
         if self._rows and self._lanes > 1:
             self._lane = self._session
-            if threads > 1:
+            if options.intra_op_num_threads > 1:
                 options.intra_op_num_threads = options.inter_op_num_threads = 1
                 self._lane = _opened(opener, path, options)
             self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
-        self.inputs, self.outputs = read_specs(self._session, config)
-        self._violation = violation
 
     def run(
         self, requests: Sequence[Mapping[str, Array]], wanted: Sequence[Sequence[str]]
@@ -388,15 +429,32 @@ class OnnxModel:
                 yield index, error
                 continue
             checked.append(index)
+            if not self._is_open:
+                self._open()
+                self._is_open = True
             # Without a batch dimension nothing can be put together: every request is a group of its own.
             key = tuple(value.shape[1:] for value in values) if self._batched else ((index,),)
             groups.setdefault(key, []).append(index)
         if self._rows:
             yield from self._run_in_parts({i: requests[i] for i in checked}, wanted)
             return
-        for members in groups.values():
-            outcomes = self._run_group([requests[i] for i in members], [wanted[i] for i in members])
-            yield from zip(members, outcomes, strict=True)
+        for group in groups.values():
+            for members in self._runs(group, requests):
+                outcomes = self._run_group([requests[i] for i in members], [wanted[i] for i in members])
+                yield from zip(members, outcomes, strict=True)
+
+    def _runs(self, group: list[int], requests: Sequence[Mapping[str, Array]]) -> Iterator[list[int]]:
+        """Split requests of one shape into runs of `most_rows_together`, in their order."""
+        members: list[int] = []
+        total = 0
+        for index in group:
+            rows = len(requests[index][self.inputs[0].name]) if self._most else 0
+            if members and total + rows > self._most:
+                yield members
+                members, total = [], 0
+            members.append(index)
+            total += rows
+        yield members
 
     @staticmethod
     def _checked(request: Mapping[str, Array], spec: TensorSpec) -> Array:
