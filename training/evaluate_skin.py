@@ -128,7 +128,7 @@ def drawn_parts(labels: U8) -> tuple[U8, U8]:
     nearest = distance.argmin(0)
     face, hair = nearest < len(FACE_COLOURS), nearest == len(FACE_COLOURS)
     # What the face encloses: parts of the rest that do not reach the picture's border, nor what lies there.
-    outside = cv2.copyMakeBorder((~face).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    outside = np.pad(~face, 1, constant_values=True).astype(np.uint8)
     _, components = cv2.connectedComponents(outside, connectivity=4)
     brows = hair & (components[1:-1, 1:-1] != components[0, 0])
     parts = np.stack([face, hair, np.ones_like(face)], -1)

@@ -56,7 +56,7 @@ class Beards:
         matrix = cv2.getRotationMatrix2D(
             (float(MOUTH[0]), float(MOUTH[1])), chance.normal(0, 3), chance.normal(1, 0.06)
         )
-        matrix[:, 2] += chance.normal(0, 4, 2)
+        matrix = matrix + np.array([[0, 0, 1], [0, 0, 1]]) * chance.normal(0, 4, (2, 1))
         if chance.random() < 0.5:
             matrix = np.array([[-1, 0, LABEL_SIDE - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
         size = (LABEL_SIDE, LABEL_SIDE)

@@ -69,7 +69,8 @@ def mended(answers: F32, points: Points, picture: U8) -> U8:
         grown = _unlike_skin(picture, face.oval & (skin > 0.8) & (hair < 0.1) & (person > 0.5), NEAR * face.height)
         grown = np.asarray(cv2.GaussianBlur(grown * face.hairline * (person > 0.5) * skin, (0, 0), 0.7), np.float32)
         hair, skin = hair + grown, skin - grown
-    return np.rint(np.stack([skin, hair, person, unknown]).clip(0, 1) * 255).astype(np.uint8)
+    result: U8 = np.rint(np.stack([skin, hair, person, unknown]).clip(0, 1) * 255).astype(np.uint8)
+    return result
 
 
 def has_beard(answers: F32, points: Points) -> bool:

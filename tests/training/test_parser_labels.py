@@ -72,7 +72,7 @@ def test_dark_hair_above_the_eyes_is_no_skin_and_brows_stay(points: F32) -> None
 
 def test_where_no_face_is_seen_the_teacher_is_believed(points: F32) -> None:
     answers = answers_of(clothes=(slice(170, 190), slice(110, 146)))
-    found = mended(answers, np.full_like(points, np.nan), PLAIN // 4)
+    found = mended(answers, np.full_like(points, np.nan), PLAIN)
     np.testing.assert_array_equal(found[[SKIN, HAIR, PERSON]], np.rint(answers[[0, 2, 3]] * 255))
     assert not found[UNKNOWN].any()
 
