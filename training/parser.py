@@ -2,7 +2,8 @@
 
 The crops are turned, scaled, mirrored, coloured, blurred and compressed; people are put before other backgrounds, so
 that these tell nothing; some have their hair coloured anew, because the teachers are weak on white hair and few
-training pictures have it. With ``--renders`` a third of the samples are heads of `training.parser_renders`.
+training pictures have it. Bearded faces are drawn more often, and others are given beards (`training.parser_beards`).
+With ``--renders`` a third of the samples are heads of `training.parser_renders`.
 
 A target is the parts of each pixel times how much the pixel weighs: nothing where nobody knows what it shows, and more
 under a drawn cover, whose place is exact and whose area is small.
@@ -26,9 +27,9 @@ from safetensors.torch import load_file
 from networks.camera import CROP
 from networks.parser import PARTS, PARTS_SIDE, ParserNet
 from training.checkpoints import save_state, save_weights
+from training.parser_beards import GROWN, SHARE, Beards, bearded
 from training.parser_covers import KINDS, cover
-from training.parser_labels import HAIR, PERSON, SKIN
-from training.parser_renders import UNKNOWN
+from training.parser_labels import HAIR, PERSON, SKIN, UNKNOWN
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -38,6 +39,8 @@ BATCH = 16
 MEMORY = 256  # side of the crops in memory
 HELD_OUT = 24  # one crop of so many only measures
 RENDERED = 0.35  # share of the samples, where there are renders
+BEARDED = 4.0  # how many times as often a photograph or render with a beard is drawn
+PUT_ON = 0.12  # share of the photographs without a beard that get one
 # Thin covers and those of skin's colour are the hard ones.
 CHANCES = {"stick": 3.0, "text": 2.5, "hand": 2.0, "microphone": 1.5}
 COVER_WEIGHT = 2.0  # of a pixel under a cover
@@ -68,8 +71,7 @@ class Pictures:
         # Crops in which the teachers see nobody teach nothing.
         self.sources = np.flatnonzero([answer[PERSON].any() for answer in answers])
         self.photographs = len(self.sources)
-        known = np.zeros((self.photographs, 1, *answers.shape[2:]), np.uint8)
-        self.labels = np.concatenate([answers[self.sources], known], 1)
+        self.labels = answers[self.sources]
         self.crops = np.stack([reduced(whole[k], MEMORY) for k in self.sources])
         if renders is not None:
             self.crops = np.concatenate([self.crops, np.load(renders.with_suffix(".npy"))])
@@ -77,18 +79,30 @@ class Pictures:
             self.sources = np.concatenate([self.sources, np.load(renders.with_suffix(".sources.npy"))])
         measures = self.sources % HELD_OUT == 0
         self.held_out, self.trained_on = np.flatnonzero(measures), np.flatnonzero(~measures)
+        self.chin = bearded(self.labels)
+        donors = np.flatnonzero((self.chin > GROWN) & ~measures & (np.arange(len(self.chin)) < self.photographs))
+        self.beards = Beards(self.crops[donors], self.labels[donors]) if len(donors) else None
 
     def chosen(self, count: int, chance: Chance) -> npt.NDArray[np.intp]:
         """Draw rows to train on."""
         rows = self.trained_on
         rendered = rows >= self.photographs
-        shares = np.where(rendered, RENDERED / max(rendered.sum(), 1), (1 - RENDERED) / (~rendered).sum())
+        often = np.where(self.chin[rows] > SHARE, BEARDED, 1.0)
+        sums = np.where(rendered, (often * rendered).sum(), (often * ~rendered).sum())
+        shares = often / sums * np.where(rendered, RENDERED, 1 - RENDERED)
         return np.asarray(chance.choice(rows, count, p=shares / shares.sum()))
 
     def drawn(self, index: int, side: int, chance: Chance) -> tuple[U8, F32]:
         """A changed picture (side, side, 3) and its target (3, side, side)."""
         crop, labels = self.crops[index], self.labels[index].transpose(1, 2, 0)
         other = reduced(self.crops[int(chance.integers(self.photographs))], CROP)
+        if (
+            self.beards is not None
+            and index < self.photographs
+            and self.chin[index] < SHARE
+            and chance.random() < PUT_ON
+        ):
+            crop, labels = self.beards.put_on(crop, labels, chance)
         crop, labels = _moved(crop, labels, chance)
         target = parts_of(labels.astype(np.float32) / 255)
         known = 1 - labels[..., UNKNOWN].astype(np.float32) / 255

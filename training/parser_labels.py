@@ -3,10 +3,11 @@
 Two steps, because mediapipe pins old versions of shared libraries and runs in an environment of its own::
 
     python -m training.parser_labels crops PICTURES CROPS.npy
-    .tools/teacher/bin/python training/parser_labels.py teach CROPS.npy PARSING.onnx LABELS.npy
+    .tools/teacher/bin/python -m training.parser_labels teach CROPS.npy PARSING.onnx LABELS.npy
 
-Two teachers are joined. A portrait parser (PAN on MobileNetV3; skin, clothes, hair) knows hair from skin and takes
-background for either; MediaPipe's selfie segmentation (Apache-2.0) knows the person from the background.
+Three teachers are joined. A portrait parser (PAN on MobileNetV3; skin, clothes, hair) knows hair from skin and takes
+background for either; MediaPipe's selfie segmentation (Apache-2.0) knows the person from the background; with its face
+mesh (Apache-2.0), which knows where the chin is, beards and short hair are mended (`training.parser_mending`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from training.parser_mending import mended
+
 SIDE = 512  # of the crops, and of the parsing teacher's input
 LABEL_SIDE = 256
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the parsing teacher's input, RGB 0..1
-SKIN, HAIR, PERSON = 0, 1, 2  # channels of the labels
+# Channels of the labels; unknown: 255 where nobody knows what is shown.
+SKIN, HAIR, PERSON, UNKNOWN = range(4)
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -52,15 +56,27 @@ def crops(folder: Path, output: Path) -> None:
 
 
 def parsing(session: Any, picture: U8) -> F32:
-    """Skin and hair (2, 512, 512) 0..1 of a crop (512, 512, 3)."""
+    """Skin, clothes and hair (3, 512, 512) 0..1 of a crop (512, 512, 3)."""
     scaled = (picture.astype(np.float32) / 255 - MEAN) / DEVIATION
     feed = {session.get_inputs()[0].name: scaled.transpose(2, 0, 1)[None].astype(np.float32)}
     answer: F32 = session.run(None, feed)[0][0]
-    return answer[[0, 2]]
+    return answer
+
+
+def points_of(mesh: Any, picture: U8) -> F32:
+    """MediaPipe's points (478, 2) in pixels of the labels, of a crop (512, 512, 3); NaN where it sees no face."""
+    found = mesh.process(picture).multi_face_landmarks
+    if not found:
+        return np.full((478, 2), np.nan, np.float32)
+    return np.array([(point.x, point.y) for point in found[0].landmark], np.float32) * LABEL_SIDE - np.float32(0.5)
+
+
+def _small(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return cv2.resize(picture, (LABEL_SIDE, LABEL_SIDE), interpolation=cv2.INTER_AREA)
 
 
 def teach(pictures: Path, network: Path, output: Path) -> None:
-    """Write the teachers' answers, uint8 (n, 3, 256, 256) 0..255: skin, hair, person."""
+    """Write the teachers' answers, mended, uint8 (n, 4, 256, 256) 0..255: skin, hair, person, unknown."""
     import mediapipe
     import onnxruntime
     from tqdm import tqdm
@@ -69,17 +85,16 @@ def teach(pictures: Path, network: Path, output: Path) -> None:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(network, options)
     selfie = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
     crops_ = np.load(pictures, mmap_mode="r")
     labels = np.lib.format.open_memmap(
-        output.with_suffix(".part"), "w+", np.uint8, (len(crops_), 3, LABEL_SIDE, LABEL_SIDE)
+        output.with_suffix(".part"), "w+", np.uint8, (len(crops_), 4, LABEL_SIDE, LABEL_SIDE)
     )
     for index in tqdm(range(len(crops_)), desc="label", mininterval=5):
         picture = np.ascontiguousarray(crops_[index])
-        skin, hair = parsing(session, picture)
-        person = selfie.process(picture).segmentation_mask
-        for channel, mask in ((SKIN, skin), (HAIR, hair), (PERSON, person)):
-            small = cv2.resize(mask, (LABEL_SIDE, LABEL_SIDE), interpolation=cv2.INTER_AREA)
-            labels[index, channel] = np.rint(np.clip(small, 0, 1) * 255)
+        masks = (*parsing(session, picture), selfie.process(picture).segmentation_mask)
+        answers = np.stack([_small(mask) for mask in masks]).clip(0, 1)
+        labels[index] = mended(answers, points_of(mesh, picture), _small(picture))
     labels.flush()
     output.with_suffix(".part").replace(output)
 

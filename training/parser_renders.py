@@ -18,13 +18,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from networks.camera import CROP
-from training.parser_labels import HAIR, LABEL_SIDE, PERSON, SKIN
+from training.parser_labels import HAIR, LABEL_SIDE, PERSON, SKIN, UNKNOWN
 from training.render import MARGIN, Mixture, Renderer, Surface
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 
-UNKNOWN = 3  # the labels' fourth channel: 255 where nobody knows what is shown
 SHOWN = 0.15  # cosine between the photograph's view and a place from which on its label is believed
 MIXTURE = Mixture(relit=0.4, own=0.3, turned=0.5)
 INSIDE = slice(MARGIN, MARGIN + CROP)
@@ -35,7 +34,7 @@ def labels_of(surface: Surface, answers: U8, place: F32) -> U8:
 
     Args:
         surface: of `Renderer.surface`.
-        answers: (3, 256, 256) of the photograph's crop, of `training.parser_labels`.
+        answers: (4, 256, 256) of the photograph's crop, of `training.parser_labels`.
         place: (4,) pixels of the photograph for one of the 224 px crop (x, y), and the crop's origin in it.
 
     Returns:
@@ -45,7 +44,7 @@ def labels_of(surface: Surface, answers: U8, place: F32) -> U8:
     at = (((surface.where - place[2:]) / place[:2] + 0.5) * ratio - 0.5).astype(np.float32)
     planes = np.ascontiguousarray(answers.transpose(1, 2, 0))
     seen = np.asarray(cv2.remap(planes, at[..., 0].copy(), at[..., 1].copy(), cv2.INTER_LINEAR), np.uint8)
-    known = ~surface.hit | ((surface.facing > SHOWN) & (seen[..., PERSON] > 127))
+    known = ~surface.hit | ((surface.facing > SHOWN) & (seen[..., PERSON] > 127) & (seen[..., UNKNOWN] < 128))
     labels = np.zeros((*surface.hit.shape, 4), np.uint8)
     labels[..., SKIN], labels[..., HAIR] = seen[..., SKIN], seen[..., HAIR]
     labels[~surface.hit] = 0

@@ -233,7 +233,7 @@ class Plan:
         ]
 
     def _parser(self) -> list[Step]:
-        teach = [self.label[0], str(ROOT / "training" / "parser_labels.py"), "teach", str(self.crops)]
+        teach = [self.label[0], "-m", "training.parser_labels", "teach", str(self.crops)]
         return [
             Step(
                 "parser",

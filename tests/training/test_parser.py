@@ -23,8 +23,8 @@ from training.parser import (
     train,
 )
 from training.parser_covers import KINDS, cover
-from training.parser_labels import HAIR, PERSON, SKIN
-from training.parser_renders import UNKNOWN, labels_of
+from training.parser_labels import HAIR, PERSON, SKIN, UNKNOWN
+from training.parser_renders import labels_of
 from training.render import SIZE, Surface
 
 GREY = np.full((224, 224, 3), 120, np.uint8)
@@ -79,7 +79,7 @@ def learned_from(tmp_path: Path) -> argparse.Namespace:
     chance = np.random.default_rng(0)
     crops = chance.integers(0, 60, (50, 64, 64, 3)).astype(np.uint8)
     crops[:, 32:] += 150
-    labels = np.zeros((50, 3, 256, 256), np.uint8)
+    labels = np.zeros((50, 4, 256, 256), np.uint8)
     labels[:, HAIR, :128], labels[:, SKIN, 128:], labels[:, PERSON] = 255, 255, 255
     labels[7] = 0  # nobody is seen there
     np.save(tmp_path / "crops.npy", crops)
@@ -136,9 +136,10 @@ def test_training_goes_on_from_its_checkpoint(
 
 
 def test_labels_go_the_way_of_the_picture_on_a_turned_head() -> None:
-    answers = np.zeros((3, 256, 256), np.uint8)
+    answers = np.zeros((4, 256, 256), np.uint8)
     answers[PERSON], answers[SKIN, 128:], answers[HAIR, :128] = 255, 255, 255
     answers[PERSON, :, :40] = 0
+    answers[UNKNOWN, :30] = 255
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     # The photograph is twice the crop and upside down on the head.
     where = np.stack([(columns - 32) * 2 + 10, (223 - (rows - 32)) * 2 + 20], -1)
@@ -146,9 +147,17 @@ def test_labels_go_the_way_of_the_picture_on_a_turned_head() -> None:
     surface = Surface(where, np.zeros((SIZE, SIZE, 3)), hit, np.where(rows < 250, 1, 0).astype(np.float32), {})
     labels = labels_of(surface, answers, np.array([2, 2, 10, 20], np.float32))
     assert labels.shape == (4, 256, 256)
-    at = {"top": (60, 100), "bottom": (180, 100), "beside": (60, 230), "no person": (60, 10), "unseen": (252, 100)}
+    at = {
+        "top": (60, 100),
+        "bottom": (180, 100),
+        "beside": (60, 230),
+        "no person": (60, 10),
+        "unseen": (252, 100),
+        "unknown": (240, 100),
+    }
     found = {name: labels[:, row, column].tolist() for name, (row, column) in at.items()}
     assert found["top"] == [255, 0, 255, 0]
     assert found["bottom"] == [0, 255, 255, 0]
     assert found["beside"] == [0, 0, 0, 0]
+    assert found["unknown"][UNKNOWN] == 255
     assert found["no person"][UNKNOWN] == found["unseen"][UNKNOWN] == 255
