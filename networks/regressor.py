@@ -19,6 +19,7 @@ from networks.camera import CROP, project, rotation
 from networks.certainty import GROUPS, Certainty
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel
+from networks.identity_correction import IdentityCorrection, returned
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
 HEADS = (80, 64, 80, 3, 27, 2, 1)
@@ -182,6 +183,17 @@ class FaceDecoder(nn.Module):
         posed = head @ rotations + coefficients[:, None, COEFFICIENTS["translation"]]
         return Decoded(posed, head, neutral)
 
+    def at(self, coefficients: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Decode some vertices (P,) alone, posed: (B, P, 3)."""
+        mean, identity, expression = (
+            modes.view(-1, self.vertices, 3)[:, index].flatten(1)
+            for modes in (self.mean, self.identity, self.expression)
+        )
+        head = mean + coefficients[:, COEFFICIENTS["identity"]] @ identity
+        head = head + coefficients[:, COEFFICIENTS["expression"]] @ expression
+        turned = head.view(-1, len(index), 3) @ rotation(coefficients[:, COEFFICIENTS["angle"]])
+        return turned + coefficients[:, None, COEFFICIENTS["translation"]]
+
 
 class Regressor(nn.Module):
     """The exported module: crop and camera -> coefficients, shapes and landmarks.
@@ -214,11 +226,17 @@ class Regressor(nn.Module):
     fingerprint: torch.Tensor
 
     def __init__(
-        self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP, certainty: Certainty | None = None
+        self,
+        net: nn.Module,
+        model: AnyFaceModel,
+        resolution: int = CROP,
+        certainty: Certainty | None = None,
+        correction: IdentityCorrection | None = None,
     ) -> None:
         """Join the parts; ``certainty`` needs a `ReconstructionNet`."""
         super().__init__()
         self.net = net
+        self.correction = correction
         self.certainty = certainty
         if certainty is not None:
             assert isinstance(net, ReconstructionNet)
@@ -232,16 +250,18 @@ class Regressor(nn.Module):
     def load(cls, weights: Path, model: AnyFaceModel) -> Regressor:
         """Read ``net_recon`` weights (safetensors, any float type) strictly.
 
-        The module halves the crop for weights that were trained so (`trained_resolution`), and says how sure it is
-        where the file of that lies beside and belongs to these weights (`Certainty.beside`).
+        The module halves the crop for weights that were trained so (`trained_resolution`), says how sure it is and
+        corrects the identity where the files of that lie beside and belong to these weights (`Certainty.beside`,
+        `IdentityCorrection.beside`).
 
         Raises:
-            OSError, SafetensorError, RuntimeError: the file is missing, damaged, or of another network.
+            OSError, SafetensorError, RuntimeError, NetworkError: a file is missing, damaged, or of another network.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        return cls(net, model, trained_resolution(weights), Certainty.beside(weights)).eval()
+        correction = IdentityCorrection.beside(weights, model.fingerprint)
+        return cls(net, model, trained_resolution(weights), Certainty.beside(weights), correction).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
@@ -251,6 +271,8 @@ class Regressor(nn.Module):
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the outputs in the order of ``OUTPUTS``; see the class for shapes, types and units."""
         coefficients, certainty = self.regress(self.picture(crop))
+        if self.correction is not None:
+            coefficients = self.corrected(self.correction, coefficients, crop, context)
         decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # context[15:19] = scale x, scale y, origin x, origin y of the 224 px crop in source pixels
@@ -268,6 +290,23 @@ class Regressor(nn.Module):
             coefficients[:, COEFFICIENTS["expression"]] * 1.0,
             certainty,
         )
+
+    def corrected(
+        self, correction: IdentityCorrection, coefficients: torch.Tensor, crop: torch.Tensor, context: torch.Tensor
+    ) -> torch.Tensor:
+        """Correct the identity in coefficients (B, 257); the head moves so that its landmarks stay where they are seen.
+
+        Args:
+            correction: of the identity.
+            coefficients: of the network.
+            crop, context: of `forward`.
+        """
+        points = (context[:, 5:15].reshape(-1, 5, 2) - context[:, None, 17:19]) / context[:, None, 15:17]
+        parts = list(coefficients.split([80, 64, 110, 3], 1))
+        identity, translation = correction(crop.float(), points, parts[0]), parts[3]
+        before = self.decoder.at(coefficients, self.landmark_index)
+        moved = self.decoder.at(torch.cat([identity, *parts[1:]], 1), self.landmark_index)
+        return torch.cat([identity, *parts[1:3], translation + returned(moved, before)], 1)
 
     def regress(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Regress coefficients (B, 257) and certainty (B, 4) from RGB 0..1 (B, 3, S, S)."""
