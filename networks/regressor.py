@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -19,6 +21,7 @@ from networks.camera import CROP, project, rotation
 from networks.certainty import GROUPS, Certainty
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel
+from networks.identity_correction import IdentityCorrection, returned
 from networks.mode_blocks import mode_blocks
 
 # Sizes of the seven heads in file order; the last two (tx ty, tz) together are the translation.
@@ -161,20 +164,28 @@ class Decoded(NamedTuple):
 
 
 class FaceDecoder(nn.Module):
-    """The face model as a layer: coefficients (B, 257) -> posed, expressive and neutral shapes (B, N, 3)."""
+    """The face model as a layer: coefficients (B, 257) -> posed, expressive and neutral shapes (B, N, 3).
+
+    Args:
+        model: the face model.
+        only: the vertices (N,) to decode; None for all of them.
+    """
 
     mean: torch.Tensor
     identity: torch.Tensor
 
-    def __init__(self, model: AnyFaceModel) -> None:
+    def __init__(self, model: AnyFaceModel, only: NDArray[np.integer[Any]] | None = None) -> None:
         super().__init__()
-        self.vertices = len(model.mean)
-        self.register_buffer("mean", torch.from_numpy(model.mean.reshape(1, -1).copy()))
-        self.register_buffer("identity", torch.from_numpy(model.identity.reshape(80, -1).copy()))
-        blocks = mode_blocks(model.expression)
+        mean, identity, expression = model.mean, model.identity, model.expression
+        if only is not None:
+            mean, identity, expression = mean[only], identity[:, only], expression[:, only]
+        self.vertices = len(mean)
+        self.register_buffer("mean", torch.from_numpy(mean.reshape(1, -1).copy()))
+        self.register_buffer("identity", torch.from_numpy(identity.reshape(80, -1).copy()))
+        blocks = mode_blocks(expression)
         self.modes = [block.modes.tolist() for block in blocks]
         self.expressions = nn.ParameterList(
-            torch.from_numpy(model.expression[block.modes, block.start : block.stop].reshape(len(block.modes), -1))
+            torch.from_numpy(expression[block.modes, block.start : block.stop].reshape(len(block.modes), -1))
             for block in blocks
         ).requires_grad_(False)
 
@@ -221,17 +232,25 @@ class Regressor(nn.Module):
     fingerprint: torch.Tensor
 
     def __init__(
-        self, net: nn.Module, model: AnyFaceModel, resolution: int = CROP, certainty: Certainty | None = None
+        self,
+        net: nn.Module,
+        model: AnyFaceModel,
+        resolution: int = CROP,
+        certainty: Certainty | None = None,
+        correction: IdentityCorrection | None = None,
     ) -> None:
         """Join the parts; ``certainty`` needs a `ReconstructionNet`."""
         super().__init__()
         self.net = net
+        self.correction = correction
         self.certainty = certainty
         if certainty is not None:
             assert isinstance(net, ReconstructionNet)
             self.components = certainty.head(net.window)
         self.downscale = CROP // resolution
         self.decoder = FaceDecoder(model)
+        if correction is not None:
+            self.landmark_decoder = FaceDecoder(model, model.landmarks)
         self.register_buffer("landmark_index", torch.from_numpy(model.landmarks.astype("int64")))
         self.register_buffer("fingerprint", torch.tensor([[model.fingerprint]], dtype=torch.int64))
 
@@ -239,16 +258,18 @@ class Regressor(nn.Module):
     def load(cls, weights: Path, model: AnyFaceModel) -> Regressor:
         """Read ``net_recon`` weights (safetensors, any float type) strictly.
 
-        The module halves the crop for weights that were trained so (`trained_resolution`), and says how sure it is
-        where the file of that lies beside and belongs to these weights (`Certainty.beside`).
+        The module halves the crop for weights that were trained so (`trained_resolution`), says how sure it is and
+        corrects the identity where the files of that lie beside and belong to these weights (`Certainty.beside`,
+        `IdentityCorrection.beside`).
 
         Raises:
-            OSError, SafetensorError, RuntimeError: the file is missing, damaged, or of another network.
+            OSError, SafetensorError, RuntimeError, NetworkError: a file is missing, damaged, or of another network.
         """
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         net = ReconstructionNet(window_of(state), inner_of(state))
         net.load_state_dict(state)
-        return cls(net, model, trained_resolution(weights), Certainty.beside(weights)).eval()
+        correction = IdentityCorrection.beside(weights, model.fingerprint)
+        return cls(net, model, trained_resolution(weights), Certainty.beside(weights), correction).eval()
 
     def picture(self, crop: torch.Tensor) -> torch.Tensor:
         """Scale the crop for the network: uint8 (B, 3, 224, 224) -> float 0..1 (B, 3, S, S) at its resolution S."""
@@ -258,6 +279,8 @@ class Regressor(nn.Module):
     def forward(self, crop: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the outputs in the order of ``OUTPUTS``; see the class for shapes, types and units."""
         coefficients, certainty = self.regress(self.picture(crop))
+        if self.correction is not None:
+            coefficients = self.corrected(self.correction, coefficients, crop, context)
         decoded = self.decoder(coefficients)
         posed_landmarks = decoded.posed[:, self.landmark_index]
         # context[15:19] = scale x, scale y, origin x, origin y of the 224 px crop in source pixels
@@ -275,6 +298,23 @@ class Regressor(nn.Module):
             coefficients[:, COEFFICIENTS["expression"]] * 1.0,
             certainty,
         )
+
+    def corrected(
+        self, correction: IdentityCorrection, coefficients: torch.Tensor, crop: torch.Tensor, context: torch.Tensor
+    ) -> torch.Tensor:
+        """Correct the identity in coefficients (B, 257); the head moves so that its landmarks stay where they are seen.
+
+        Args:
+            correction: of the identity.
+            coefficients: of the network.
+            crop, context: of `forward`.
+        """
+        points = (context[:, 5:15].reshape(-1, 5, 2) - context[:, None, 17:19]) / context[:, None, 15:17]
+        parts = list(coefficients.split([80, 64, 110, 3], 1))
+        identity, translation = correction(crop.float(), points, parts[0]), parts[3]
+        before = self.landmark_decoder(coefficients).posed
+        moved = self.landmark_decoder(torch.cat([identity, *parts[1:]], 1)).posed
+        return torch.cat([identity, *parts[1:3], translation + returned(moved, before)], 1)
 
     def regress(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Regress coefficients (B, 257) and certainty (B, 4) from RGB 0..1 (B, 3, S, S)."""

@@ -283,9 +283,13 @@ def teacher_places(model: AnyFaceModel, teacher_map: Path) -> tuple[Places, npt.
 class Evaluator:
     """Networks and correspondences, loaded once."""
 
-    def __init__(self, weights: Path, teacher_map: Path, refinement: Path | None = None) -> None:
+    def __init__(
+        self, weights: Path, teacher_map: Path, refinement: Path | None = None, corrected: bool = True
+    ) -> None:
         self.model = load_face_model(weights / "face_model.npz")
         self.regressor = Regressor.load(weights / "regressor.safetensors", self.model)
+        if not corrected:
+            self.regressor.correction = None
         self.refinement = None
         if refinement is not None:
             if not isinstance(self.model, FaceModel):
@@ -511,6 +515,9 @@ if __name__ == "__main__":
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--teacher-map", type=Path, default=Path("weights/teacher_map.npz"))
     parser.add_argument("--refinement", type=Path, help="weights of `training.refinement`: judge what they correct")
+    parser.add_argument(
+        "--without-correction", action="store_true", help="judge the network's identity as it is (identity_correction)"
+    )
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument(
         "--heads", type=Path, help="ict_facekit.npz: judge shapes evenly over its skin, and at its narrow face as well"
@@ -519,7 +526,7 @@ if __name__ == "__main__":
         "--leave-out", nargs="*", default=(), help="parts of file names: people who are in the training set too"
     )
     options = parser.parse_args()
-    evaluator = Evaluator(options.weights, options.teacher_map, options.refinement)
+    evaluator = Evaluator(options.weights, options.teacher_map, options.refinement, not options.without_correction)
     if options.what == "heads":
         for path in options.paths:
             evaluator.heads(path, options.limit, options.leave_out, options.heads)

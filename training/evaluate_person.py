@@ -5,8 +5,9 @@
 Each head has an identity of its own, as those of `training.render`, and is drawn at every yaw with another expression
 and in another light. Detector, alignment and regressor look at each picture as the service does; the served modules of
 `merge` weigh and join. Errors are millimetres from the true neutral face to the predicted one, as those of
-`training.evaluate`, beside the mean face's; the texture's cover is the share of the face's skin that a picture shows,
-which only heads without painted hair tell (``--skin``).
+`training.evaluate`, over the inner and over the narrow face, beside the mean face's and beside what the network gives
+for the first picture without its correction (`networks.identity_correction`). The texture's cover is the share of the
+face's skin that a picture shows, which only heads without painted hair tell (``--skin``).
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ from tqdm import tqdm
 
 from export.samples import Sample, sample_of, served_alignment
 from export.stages.topology import face_alone
-from networks.embedder.embedder import Embedder, default_weights
 from networks.head_model import HeadModel
-from networks.joint_identity import JointIdentity
 from networks.parser import PARTS, PARTS_SIDE, SKIN
-from networks.regressor import Regressor
 from training.crops import Finder
-from training.evaluate import SERVED_THRESHOLD, Evaluator, decoded, face_model_1, shape_error
+from training.evaluate import (
+    SERVED_THRESHOLD,
+    Evaluator,
+    Places,
+    decoded,
+    face_model_1,
+    narrow_face,
+    shape_error,
+)
 from training.face_model import ORIGIN_CM
 from training.raster import interpolate, rasterise
 from training.render import Heads, Renderer, _sampled, euler, vertex_normals
@@ -169,7 +175,7 @@ def served(module: str) -> ModuleType:
 
 class Reading(NamedTuple):
     """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm, and
-    the embedder's vector (D,).
+    the identity (80,) without its correction.
     """
 
     sample: Sample
@@ -177,7 +183,7 @@ class Reading(NamedTuple):
     coefficients: npt.NDArray[np.float32]
     quality: npt.NDArray[np.float32]
     certainty: float
-    embedding: npt.NDArray[np.float32]
+    uncorrected: npt.NDArray[np.float32]
 
 
 @torch.no_grad()
@@ -187,46 +193,31 @@ def read(evaluator: Evaluator, find: Finder, picture: U8) -> Reading | None:
     if sample is None:
         return None
     shapes, coefficients = evaluator.shapes(sample)
-    context = torch.from_numpy(sample.context)
     upright, face = served_alignment("embedding_crop"), sample.context[0, :15]
     whole = upright.similarity(face[5:].reshape(5, 2))
     yaw = float(np.degrees(coefficients[225]))
     aligned = np.ascontiguousarray(sample.aligned[0].transpose(1, 2, 0))
     quality = upright.quality(face, whole, (float(picture.shape[1]), float(picture.shape[0])), yaw, aligned)
-    named = dict(zip(Regressor.OUTPUTS, evaluator.regressor(torch.from_numpy(sample.crop), context), strict=True))
-    embedding = embedder()(torch.from_numpy(sample.aligned))[0][0].numpy()
-    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(named["certainty"][0, 0]), embedding)
-
-
-@functools.cache
-def embedder() -> Embedder:
-    """The embedder that is served."""
-    return Embedder.load(default_weights())
+    plain, certainty = evaluator.regressor.regress(evaluator.regressor.picture(torch.from_numpy(sample.crop)))
+    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(certainty[0, 0]), plain[0, :80].numpy())
 
 
 def joined(readings: list[Reading]) -> Any:
-    """Join the readings of one person by the served modules, without the embedder: `identities.Person`."""
+    """Join the readings of one person by the served modules: `identities.Person`."""
     identities = served("identities")
     coefficients = np.stack([reading.coefficients for reading in readings])
     score = np.array([reading.sample.context[0, 4] for reading in readings], np.float32)
     certainty = np.array([reading.certainty for reading in readings], np.float32)
     weights = identities.weigh(coefficients, np.stack([reading.quality for reading in readings]), score, certainty)
-    return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights)
+    landmarks = chart().landmarks
+    return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights, landmarks)
 
 
-def together(readings: list[Reading], joint: JointIdentity | None) -> list[npt.NDArray[np.float32]]:
-    """Identities (80,): of the first picture with its embedding, the mean of all, and of all with their embeddings."""
-    mean = joined(readings)
-    identity = mean.coefficients[:1, :80]
-    if joint is None:
-        return [readings[0].coefficients[:80], identity[0], identity[0]]
-    vectors = np.stack([reading.embedding for reading in readings])
-    one = joint(readings[0].coefficients[None, :80], vectors[:1])[0]
-    return [
-        readings[0].coefficients[:80] + one,
-        identity[0],
-        (identity + joint(identity, mean.weights[None] @ vectors))[0],
-    ]
+@functools.cache
+def chart() -> Any:
+    """Read what the served `merge` knows of the face model."""
+    module = served("chart")
+    return module.Chart.from_file(Path(str(module.__file__)).with_name("chart.npz"))
 
 
 class Skin(NamedTuple):
@@ -257,19 +248,18 @@ def cover(evaluator: Evaluator, readings: list[Reading], skin: Skin) -> tuple[fl
     parts = torch.zeros(1, len(PARTS), PARTS_SIDE, PARTS_SIDE, dtype=torch.uint8)
     parts[:, SKIN] = 255
     grazing, textures = served("grazing"), served("textures")
-    chart = served("chart").Chart.from_file(Path(str(grazing.__file__)).with_name("chart.npz"))
     single, wider = [], []
     for reading in readings:
         crop, context = reading.sample.crop_hd, reading.sample.context
         values = [torch.from_numpy(value) for value in (crop, reading.shapes[None], context)]
         texture, visible, _ = (output[0].numpy() for output in evaluator.texture(*values, parts))
-        facing, cameras = chart.facing(reading.shapes[0]), context[0, 15:23]
+        facing, cameras = chart().facing(reading.shapes[0]), context[0, 15:23]
         photograph = grazing.Photograph(reading.shapes[0], crop[0], cameras, parts[0].numpy())
         single.append(visible)
-        wider.append((*grazing.with_grazing(chart, photograph, facing, texture, visible), facing))
+        wider.append((*grazing.with_grazing(chart(), photograph, facing, texture, visible), facing))
     colours, visibility, facings = (np.stack(column) for column in zip(*wider, strict=True))
     detail = np.ones(len(readings), np.float32)
-    merged = textures.merge_textures(colours, visibility, facings, detail, chart.core, 0)
+    merged = textures.merge_textures(colours, visibility, facings, detail, chart().core, 0)
     one, whole = (visible[0, skin.row, skin.column] >= 128 for visible in (single[0], merged.visibility))
     return float(skin.area @ one), float(skin.area @ whole)
 
@@ -282,9 +272,9 @@ def measure(arguments: argparse.Namespace) -> None:
     renderer, find = ViewsRenderer(arguments.pictures, arguments.labels, arguments.heads, arguments.seed), Finder()
     renderer.skins = Skins(evaluator, find, renderer.heads) if arguments.skin else None
     chosen = renderer.rng.permutation(len(renderer.files))[: arguments.count]
-    joint = JointIdentity.beside(arguments.weights / "regressor.safetensors")
+    narrow = Places.find(judge, narrow_face(arguments.heads))
     nothing, mean = np.zeros(64), judge.mean.astype(np.float64)
-    errors: list[list[float]] = []
+    errors: list[list[list[float]]] = []
     covers: list[tuple[float, float]] = []
     found = []
     for index in tqdm(chosen, desc="people", mininterval=5):
@@ -293,9 +283,15 @@ def measure(arguments: argparse.Namespace) -> None:
         if len(readings) < len(arguments.yaws):
             continue
         truth, _ = decoded(judge, person.identity.astype(np.float64), nothing)
-        codes = [*(reading.coefficients[:80] for reading in readings), *together(readings, joint)]
+        codes = [
+            readings[0].uncorrected,
+            *(reading.coefficients[:80] for reading in readings),
+            joined(readings).coefficients[0, :80],
+        ]
         guesses = [decoded(judge, code.astype(np.float64), nothing)[0] for code in codes]
-        errors.append([shape_error(guess, judge, truth) for guess in (*guesses, mean)])
+        errors.append(
+            [[shape_error(guess, judge, truth, where) for guess in (*guesses, mean)] for where in (None, narrow)]
+        )
         found.append([person.identity, *codes])
         if len(covers) < arguments.covers:
             covers.append(cover(evaluator, readings, skin))
@@ -305,15 +301,22 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def show(errors: Float, covers: Float, yaws: list[float]) -> None:
-    """Print the means: errors (n, K + 4) of the pictures, of `together`, of the mean face; covers (n, 2)."""
-    first, mean = errors[:, 0].mean(), errors[:, -1].mean()
-    print(f"{len(errors)} heads, {len(yaws)} pictures each; error of the neutral face, mm (the mean face: {mean:.3f})")
-    for yaw, error in zip(yaws, errors.mean(0), strict=False):
-        print(f"  one picture, yaw {yaw:4.0f}: {error:.3f} ({1 - error / mean:.1%} below the mean face)")
-    names = ("the first, with the embedder", "mean of all", "all, with the embedder")
-    for name, error in zip(names, errors.mean(0)[-4:-1], strict=True):
-        print(f"  {name:28s}: {error:.3f} ({1 - error / mean:.1%} below the mean face, "
-              f"{1 - error / first:.1%} below the first picture)")  # fmt: skip
+    """Print means.
+
+    Args:
+        errors: (n, 2, K + 3) mm over the inner and over the narrow face: of the first picture without correction, of
+            the K pictures, of all together, of the mean face.
+        covers: (n, 2) shares of the skin.
+        yaws: K, degrees.
+    """
+    print(f"{len(errors)} heads, {len(yaws)} pictures each; error of the neutral face, mm")
+    names = (f"yaw {yaws[0]:.0f}, without correction", *(f"yaw {yaw:.0f}" for yaw in yaws), "all together")
+    for where, part in zip(("the inner face", "the narrow face"), errors.transpose(1, 0, 2), strict=True):
+        *found, mean = part.mean(0)
+        print(f"  {where} (the mean face: {mean:.3f})")
+        for name, error in zip(names, found, strict=True):
+            print(f"    {name:26s}: {error:.3f} ({1 - error / mean:.1%} below the mean face, "
+                  f"{1 - error / found[0]:.1%} below the first picture without correction)")  # fmt: skip
     if len(covers):
         one, whole = covers.mean(0)
         print(

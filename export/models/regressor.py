@@ -15,8 +15,10 @@ from export.official import checkpoint
 from export.official.recon import load_regressor
 from export.samples import Sample
 from export.session import Feed
-from networks.certainty import FILE, Certainty
+from networks import certainty, identity_correction
+from networks.certainty import Certainty
 from networks.head_model import AnyFaceModel
+from networks.identity_correction import IdentityCorrection
 from networks.regressor import (
     ReconstructionNet,
     Regressor,
@@ -32,7 +34,11 @@ class RegressorModel(ExportedModel):
 
     name = "regressor"
     weights = WEIGHTS / "regressor.safetensors"
-    companion_files = (WEIGHTS / FILE,)
+    companion_files = (
+        WEIGHTS / certainty.FILE,
+        WEIGHTS / identity_correction.FILE,
+        identity_correction.default_weights(),
+    )
     inputs = ("crop", "context")
     outputs = Regressor.OUTPUTS
     dynamic_axes = MappingProxyType(
@@ -62,7 +68,8 @@ class RegressorModel(ExportedModel):
         state = checkpoint.state_dict(checkpoint.read(path), path)
         network = ReconstructionNet(window_of(state), inner_of(state))
         checkpoint.load_strictly(network, state, path)
-        return Regressor(network, face_model, trained_resolution(path), Certainty.beside(path)).eval(), example_inputs()
+        beside = Certainty.beside(path), IdentityCorrection.beside(path, face_model.fingerprint)
+        return Regressor(network, face_model, trained_resolution(path), *beside).eval(), example_inputs()
 
     def feed(self, sample: Sample, earlier: Feed) -> Feed:
         """Return the 224 px crop and its context."""

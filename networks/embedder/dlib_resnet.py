@@ -20,7 +20,7 @@ from networks.errors import NetworkError
 
 SIDE = 150
 """Side of dlib's chip in pixels."""
-DIMENSIONS = 128
+FEATURES, DIMENSIONS = 256, 128
 MAX_BYTES = 64 << 20
 # RGB means of the network's input layer, and its divisor.
 _MEAN, _DIVISOR = (122.782, 117.001, 104.298), 256.0
@@ -31,7 +31,7 @@ BLOCKS = (
     *((128, True), (128, False), (128, False)),
     *((256, True), (256, False), (256, False), (256, True)),
 )
-_STEM = 32
+_STEM, _MAP = 32, 35  # channels behind the stem, and side of its map after pooling
 # The chip in the 112 px crop of the service: chip = scale * crop + offset. They are the least-squares fit of the
 # template of embedding_crop.py to where a detector's five points lie on dlib's chips: (47.91, 46.51) (100.91, 46.77)
 # (74.73, 75.84) (50.83, 98.62) (97.06, 98.98).
@@ -39,23 +39,29 @@ _CROP_SIDE, _SCALE, _OFFSET_X, _OFFSET_Y = 112, 1.3804, -3.05, -25.91
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: (B, inputs, H, W) -> (B, outputs, h, w).
+    """Two 3x3 convolutions and a shortcut: (B, inputs, side, side) -> (B, outputs, side, side) or half of it.
 
-    Where the sizes of both differ, what is missing of the smaller one counts as 0, as in dlib's ``add_prev``.
+    Where the sizes of both differ, what is missing of the smaller one counts as 0, as in dlib's ``add_prev``. The sizes
+    are known beforehand, so that an exported graph has none to compute.
     """
 
-    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, halve: bool, side: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, 2 if halve else 1, 0 if halve else 1)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1)
         self.halve = halve
+        self.missing_rows = side // 2 - (side - 1) // 2 if halve else 0
+        self.missing_channels = outputs - inputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the block's output."""
         y = self.second(torch.relu(self.first(x)))
         shortcut = nn.functional.avg_pool2d(x, 2, 2) if self.halve else x
-        size = [max(a, b) for a, b in zip(shortcut.shape[1:], y.shape[1:], strict=True)]
-        return torch.relu(_padded(shortcut, size) + _padded(y, size))
+        if self.missing_channels:
+            shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.missing_channels))
+        if self.missing_rows:
+            y = nn.functional.pad(y, (0, self.missing_rows, 0, self.missing_rows))
+        return torch.relu(shortcut + y)
 
 
 class DlibResNet(nn.Module):
@@ -67,18 +73,23 @@ class DlibResNet(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.stem = nn.Conv2d(3, _STEM, 7, 2)
-        blocks, channels = [], _STEM
+        blocks, channels, side = [], _STEM, _MAP
         for outputs, halve in BLOCKS:
-            blocks.append(ResidualBlock(channels, outputs, halve))
-            channels = outputs
+            blocks.append(ResidualBlock(channels, outputs, halve, side))
+            channels, side = outputs, side // 2 if halve else side
         self.blocks = nn.Sequential(*blocks)
         self.linear = nn.Linear(channels, DIMENSIONS, bias=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Compute the embedding before normalisation."""
-        x = nn.functional.max_pool2d(torch.relu(self.stem((pixels - self.mean) / _DIVISOR)), 3, 2)
-        vector: torch.Tensor = self.linear(self.blocks(x).mean((2, 3)))
+        vector: torch.Tensor = self.linear(self.features(pixels))
         return vector
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Compute the means (B, 256) of the last map, of which the embedding is a linear map."""
+        x = nn.functional.max_pool2d(torch.relu(self.stem((pixels - self.mean) / _DIVISOR)), 3, 2)
+        means: torch.Tensor = self.blocks(x).mean((2, 3))
+        return means
 
     @classmethod
     def load(cls, path: Path) -> DlibResNet:
@@ -199,10 +210,3 @@ def _tensor(data: bytes, at: int) -> tuple[NDArray[np.float32], int] | None:
     if not 0 < size <= (len(data) - at) // 4:
         raise ValueError("it ends early")
     return np.frombuffer(data, "<f4", size, at), at + 4 * size
-
-
-def _padded(x: torch.Tensor, size: list[int]) -> torch.Tensor:
-    missing = [there - have for have, there in zip(x.shape[1:], size, strict=True)]
-    if not any(missing):
-        return x
-    return nn.functional.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]))

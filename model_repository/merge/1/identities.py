@@ -71,47 +71,29 @@ def most_frontal(coefficients: F32, quality: F32) -> int:
     return int((facing**4 * size * np.sqrt(sharpness) * cover).argmax())
 
 
-def join(shapes: F32, coefficients: F32, weights: F32) -> Person:
-    """Give K photographs one identity.
+def join(shapes: F32, coefficients: F32, weights: F32, landmarks: NDArray[np.int32]) -> Person:
+    """Give K photographs one identity; each one's head moves so that its landmarks stay where they were seen.
 
     Args:
         shapes: float32 [K, 3, N, 3]: posed, with expression, neutral.
         coefficients: float32 [K, 257].
         weights: float32 [K], 1 together.
+        landmarks: int32 [68], vertices.
     """
     neutral = np.tensordot(weights, shapes[:, 2], 1)
     changes = neutral - shapes[:, 2]
     joined = np.empty_like(shapes)
     joined[:, 2] = neutral
     joined[:, 1] = shapes[:, 1] + changes
-    for k, change in enumerate(changes):
-        joined[k, 0] = shapes[k, 0] + change @ rotation(coefficients[k, ANGLES])
     own = coefficients.copy()
     for part in (IDENTITY, ALBEDO):
         own[:, part] = weights @ coefficients[:, part]
-    return Person(joined, own, weights)
-
-
-def moved(person: Person, change: F32, modes: F32, landmarks: NDArray[np.int32]) -> Person:
-    """Add to a person's identity; each photograph's head moves so that its landmarks stay where they were seen.
-
-    Args:
-        person: K photographs.
-        change: float32 [80], coefficients.
-        modes: float32 [80, N, 3], decimetres.
-        landmarks: int32 [68], vertices.
-    """
-    shapes, own = person.shapes.copy(), person.coefficients.copy()
-    offset = np.tensordot(change, modes, 1)
-    shapes[:, 1:] += offset
-    own[:, IDENTITY] += change
-    for k in range(len(shapes)):
-        before = shapes[k, 0, landmarks]
-        shapes[k, 0] += offset @ rotation(own[k, ANGLES])
-        step = returned(shapes[k, 0, landmarks], before)
-        shapes[k, 0] += step
+    for k, change in enumerate(changes):
+        joined[k, 0] = shapes[k, 0] + change @ rotation(coefficients[k, ANGLES])
+        step = returned(joined[k, 0, landmarks], shapes[k, 0, landmarks])
+        joined[k, 0] += step
         own[k, TRANSLATION] += step
-    return Person(shapes, own, person.weights)
+    return Person(joined, own, weights)
 
 
 def returned(points: F32, before: F32) -> F32:

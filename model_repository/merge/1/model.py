@@ -13,8 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from chart import Chart
 from grazing import Photograph, with_grazing
-from identities import join, most_frontal, moved, project, weigh
-from joint import Joint
+from identities import join, most_frontal, project, weigh
 from merge_options import Options, options_from
 from merge_refusals import Refused
 from meters import Meters
@@ -34,8 +33,7 @@ class TritonPythonModel:
         """Read the threshold from the configuration and the chart, which export wrote into this version folder."""
         parameters = json.loads(args["model_config"])["parameters"]
         self._same_person = float(parameters["same_person"]["string_value"])
-        tables = Path(args["model_repository"]) / args["model_version"] / "chart.npz"
-        self._chart, self._joint = Chart.from_file(tables), Joint.from_file(tables)
+        self._chart = Chart.from_file(Path(args["model_repository"]) / args["model_version"] / "chart.npz")
         cv2.setNumThreads(1)
         self._meters = Meters()
 
@@ -76,9 +74,7 @@ class TritonPythonModel:
 
     def _identity(self, tensors: Tensors, options: Options) -> Tensors:
         """Give all photographs one identity."""
-        shapes, coefficients, fingerprints, context, crops, quality, certainty, vectors, embedder = need(
-            tensors, IDENTITY
-        )
+        shapes, coefficients, fingerprints, context, crops, quality, certainty = need(tensors, IDENTITY)
         self._chart.check(shapes, fingerprints)
         weights = weigh(coefficients, quality, context[:, 4], certainty[:, 0])
         reference = most_frontal(coefficients, quality) if options.reference is None else options.reference
@@ -86,10 +82,7 @@ class TritonPythonModel:
             raise Refused(
                 "BadOption", f"`reference` is {reference}: {len(shapes)} photographs came, give 0 to {len(shapes) - 1}."
             )
-        person = join(shapes, coefficients, weights)
-        if self._joint is not None:
-            change = self._joint.change(person, vectors, embedder, certainty[:, 0])
-            person = moved(person, change, self._joint.modes, self._chart.landmarks)
+        person = join(shapes, coefficients, weights, self._chart.landmarks)
         self._meters.joined(len(shapes))
         landmarks = person.shapes[:, 0, self._chart.landmarks]
         one = slice(reference, reference + 1)

@@ -1,11 +1,13 @@
-"""Step 6c: how a person's identity follows from what regressor and embedder say of several photographs.
+"""Step 6c: what a face embedder's features say of a person's identity beyond what the regressor says.
 
-    python -m training.joint_identity heads PICTURES LABELS.npz ict_facekit.npz OUT.npz --count 400
-    python -m training.joint_identity fit OUT.npz [OUT.npz ...]
+    python -m training.identity_correction heads PICTURES LABELS.npz ict_facekit.npz OUT.npz --count 400
+    python -m training.identity_correction fit OUT.npz [OUT.npz ...]
 
 Each exact head is drawn from the front and from both sides, two fifths of them with nearly the photographed person's
 shape. A ridge regression, its weight chosen by five-fold cross-validation over photographs, maps the mean identity and
-the mean embedding of one, two or three of its pictures to what the identity lacks.
+the mean features of one, two or three of its pictures to what the identity lacks: of one picture alone it would learn
+to hold back more, although pictures are corrected one by one and then joined. ``heads`` with another ``--seed`` draws
+others: several files are fitted together.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,12 +24,11 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from export.samples import served_alignment
 from networks.alignment import crop_transform
 from networks.certainty import digest
-from networks.embedder.embedder import Embedder, default_weights
+from networks.embedder.dlib_resnet import FEATURES, DlibResNet
 from networks.head_model import HeadModel, load_face_model
-from networks.joint_identity import FILE
+from networks.identity_correction import FILE, IDENTITY, IdentityCorrection, default_weights
 from training.certainty import Features
 from training.face_model import ORIGIN_CM
 from training.raster import interpolate, rasterise
@@ -39,7 +41,7 @@ U8 = npt.NDArray[np.uint8]
 YAWS = (0.0, -40.0, 40.0)  # degrees
 PARTS = ((0.24, 0.38, 0.38), ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)))
 """Each view's part in the mean, as `merge` weighs them, and which views are joined."""
-RIDGES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # of inputs of unit variance
+RIDGES = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)  # of inputs of unit variance
 FOLDS = 5
 OWN = 0.4  # share of heads with nearly the photographed person's shape
 TILT = np.radians([7.0, 6.0, 5.0])  # standard deviations of pitch, of yaw around the wanted one, and of roll
@@ -88,36 +90,35 @@ class Views(Renderer):
 
 @torch.no_grad()
 def heads(a: argparse.Namespace) -> None:
-    """Write identities (n, 80), the regressor's (n, 3, 80), embeddings (n, 3, D) and the photographs' names (n,)."""
+    """Write identities (n, 80), the regressor's (n, 3, 80), features (n, 3, 256) and the photographs' names (n,)."""
     renderer, look = Views(a.pictures, a.labels, a.heads, a.seed), Features(a.regressor, a.resolution)
-    embedder, upright = Embedder.load(default_weights()), served_alignment("embedding_crop")
+    nothing = torch.zeros(IDENTITY + FEATURES, IDENTITY), torch.zeros(IDENTITY)
+    correction = IdentityCorrection(DlibResNet.load(default_weights()), *nothing).eval()
     rows = []
     for _ in tqdm(range(a.count), desc="heads", mininterval=5):
         index = int(renderer.rng.choice(len(renderer.files), p=renderer.weight))
         identity = renderer.identity(index)
-        codes, vectors = [], []
+        codes, features = [], []
         for yaw in YAWS:
             picture, points = renderer.view(index, identity, np.radians(yaw))
-            inner = picture[MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(2, 0, 1)[None] / np.float32(255)
-            seen = torch.nn.functional.interpolate(torch.from_numpy(inner), size=(a.resolution,) * 2, mode="area")
-            codes.append(look(seen)[1][0, :80].numpy())
-            aligned = upright.cut_upright(picture, upright.similarity(points)).transpose(2, 0, 1)[None]
-            vectors.append(embedder(torch.from_numpy(np.ascontiguousarray(aligned)))[0][0].numpy())
-        rows.append(((renderer.to_modes @ identity).astype(np.float32), codes, vectors, renderer.files[index]))
-    names = ("identity", "codes", "embeddings", "files")
+            inner = picture[MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(2, 0, 1)[None].astype(np.float32)
+            crop, five = torch.from_numpy(inner), torch.from_numpy((points - MARGIN).astype(np.float32))[None]
+            seen = torch.nn.functional.interpolate(crop / 255, size=(a.resolution,) * 2, mode="area")
+            codes.append(look(seen)[1][0, :IDENTITY].numpy())
+            features.append(correction.network.features(correction.chip(crop, five))[0].numpy())
+        rows.append(((renderer.to_modes @ identity).astype(np.float32), codes, features, renderer.files[index]))
+    names = ("identity", "codes", "features", "files")
     np.savez(a.out, **dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)))
 
 
-def joined(codes: F32, embeddings: F32) -> list[tuple[F32, F32]]:
-    """Join views (n, 3, 80) and (n, 3, D) in all ways: pairs of mean identities (n, 80) and embeddings (n, D)."""
+def joined(values: F32) -> list[F32]:
+    """Join what was found in three views (n, 3, D) in all ways: means (n, D)."""
     shares, subsets = PARTS
-    found = []
-    for subset in map(list, subsets):
-        part = np.array(shares)[subset]
-        part /= part.sum()
-        identity, vector = (np.einsum("v,nvk->nk", part, values[:, subset]) for values in (codes, embeddings))
-        found.append((identity, vector))
-    return found
+    parts = [np.array(shares)[list(subset)] for subset in subsets]
+    return [
+        np.einsum("v,nvk->nk", part / part.sum(), values[:, list(subset)])
+        for part, subset in zip(parts, subsets, strict=True)
+    ]
 
 
 def ridge(values: Float, wanted: Float, weight: float) -> tuple[Float, Float, Float]:
@@ -147,17 +148,16 @@ def metric(model: HeadModel) -> Float:
 def fit(a: argparse.Namespace) -> None:
     """Fit the map and write it beside the regressor's weights; print the errors of the held-out folds."""
     parts = [np.load(path) for path in a.found]
-    identity, codes, vectors, files = (
-        np.concatenate([part[name] for part in parts]) for name in ("identity", "codes", "embeddings", "files")
+    identity, codes, features, files = (
+        np.concatenate([part[name] for part in parts]) for name in ("identity", "codes", "features", "files")
     )
     model = load_face_model(a.regressor.with_name("face_model.npz"))
     assert isinstance(model, HeadModel)
     root = metric(model)
-    pairs = joined(codes, vectors)
-    values = np.concatenate([np.concatenate(pair, 1) for pair in pairs]).astype(np.float64)
-    wanted = np.tile(identity, (len(pairs), 1)).astype(np.float64) - values[:, :80]
-    _, number = np.unique(files, return_inverse=True)
-    fold = np.tile(number % FOLDS, len(pairs))
+    means = joined(np.concatenate([codes, features], 2))
+    values = np.concatenate(means).astype(np.float64)
+    wanted = np.tile(identity, (len(means), 1)).astype(np.float64) - values[:, :IDENTITY]
+    fold = np.tile(np.unique(files, return_inverse=True)[1] % FOLDS, len(means))
     errors: dict[float, float] = {}
     for weight, k in itertools.product(RIDGES, range(FOLDS)):
         middle, matrix, offset = ridge(values[fold != k], wanted[fold != k], weight)
@@ -166,16 +166,19 @@ def fit(a: argparse.Namespace) -> None:
     before = np.sqrt(np.square(wanted @ root).sum() / len(wanted))
     for weight, total in errors.items():
         print(f"ridge {weight}: {np.sqrt(total / len(wanted)):.3f} mm, {before:.3f} before")
-    found = ridge(values, wanted, min(errors, key=errors.__getitem__))
+    middle, matrix, offset = ridge(values, wanted, min(errors, key=errors.__getitem__))
     metadata = {
         "regressor": digest(a.regressor),
-        "embedder": str(int(Embedder.load(default_weights()).fingerprint)),
+        "embedder": digest(default_weights()),
         "face_model": str(model.fingerprint),
         "heads": str(len(identity)),
         "licence": "Apache-2.0",
         "sources": SOURCES,
     }
-    arrays = dict(zip(("middle", "matrix", "offset"), (array.astype(np.float16) for array in found), strict=True))
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "matrix": matrix.astype(np.float16),
+        "offset": (offset - middle @ matrix).astype(np.float32),
+    }
     save_file(arrays, a.regressor.with_name(FILE), metadata)
 
 
