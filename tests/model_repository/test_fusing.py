@@ -21,6 +21,8 @@ shape = load("fusion", "shape")
 light = load("fusion", "fusion_light")
 relighting = load("fusion", "relighting")
 blending = load("fusion", "blending")
+contrast = load("fusion", "contrast")
+rim = load("fusion", "rim")
 grain = load("fusion", "grain")
 masks = load("fusion", "masks")
 photographs = load("fusion", "photographs")
@@ -87,9 +89,10 @@ def square_drawing(side: int = 40) -> Any:
     eyes = np.zeros_like(ones)
     eyes[15:18, 8:14] = eyes[15:18, 26:32] = 1
     normals = np.dstack([0 * ones, 0 * ones, ones])
+    from_mouth = (np.linalg.norm(grid - [side / 2, 0.75 * side], axis=2) / side).astype(np.float32)
     return drawing.Drawing(
-        drawing.Window(0, 0, 1, side, side), grid, grid, grid / side, normals, normals, ones, ones, 1 - eyes, eyes,
-        0 * ones,
+        drawing.Window(0, 0, 1, side, side), grid, grid, grid / side, normals, normals, ones, from_mouth, ones,
+        1 - eyes, eyes, 0 * ones,
     )  # fmt: skip
 
 
@@ -108,12 +111,57 @@ def photograph_of(hair: F32) -> Any:
 def test_a_fringe_is_hair_before_the_face_and_a_beard_is_the_face_s() -> None:
     face = square_drawing()
     fringe, beard, strand = (np.zeros((40, 40), np.float32) for _ in range(3))
-    fringe[:8], beard[30:], strand[:, :8] = 1, 1, 1
+    fringe[:8], beard[28:], strand[:, :8] = 1, 1, 1
     found = [masks.hair_before(photograph_of(hair), face) for hair in (fringe, beard, strand)]
     assert found[0][2, 4:36].min() > 0.9
     assert found[0][25:].max() < 0.1
     assert found[1].max() < 0.1
     assert found[2][30:, 2].min() > 0.9
+
+
+def test_shades_are_held_to_the_target_s_and_become_them_where_the_expressions_differ() -> None:
+    columns = np.arange(100, dtype=np.float32)
+    stripes = np.repeat(np.tile(np.sin(2 * np.pi * columns / 12), (100, 1))[..., None], 3, axis=2).astype(np.float32)
+    none, all_of_it = np.zeros((100, 100), np.float32), np.ones((100, 100), np.float32)
+    inner = np.s_[20:-20, 20:-20]
+
+    def strength(own: float, wanted: float, taken: F32) -> float:
+        made = own * stripes + contrast.correction(own * stripes, wanted * stripes, all_of_it, taken, none)
+        return float((made[inner] * stripes[inner]).sum() / (stripes[inner] ** 2).sum())
+
+    assert 0.1 < strength(0.4, 0.1, none) < 0.28
+    assert strength(0.1, 0.4, none) == pytest.approx(0.1, abs=0.01)
+    assert strength(0.1, 0.4, all_of_it) > 0.25
+    spared = contrast.correction(0.4 * stripes, 0.1 * stripes, all_of_it, none, all_of_it)
+    assert np.abs(spared).max() < 1e-4
+
+
+def test_the_border_leaves_out_what_is_no_skin_and_keeps_brows_and_what_lies_deep() -> None:
+    face = square_drawing(80)
+    ones, difference = np.ones((80, 80), np.float32), np.zeros((80, 80, 3), np.float32)
+    for rows, columns in ((slice(60, 70), slice(0, 8)), (slice(2, 8), slice(30, 50)), (slice(50, 58), slice(36, 44))):
+        difference[rows, columns] = -0.8
+    left_out = rim.disagreeing(difference, ones, ones, face)
+    assert left_out[65, 1] > 0.7  # hair beside the cheek
+    assert left_out[4, 40] < 0.1  # a brow
+    assert left_out[54, 40] < 0.1  # a moustache
+    assert left_out[75, 40] < 0.1
+    assert rim.disagreeing(difference, ones, 0 * ones, face)[54, 40] > 0.7  # where it was completed, a stain
+
+
+def test_mouths_differ_by_their_expression_and_not_by_their_shape(model: HeadModel, region: Any) -> None:
+    source, target = heads(model)
+    context, parts = np.zeros(23, np.float32), np.zeros((3, 128, 128), np.uint8)
+    rim_of_lips = region.vertex[region.from_mouth < shape.RIM]
+    moved = np.linalg.norm(model.expression[:, rim_of_lips], axis=2).mean(axis=1)
+    smile = model.expression[moved.argmax()] / moved.max() * (2 * shape.APART[1])
+    smiling = np.stack([target[2] + smile, target[2] + smile, target[2]])
+    photos = [
+        photographs.Photograph(np.zeros((8, 8, 3), np.uint8), (1.0, 1.0), shapes, context, parts)
+        for shapes in (source, np.stack([target[2]] * 3), smiling)
+    ]
+    assert shape.mouths_apart(photos[0], photos[1], region) == 0
+    assert shape.mouths_apart(photos[0], photos[2], region) == 1
 
 
 def test_eyes_are_not_made_as_much_brighter_as_the_skin_around_them() -> None:

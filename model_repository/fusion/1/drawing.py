@@ -22,7 +22,7 @@ F32 = NDArray[np.float32]
 MARGIN = 0.12
 # What is interpolated over a triangle: places in source and target, texture, normals in the drawing and in the
 # source's photograph, belonging to the face.
-_COLUMNS = {"source": 2, "target": 2, "uv": 2, "normals": 3, "source_normals": 3, "inside": 1}
+_COLUMNS = {"source": 2, "target": 2, "uv": 2, "normals": 3, "source_normals": 3, "from_mouth": 1, "inside": 1}
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Drawing:
         uv: float32 [..., 2], v up.
         normals, source_normals: float32 [..., 3], camera frame, as drawn and as in the source's photograph.
         inside: float32 [...] 0..1, belonging to the face.
+        from_mouth: float32 [...], distance to the opening between the lips, in units of the texture.
         facing: float32 [...], cosine between normal and view.
         skin, eyes, mouth: float32 [...] 0 or 1, what was met.
     """
@@ -87,6 +88,7 @@ class Drawing:
     normals: F32
     source_normals: F32
     inside: F32
+    from_mouth: F32
     facing: F32
     skin: F32
     eyes: F32
@@ -109,6 +111,7 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
             region.uv,
             region.normals(posed),
             region.normals(source.shapes[0][region.vertex]),
+            region.from_mouth[:, None],
             region.inside[:, None],
         ],
         axis=1,
@@ -143,6 +146,7 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
         normals=normals,
         source_normals=parts["source_normals"],
         inside=np.ascontiguousarray(parts["inside"][..., 0]) * met.reshape(shape),
+        from_mouth=np.ascontiguousarray(parts["from_mouth"][..., 0]),
         facing=(normals * view.reshape(*shape, 3)).sum(2),
         skin=(kind == SKIN).astype(np.float32),
         eyes=(kind == EYE).astype(np.float32),

@@ -9,19 +9,24 @@ import numpy as np
 from blending import blend
 from drawing import draw
 from effort import Effort
+from fusion_light import logarithms
 from fusion_options import Options
 from grain import matched
-from masks import SKIN, bare_skin, face_of, hair_before, kept_openings
+from masks import SKIN, bare_skin, face_of, folds_of, hair_before, kept_openings, lips_of
 from numpy.typing import NDArray
 from pasting import pasted, surroundings
 from photographs import Photograph
 from region import Region
 from relighting import Shown, relit
+from rim import disagreeing
 from sampling import Skin, fetch, seen_of, share_of, skin_of
-from shape import fused_shape
+from shape import fused_shape, mouths_apart
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
+
+# Where two mouths differ in expression: how much of the shades beside the mouth becomes the target's.
+TAKEN = 0.7
 
 
 class Fused(NamedTuple):
@@ -58,12 +63,17 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     bare = bare_skin(target, drawing, here if effort.refine else None)
     clear = 1 - hair_before(source, drawing)
     shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target), clear)
-    lit = relit(over, under, shown, drawing)
-    mask = window.enlarged(face_of(drawing) * clear) * bare
+    apart = mouths_apart(source, target, region) if options.mouth == "target" else 0.0
+    lit = relit(over, under, shown, TAKEN * apart * folds_of(drawing), drawing)
+    face = face_of(drawing) * clear
+    difference = logarithms(window.reduced(lit)) - logarithms(window.reduced(under))
+    other = disagreeing(difference, drawing.inside * clear * window.reduced(bare), shown.source, drawing)
+    mask = window.enlarged(face * (1 - other)) * bare
     lit = matched(lit, under, _middle(mask))
     mixed = blend(lit, under, mask, effort.levels)
     # Put back after the bands were mixed: a hole in their masks would thin out brows and lids around it.
-    kept = window.enlarged(kept_openings(drawing, options.eyes == "target", options.mouth == "target"))
+    kept = kept_openings(drawing, options.eyes == "target", options.mouth == "target")
+    kept = window.enlarged(np.maximum(kept, apart * lips_of(drawing)))
     mixed = np.asarray(cv2.blendLinear(under, mixed, kept, 1 - kept), np.float32)
     pixels, changed = pasted(target.pixels, mixed, here, mask, drawing)
     return Fused(pixels, changed, effort)

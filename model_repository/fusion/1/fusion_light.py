@@ -42,6 +42,8 @@ _MOST, _MOST_HUE = 1.6, 0.45
 # skin's surface and hardly knows its tone: on dark skin it stands out more, and taken over in full it would burn out on
 # light skin. What is darker is shade and pigment; in a dark picture also its noise.
 _SHINE, _SHADE = 1.1, 0.1
+# The same for the hue: what little colour dark skin's shades have is the light's, and the sensor's noise.
+_TINT = 0.8
 _MOST_SHINE = 1.5
 # How quickly the hue of what is brighter than the base fades, over the logarithm by which it is.
 _PALE = 5.0
@@ -136,19 +138,21 @@ class Passage:
         own, goal: float32 [rows, columns, 3], the bases, logarithms.
         shade, shine: float32 [rows, columns], by what a difference of lightness to the base is multiplied, of what is
             darker and of what is brighter.
+        tint: likewise, by what a difference of hue is.
     """
 
     own: F32
     goal: F32
     shade: F32
+    tint: F32
     shine: F32
 
     @classmethod
     def between(cls, own: F32, goal: F32) -> Passage:
         """Make the way between two bases, logarithms [rows, columns, 3]."""
         gain = (goal - own).mean(axis=2)
-        shade = np.exp(-_SHADE * np.maximum(gain, 0))
-        return cls(own, goal, np.asarray(shade, np.float32), np.minimum(np.exp(-_SHINE * gain), _MOST_SHINE))
+        shade, tint = (np.asarray(np.exp(-power * np.maximum(gain, 0)), np.float32) for power in (_SHADE, _TINT))
+        return cls(own, goal, shade, tint, np.minimum(np.exp(-_SHINE * gain), _MOST_SHINE))
 
     def of(self, colours: F32) -> F32:
         """Take colours 0..255, [rows, columns, 3], over."""
@@ -157,7 +161,7 @@ class Passage:
         lightness = np.asarray(cv2.transform(detail, np.full((1, 3), 1 / 3)), np.float32)
         brighter = np.maximum(lightness, 0)
         # Where a photograph is nearly white, its hue is that of the sensor's limit and not of the skin.
-        hue = np.maximum(1 - _PALE * brighter, 0) * self.shade
+        hue = np.maximum(1 - _PALE * brighter, 0) * self.tint
         change = np.minimum(lightness, 0) * self.shade + brighter * self.shine - lightness * hue
         detail *= cv2.merge((hue,) * 3)
         detail += cv2.merge((change,) * 3)
@@ -168,7 +172,7 @@ class Passage:
 
     def enlarged(self, window: Window) -> Passage:
         """The same at the picture's resolution."""
-        return Passage(*(window.enlarged(part) for part in (self.own, self.goal, self.shade, self.shine)))
+        return Passage(*(window.enlarged(part) for part in (self.own, self.goal, self.shade, self.tint, self.shine)))
 
 
 def held_back(colours: F32) -> F32:
@@ -189,12 +193,12 @@ def _solved(basis: F64, values: F64, weight: F64, prior: F64) -> F64:
 
 
 def _smoothed(rest: F32, weights: F32, sigma: float) -> F32:
-    below = _blurred(weights, sigma) + 1e-2
-    above = _blurred(rest * weights[..., None], sigma)
+    below = blurred(weights, sigma) + 1e-2
+    above = blurred(rest * weights[..., None], sigma)
     return np.asarray(above.reshape(rest.shape) / below[..., None], np.float32)
 
 
-def _blurred(values: F32, sigma: float) -> F32:
+def blurred(values: F32, sigma: float) -> F32:
     """A wide Gaussian by three boxes, whose time does not grow with its width."""
     side = 2 * max(1, round(sigma * 0.97)) + 1  # three boxes of side w have the variance (w * w - 1) / 4
     for _ in range(3):

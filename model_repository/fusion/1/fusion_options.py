@@ -20,7 +20,8 @@ class Options:
 
     Attributes:
         shape: 0 for the target's features, 1 for the shape of the source's.
-        eyes, mouth: whose eyes, and whose mouth's inside: ``target`` or ``source``.
+        eyes, mouth: whose eyes, and whose mouth's inside (the target's with lips, where expressions differ): ``target``
+            or ``source``.
         picture_format: ``png`` or ``jpeg``.
         quality_mode: ``short``, ``long``, or ``auto``: as `effort.py` decides.
         mark: draw a label into the picture that says what it is.

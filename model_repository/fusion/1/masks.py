@@ -29,8 +29,11 @@ FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
 # By how much the parser's probability of skin is lower along frames: in a tenth of the cells below the eyes where there
 # are glasses at all, and along their lines. Of 128 photographs the first finds 4 of 6 with frames, and one without.
 SIGN_OF_FRAMES, FRAME_LINES = 0.035, (0.02, 0.07)
-# Probability of hair between which it counts as such; its rim, likewise; and how evenly it is on both sides of a beard.
-HAIRY, HAIR_RIM, BEARD = (0.3, 0.6), 0.025, 0.4
+# Probability of hair between which it counts as such, its rim, and the share of the skin beside the lips that a beard
+# covers.
+HAIRY, HAIR_RIM, BEARD = (0.3, 0.6), 0.025, 0.2
+# Units of the texture from the opening between the lips: where lips end, the skin beside them, where smiles fold it.
+LIPS, BESIDE_LIPS, FOLDS = (0.055, 0.075), (0.07, 0.11), (0.1, 0.2)
 
 
 def smoothstep(x: F32, low: float, high: float) -> F32:
@@ -95,6 +98,17 @@ def kept_openings(drawing: Drawing, eyes: bool, mouth: bool) -> F32:
     return kept
 
 
+def lips_of(drawing: Drawing) -> F32:
+    """The lips and what they open to, 0..1, cells [rows, columns]."""
+    lips = 1 - smoothstep(drawing.from_mouth, *LIPS)
+    return np.maximum(lips * (drawing.skin > 0) * (drawing.inside > 0), widened(drawing.mouth, 0))
+
+
+def folds_of(drawing: Drawing) -> F32:
+    """Where a smile folds the skin: mouth, cheeks beside it and chin, 0..1, cells [rows, columns]."""
+    return 1 - smoothstep(drawing.from_mouth, *FOLDS)
+
+
 def frames(skin: F32, drawing: Drawing) -> F32:
     """Frames of glasses before the target's face, cells [rows, columns] 0..1; none where there is no sign of any.
 
@@ -123,15 +137,14 @@ def frames(skin: F32, drawing: Drawing) -> F32:
 def hair_before(source: Photograph, drawing: Drawing) -> F32:
     """Where hair hangs before the source's face, 0..1, cells [rows, columns]: there the target's skin is the better.
 
-    A beard is hair as well, but it belongs to the face: it grows on both sides of it, below the eyes.
+    A beard is hair as well, but it belongs to the face: it grows around the mouth, where no other hair hangs.
     """
     face = drawing.skin * (drawing.inside > 0)
     hair = smoothstep(share_of(source, HAIR, drawing.source), *HAIRY) * face
     rows = np.flatnonzero(drawing.eyes.any(axis=1))
     below = np.arange(len(hair))[:, None] > (rows.mean() if len(rows) else 0)
-    left = drawing.uv[..., 0] < 0.5
-    shares = [float((hair * half).sum() / max((face * half).sum(), 1.0)) for half in (left & below, ~left & below)]
-    if min(shares) > BEARD * max(shares):
+    around = face * ((drawing.from_mouth > BESIDE_LIPS[0]) & (drawing.from_mouth < BESIDE_LIPS[1]))
+    if float((hair * around).sum()) > BEARD * max(float(around.sum()), 1.0):
         hair = hair * ~below
     return np.minimum(widened(hair, HAIR_RIM) * 1.5, 1)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from fusion_refusals import Refused
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -31,6 +32,7 @@ class Region:
         uv: float32 [M, 2] in 0..1, v up, of the skin's texture.
         inside: float32 [M] 0..1, how far a place belongs to the face that is exchanged.
         freedom: float32 [M] 0..1, how much of the source's shape a place may take without moving the face's outline.
+        from_mouth: float32 [M], how far a place lies from the opening between the lips, in units of the texture.
         vertices: N.
         fingerprint: of the face model; the regressor's has to be the same.
     """
@@ -41,6 +43,7 @@ class Region:
     uv: F32
     inside: F32
     freedom: F32
+    from_mouth: F32
     vertices: int
     fingerprint: int
 
@@ -66,13 +69,15 @@ class Region:
         corners = np.concatenate([corners[kind != MOUTH], mouth])
         kind = np.concatenate([kind[kind != MOUTH], np.full(len(mouth), MOUTH, np.uint8)])
         used, numbers = np.unique(corners, return_inverse=True)
+        uv = np.ascontiguousarray(data["uv"][used], np.float32)
         return cls(
             triangles=np.ascontiguousarray(numbers.reshape(-1, 3), np.int32),
             kind=kind,
             vertex=np.ascontiguousarray(data["vertex"][used], np.int32),
-            uv=np.ascontiguousarray(data["uv"][used], np.float32),
+            uv=uv,
             inside=np.minimum(np.asarray(data["inside"][used], np.float32) / WHOLE, 1),
             freedom=np.ascontiguousarray(data["freedom"][used], np.float32),
+            from_mouth=_from_mouth(np.asarray(data["triangles"]), np.asarray(data["kind"]), data["uv"], uv),
             vertices=int(data["vertices"]),
             fingerprint=int(data["fingerprint"].reshape(-1)[0]),
         )
@@ -101,6 +106,14 @@ class Region:
             axis=1,
         )
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _from_mouth(triangles: I32, kind: NDArray[np.uint8], uv: F32, places: F32) -> F32:
+    """Distance of places (n, 2) of the texture to where skin and the mouth's inside meet; infinite without a mouth."""
+    rim = np.intersect1d(triangles[kind == MOUTH], triangles[kind == SKIN])
+    if not len(rim):
+        return np.full(len(places), np.inf, np.float32)
+    return np.asarray(cKDTree(uv[rim]).query(places)[0], np.float32)
 
 
 def coarser(triangles: I32, places: int) -> I32:

@@ -8,6 +8,7 @@ import cv2
 import fusion_light as light
 import numpy as np
 from blending import membrane
+from contrast import correction
 from drawing import Drawing
 from masks import EYE_RIM, smoothstep, widened
 from numpy.typing import NDArray
@@ -22,7 +23,10 @@ HELD = 0.5
 # How much of the difference between two lights is followed: at least `FOLLOWED` of it, as the shading of a face is its
 # shape's as well, by which it is known, and all of it from a spread (logarithms) of `STRONG` on, where a face that kept
 # its own light would be seen to be from elsewhere.
-FOLLOWED, STRONG = 0.4, 0.5
+FOLLOWED, STRONG = 0.2, 0.5
+# How far eyes and brows keep their contrast, by which a person is known, and the share of the face's side around eyes
+# that is meant.
+SPARED, AROUND_EYES = 0.6, 0.05
 # Cells of eyes below which their light is the skin's.
 FEWEST = 12
 # Share of the skins' difference in hue that is the light's, and so the eyes'.
@@ -45,13 +49,14 @@ class Shown(NamedTuple):
     clear: F32
 
 
-def relit(over: F32, under: F32, shown: Shown, drawing: Drawing) -> F32:
+def relit(over: F32, under: F32, shown: Shown, taken: F32, drawing: Drawing) -> F32:
     """Take the source's skin from its light and tone to the target's.
 
     Args:
         over: float32 [height, width, 3] 0..255, the source's skin in the drawing's window.
         under: the target's picture there, brought to the shape of the drawing.
         shown: which of their cells are skin.
+        taken: float32 [rows, columns] 0..1, where the target's shades take the place of the source's.
         drawing: normals, and where the face is.
     """
     window = drawing.window
@@ -71,7 +76,12 @@ def relit(over: F32, under: F32, shown: Shown, drawing: Drawing) -> F32:
     rest = light.bounded(light.logarithms(wanted) - passed, EDGE_LIGHTNESS, EDGE_HUE)
     edge, middle = _border(drawing, shown.target * shown.clear)
     last = membrane(rest * edge[..., None], edge + middle)
-    change = _with_eyes(gain + last, light.logarithms(wanted) - light.logarithms(own), shown, drawing)
+    change = gain + last
+    made = light.logarithms(light.Passage.between(first, first + change).of(own))
+    change = change + correction(
+        made, light.logarithms(wanted), both, taken, SPARED * widened(drawing.eyes, AROUND_EYES)
+    )
+    change = _with_eyes(change, light.logarithms(wanted) - light.logarithms(own), shown, drawing)
     passage = light.Passage.between(first, first + change).enlarged(window)
     return light.held_back(passage.of(over))
 

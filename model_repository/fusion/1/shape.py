@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from photographs import Photograph
 from region import Region
 
 F32 = NDArray[np.float32]
@@ -14,7 +15,9 @@ F64 = NDArray[np.float64]
 # How much of the difference between the two expressions is drawn beyond the target's. The regressor finds less of an
 # expression than there is: what it missed of the source's is left in the skin, and what it missed of the target's is
 # not in its shape. Both point the same way.
-BEYOND = 0.3
+BEYOND = 0.05
+# Decimetres between which the movements of two mouths are the same and another, and which places are their rims.
+APART, RIM = (0.035, 0.065), 0.03
 
 
 def fused_shape(source: F32, target: F32, region: Region, share: float) -> F32:
@@ -41,6 +44,22 @@ def fused_shape(source: F32, target: F32, region: Region, share: float) -> F32:
     beyond = BEYOND * ((expressive - neutral) - (source[1][region.vertex] - other))
     shift = (moved - neutral + beyond) * (share * region.freedom[:, None])
     return np.asarray(posed + shift @ turn, np.float32)
+
+
+def mouths_apart(source: Photograph, target: Photograph, region: Region) -> float:
+    """How far two mouths differ in expression: 0 where the source's lips can be drawn as the target's, 1 where not.
+
+    The mean distance by which the rim of the lips is moved differently by the two expressions, between `APART`.
+    """
+    rim = region.vertex[region.from_mouth < RIM]
+    if not len(rim):
+        return 0.0
+    source_moved, target_moved = (
+        photograph.shapes[1, rim] - photograph.shapes[2, rim] for photograph in (source, target)
+    )
+    apart = float(np.linalg.norm(source_moved - target_moved, axis=1).mean())
+    share = min(max((apart - APART[0]) / (APART[1] - APART[0]), 0.0), 1.0)
+    return share * share * (3 - 2 * share)
 
 
 def _similarity(moving: F32, fixed: F32, weights: F64) -> F32:
