@@ -26,7 +26,7 @@ LEAST, CALM = np.array([0.35, 0.2], np.float32), np.array([3e-4, 3e-5], np.float
 # Cells of a deviation above which three boxes are as good as a Gaussian, and faster.
 WIDE = 3.0
 # Longest side, in cells, at which the bands are taken apart.
-COARSE = 100
+COARSE = 80
 
 
 def correction(own: F32, wanted: F32, weights: F32, taken: F32, spared: F32) -> F32:

@@ -23,6 +23,8 @@ GUIDE_RADIUS, GUIDE_FLAT = 0.03, 2e-4
 # How far, in shares of the face's width, the openings of eyes and mouth are widened where they stay the target's:
 # lashes and the lids' rims belong to them.
 EYE_RIM, MOUTH_RIM = 0.01, 0.006
+# Share of the face's width around eyes that belongs to them where features are kept.
+NEAR_EYES = 0.04
 # Shares of the face's side: of the widest frame of glasses, how far frames reach around the eyes, and how far below
 # their middle lids end.
 FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
@@ -96,6 +98,14 @@ def kept_openings(drawing: Drawing, eyes: bool, mouth: bool) -> F32:
         if keep and opening.any():
             kept = np.maximum(kept, widened(opening, rim))
     return kept
+
+
+def near_eyes(drawing: Drawing) -> F32:
+    """Eyes, lids and what is around them, 0..1, cells [rows, columns]; by a square, which is quick."""
+    reach = NEAR_EYES * max(drawing.eyes.shape)
+    side = 2 * round(reach) + 1
+    around = cv2.dilate(drawing.eyes, np.ones((side, side), np.uint8))
+    return np.asarray(cv2.GaussianBlur(around, (0, 0), max(0.7, reach / 2)), np.float32)
 
 
 def lips_of(drawing: Drawing) -> F32:

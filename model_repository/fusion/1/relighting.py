@@ -10,7 +10,7 @@ import numpy as np
 from blending import membrane
 from contrast import correction
 from drawing import Drawing
-from masks import EYE_RIM, smoothstep, widened
+from masks import EYE_RIM, near_eyes, smoothstep, widened
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -24,9 +24,8 @@ HELD = 0.5
 # shape's as well, by which it is known, and all of it from a spread (logarithms) of `STRONG` on, where a face that kept
 # its own light would be seen to be from elsewhere.
 FOLLOWED, STRONG = 0.2, 0.5
-# How far eyes and brows keep their contrast, by which a person is known, and the share of the face's side around eyes
-# that is meant.
-SPARED, AROUND_EYES = 0.6, 0.05
+# How far eyes and lids keep their contrast, by which a person is known.
+SPARED = 0.6
 # Cells of eyes below which their light is the skin's.
 FEWEST = 12
 # Share of the skins' difference in hue that is the light's, and so the eyes'.
@@ -77,10 +76,7 @@ def relit(over: F32, under: F32, shown: Shown, taken: F32, drawing: Drawing) -> 
     edge, middle = _border(drawing, shown.target * shown.clear)
     last = membrane(rest * edge[..., None], edge + middle)
     change = gain + last
-    made = light.logarithms(light.Passage.between(first, first + change).of(own))
-    change = change + correction(
-        made, light.logarithms(wanted), both, taken, SPARED * widened(drawing.eyes, AROUND_EYES)
-    )
+    change = change + correction(passed + last, light.logarithms(wanted), both, taken, SPARED * near_eyes(drawing))
     change = _with_eyes(change, light.logarithms(wanted) - light.logarithms(own), shown, drawing)
     passage = light.Passage.between(first, first + change).enlarged(window)
     return light.held_back(passage.of(over))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from drawing import Drawing
-from masks import smoothstep, widened
+from masks import near_eyes, smoothstep
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 
 # Shares of the face's side: how deep below the mask's rim the pictures have to agree, below the eyes and above them,
-# where brows are near; over what they are averaged for it; and what is around the eyes, where they need not.
-BELOW_EYES, ABOVE_EYES, SMOOTH, AROUND_EYES = (0.02, 0.08), (0.025, 0.06), 0.012, 0.04
+# where brows are near; and over what they are averaged for it.
+BELOW_EYES, ABOVE_EYES, SMOOTH = (0.02, 0.08), (0.025, 0.06), 0.012
 # Logarithms between which lightness and hue do not agree.
 OFF_LIGHTNESS, OFF_HUE = (0.18, 0.4), (0.08, 0.16)
 # Share of the face's side below which what the source's photograph does not show is a line; the share of a cell that is
@@ -44,9 +44,9 @@ def disagreeing(difference: F32, mask: F32, seen: F32, drawing: Drawing) -> F32:
     near = 1 - np.where(above, smoothstep(depth, *ABOVE_EYES), smoothstep(depth, *BELOW_EYES))
     # What was completed may be wrong anywhere. Nostrils and the lines of lids, which are narrow, are features.
     around = 2 * round(LINE * side) + 1
-    broad = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (around, around)))
+    broad = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, np.ones((around, around), np.uint8))
     unseen = 1 - smoothstep(np.asarray(broad, np.float32), *SEEN)
     lightness = np.maximum(lightness, np.maximum(-lightness, 0) * ~above) * (1 + STRICTER * unseen)
     other = np.maximum(smoothstep(lightness, *OFF_LIGHTNESS), smoothstep(hue * (1 + STRICTER * unseen), *OFF_HUE))
-    other = np.maximum(near, unseen) * other * (1 - widened(drawing.eyes, AROUND_EYES))
+    other = np.maximum(near, unseen) * other * (1 - near_eyes(drawing))
     return np.asarray(cv2.GaussianBlur(other, (0, 0), SMOOTH * side), np.float32)
