@@ -100,6 +100,9 @@ def _response(result: dict[str, NDArray[Any]] | Exception) -> pb_utils.Inference
     if isinstance(result, RequestError):
         refusal = pb_utils.TritonError(f"[BadTensor] {result}", pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([], refusal)
+    if isinstance(result, ConfigError):  # of weights that are loaded at their first use; it names paths
+        pb_utils.Logger.log_error(str(result))
+        result = RuntimeError("the model could not be loaded: the server's log says why.")
     if isinstance(result, Exception):
         return pb_utils.InferenceResponse([], pb_utils.TritonError(str(result), pb_utils.TritonError.INTERNAL))
     return pb_utils.InferenceResponse(

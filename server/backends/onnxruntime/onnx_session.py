@@ -386,27 +386,34 @@ class OnnxModel:
         self._lanes = min(max(options.intra_op_num_threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
         self._violation = violation
         self._open = partial(self._open_sessions, opener, path, options)
-        self._is_open = not load_on_first_use(config)
-        if self._is_open:
+        self._is_open = False
+        if not load_on_first_use(config):
             self._open()
         known = self._session if self._is_open else trial_session(path, opener)
         self.inputs, self.outputs = read_specs(known, config)
 
     def _open_sessions(self, opener: Opener, path: Path, options: ort.SessionOptions) -> None:
-        self._session = _opened(opener, path, options)
+        session = lane = _opened(opener, path, options)
+        threads = options.intra_op_num_threads, options.inter_op_num_threads
+        if self._rows and self._lanes > 1 and options.intra_op_num_threads > 1:
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            try:
+                lane = _opened(opener, path, options)
+            finally:  # the options are those of the next try
+                options.intra_op_num_threads, options.inter_op_num_threads = threads
+        self._session, self._lane = session, lane
         # A session whose outputs differ in size from row to row says how they are joined.
-        self._concatenate: Callable[[list[Array]], Array] = getattr(self._session, "concatenate", np.concatenate)
+        self._concatenate: Callable[[list[Array]], Array] = getattr(session, "concatenate", np.concatenate)
         if self._rows and self._lanes > 1:
-            self._lane = self._session
-            if options.intra_op_num_threads > 1:
-                options.intra_op_num_threads = options.inter_op_num_threads = 1
-                self._lane = _opened(opener, path, options)
             self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
+        self._is_open = True
 
     def run(
         self, requests: Sequence[Mapping[str, Array]], wanted: Sequence[Sequence[str]]
     ) -> Iterator[tuple[int, Answer]]:
         """Run requests together: once for each combination of shapes among them, or in parts (`rows_per_run`).
+
+        For one thread at a time, as a stub has it: what is loaded at the first use is loaded without a lock.
 
         Args:
             requests: per request the inputs by name, batch first when the model is batched.
@@ -414,7 +421,8 @@ class OnnxModel:
 
         Yields:
             Each request's number with its outputs by name, or with the exception that concerns it alone, as soon as it
-            is known: in parts, the first requests of a batch are done long before the last.
+            is known: in parts, the first requests of a batch are done long before the last. Where the weights are
+            loaded at the first use and that fails, a ConfigError is the answer, and the next call tries again.
         """
         checked: list[int] = []
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
@@ -429,12 +437,15 @@ class OnnxModel:
                 yield index, error
                 continue
             checked.append(index)
-            if not self._is_open:
-                self._open()
-                self._is_open = True
             # Without a batch dimension nothing can be put together: every request is a group of its own.
             key = tuple(value.shape[1:] for value in values) if self._batched else ((index,),)
             groups.setdefault(key, []).append(index)
+        if checked and not self._is_open:
+            try:
+                self._open()
+            except ConfigError as error:
+                yield from ((index, error) for index in checked)
+                return
         if self._rows:
             yield from self._run_in_parts({i: requests[i] for i in checked}, wanted)
             return
