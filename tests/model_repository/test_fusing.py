@@ -26,6 +26,7 @@ rim = load("fusion", "rim")
 grain = load("fusion", "grain")
 masks = load("fusion", "masks")
 photographs = load("fusion", "photographs")
+pairs = load("fusion", "pairs")
 picture_files = load("fusion", "picture_files")
 pasting = load("fusion", "pasting")
 drawing = load("fusion", "drawing")
@@ -162,6 +163,17 @@ def test_mouths_differ_by_their_expression_and_not_by_their_shape(model: HeadMod
     ]
     assert shape.mouths_apart(photos[0], photos[1], region) == 0
     assert shape.mouths_apart(photos[0], photos[2], region) == 1
+
+
+@pytest.mark.parametrize("size", [(512, 1024), (64, 64), (0, 0)])
+def test_a_texture_of_a_size_that_no_step_gives_is_refused(size: tuple[int, int]) -> None:
+    visibility = np.zeros((1, 1, 1024, 1024), np.uint8)
+    for side in (512, 1024):
+        taken = pairs.source_skin({"texture": np.zeros((1, 3, side, side), np.uint8), "visibility": visibility})
+        assert taken.texture.shape == (3, side, side)
+    with pytest.raises(Exception, match=f"{size[0]} x {size[1]} texels: send") as error:
+        pairs.source_skin({"texture": np.zeros((1, 3, *size), np.uint8), "visibility": visibility})
+    assert getattr(error.value, "tag", "") == "BadTensor"
 
 
 def test_eyes_are_not_made_as_much_brighter_as_the_skin_around_them() -> None:

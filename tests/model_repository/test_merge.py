@@ -265,3 +265,15 @@ def test_tensors_that_no_step_gives_are_refused(tensors: dict[str, NDArray[Any]]
     with pytest.raises(Exception, match=r": send|: no dimension") as error:
         photo_tensors.need(tensors, photo_tensors.CHECK)
     assert getattr(error.value, "tag", "") == tag
+
+
+@pytest.mark.parametrize("size", [(512, 1024), (64, 64), (1, 65_000)])
+def test_textures_of_a_size_that_no_step_gives_are_refused(size: tuple[int, int]) -> None:
+    names = ("photo_texture", "photo_visibility")
+    visibility = np.zeros((2, 1, 1024, 1024), np.uint8)
+    for side in photo_tensors.TEXTURE_SIDES:
+        photo_tensors.need(dict(zip(names, (np.zeros((2, 3, side, side), np.uint8), visibility), strict=True)), names)
+    tensors = dict(zip(names, (np.zeros((2, 3, *size), np.uint8), visibility), strict=True))
+    with pytest.raises(Exception, match=f"{size[0]} x {size[1]} texels: send") as error:
+        photo_tensors.need(tensors, names)
+    assert getattr(error.value, "tag", "") == "BadTensor"

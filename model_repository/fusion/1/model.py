@@ -19,11 +19,10 @@ from fusion_meters import Meters
 from fusion_options import options_from
 from fusion_refusals import Refused
 from numpy.typing import NDArray
-from pairs import doubts_of, photographs_of
+from pairs import doubts_of, photographs_of, source_skin
 from picture_files import MEDIA_TYPES, encoded, png
 from provenance import Credentials, Signer
 from region import Region
-from sampling import Skin
 from visible_mark import draw_mark
 
 Tensors = dict[str, NDArray[Any]]
@@ -79,8 +78,7 @@ class TritonPythonModel:
         start = time.perf_counter()
         statement, options = consent_from(parameters), options_from(parameters)
         source, target = photographs_of(tensors, self._region)
-        skin = Skin(tensors["texture"][0], tensors["visibility"][0])
-        result = fuse(source, skin, target, self._region, options)
+        result = fuse(source, source_skin(tensors), target, self._region, options)
         pixels = draw_mark(result.pixels) if options.mark else result.pixels
         kind = options.picture_format
         signed = self._signer.sign(encoded(pixels, kind), MEDIA_TYPES[kind], statement)

@@ -10,10 +10,13 @@ from fusion_refusals import Refused
 from numpy.typing import NDArray
 from photographs import Photograph
 from region import Region
+from sampling import Skin
 
 ROLES = ("source", "target")
 # Decimetres: a head is three and stands ten before the camera.
 FARTHEST = 100.0
+# Sides of the textures that the texture network gives.
+TEXTURE_SIDES = (512, 1024)
 
 
 def photographs_of(tensors: Mapping[str, NDArray[Any]], region: Region) -> tuple[Photograph, Photograph]:
@@ -46,6 +49,22 @@ def _photograph(tensors: Mapping[str, NDArray[Any]], row: int, region: Region) -
     if rows > padded.shape[0] or columns > padded.shape[1]:
         raise Refused("BadTensor", "`picture` is smaller than `geometry` says: send what `preprocess` returns.")
     return Photograph(padded[:rows, :columns], (ratio_x, ratio_y), shapes, context, tensors["parts"][row])
+
+
+def source_skin(tensors: Mapping[str, NDArray[Any]]) -> Skin:
+    """The source's skin.
+
+    Raises:
+        Refused: ``BadTensor``, a texture of another size than the texture network's.
+    """
+    texture = tensors["texture"][0]
+    if texture.shape[1:] not in {(side, side) for side in TEXTURE_SIDES}:
+        raise Refused(
+            "BadTensor",
+            f"`texture` has {texture.shape[1]} x {texture.shape[2]} texels: send a square of "
+            f"{' or '.join(map(str, TEXTURE_SIDES))}.",
+        )
+    return Skin(texture, tensors["visibility"][0])
 
 
 def doubts_of(doubts: NDArray[Any]) -> list[str]:

@@ -17,6 +17,8 @@ MAX_PHOTOGRAPHS = 8
 """Photographs of one person: as many rows as the steps before take at once."""
 FARTHEST = 100.0
 """Decimetres, and of coefficients: squares and products of these stay far from overflow."""
+TEXTURE_SIDES = (512, 1024)
+"""Texels a side of the textures that the texture network gives."""
 
 CHECK = ("photo_embedding", "photo_crop")
 IDENTITY = (
@@ -33,8 +35,8 @@ def need(tensors: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> list[ND
     """Return the tensors of a step.
 
     Raises:
-        Refused: ``BadTensor``, one is missing, they differ in their first dimension, or it is 0 or too large; numbers
-            that are not finite, or no face's.
+        Refused: ``BadTensor``, one is missing, they differ in their first dimension, or it is 0 or too large; textures
+            of another size than the texture network's; numbers that are not finite, or no face's.
     """
     if missing := [name for name in names if name not in tensors]:
         raise Refused("BadTensor", f"the request lacks `{missing[0]}`: send {', '.join(names)}.")
@@ -49,6 +51,12 @@ def need(tensors: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> list[ND
     for name, tensor in zip(names, found, strict=True):
         if 0 in tensor.shape:
             raise Refused("BadTensor", f"`{name}` has shape {list(tensor.shape)}: no dimension of it may be 0.")
+        if name == "photo_texture" and tensor.shape[2:] not in {(side, side) for side in TEXTURE_SIDES}:
+            raise Refused(
+                "BadTensor",
+                f"`photo_texture` has {tensor.shape[2]} x {tensor.shape[3]} texels: send squares of "
+                f"{' or '.join(map(str, TEXTURE_SIDES))}.",
+            )
         # Written so that a NaN fails: it is the least and the greatest of whatever it is among.
         bounded = tensor.dtype != np.float32 or name == "photo_context"
         if not bounded and not (tensor.min() >= -FARTHEST and tensor.max() <= FARTHEST):
