@@ -11,6 +11,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
+from server.backends.onnxruntime.parts import COARSE
 from tests.model_repository import dome
 from tests.model_repository.version_folder import load
 
@@ -151,6 +152,14 @@ def test_who_asks_for_more_than_the_photograph_has_is_told_what_was_sent(asked: 
     assert face.finished.shape == (sent, sent, 3)
     assert ("size" in face.texture_doubts) == said
     assert not said or f"{sent} texels a side, not of {asked}" in face.texture_doubts["size"]
+
+
+def test_who_makes_a_texture_and_who_reads_one_have_the_same_rule() -> None:
+    photograph = load("postprocess", "photograph")
+    sides = (photograph.SMALL_TEXTURE, photograph.USUAL_TEXTURE)
+    for model, module in (("postprocess", "face_tensors"), ("merge", "photo_tensors"), ("fusion", "pairs")):
+        assert sides == load(model, module).TEXTURE_SIDES
+    assert photograph.COARSE == COARSE
 
 
 def test_without_the_photograph_the_texture_keeps_its_size() -> None:

@@ -18,10 +18,12 @@ from export.models.texture_split import LEVEL_TOLERANCE, SplitGraph, session_of,
 from export.session import Session
 from export.stages.surgery import clean
 from export.stages.trace import onnx_from_module
+from networks import camera, texture
 from networks.face_model import FaceModel
 from networks.parser import PARTS, PARTS_SIDE
 from networks.texture import SIZE, TextureNet, example_inputs
 from networks.texture_fill import UNet
+from server.backends.onnxruntime import parts
 from server.backends.onnxruntime.integer_products import INTEGER_PRODUCTS, open_graph
 from server.backends.onnxruntime.parts import FILL, TABLE, PartsSession, Table, enlarged, open_parts, sample, spans_of
 from tests.export import tiny
@@ -119,6 +121,17 @@ class TestCut:
 
     def test_other_networks_are_not_cut(self) -> None:
         assert split(tiny.cleaned()) is None
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("DEPTH_GRID", "UNSEEN_COSINE", "SEEN_COSINE", "SEEN_DEPTH", "HIDDEN_DEPTH", "SEEN_BEHIND_EYE"),
+            *("HIDDEN_BEHIND_EYE", "NOT_SKIN", "SURE_SKIN", "BORDER", "ISLAND", "ISLAND_SKIN", "NO_BEARD", "BEARD"),
+            *("CROP", "FOCAL", "DISTANCE"),
+        ],
+    )
+    def test_what_is_computed_around_the_network_has_its_thresholds(self, name: str) -> None:
+        assert getattr(parts, name) == getattr(texture if hasattr(texture, name) else camera, name)
 
 
 class TestSession:
