@@ -295,7 +295,7 @@ class PartsSession:
         """Of the posed vertices (N, 3) those of the table's rows (s + c, 4): as `UVSampler.attributes`.
 
         Raises:
-            ValueError: there are too few vertices.
+            ValueError: there are too few vertices, or one lies in the camera's plane, where nothing is projected.
         """
         if len(posed) < self._least_vertices:
             raise ValueError(f"{len(posed)} vertices, where the texture has {self._least_vertices}")
@@ -307,6 +307,8 @@ class PartsSession:
         areas = np.stack([by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx], 1)
         nx, ny, nz = np.ascontiguousarray((self._sums @ areas).T)
         away = DISTANCE - z
+        if not away.all():
+            raise ValueError("a vertex lies in the plane of the camera")
         found = np.ones((len(x), 4), np.float32)
         found[:, 0], found[:, 1], found[:, 2] = FOCAL * x / away + CROP / 2, CROP / 2 - 1 - FOCAL * y / away, z
         x, y, away = x[skin], y[skin], away[skin]

@@ -177,6 +177,13 @@ class TestSession:
             for name, value in alone.items():
                 np.testing.assert_array_equal(value[0], together[name][row])
 
+    def test_a_head_in_the_camera_s_plane_is_a_fault_of_the_request(self, model: FaceModel, cut: SplitGraph) -> None:
+        session = PartsSession(ort.InferenceSession(cut.fill.SerializeToString()), cut.table)
+        values = feed(model, 0.0)
+        values["shapes"][..., :2], values["shapes"][..., 2] = 0, 10  # decimetres
+        with pytest.raises(ValueError, match="plane of the camera"):
+            session.run(None, values)
+
     def test_only_what_is_wanted_is_given(self, model: FaceModel, cut: SplitGraph) -> None:
         session = PartsSession(ort.InferenceSession(cut.fill.SerializeToString()), cut.table)
         (visibility,) = session.run(["visibility"], feed(model, 20.0))
