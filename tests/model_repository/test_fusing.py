@@ -198,6 +198,15 @@ def test_the_region_holds_the_features_and_leaves_out_ears_and_scalp(model: Head
     assert set(np.unique(region.kind)) == {region_module.SKIN, region_module.EYE, region_module.MOUTH}
 
 
+def test_where_a_face_model_has_no_mouth_every_place_is_far_from_one(model: HeadModel) -> None:
+    arrays = region_arrays(model)
+    others = arrays["kind"] != region_module.MOUTH
+    without = {**arrays, "triangles": arrays["triangles"][others], "kind": arrays["kind"][others]}
+    from_mouth = region_module.Region.from_arrays(without).from_mouth
+    assert np.isfinite(from_mouth).all()  # it is interpolated: infinity times no weight is no number
+    assert from_mouth.min() > max(masks.FOLDS[1], masks.BESIDE_LIPS[1], masks.LIPS[1], shape.RIM)
+
+
 def test_the_mouth_s_inside_is_coarser_and_ends_where_it_did(model: HeadModel, region: Any) -> None:
     arrays = region_arrays(model)
     fine = arrays["triangles"][arrays["kind"] == region_module.MOUTH]

@@ -19,6 +19,9 @@ I32 = NDArray[np.int32]
 SKIN, EYE, MOUTH = range(3)
 # Share of the way through the outline's fade at which a place is wholly the source's: the blending fades it again.
 WHOLE = 0.5
+# Units of the texture, beyond its diagonal: how far a mouth is that the face model does not have. Finite, as it is
+# interpolated.
+NO_MOUTH = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +112,10 @@ class Region:
 
 
 def _from_mouth(triangles: I32, kind: NDArray[np.uint8], uv: F32, places: F32) -> F32:
-    """Distance of places (n, 2) of the texture to where skin and the mouth's inside meet; infinite without a mouth."""
+    """Distance of places (n, 2) of the texture to where skin and the mouth's inside meet, or `NO_MOUTH`."""
     rim = np.intersect1d(triangles[kind == MOUTH], triangles[kind == SKIN])
     if not len(rim):
-        return np.full(len(places), np.inf, np.float32)
+        return np.full(len(places), NO_MOUTH, np.float32)
     return np.asarray(cKDTree(uv[rim]).query(places)[0], np.float32)
 
 
