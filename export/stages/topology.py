@@ -31,7 +31,7 @@ NARROW_FACE = 6706
 # Heights and depths between which gums begin to belong to the upper jaw, and where its gums end above the front teeth.
 UPPER_GUMS_DM, FRONT_GUMS_DM, GUM_LINE_DM = (-0.45, -0.41), (-0.50, -0.25), (-0.33, -0.30)
 # What `postprocess` reads, by number: another one is written where a version folder has it.
-LAYOUT = 6
+LAYOUT = 7
 # Side of the tables from texels to vertices: that of the texture network's.
 TABLE = 256
 # Decimetres around the features of a face that have no relief of skin: lids, lips, brows, nostrils; and pixels of a
