@@ -40,7 +40,7 @@ CHAIN = {
     "align": ("crop", "crop_hd", "context", "face", "camera", "warnings"),
     "regressor": ("shapes", "fingerprint", "expression", "coefficients", "landmarks"),
     "parser": ("parts",),
-    "texture": ("texture",),
+    "texture": ("texture", "places"),
     "postprocess": ("mesh",),
 }
 _INPUTS = {
@@ -49,7 +49,7 @@ _INPUTS = {
     "regressor": ("crop", "context"),
     "parser": ("crop", "fingerprint"),
     "texture": ("crop_hd", "shapes", "context", "parts"),
-    "postprocess": ("texture", "shapes", "fingerprint", "expression", "context", "crop_hd"),
+    "postprocess": ("texture", "places", "parts", "shapes", "fingerprint", "expression", "context", "crop_hd"),
 }
 
 

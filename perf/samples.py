@@ -31,7 +31,7 @@ def tensors() -> dict[str, Tensors]:
     regressed = networks.run("regressor", crop=crop, context=context)
     shapes = regressed["shapes"]
     parts = networks.run("parser", crop=crop, fingerprint=regressed["fingerprint"])["parts"]
-    texture = networks.run("texture", crop_hd=crop_hd, shapes=shapes, context=context, parts=parts)["texture"]
+    painted = networks.run("texture", crop_hd=crop_hd, shapes=shapes, context=context, parts=parts)
     choice = np.asarray(faces[int(np.argmax(faces[:, 4]))])
     return {
         "face3d": {"image": data},
@@ -44,7 +44,9 @@ def tensors() -> dict[str, Tensors]:
         "parser": {"crop": crop, "fingerprint": regressed["fingerprint"]},
         "texture": {"crop_hd": crop_hd, "shapes": shapes, "context": context, "parts": parts},
         "postprocess": {
-            "texture": texture,
+            "texture": painted["texture"],
+            "places": painted["places"],
+            "parts": parts,
             "shapes": shapes,
             "fingerprint": regressed["fingerprint"],
             "expression": regressed["expression"],
