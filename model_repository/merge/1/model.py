@@ -12,15 +12,16 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from chart import Chart
-from grazing import Photograph, with_grazing
-from identities import join, most_frontal, project, weigh
+from grazing import Photograph
+from head_outputs import head_outputs
+from identities import join, most_frontal, weigh
 from merge_options import Options, options_from
 from merge_refusals import Refused
 from meters import Meters
 from numpy.typing import NDArray
 from people import check_one_person
+from person_texture import person_texture
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
-from textures import merge_textures, resized
 from tile_faces import join as join_faces
 
 Tensors = dict[str, NDArray[Any]]
@@ -84,47 +85,17 @@ class TritonPythonModel:
             )
         person = join(shapes, coefficients, weights, self._chart.landmarks)
         self._meters.joined(len(shapes))
-        landmarks = person.shapes[:, 0, self._chart.landmarks]
-        one = slice(reference, reference + 1)
-        chosen = np.arange(len(shapes)) == reference
-        return {
-            "shapes": person.shapes[one],
-            "expression": person.coefficients[one, 80:144],
-            "fingerprint": fingerprints[one],
-            "context": context[one],
-            "crop_hd": crops[one],
-            "fingerprints": fingerprints,
-            "certainties": np.stack([quality[:, 0] * np.sqrt(quality[:, 1]), chosen], 1).astype(np.float32),
-            "coefficients": person.coefficients,
-            "vertices": person.shapes[:, 0] * np.float32(100),
-            "vertices_neutral": person.shapes[one, 2] * np.float32(100),
-            "landmarks": project(landmarks, context[:, 15:19]),
-            "landmarks_3d": landmarks * np.float32(100),
-            "face_model": fingerprints[one],
-            "weights": weights,
-            "reference": np.array([reference], np.int64),
-        }
+        return head_outputs(person, self._chart, reference, fingerprints, context, crops, quality)
 
     def _texture(self, tensors: Tensors) -> Tensors:
         """Put the textures together."""
         began = time.perf_counter()
         textures, visibility, shapes, certainty, context, crops, parts = need(tensors, TEXTURE)
         self._chart.check(shapes, np.array([self._chart.fingerprint]))
-        fine = visibility  # which is larger than textures of small faces
-        visibility = resized(fine, textures.shape[-1])
-        facing = np.stack([self._chart.facing(shape[0]) for shape in shapes])
-        if len(shapes) > 1:  # one photograph alone takes nothing under a flat angle
-            photographs = map(Photograph, shapes[:, 0], crops, context[:, 15:23], parts)
-            wider = [
-                with_grazing(self._chart, *each) for each in zip(photographs, facing, textures, visibility, strict=True)
-            ]
-            textures, visibility = (np.stack(column) for column in zip(*wider, strict=True))
-        merged = merge_textures(
-            textures, visibility, facing, certainty[:, 0], self._chart.core, int(certainty[:, 1].argmax())
-        )
+        photographs = list(map(Photograph, shapes[:, 0], crops, context[:, 15:23], parts))
+        merged = person_texture(self._chart, photographs, textures, visibility, certainty)
         self._meters.textured(time.perf_counter() - began)
-        shown = resized(merged.visibility[None], fine.shape[-1]) if len(shapes) > 1 else fine
-        return {"texture": merged.colours[None], "visibility": np.maximum(shown, fine.max(0))}
+        return {"texture": merged.colours[None], "visibility": merged.visibility[None]}
 
 
 def _faces(tensors: Tensors) -> Tensors:

@@ -74,15 +74,6 @@ def merge_textures(textures: U8, visibility: U8, facing: F32, detail: F32, core:
     return Texture(np.ascontiguousarray(colours), visibility.max(0))
 
 
-def resized(visibility: U8, side: int) -> U8:
-    """Bring maps uint8 [K, 1, S, S] to another side: uint8 [K, 1, side, side]."""
-    if visibility.shape[-1] == side:
-        return visibility
-    how = cv2.INTER_AREA if side < visibility.shape[-1] else cv2.INTER_LINEAR
-    maps = [cv2.resize(one[0], (side, side), interpolation=how)[None] for one in visibility]
-    return np.asarray(np.stack(maps), np.uint8)
-
-
 def choose(quality: F32, seen: F32, core: F32, reference: int) -> F32:
     """Weigh the photographs at each texel: float32 [K, T, T], 1 together.
 

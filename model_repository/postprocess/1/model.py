@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import triton_python_backend_utils as pb_utils
+from columns import FILES, WARNINGS, column
 from face_tensors import check_inputs
 from files import Files
 from meters import Meters
-from numpy.typing import NDArray
-from options import Options, Refused, options_from
+from options import Refused, options_from
 from surface import Surface
+from warm_up import write_once
 
-FILES = ("mesh", "texture_image", "preview")
-SENTENCES = "texture_warnings"
-# A face in the middle of a crop of 224 whose pixels are two of the source: box, score and five points.
-_FACE = (120, 100, 328, 360, 1, 162, 162, 286, 162, 224, 234, 174, 300, 274, 300)
 # At least so many files are written side by side: a preview takes some 200 ms and must not keep meshes waiting.
 LEAST_THREADS = 2
 # Seconds after which a thread that holds Python's lock lets another one have it: a mesh waits for it several times.
@@ -41,7 +37,7 @@ class TritonPythonModel:
         self._surface = Surface.from_file(folder / "topology.npz")
         cv2.setNumThreads(1)
         self._meters = Meters()
-        self._warm_up()
+        write_once(self._surface)
         ctypes.CDLL(None).malloc_trim(0)  # what making the tables took
         sys.setswitchinterval(SWITCH_INTERVAL)
         threads = max(LEAST_THREADS, len(os.sched_getaffinity(0)))
@@ -93,11 +89,9 @@ class TritonPythonModel:
             self._meters.refused(error.tag)
             refusal = pb_utils.TritonError(f"[{error.tag}] {error}", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
-        for row in rows if SENTENCES in outputs else ():
+        for row in rows if WARNINGS in outputs else ():
             self._meters.warned(row.texture_doubts)
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, _column(name, rows)) for name, rows in outputs.items()]
-        )
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, column(name, rows)) for name, rows in outputs.items()])
 
     def _output(self, files: Files, name: str) -> Any:
         start = time.perf_counter()
@@ -105,46 +99,6 @@ class TritonPythonModel:
         if name in FILES:
             self._meters.written(name, time.perf_counter() - start)
         return made
-
-    def _warm_up(self) -> None:
-        """Write every file once for a flat face, so that the first request finds all libraries loaded."""
-        uv = np.zeros((self._surface.vertices, 2), np.float32)
-        uv[self._surface.vertex] = self._surface.uv
-        shape = np.column_stack([uv - 0.5, -((uv - 0.5) ** 2).sum(axis=1)]) * 2
-        tensors = {
-            "shapes": np.stack([shape] * 3).astype(np.float32),
-            "fingerprint": np.array([self._surface.fingerprint]),
-            "expression": np.zeros(64, np.float32),
-            "texture": np.full((3, 1024, 1024), 127, np.uint8),
-            "crop_hd": np.full((3, 512, 512), 127, np.uint8),
-            "context": np.array([*_FACE, 2, 2, 0, 0, 448 / 512, 448 / 512, 0, 0], np.float32),
-            "places": np.stack([*np.mgrid[224:0:-0.875, 0:224:0.875][::-1], *np.ones((2, 256, 256))]).astype(
-                np.float32
-            ),
-            "parts": np.zeros((3, 128, 128), np.uint8),
-            "close_up": np.full((512, 512, 3), 127, np.uint8),
-            "close_up_camera": np.array([0.4, 0.4, 0, 0], np.float32),
-        }
-        options = Options(white_balance=True, texture_light="albedo", detail=1.0, hair="paint", texture_size=1152)
-        for files in (Files(self._surface, tensors, Options()), Files(self._surface, tensors, options)):
-            assert all(getattr(files, name) for name in FILES)
-        if self._surface.head is not None:
-            assert Files(self._surface, tensors, Options(rig="arkit")).mesh
-
-
-def _column(name: str, rows: list[Any]) -> NDArray[Any]:
-    """The rows of an output as one tensor; of sentences, rows with fewer end with empty ones."""
-    if name == SENTENCES:
-        most = max(len(row) for row in rows)
-        return np.array([[*row, *[b""] * (most - len(row))] for row in rows], np.object_).reshape(len(rows), most)
-    if name in FILES:
-        return np.array(rows, np.object_)[:, None]
-    if name == "thumbnail":  # a small face's is smaller
-        side = max(map(len, rows))
-        rows = [
-            row if len(row) == side else cv2.resize(row, (side, side), interpolation=cv2.INTER_LINEAR) for row in rows
-        ]
-    return np.stack(rows)
 
 
 def _wanted(request: pb_utils.InferenceRequest) -> list[str]:
