@@ -98,6 +98,8 @@ def frame(head: Any) -> None:
     light.location = (middle[0] - 0.5, middle[1] - 0.8, middle[2] + 0.5)
     light.rotation_euler = (radians(60), 0, radians(-30))
     world = bpy.data.worlds.new("world")
+    if world.node_tree is None:  # before Blender 5 a world has nodes only when told to
+        world.use_nodes = True
     world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.5, 0.52, 0.55, 1)
     scene.world = world
     for thing in (camera, light):
