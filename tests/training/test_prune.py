@@ -114,16 +114,21 @@ def test_a_pruned_file_is_exported_like_any_other(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_a_light_network_and_refuses_one_that_has_learned_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], portrait_bytes: bytes, portrait_jpeg: bytes
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    portrait_bytes: bytes,
+    portrait_jpeg: bytes,
 ) -> None:
+    monkeypatch.setattr(prune, "SETTLING", 8)
     run = run_arguments(tmp_path)
     (tmp_path / "judges").mkdir()
     for name, data in (("one.png", portrait_bytes), ("two.jpg", portrait_jpeg)):
         (tmp_path / "judges" / name).write_bytes(data)
-    net = ReconstructionNet(window=4)
+    net = ReconstructionNet(window=2)
     for parameter in net.final_layers.parameters():
         torch.nn.init.normal_(parameter, 0, 0.05)
-    save_file(dict(net.state_dict()), tmp_path / "whole.safetensors", {"resolution": "112"})
+    save_file(dict(net.state_dict()), tmp_path / "whole.safetensors", {"resolution": "56"})
     code = prune.main([
         str(tmp_path / "whole.safetensors"), str(tmp_path / "light.safetensors"), "--keep", "0.25", "--steps", "2",
         "--face-model", str(run.face_model), "--renders", str(run.renders), "--pictures", str(run.pictures),

@@ -14,7 +14,7 @@ from networks.head_model import HeadModel
 from networks.texture import FILL, TextureNet
 from networks.texture_fill import UNet
 from training import texture
-from training.texture import BATCH, Heads, batch_of, covers, errors, train
+from training.texture import Heads, batch_of, covers, errors, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,16 +30,17 @@ def net(head: HeadModel) -> TextureNet:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_poses() -> Iterator[None]:
-    """Train with eight other poses, which are quickly made."""
+def small() -> Iterator[None]:
+    """Train with eight other poses, which are quickly made, and batches of four."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(texture, "POSES", 8)
+        patch.setattr(texture, "BATCH", 4)
         yield
 
 
 @pytest.fixture(scope="module")
-def heads(head: HeadModel, net: TextureNet, few_poses: None) -> Heads:
-    del few_poses
+def heads(head: HeadModel, net: TextureNet, small: None) -> Heads:
+    del small
     return Heads(head, net, seed=0)
 
 
@@ -79,9 +80,9 @@ def test_some_samples_are_covered() -> None:
 
 def test_what_is_given_is_not_judged(net: TextureNet, heads: Heads) -> None:
     colour, truth, left = batch_of(samples(), heads, np.random.default_rng(0))
-    assert colour.shape == (BATCH, 3, FILL, FILL)
+    assert colour.shape == (texture.BATCH, 3, FILL, FILL)
     assert float(errors(net, None, colour, truth, torch.ones_like(left)).max()) == 0
-    assert float(errors(net, None, colour, truth, left)[BATCH // 2 :].min()) > 0
+    assert float(errors(net, None, colour, truth, left)[texture.BATCH // 2 :].min()) > 0
 
 
 def test_the_colour_of_what_is_hidden_does_not_leak(net: TextureNet, heads: Heads) -> None:
