@@ -39,7 +39,7 @@ from networks.detector.weights import default_weights
 Picture = NDArray[np.uint8]
 BATCH = 1024
 RATE = 4e-3
-HELD_OUT = 10  # each so manieth scene chooses the bar
+HELD_OUT = 10  # one scene in ten sets the threshold
 KEPT = 0.985  # part of the candidates of faces that stay, in these; at 0.995 R-Net sees half as many again
 # A candidate that R-Net refuses weighs 1; one that it takes, by what became of it.
 TAKEN, OUTLIVED, FACE = 0.3, 4.0, 20.0

@@ -253,7 +253,7 @@ def check_parameters(model: str, given: Mapping[str, Value]) -> None:
 
 
 def is_large(given: Mapping[str, Value]) -> bool:
-    """Whether checked parameters ask for so many pixels that few such requests are worked on at a time."""
+    """Whether checked parameters ask for a picture so large that few such requests are worked on at a time."""
     return "min_face" in given or int(given.get("texture_size", 0)) > limits.LARGE_TEXTURE
 
 

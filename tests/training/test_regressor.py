@@ -48,28 +48,42 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     return run_arguments(tmp_path)
 
 
-def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, tmp_path: Path) -> None:
-    first = Trainer(run)
-    first.run()
-    assert first.samples == 8
-    second = Trainer(run)
-    assert second.samples == 8
-    for name, tensor in second.net.state_dict().items():
-        assert torch.equal(tensor, first.net.state_dict()[name])
-    second.run()
-    assert second.samples == 8, "what was asked for had been seen"
+@pytest.fixture
+def trained(run: argparse.Namespace) -> Trainer:
+    """A run that is over: eight samples were seen."""
+    trainer = Trainer(run)
+    trainer.run()
+    assert trainer.samples == 8
+    return trainer
+
+
+def test_a_run_goes_on_counting_where_it_stopped(run: argparse.Namespace, trained: Trainer) -> None:
     more = Trainer(argparse.Namespace(**{**vars(run), "samples": 16}))
+    assert more.samples == 8
+    for name, tensor in more.net.state_dict().items():
+        assert torch.equal(tensor, trained.net.state_dict()[name])
     more.run()
     assert more.samples == 16
-    second = more
+
+
+def test_a_run_that_has_seen_what_was_asked_for_does_nothing(run: argparse.Namespace, trained: Trainer) -> None:
+    again = Trainer(run)
+    again.run()
+    assert again.samples == trained.samples
+
+
+def test_a_restart_begins_with_the_averaged_weights_and_counts_on(run: argparse.Namespace, trained: Trainer) -> None:
     restarted = Trainer(argparse.Namespace(**{**vars(run), "restart": True}))
-    assert restarted.samples == 16
+    assert restarted.samples == 8
     for name, tensor in restarted.net.state_dict().items():
-        assert torch.equal(tensor, second.average[name])
-    write_weights(second.average, second.samples, tmp_path / "weights.safetensors", 112)
+        assert torch.equal(tensor, trained.average[name])
+
+
+def test_written_weights_say_for_which_resolution_they_are(trained: Trainer, tmp_path: Path) -> None:
+    write_weights(trained.average, trained.samples, tmp_path / "weights.safetensors", 112)
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         assert file.metadata()["resolution"] == "112"
-        assert set(file.keys()) == set(second.average)
+        assert set(file.keys()) == set(trained.average)
 
 
 def test_frozen_normalisations_keep_their_statistics_and_learn_all_the_same(

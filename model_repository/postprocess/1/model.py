@@ -22,7 +22,7 @@ from options import Refused, options_from
 from surface import Surface
 from warm_up import write_once
 
-# At least so many files are written side by side: a preview takes some 200 ms and must not keep meshes waiting.
+# The least number of files that are written side by side: a preview takes some 200 ms and must not keep meshes waiting.
 LEAST_THREADS = 2
 # Seconds after which a thread that holds Python's lock lets another one have it: a mesh waits for it several times.
 SWITCH_INTERVAL = 0.001
