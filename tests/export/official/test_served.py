@@ -20,6 +20,7 @@ from export.models import MODEL_NAMES, get_model
 from export.official.face_models import main as make_face_model
 from export.stages.topology import FACE_MODEL_FILES
 from networks.embedder.embedder import Embedder, default_weights
+from server.control import Control
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
 from tests.export.official import layouts
 from tests.servers import serving
@@ -61,7 +62,9 @@ def served(shared_context: None, repository: Path) -> Iterator[EmbeddedServer]:
     layouts.save_arcface(downloads / "arcface.onnx")
     own = ["--weights", str(downloads / "arcface.onnx"), "--recipe", "arcface", "--repository", str(repository)]
     assert main(["embedder", *own, "--version", "2", "--precision", "fp32"]) == 0
-    options = ServerOptions(repository=repository, log_file=repository.parent / "triton.log")
+    options = ServerOptions(
+        repository=repository, log_file=repository.parent / "triton.log", model_control_mode="explicit"
+    )
     with serving(on_free_ports(options)) as running:
         yield running
 
@@ -104,18 +107,18 @@ def test_an_embedder_in_arcface_s_format_is_served_with_vectors_of_its_own_lengt
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_built_in_topology_under_it_is_refused_by_name(
-    served: EmbeddedServer, repository: Path, portrait_bytes: bytes, tmp_path: Path
+    served: EmbeddedServer, repository: Path, portrait_bytes: bytes
 ) -> None:
-    mixed = tmp_path / "model_repository"
-    shutil.copytree(repository, mixed)
-    topologies = sorted((mixed / "postprocess").glob("*/topology.npz"))
-    with np.load(topologies[-1]) as kept:
+    topology = sorted((repository / "postprocess").glob("*/topology.npz"))[-1]
+    own, control = topology.read_bytes(), Control(served.http)
+    with np.load(topology) as kept:
         arrays = dict(kept)
-    arrays["fingerprint"] = arrays["fingerprint"] + 1
-    np.savez(topologies[-1], **arrays)
-    options = ServerOptions(repository=mixed, log_file=tmp_path / "triton.log")
-    with (
-        serving(on_free_ports(options)) as running,
-        pytest.raises(InferenceServerException, match=r"\[FaceModelMismatch\]"),
-    ):
-        _ask(running, portrait_bytes, "mesh")
+    try:
+        np.savez(topology, **{**arrays, "fingerprint": arrays["fingerprint"] + 1})
+        control.load("postprocess")
+        with pytest.raises(InferenceServerException, match=r"\[FaceModelMismatch\]"):
+            _ask(served, portrait_bytes, "mesh")
+    finally:
+        topology.write_bytes(own)
+        control.load("postprocess")
+    assert _ask(served, portrait_bytes, "mesh").as_numpy("mesh").size == 1
