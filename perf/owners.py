@@ -23,6 +23,7 @@ from face3d_client import Face3DClient
 from perf import photos, store
 from perf.calls import run_concurrently
 from perf.machine import keep_heap, process_tree, proportional_mb
+from perf.measure import counters
 from server.arguments import positive_number, whole_number
 from server.embedded import ServerOptions, on_free_ports
 from server.service import PublicOptions, Service
@@ -38,12 +39,14 @@ class Owners:
 
     Attributes:
         milliseconds: owner -> processor time a picture.
+        rows: model -> rows a run, of those models that have run.
         memory_mb: owner -> proportional set size at the end of each period, the first before any load.
         rate: pictures a second.
         errors: requests without an answer.
     """
 
     milliseconds: dict[str, float]
+    rows: dict[str, float]
     memory_mb: dict[str, list[float]]
     rate: float
     errors: int
@@ -86,10 +89,10 @@ def _owned(pid: int) -> Iterator[tuple[str, psutil.Process]]:
 
 
 @contextmanager
-def _served(gateway: bool) -> Iterator[str]:
-    """Serve the repository; the gRPC address for clients."""
+def _served(gateway: bool) -> Iterator[tuple[str, str]]:
+    """Serve the repository; the gRPC address for clients, and that of Triton's metrics page."""
     with Service(on_free_ports(ServerOptions()), PublicOptions() if gateway else None) as service:
-        yield service.grpc
+        yield service.grpc, service.triton.metrics
 
 
 def measure(pictures: Sequence[bytes], clients: int, seconds: float, periods: int = 1, gateway: bool = True) -> Owners:
@@ -104,13 +107,14 @@ def measure(pictures: Sequence[bytes], clients: int, seconds: float, periods: in
     """
     keep_heap()
     here = os.getpid()
-    with _served(gateway) as address, Face3DClient(address, timeout=120) as client:
+    with _served(gateway) as (address, metrics), Face3DClient(address, timeout=120) as client:
         history = [memory(here)]
 
         def ask(number: int) -> object:
             return client.reconstruct(pictures[number % len(pictures)])
 
         run_concurrently(ask, clients, _WARM_UP)
+        counted = _runs(metrics)
         before, own, began = processor_times(here), time.process_time(), time.perf_counter()
         done = errors = 0
         for _ in range(periods):
@@ -119,15 +123,28 @@ def measure(pictures: Sequence[bytes], clients: int, seconds: float, periods: in
             history.append(memory(here))
         took, own = time.perf_counter() - began, time.process_time() - own
         after = processor_times(here)
+        runs = _runs(metrics)
     spent = {name: used - before.get(name, 0.0) for name, used in after.items()} | {"client": own}
     milliseconds = {name: 1000 * used / max(done, 1) for name, used in spent.items()}
+    rows = {
+        name: (total - counted[name][0]) / (times - counted[name][1])
+        for name, (total, times) in runs.items()
+        if times > counted[name][1]
+    }
     names = sorted({name for entry in history for name in entry})
     return Owners(
         {name: used for name, used in sorted(milliseconds.items(), key=lambda item: -item[1]) if used >= 0.05},
+        rows,
         {name: [entry.get(name, 0.0) for entry in history] for name in names},
         done / took,
         errors,
     )
+
+
+def _runs(metrics: str) -> dict[str, tuple[float, float]]:
+    """Return model -> rows and runs so far."""
+    rows, runs = counters(metrics, "nv_inference_count"), counters(metrics, "nv_inference_exec_count")
+    return {name: (rows[name], runs[name]) for name in rows}
 
 
 def markdown(found: Owners) -> str:
@@ -135,15 +152,16 @@ def markdown(found: Owners) -> str:
     served = sum(used for name, used in found.milliseconds.items() if name != "client")
     memories = [sum(values) for values in zip(*found.memory_mb.values(), strict=True)]
     rows = [
-        f"| {name} | {_number(found.milliseconds.get(name))} | {_span(found.memory_mb.get(name))} |"
-        for name in [*found.milliseconds, *(set(found.memory_mb) - set(found.milliseconds))]
+        f"| {name} | {_number(found.milliseconds.get(name))} | {_number(found.rows.get(name))} | "
+        f"{_span(found.memory_mb.get(name))} |"
+        for name in [*found.milliseconds, *sorted(set(found.memory_mb) - set(found.milliseconds))]
     ]
     return "\n".join(
         [
-            "| owner | processor ms a picture | MB at first, after one period, at last |",
-            "|---|---|---|",
+            "| owner | processor ms a picture | rows a run | MB at first, after one period, at last |",
+            "|---|---|---|---|",
             *rows,
-            f"| together, without the client | {served:.1f} | {_span(memories)} |",
+            f"| together, without the client | {served:.1f} |  | {_span(memories)} |",
             "",
             f"{found.rate:.2f} pictures a second, {found.errors} errors",
         ]

@@ -35,9 +35,14 @@ def test_every_model_of_a_server_has_a_process_with_time_and_memory(server: Embe
 
 def test_the_table_adds_up_without_the_client() -> None:
     found = Owners(
-        {"texture": 20.0, "client": 5.0, "align": 1.5}, {"texture": [90, 100, 110], "idle": [1, 2, 3]}, 9.0, 0
+        {"texture": 20.0, "client": 5.0, "align": 1.5},
+        {"texture": 1.25},
+        {"texture": [90, 100, 110], "idle": [1, 2, 3]},
+        9.0,
+        0,
     )
     text = markdown(found)
-    assert "| together, without the client | 21.5 | 91, 102, 113 |" in text
-    assert "| client | 5.0 |  |" in text
-    assert "| idle |  | 1, 2, 3 |" in text
+    assert "| together, without the client | 21.5 |  | 91, 102, 113 |" in text
+    assert "| texture | 20.0 | 1.2 | 90, 100, 110 |" in text
+    assert "| client | 5.0 |  |  |" in text
+    assert "| idle |  |  | 1, 2, 3 |" in text
