@@ -157,7 +157,7 @@ REGRESSOR = Network(
         Parameter(
             "gathering_milliseconds",
             "60",
-            "After a run of one face, while other processes keep every core busy, so that the next has several: four in one "
+            "After a run of one face, while others keep every core busy, so that the next has several: four in one "
             "take 0.65 of the time. Less than a single client needs for its next picture.",
         ),
         Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(10)),
