@@ -88,9 +88,12 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_mb(pid: int) -> float:
     """Return the memory of a process tree in MB, shared pages counted once (PSS)."""
-    total = 0
-    for process in process_tree(pid):
-        with suppress(OSError):
-            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024
+    return sum(proportional_mb(process.pid) for process in process_tree(pid))
+
+
+def proportional_mb(pid: int) -> float:
+    """Return the memory of one process in MB, its part of shared pages only (PSS); 0 where it has ended."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -17,16 +16,15 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from perf import folders, machine, photos
+from perf import folders, photos
 from perf.compare.bare_onnx import Sessions
 from perf.compare.repository_steps import RepositorySteps
+from perf.owners import processor_times
 from server.backends.onnxruntime import parts
 from server.embedded import ServerOptions, on_free_ports
 from server.service import PublicOptions, Service
 
 CLIENTS = 16
-_MODEL = re.compile(r"/models/(\w+)/\d+/model\.(?:py|onnx)$")
-_WORKER = "decode_worker.py"
 _LATE = 1e-4
 """Seconds by which a thread that wakes is late where it had to wait for Python's lock; a free one takes 0.00006."""
 
@@ -69,9 +67,9 @@ def _by_process(seconds: float) -> tuple[dict[str, float], float]:
     with Service(on_free_ports(ServerOptions()), PublicOptions(status_port=0)) as service:
         url = f"http://{service.http}/v2/models/face3d/infer"
         _drive(url, 4, min(seconds, 3.0))  # warm-up
-        before = _processor_times()
+        before = processor_times(os.getpid())
         done = _drive(url, 1, seconds)
-        spent = {name: used - before.get(name, 0.0) for name, used in _processor_times().items()}
+        spent = {name: used - before.get(name, 0.0) for name, used in processor_times(os.getpid()).items()}
         milliseconds = {name: 1000 * used / len(done) for name, used in spent.items() if 1000 * used >= len(done) / 10}
         inside = [when for when, _, _ in _drive(url, CLIENTS, seconds) if when <= seconds]
     return milliseconds, len(inside) / max(inside)
@@ -82,26 +80,6 @@ def _drive(url: str, clients: int, seconds: float) -> list[list[float]]:
     command = [sys.executable, "-m", "perf.compare.client", url, "face3d", str(clients), str(seconds)]
     done: list[list[float]] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return done
-
-
-def _processor_times() -> dict[str, float]:
-    """Return processor seconds so far of the server's processes by name."""
-    found: dict[str, float] = {}
-    for process in machine.process_tree(os.getpid()):
-        if name := _name(process.cmdline()):
-            times = process.cpu_times()
-            found[name] = found.get(name, 0.0) + times.user + times.system
-    return found
-
-
-def _name(words: list[str]) -> str | None:
-    if "server.gateway" in words:
-        return "gateway"
-    if words and Path(words[0]).name == "tritonserver":
-        return "tritonserver"
-    if any(word.endswith(_WORKER) for word in words):
-        return "decoder"
-    return next((match[1] for word in words if (match := _MODEL.search(word))), None)
 
 
 def _locks() -> dict[str, float]:

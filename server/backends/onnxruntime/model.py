@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+from gathering import Gathering
 from input_ranges import InputRanges
 from integer_products import ProcessorError, open_graph
 from numpy.typing import NDArray
-from onnx_session import ConfigError, OnnxModel, RequestError, Session
+from onnx_session import (
+    ConfigError,
+    OnnxModel,
+    RequestError,
+    Session,
+    every_core_is_wanted,
+    gathering_milliseconds,
+)
 
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
@@ -42,6 +50,8 @@ class TritonPythonModel:
         try:
             path = Path(args["model_repository"]) / args["model_version"] / filename
             self._model = OnnxModel(path, config, open_session, InputRanges(config).violation)
+            pause = gathering_milliseconds(config) / 1000
+            self._gathering = Gathering(pause, self._model.most_rows, every_core_is_wanted)
         except ValueError as error:  # ConfigError is one
             raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
         # Loading reads the file and packs its weights: what that took, 20 to 30 MB, glibc keeps for later otherwise.
@@ -64,10 +74,15 @@ class TritonPythonModel:
         wanted = [request.requested_output_names() for request in live]
         for index, answer in self._model.run(inputs, wanted):
             _send(live[index], _response(answer))
+        self._gathering.after(sum(_rows(request) for request in inputs))
 
     def finalize(self) -> None:
         """Let go of the session, so that its memory is free before the next version loads."""
         del self._model
+
+
+def _rows(inputs: dict[str, NDArray[Any]]) -> int:
+    return next((len(value) for value in inputs.values() if value.ndim), 0)
 
 
 def open_session(path: Path, options: ort.SessionOptions) -> Session:

@@ -65,6 +65,8 @@ _ROWS = "rows_per_run"
 _LANES = "least_lanes"
 # The same: rows of several requests that go into one run at most.
 _MOST = "most_rows_together"
+# The same: a pause after a run, see gathering.py.
+_GATHERING = "gathering_milliseconds"
 # The same: the weights are read when the first request comes.
 _LATE = "load_on_first_use"
 # The same; input_ranges.py reads them.
@@ -141,8 +143,19 @@ def others_leave_cores(cores: int) -> bool:
 
     Threads inside an operator shorten a run where cores idle; where they do not, they only get into each other's way.
     """
-    running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
-    return 2 * (running - 1) < cores
+    return 2 * _others_running() < cores
+
+
+def every_core_is_wanted() -> bool:
+    """Return whether other threads want every core of the machine at this moment, by the kernel's count.
+
+    That is of the machine: where a process may use only some of its cores, the answer is no too often.
+    """
+    return _others_running() >= (os.cpu_count() or 1)
+
+
+def _others_running() -> int:
+    return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
 
 
 def _number(parameters: dict[str, str], name: str, default: int) -> int:
@@ -171,8 +184,9 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
             backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
             enable_mem_pattern, memory.enable_memory_arena_shrinkage,
             session.use_device_allocator_for_initializers, share_session_between_instances) and
-            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes``, ``most_rows_together`` and
-            ``load_on_first_use`` are read by the functions of these names, ``input_range.*`` by input_ranges.py.
+            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes``, ``most_rows_together``,
+            ``gathering_milliseconds`` and ``load_on_first_use`` are read by the functions of these names,
+            ``input_range.*`` by input_ranges.py.
 
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
@@ -183,7 +197,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
         if not name.startswith(_RANGES)
     }
     parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
-    for own in (_ROWS, _LANES, _MOST, _LATE):
+    for own in (_ROWS, _LANES, _MOST, _GATHERING, _LATE):
         parameters.pop(own, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
@@ -251,6 +265,15 @@ def most_rows_together(config: Config) -> int:
         ConfigError: it is not a whole number of at least 0.
     """
     return _own_number(config, _MOST, 0)
+
+
+def gathering_milliseconds(config: Config) -> int:
+    """Read how long a process may pause after a run of one row (`Gathering`); 0, the default: not at all.
+
+    Raises:
+        ConfigError: it is not a whole number of at least 0.
+    """
+    return _own_number(config, _GATHERING, 0)
 
 
 def load_on_first_use(config: Config) -> bool:
@@ -359,6 +382,10 @@ def trial_session(path: Path, opener: Opener = plain_session) -> Session:
 class OnnxModel:
     """A loaded model that runs batches of requests.
 
+    Attributes:
+        inputs, outputs: of the model.
+        most_rows: of several requests that go into one run.
+
     Args:
         path: the ``model.onnx`` file.
         config: the model configuration in Triton's JSON form.
@@ -383,6 +410,7 @@ class OnnxModel:
         self._batched = int(config.get("max_batch_size", 0)) > 0
         self._rows = rows_per_run(config) if self._batched else 0
         self._most = most_rows_together(config)
+        self.most_rows = self._rows or self._most or max(1, int(config.get("max_batch_size", 0)))
         self._lanes = min(max(options.intra_op_num_threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
         self._violation = violation
         self._open = partial(self._open_sessions, opener, path, options)
