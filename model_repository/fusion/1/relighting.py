@@ -8,6 +8,7 @@ import cv2
 import fusion_light as light
 import numpy as np
 from blending import membrane
+from channels import mean_of
 from contrast import correction
 from drawing import Drawing
 from masks import EYE_RIM, near_eyes, smoothstep, widened
@@ -92,7 +93,7 @@ def _followed(gain: F32, weights: F32) -> F32:
     total = float(weights.sum())
     if total <= 0:
         return gain
-    lightness = gain.mean(axis=2)
+    lightness = mean_of(gain)
     middle = float((lightness * weights).sum()) / total
     apart = lightness - middle
     spread = float(np.sqrt((apart * apart * weights).sum() / total))
