@@ -11,6 +11,7 @@ from deploy.configurations.ensembles import ENSEMBLES, ensemble_config
 from deploy.configurations.networks import NETWORKS, cpu_config, tensorrt_config
 
 SHARED = {
+    "memory.py": ("align/1", "fusion/1"),
     "series.py": ("preprocess/1", "align/1", "merge/1", "steady/1", "postprocess/1", "fusion/1"),
     "arkit_names.py": ("steady/1", "postprocess/1"),
     "tensor_shapes.py": ("align/1", "postprocess/1"),

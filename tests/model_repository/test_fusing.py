@@ -30,6 +30,7 @@ pairs = load("fusion", "pairs")
 picture_files = load("fusion", "picture_files")
 pasting = load("fusion", "pasting")
 drawing = load("fusion", "drawing")
+rasterizer = load("fusion", "rasterizer")
 fusion_options = load("fusion", "fusion_options")
 F32 = NDArray[np.float32]
 FACE_MODEL = Path(__file__).resolve().parents[2] / "weights" / "face_model.npz"
@@ -109,15 +110,68 @@ def photograph_of(hair: F32) -> Any:
     return photographs.Photograph(np.zeros((224, 224, 3), np.uint8), (1.0, 1.0), np.zeros((3, 1, 3)), context, parts)
 
 
-def test_a_fringe_is_hair_before_the_face_and_a_beard_is_the_face_s() -> None:
+def test_fringe_strand_and_beard_stay_with_the_source() -> None:
     face = square_drawing()
     fringe, beard, strand = (np.zeros((40, 40), np.float32) for _ in range(3))
     fringe[:8], beard[28:], strand[:, :8] = 1, 1, 1
-    found = [masks.hair_before(photograph_of(hair), face) for hair in (fringe, beard, strand)]
+    found = [masks.hidden_skin(photograph_of(hair), face) for hair in (fringe, beard, strand)]
     assert found[0][2, 4:36].min() > 0.9
     assert found[0][25:].max() < 0.1
-    assert found[1].max() < 0.1
+    assert found[1][32:, 4:36].min() > 0.9
+    assert found[1][:20].max() < 0.1
     assert found[2][30:, 2].min() > 0.9
+
+
+def test_an_eye_that_is_not_seen_is_told() -> None:
+    face = square_drawing()
+    shown = np.ones((40, 40), np.float32)
+    assert not masks.an_eye_is_hidden(face, shown)
+    shown[:, :18] = 0
+    assert masks.an_eye_is_hidden(face, shown)
+
+
+def test_skin_far_from_the_target_s_is_held_and_brows_are_not() -> None:
+    face = square_drawing(80)
+    ones, difference = np.ones((80, 80), np.float32), np.zeros((80, 80, 3), np.float32)
+    shown = relighting.Shown(ones, ones, ones)
+    assert not relighting._too_different(difference - relighting.DARKER, shown, face).any()
+    held = relighting._too_different(difference - 2 * relighting.DARKER, shown, face)
+    np.testing.assert_allclose(held[40, 40], -relighting.HELD_BACK * relighting.DARKER, rtol=0.05)
+    assert held[14, 11] == pytest.approx(0, abs=1e-3)  # a brow, above the eye in row 15
+    assert relighting._too_different(difference + 2 * relighting.BRIGHTER, shown, face)[25, 40] > 0.2
+
+
+def test_the_nearest_triangle_stands_in_each_cell_in_perspective() -> None:
+    """Beside each ray's own intersection with each triangle's plane."""
+    generator = np.random.default_rng(3)
+    triangles = np.arange(90, dtype=np.int32).reshape(30, 3)
+    depths = generator.uniform(5, 15, 90).astype(np.float32)
+    places = generator.uniform(-5, 25, (90, 2)).astype(np.float32)
+    met = rasterizer.rasterized(places, depths, triangles, 20, 16)
+    points = np.column_stack([places, np.ones(90)]) * depths[:, None]  # of a camera whose rays are (column, row, 1)
+    for cell in range(20 * 16):
+        ray = np.array([cell % 16, cell // 16, 1.0])
+        best = (np.inf, -1, np.zeros(3))
+        for number, corners in enumerate(triangles):
+            weights = np.linalg.solve(points[corners].T, ray)
+            if weights.min() > 0 and 1 / weights.sum() < best[0]:
+                best = (1 / weights.sum(), number, weights / weights.sum())
+        assert met.triangle[cell] == best[1]
+        np.testing.assert_allclose(met.weights[:, cell], best[2], atol=2e-3)
+
+
+@pytest.mark.parametrize("depth", [-1.0, 0.0, np.nan])
+def test_a_shape_behind_the_camera_is_refused(depth: float) -> None:
+    triangle = np.array([[0, 1, 2]], np.int32)
+    with pytest.raises(Exception, match="behind the camera"):
+        rasterizer.rasterized(np.zeros((3, 2), np.float32), np.array([1, 1, depth], np.float32), triangle, 8, 8)
+
+
+def test_a_shape_that_covers_its_picture_many_times_is_refused() -> None:
+    corners = np.array([[-1e9, -1e9], [1e9, -1e9], [0, 1e9]], np.float32)
+    triangles = np.tile(np.array([[0, 1, 2]], np.int32), (100, 1))
+    with pytest.raises(Exception, match="many times"):
+        rasterizer.rasterized(corners, np.ones(3, np.float32), triangles, 8, 8)
 
 
 def test_shades_are_held_to_the_target_s_and_become_them_where_the_expressions_differ() -> None:

@@ -12,6 +12,7 @@ import itertools
 
 import cv2
 import numpy as np
+from channels import mean_of
 from fusion_light import blurred
 from numpy.typing import NDArray
 
@@ -70,13 +71,13 @@ def _correction(own: F32, wanted: F32, weights: F32, taken: F32, spared: F32) ->
 
 def _apart(logs: F32) -> tuple[F32, F32]:
     """Lightness [rows, columns, 1] and hue [rows, columns, 3]."""
-    lightness = np.asarray(cv2.transform(logs, np.full((1, 3), 1 / 3)), np.float32)[..., None]
+    lightness = mean_of(logs)[..., None]
     return lightness, logs - lightness
 
 
 def _energies(lightness: F32, hue: F32) -> F32:
     """Squares of both, [rows, columns, 2]."""
-    return np.dstack([lightness[..., 0] ** 2, cv2.transform(hue * hue, np.full((1, 3), 1 / 3))])
+    return cv2.merge([lightness[..., 0] ** 2, mean_of(hue * hue)])
 
 
 def _levels(values: F32, weights: F32, side: int) -> list[F32]:

@@ -1,6 +1,6 @@
 """Draws the fused shape into the target's picture: not its colours, but where each pixel lies in either photograph.
 
-Rays go out from a grid over the face, no finer than needed: what a ray meets varies smoothly between two of them.
+The shape is rasterized over a grid, no finer than needed: what its cells show varies smoothly between two of them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
+from channels import mean_of, unit
 from numpy.typing import NDArray
 from photographs import DISTANCE, Photograph
+from rasterizer import rasterized
 from region import EYE, MOUTH, SKIN, Region
 from scipy import ndimage
 
@@ -52,6 +52,11 @@ class Window:
         row = self.top + (np.arange(self.rows, dtype=np.float32) + 0.5) * self.step - 0.5
         return np.stack([grid.ravel() for grid in np.meshgrid(column, row)], axis=1)
 
+    def cells(self, points: F32) -> F32:
+        """Column and row of the grid, float32 [n, 2], of places [n, 2] of the picture; the first centre is (0, 0)."""
+        origin = np.array([self.left, self.top], np.float32)
+        return np.asarray((points - origin + 0.5) / self.step - 0.5, np.float32)
+
     def enlarged(self, grid: F32) -> F32:
         """A map of the grid, float32 [rows, columns, ...], at the picture's resolution: [height, width, ...]."""
         if self.step == 1:
@@ -67,7 +72,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the rays met, maps of the window's grid [rows, columns, ...], continued beyond what they met.
+    """What the cells show, maps of the window's grid [rows, columns, ...], continued beyond the shape.
 
     Attributes:
         window: where the grid lies in the target's picture.
@@ -78,7 +83,7 @@ class Drawing:
         inside: float32 [...] 0..1, belonging to the face.
         from_mouth: float32 [...], distance to the opening between the lips, in units of the texture.
         facing: float32 [...], cosine between normal and view.
-        skin, eyes, mouth: float32 [...] 0 or 1, what was met.
+        skin, eyes, mouth: float32 [...] 0 or 1, what is seen.
     """
 
     window: Window
@@ -116,26 +121,25 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
         ],
         axis=1,
     )
-    window = _window(target.project(posed[region.inside > 0]), cells)
-    centres = window.centres()
-    towards = target.rays(centres)
-    scene = EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(posed, np.float32), region.triangles)
-    eye = np.tile(np.array([0, 0, DISTANCE], np.float32), (len(towards), 1))
-    hit = scene.run(eye, towards, output=1)
-    met = hit["primID"] >= 0
-    triangle = np.maximum(hit["primID"], 0)
-    u, v = (hit[name].astype(np.float32)[:, None] for name in "uv")
-    corners = region.triangles[triangle].T
-    values = attributes[corners[0]] * (1 - u - v) + attributes[corners[1]] * u + attributes[corners[2]] * v
-    values[~met, -1] = 0
+    places = target.project(posed)
+    window = _window(places[region.inside > 0], cells)
     shape = (window.rows, window.columns)
+    triangle, weights = rasterized(window.cells(places), DISTANCE - posed[:, 2], region.triangles, *shape)
+    met = triangle >= 0
+    corners = region.triangles[triangle].T
+    first, second, third = (
+        attributes[corner] * weight[:, None] for corner, weight in zip(corners, weights, strict=True)
+    )
+    values = first + second + third
+    values[~met, -1] = 0
     values = _continued(values.reshape(*shape, -1), met.reshape(shape))
     parts = dict(zip(_COLUMNS, np.split(values, np.cumsum(list(_COLUMNS.values()))[:-1], axis=2), strict=True))
-    normals = parts["normals"] / np.maximum(np.linalg.norm(parts["normals"], axis=2, keepdims=True), 1e-6)
+    normals = unit(np.ascontiguousarray(parts["normals"]))
     kind = np.where(met, region.kind[triangle], 255).reshape(shape)
-    view = -towards / np.linalg.norm(towards, axis=1, keepdims=True)
-    # Where the face ends, nothing has moved; beyond what rays met, neither.
+    centres = window.centres()
+    towards = target.rays(centres)
+    view = unit(-towards.reshape(*shape, 3))
+    # Where the face ends, nothing has moved; beyond the shape, neither.
     face = met.reshape(*shape, 1) & (parts["inside"] > 0)
     parts["target"] = np.where(face, parts["target"], centres.reshape(*shape, 2))
     return Drawing(
@@ -147,7 +151,7 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
         source_normals=parts["source_normals"],
         inside=np.ascontiguousarray(parts["inside"][..., 0]) * met.reshape(shape),
         from_mouth=np.ascontiguousarray(parts["from_mouth"][..., 0]),
-        facing=(normals * view.reshape(*shape, 3)).sum(2),
+        facing=3 * mean_of(normals * view),
         skin=(kind == SKIN).astype(np.float32),
         eyes=(kind == EYE).astype(np.float32),
         mouth=(kind == MOUTH).astype(np.float32),
@@ -164,7 +168,7 @@ def _window(points: F32, cells: int) -> Window:
 
 
 def _continued(values: F32, met: NDArray[np.bool_]) -> F32:
-    """Give cells that no ray has met the values of the nearest that one has."""
+    """Give cells that show nothing the values of the nearest one that does."""
     if met.all() or not met.any():
         return values
     nearest = ndimage.distance_transform_edt(~met, return_distances=False, return_indices=True)

@@ -45,10 +45,10 @@ LONG = Effort("long", cells=208, levels=4, refine=True)
 
 
 def _is_easy(source: Photograph, target: Photograph, region: Region) -> bool:
-    points = target.project(target.shapes[0][region.vertex[region.inside > 0]])
-    if float(np.ptp(points, axis=0).max()) < SMALL:
+    points = target.project(target.shapes[0][region.vertex])
+    column, row = points[region.inside > 0].T
+    if max(float(np.ptp(column)), float(np.ptp(row))) < SMALL:
         return True
     if max(abs(source.yaw(region)), abs(target.yaw(region))) > TURNED:
         return False
-    inner = target.project(target.shapes[0][region.vertex[region.inside > 0.5]])
-    return target.covered_share(inner) < COVERED
+    return target.covered_share(points[region.inside > 0.5]) < COVERED

@@ -12,7 +12,7 @@ from effort import Effort
 from fusion_light import logarithms
 from fusion_options import Options
 from grain import matched
-from masks import SKIN, bare_skin, face_of, folds_of, hair_before, kept_openings, lips_of
+from masks import SKIN, an_eye_is_hidden, bare_skin, face_of, folds_of, hidden_skin, kept_openings, lips_of
 from numpy.typing import NDArray
 from pasting import pasted, surroundings
 from photographs import Photograph
@@ -61,7 +61,7 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     under = fetch(target.pixels, window.enlarged(drawing.target)) if options.shape else here
     over = skin_of(source, skin, drawing)
     bare = bare_skin(target, drawing, here if effort.refine else None)
-    clear = 1 - hair_before(source, drawing)
+    clear = 1 - hidden_skin(source, drawing)
     shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target), clear)
     apart = mouths_apart(source, target, region) if options.mouth == "target" else 0.0
     lit = relit(over, under, shown, TAKEN * apart * folds_of(drawing), drawing)
@@ -71,8 +71,9 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
     mask = window.enlarged(face * (1 - other)) * bare
     lit = matched(lit, under, _middle(mask))
     mixed = blend(lit, under, mask, effort.levels)
+    eyes = "target" if an_eye_is_hidden(drawing, shown.source * clear) else options.eyes
     # Put back after the bands were mixed: a hole in their masks would thin out brows and lids around it.
-    kept = kept_openings(drawing, options.eyes == "target", options.mouth == "target")
+    kept = kept_openings(drawing, eyes == "target", options.mouth == "target")
     kept = window.enlarged(np.maximum(kept, apart * lips_of(drawing)))
     mixed = np.asarray(cv2.blendLinear(under, mixed, kept, 1 - kept), np.float32)
     pixels, changed = pasted(target.pixels, mixed, here, mask, drawing)

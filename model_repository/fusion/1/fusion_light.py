@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from channels import mean_of, unit
 from drawing import Window
 from numpy.typing import NDArray
 
@@ -100,8 +101,7 @@ def base(logs: F32, normals: F32, weights: F32) -> F32:
         np.asarray(cv2.resize(part, small, interpolation=cv2.INTER_AREA), np.float32)
         for part in (logs, normals, weights)
     )
-    normals = np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6), np.float32)
-    found = _base(logs, normals, weights)
+    found = _base(logs, unit(normals), weights)
     return np.asarray(cv2.resize(found, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
@@ -113,20 +113,20 @@ def _base(logs: F32, normals: F32, weights: F32) -> F32:
     sparse = chosen & (np.indices(chosen.shape).sum(axis=0) % 3 == 0)  # neighbours say the same
     fitted = harmonics(normals) @ fit(logs[sparse], normals[sparse], weights[sparse])
     rest = logs - fitted
-    lightness = rest.mean(axis=2, keepdims=True)
+    lightness = mean_of(rest)[..., None]
     dark, bright = np.maximum(-lightness[..., 0], 0), np.maximum(lightness[..., 0], 0)
     side = max(weights.shape)
     plain = weights / (1 + (dark / _DARK) ** 4 + (bright / _BRIGHT) ** 4)
     smooth = _smoothed(lightness, plain, _SMOOTH_LIGHTNESS * side)
     hue = rest - lightness
-    alike = weights / (1 + (np.abs(hue).mean(axis=2) / _HUE_OUTLIER) ** 4)
+    alike = weights / (1 + (mean_of(np.abs(hue)) / _HUE_OUTLIER) ** 4)
     smooth_hue = _smoothed(hue, alike, _SMOOTH_HUE * side)
     return np.asarray(fitted + np.clip(smooth, -0.6, 0.6) + np.clip(smooth_hue, -0.4, 0.4), np.float32)
 
 
 def bounded(logs: F32, lightness: float = _MOST, hue: float = _MOST_HUE) -> F32:
-    """Hold the logarithms of a ratio [..., 3] within bounds, for lightness and for hue."""
-    mean = logs.mean(axis=-1, keepdims=True)
+    """Hold the logarithms of a ratio [rows, columns, 3] within bounds, for lightness and for hue."""
+    mean = mean_of(logs)[..., None]
     return np.asarray(np.clip(mean, -lightness, lightness) + np.clip(logs - mean, -hue, hue), np.float32)
 
 
@@ -150,7 +150,7 @@ class Passage:
     @classmethod
     def between(cls, own: F32, goal: F32) -> Passage:
         """Make the way between two bases, logarithms [rows, columns, 3]."""
-        gain = (goal - own).mean(axis=2)
+        gain = mean_of(goal - own)
         shade, tint = (np.asarray(np.exp(-power * np.maximum(gain, 0)), np.float32) for power in (_SHADE, _TINT))
         return cls(own, goal, shade, tint, np.minimum(np.exp(-_SHINE * gain), _MOST_SHINE))
 
@@ -158,7 +158,7 @@ class Passage:
         """Take colours 0..255, [rows, columns, 3], over."""
         detail = logarithms(colours)
         detail -= self.own
-        lightness = np.asarray(cv2.transform(detail, np.full((1, 3), 1 / 3)), np.float32)
+        lightness = mean_of(detail)
         brighter = np.maximum(lightness, 0)
         # Where a photograph is nearly white, its hue is that of the sensor's limit and not of the skin.
         hue = np.maximum(1 - _PALE * brighter, 0) * self.tint

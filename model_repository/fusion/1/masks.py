@@ -25,17 +25,20 @@ GUIDE_RADIUS, GUIDE_FLAT = 0.03, 2e-4
 EYE_RIM, MOUTH_RIM = 0.01, 0.006
 # Share of the face's width around eyes that belongs to them where features are kept.
 NEAR_EYES = 0.04
+# Share of the skin around an eye that has to be seen.
+EYE_SEEN = 0.45
+# Shares of the face's side by which brows reach beyond the eyes, to either side and above.
+BROWS = (0.05, 0.13)
 # Shares of the face's side: of the widest frame of glasses, how far frames reach around the eyes, and how far below
 # their middle lids end.
 FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
 # By how much the parser's probability of skin is lower along frames: in a tenth of the cells below the eyes where there
 # are glasses at all, and along their lines. Of 128 photographs the first finds 4 of 6 with frames, and one without.
 SIGN_OF_FRAMES, FRAME_LINES = 0.035, (0.02, 0.07)
-# Probability of hair between which it counts as such, its rim, and the share of the skin beside the lips that a beard
-# covers.
-HAIRY, HAIR_RIM, BEARD = (0.3, 0.6), 0.025, 0.2
-# Units of the texture from the opening between the lips: where lips end, the skin beside them, where smiles fold it.
-LIPS, BESIDE_LIPS, FOLDS = (0.055, 0.075), (0.07, 0.11), (0.1, 0.2)
+# Probability of hair between which it counts as such, and its rim.
+HAIRY, HAIR_RIM = (0.3, 0.6), 0.025
+# Units of the texture from the opening between the lips: where lips end, where smiles fold the skin.
+LIPS, FOLDS = (0.055, 0.075), (0.1, 0.2)
 
 
 def smoothstep(x: F32, low: float, high: float) -> F32:
@@ -100,12 +103,41 @@ def kept_openings(drawing: Drawing, eyes: bool, mouth: bool) -> F32:
     return kept
 
 
+def an_eye_is_hidden(drawing: Drawing, shown: F32) -> bool:
+    """Whether hair or the source's own head hides one of its eyes, so that the two cannot be taken together.
+
+    Args:
+        drawing: where eyes are.
+        shown: float32 [rows, columns] 0..1, where the source's photograph shows its skin.
+    """
+    if not drawing.eyes.any():
+        return False
+    around = near_eyes(drawing) * drawing.skin
+    # The texture is symmetric: either eye has a half of its own.
+    left = drawing.uv[..., 0] < 0.5
+    for half in (around * left, around * ~left):
+        if half.any() and float((half * shown).sum()) < EYE_SEEN * float(half.sum()):
+            return True
+    return False
+
+
 def near_eyes(drawing: Drawing) -> F32:
     """Eyes, lids and what is around them, 0..1, cells [rows, columns]; by a square, which is quick."""
     reach = NEAR_EYES * max(drawing.eyes.shape)
     side = 2 * round(reach) + 1
     around = cv2.dilate(drawing.eyes, np.ones((side, side), np.uint8))
     return np.asarray(cv2.GaussianBlur(around, (0, 0), max(0.7, reach / 2)), np.float32)
+
+
+def brows_and_eyes(drawing: Drawing) -> F32:
+    """Eyes with the brows above them, 0..1, cells [rows, columns]."""
+    side = max(drawing.eyes.shape)
+    wide, tall = (2 * round(share * side) + 1 for share in BROWS)
+    # The kernel's lower half alone: what lies so far above an eye.
+    kernel = np.zeros((tall, wide), np.uint8)
+    kernel[tall // 2 :] = 1
+    above = cv2.dilate(drawing.eyes, kernel[::-1])
+    return np.maximum(np.asarray(cv2.GaussianBlur(above, (0, 0), 0.012 * side), np.float32), near_eyes(drawing))
 
 
 def lips_of(drawing: Drawing) -> F32:
@@ -120,7 +152,7 @@ def folds_of(drawing: Drawing) -> F32:
 
 
 def frames(skin: F32, drawing: Drawing) -> F32:
-    """Frames of glasses before the target's face, cells [rows, columns] 0..1; none where there is no sign of any.
+    """Frames of glasses before a face, cells [rows, columns] 0..1; none where there is no sign of any.
 
     The parser calls lenses and thin frames skin, but is less sure along the frames: thin lines around the eyes, also
     below them, where no face has any.
@@ -144,19 +176,15 @@ def frames(skin: F32, drawing: Drawing) -> F32:
     return smoothstep(lines, *FRAME_LINES) * around
 
 
-def hair_before(source: Photograph, drawing: Drawing) -> F32:
-    """Where hair hangs before the source's face, 0..1, cells [rows, columns]: there the target's skin is the better.
+def hidden_skin(source: Photograph, drawing: Drawing) -> F32:
+    """Where hair or glasses lie before the source's face, 0..1, cells [rows, columns]; there the target's skin stays.
 
-    A beard is hair as well, but it belongs to the face: it grows around the mouth, where no other hair hangs.
+    A beard is such hair as well: it would end where the face does. Frames are left out but around the eyes, where brows
+    and lids are more of a person than they are of the glasses.
     """
-    face = drawing.skin * (drawing.inside > 0)
-    hair = smoothstep(share_of(source, HAIR, drawing.source), *HAIRY) * face
-    rows = np.flatnonzero(drawing.eyes.any(axis=1))
-    below = np.arange(len(hair))[:, None] > (rows.mean() if len(rows) else 0)
-    around = face * ((drawing.from_mouth > BESIDE_LIPS[0]) & (drawing.from_mouth < BESIDE_LIPS[1]))
-    if float((hair * around).sum()) > BEARD * max(float(around.sum()), 1.0):
-        hair = hair * ~below
-    return np.minimum(widened(hair, HAIR_RIM) * 1.5, 1)
+    hair = smoothstep(share_of(source, HAIR, drawing.source), *HAIRY) * drawing.skin * (drawing.inside > 0)
+    glasses = frames(share_of(source, SKIN, drawing.source), drawing) * (1 - near_eyes(drawing))
+    return np.minimum(widened(np.maximum(hair, glasses), HAIR_RIM) * 1.5, 1)
 
 
 def widened(opening: F32, rim: float) -> F32:

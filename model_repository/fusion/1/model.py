@@ -18,6 +18,7 @@ from fusing import fuse
 from fusion_meters import Meters
 from fusion_options import options_from
 from fusion_refusals import Refused
+from memory import keep_memory
 from numpy.typing import NDArray
 from pairs import doubts_of, photographs_of, source_skin
 from picture_files import MEDIA_TYPES, encoded, png
@@ -38,6 +39,7 @@ class TritonPythonModel:
         self._signer = Signer(Credentials.from_environment(os.environ))
         self._meters = Meters()
         cv2.setNumThreads(1)
+        keep_memory()
         cores = len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="fuse")
         self._room = threading.Semaphore(cores)

@@ -44,8 +44,8 @@ def pasted(pixels: U8, mixed: F32, here: F32, mask: F32, drawing: Drawing) -> tu
         The new picture, and uint8 [h, w], how much of each pixel is new; the others are as they were, to the bit.
     """
     window = drawing.window
-    distance = np.abs(drawing.target - window.centres().reshape(window.rows, window.columns, 2)).max(axis=2)
-    changed = np.maximum(window.reduced(mask), smoothstep(distance, *MOVED) * (drawing.inside > 0))
+    across, down = cv2.split(cv2.absdiff(drawing.target, window.centres().reshape(window.rows, window.columns, 2)))
+    changed = np.maximum(window.reduced(mask), smoothstep(np.maximum(across, down), *MOVED) * (drawing.inside > 0))
     sigma = max(1.0, max(changed.shape) * FADE)
     soft = smoothstep(np.asarray(cv2.GaussianBlur(changed, (0, 0), sigma), np.float32), 0.02, 0.3)
     soft = np.clip(window.enlarged(soft), 0, 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fusion_refusals import Refused
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 F32 = NDArray[np.float32]
@@ -101,14 +103,20 @@ class Region:
 
     def normals(self, places: F32) -> F32:
         """Unit normals [M, 3] of places [M, 3], weighted by the areas of the skin's triangles around each."""
-        corners = self.triangles[self.kind == SKIN].T
-        a, b, c = (places[corner] for corner in corners)
-        faces = np.cross(b - a, c - a)
-        sums = np.stack(
-            [np.bincount(corners.ravel(), np.tile(faces[:, axis], 3), minlength=len(places)) for axis in range(3)],
-            axis=1,
-        )
-        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
+        around, corners = self._skin
+        (ax, bx, cx), (ay, by, cy), (az, bz, cz) = (np.ascontiguousarray(axis)[corners] for axis in places.T)
+        bx, by, bz, cx, cy, cz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
+        x, y, z = (around @ face for face in (by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx))
+        length = np.maximum(np.sqrt(x * x + y * y + z * z), 1e-12)
+        return np.asarray(np.stack([x / length, y / length, z / length], axis=1), np.float32)
+
+    @cached_property
+    def _skin(self) -> tuple[csr_array, I32]:
+        """Which of the skin's triangles lie around each place, [M, S], and their corners, [3, S]."""
+        corners = np.ascontiguousarray(self.triangles[self.kind == SKIN].T)
+        triangle = np.tile(np.arange(corners.shape[1]), 3)
+        ones = np.ones(len(triangle), np.float32)
+        return csr_array((ones, (corners.ravel(), triangle)), shape=(len(self.vertex), corners.shape[1])), corners
 
 
 def _from_mouth(triangles: I32, kind: NDArray[np.uint8], uv: F32, places: F32) -> F32:

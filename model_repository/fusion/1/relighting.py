@@ -8,9 +8,10 @@ import cv2
 import fusion_light as light
 import numpy as np
 from blending import membrane
+from channels import mean_of
 from contrast import correction
 from drawing import Drawing
-from masks import EYE_RIM, near_eyes, smoothstep, widened
+from masks import EYE_RIM, brows_and_eyes, lips_of, near_eyes, smoothstep, widened
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -32,6 +33,11 @@ FEWEST = 12
 HUE_OF_LIGHT = 0.5
 # Logarithms by which lightness and hue are corrected at the border, at most: what differs by more is no skin.
 EDGE_LIGHTNESS, EDGE_HUE = 0.55, 0.15
+# Logarithms by which skin may be darker and brighter than the target's: what differs by more is hard light, stubble or
+# a shade of the source's. The share of what is beyond that is taken away.
+DARKER, BRIGHTER, HELD_BACK = 0.45, 0.35, 0.85
+# The share of that from which lips are spared, and the share of the face's side over which it is smoothed.
+SPARED_LIPS, SMOOTH = 0.6, 0.006
 
 
 class Shown(NamedTuple):
@@ -40,7 +46,7 @@ class Shown(NamedTuple):
     Attributes:
         source: where the source's photograph shows skin.
         target: where the target's does.
-        clear: where no hair hangs before the source's face.
+        clear: where no hair and no glasses lie before the source's face.
     """
 
     source: F32
@@ -77,6 +83,7 @@ def relit(over: F32, under: F32, shown: Shown, taken: F32, drawing: Drawing) -> 
     last = membrane(rest * edge[..., None], edge + middle)
     change = gain + last
     change = change + correction(passed + last, light.logarithms(wanted), both, taken, SPARED * near_eyes(drawing))
+    change = change - _too_different(passed + change - gain - light.logarithms(wanted), shown, drawing)[..., None]
     change = _with_eyes(change, light.logarithms(wanted) - light.logarithms(own), shown, drawing)
     passage = light.Passage.between(first, first + change).enlarged(window)
     return light.held_back(passage.of(over))
@@ -92,12 +99,28 @@ def _followed(gain: F32, weights: F32) -> F32:
     total = float(weights.sum())
     if total <= 0:
         return gain
-    lightness = gain.mean(axis=2)
+    lightness = mean_of(gain)
     middle = float((lightness * weights).sum()) / total
     apart = lightness - middle
     spread = float(np.sqrt((apart * apart * weights).sum() / total))
     share = min(max(spread / STRONG, FOLLOWED), 1.0)
     return np.asarray(gain - (1 - share) * apart[..., None], np.float32)
+
+
+def _too_different(difference: F32, shown: Shown, drawing: Drawing) -> F32:
+    """What to take from the drawn skin's lightness where it is far from the target's: logarithms, [rows, columns].
+
+    Args:
+        difference: float32 [rows, columns, 3], logarithms of the drawn face for those of the target.
+        shown: where the target's face is not covered.
+        drawing: where eyes, brows and lips are, which differ as people do.
+    """
+    lightness = mean_of(difference)
+    left = HELD_BACK * (lightness - np.clip(lightness, -DARKER, BRIGHTER))
+    where = shown.target * shown.clear * drawing.skin * (drawing.inside > 0)
+    features = np.where(lightness < 0, brows_and_eyes(drawing), widened(drawing.eyes, EYE_RIM))
+    where = where * (1 - features) * (1 - SPARED_LIPS * lips_of(drawing))
+    return np.asarray(cv2.GaussianBlur(left * where, (0, 0), SMOOTH * max(left.shape)), np.float32)
 
 
 def _with_eyes(change: F32, difference: F32, shown: Shown, drawing: Drawing) -> F32:

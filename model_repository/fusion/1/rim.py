@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from channels import mean_of
 from drawing import Drawing
 from masks import near_eyes, smoothstep
 from numpy.typing import NDArray
@@ -37,8 +38,8 @@ def disagreeing(difference: F32, mask: F32, seen: F32, drawing: Drawing) -> F32:
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] / side
     depth = np.asarray(depth, np.float32)
     smooth = cv2.GaussianBlur(difference, (0, 0), SMOOTH * side)
-    lightness = smooth.mean(axis=2)
-    hue = np.abs(smooth - lightness[..., None]).mean(axis=2)
+    lightness = mean_of(smooth)
+    hue = mean_of(np.abs(smooth - lightness[..., None]))
     rows = np.flatnonzero(drawing.eyes.any(axis=1))
     above = np.arange(len(mask))[:, None] < (rows.max() if len(rows) else 0)
     near = 1 - np.where(above, smoothstep(depth, *ABOVE_EYES), smoothstep(depth, *BELOW_EYES))

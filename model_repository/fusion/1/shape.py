@@ -17,7 +17,7 @@ F64 = NDArray[np.float64]
 # not in its shape. Both point the same way.
 BEYOND = 0.05
 # Decimetres between which the movements of two mouths are the same and another, and which places are their rims.
-APART, RIM = (0.035, 0.065), 0.03
+APART, RIM = (0.03, 0.036), 0.03
 
 
 def fused_shape(source: F32, target: F32, region: Region, share: float) -> F32:
