@@ -12,19 +12,25 @@ import argparse
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 
-from networks.enhance import SIDE, Enhance, EnhanceNet
+from export.session import Session
+from networks.enhance import SIDE, TILE, Enhance, EnhanceNet
 from training.checkpoints import save_state, save_weights
 from training.crops import faces_of, listed
 from training.enhance_data import KINDS, U8, Chance, Faces
+from training.perceptual import Perceptual
+
+Corrects = Callable[[torch.Tensor], torch.Tensor]
 
 BATCH = 16
 POOL, FRESH = 1024, 8  # samples at hand, and how many of them a step draws anew
@@ -76,8 +82,10 @@ def quality(made: U8, truth: U8) -> tuple[float, float, float]:
 
 
 @torch.no_grad()
-def compare(enhance: Enhance, pictures: list[U8]) -> dict[str, npt.NDArray[np.float64]]:
-    """Measure each kind of harm: per picture (n, 2, 3), of what is given and of what is made."""
+def compare(
+    enhance: Corrects, pictures: list[U8], deep: Perceptual | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Measure each kind of harm: per picture (n, 2, 4), of what is given and of what is made; without ``deep`` 3."""
     rows: dict[str, list[tuple[tuple[float, ...], ...]]] = defaultdict(list)
     for index, truth in enumerate(pictures):
         true = truth[INSIDE]
@@ -86,7 +94,8 @@ def compare(enhance: Enhance, pictures: list[U8]) -> dict[str, npt.NDArray[np.fl
             worse = harm.done(truth, np.random.default_rng(index))[INSIDE]
             given = torch.from_numpy(worse.transpose(2, 0, 1).copy())[None]
             made = enhance(given)[0].permute(1, 2, 0).numpy()
-            rows[kind].append((quality(worse, true), quality(np.ascontiguousarray(made), true)))
+            pair = (worse, np.ascontiguousarray(made))
+            rows[kind].append(tuple(quality(p, true) + ((deep(p, true),) if deep else ()) for p in pair))
     return {kind: np.array(values) for kind, values in rows.items()}
 
 
@@ -94,12 +103,15 @@ def report(found: dict[str, npt.NDArray[np.float64]]) -> str:
     """Lay out what `compare` measured."""
     lines = []
     for kind, values in found.items():
-        (psnr, same, edges), (after, same_after, edges_after) = values.mean(0)
+        (psnr, same, edges, *deep), (after, same_after, edges_after, *deep_after) = values.mean(0)
         better = (values[:, 1, 0] > values[:, 0, 0]).mean()
         lines.append(
             f"{kind:20s} PSNR {psnr:5.2f} -> {after:5.2f} dB ({after - psnr:+.2f}; better {better:.0%}), "
             f"SSIM {same:.3f} -> {same_after:.3f}, GMSD {edges:.3f} -> {edges_after:.3f}"
+            + "".join(f", deep {a:.3f} -> {b:.3f}" for a, b in zip(deep, deep_after, strict=True))
         )
+    harmed = np.mean([values.mean(0) for kind, values in found.items() if kind != "clean"], 0)
+    lines.append("mean of all harms: " + ", ".join(f"{a:.3f} -> {b:.3f}" for a, b in harmed.T))
     return "\n".join(lines)
 
 
@@ -190,7 +202,20 @@ def measure(a: argparse.Namespace) -> None:
     """Print what the network gains on the crops of a folder's portraits, at 256 px."""
     pictures = portraits(a.pictures)
     print(f"{len(pictures)} crops of {SIDE} px")
-    print(report(compare(Enhance.load(a.weights), pictures)))
+    enhance = _served(a.weights) if a.weights.suffix == ".onnx" else Enhance.load(a.weights)
+    print(report(compare(enhance, pictures, Perceptual())))
+
+
+def _served(path: Path) -> Corrects:
+    """An exported graph, of tiles that are larger than what is measured."""
+    session = Session(onnx.load(path))
+
+    def corrected(given: torch.Tensor) -> torch.Tensor:
+        rest = [TILE - side for side in given.shape[:1:-1]]
+        tile = F.pad(given.float(), (0, rest[0], 0, rest[1]), mode="replicate").to(torch.uint8)
+        return torch.from_numpy(session({"tile": tile.numpy()})["enhanced"])[..., : given.shape[2], : given.shape[3]]
+
+    return corrected
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Detector, regressor, parser, texture, embedder, enhancement network: what flavours share, and what each has of its own."""
+"""The networks: what their flavours share, and what each has of its own."""
 
 from __future__ import annotations
 
@@ -272,7 +272,9 @@ ENHANCE = Network(
     outputs=(Tensor("enhanced", "UINT8", (3, 320, 320), "The same part."),),
     parameters=(
         Parameter("rows_per_run", "1", "Row by row: several at once leave the caches."),
-        Parameter("load_on_first_use", "1", "Few requests ask for it: a server does not hold its memory before one does."),
+        Parameter(
+            "load_on_first_use", "1", "Few requests ask for it: a server does not hold its memory before one does."
+        ),
     ),
 )
 

@@ -41,8 +41,8 @@ class EnhanceModel(ExportedModel):
         """Return the middle of the 512 px crop as a photograph of half as many pixels shows it."""
         del earlier
         first = (sample.crop_hd.shape[-1] - TILE) // 2
-        middle = np.ascontiguousarray(sample.crop_hd[0, :, first : first + TILE, first : first + TILE].transpose(1, 2, 0))
-        small = cv2.resize(middle, (TILE // 2, TILE // 2), interpolation=cv2.INTER_AREA)
+        middle = sample.crop_hd[0, :, first : first + TILE, first : first + TILE].transpose(1, 2, 0)
+        small = cv2.resize(np.ascontiguousarray(middle), (TILE // 2, TILE // 2), interpolation=cv2.INTER_AREA)
         kept = cv2.imdecode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], cv2.IMREAD_COLOR)
         large = np.asarray(cv2.resize(kept, (TILE, TILE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
         return {"tile": np.ascontiguousarray(large.transpose(2, 0, 1)[None])}

@@ -316,7 +316,7 @@ def test_options_are_read_and_others_left_alone() -> None:
             fusion_options.options_from(bad)
 
 
-def photograph_of(shapes: F32, side: int, pixels: NDArray[np.uint8]) -> Any:
+def pictured(shapes: F32, side: int, pixels: NDArray[np.uint8]) -> Any:
     """A photograph whose 224 px crop is ``side`` of its pixels wide, from (20, 30) on."""
     scale = side / 224
     context = np.array([0] * 15 + [scale, scale, 20, 30, scale, scale, 20, 30], np.float32)
@@ -327,8 +327,8 @@ def test_an_enhanced_source_shows_the_same_places_and_is_as_fine_as_the_target(m
     source, target = heads(model)
     rows, columns = np.mgrid[:200, :220]
     ramps = np.stack([columns, rows, np.full_like(rows, 90)], -1).astype(np.uint8)
-    small = photograph_of(source, 150, ramps)
-    large = photograph_of(target, 360, np.zeros((500, 500, 3), np.uint8))
+    small = pictured(source, 150, ramps)
+    large = pictured(target, 360, np.zeros((500, 500, 3), np.uint8))
     asked = []
 
     def enhance(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -348,6 +348,6 @@ def test_an_enhanced_source_shows_the_same_places_and_is_as_fine_as_the_target(m
 
 def test_a_source_that_is_fine_enough_stays(model: HeadModel, region: Any) -> None:
     source, target = heads(model)
-    large = photograph_of(source, 420, np.zeros((500, 500, 3), np.uint8))
-    small = photograph_of(target, 200, np.zeros((300, 300, 3), np.uint8))
+    large = pictured(source, 420, np.zeros((500, 500, 3), np.uint8))
+    small = pictured(target, 200, np.zeros((300, 300, 3), np.uint8))
     assert enhancement.enhanced_source(large, small, region, lambda tiles: tiles) is large

@@ -33,12 +33,13 @@ def enhanced_source(source: Photograph, target: Photograph, region: Region, enha
     left, top = np.clip(np.floor(points.min(axis=0) - around).astype(int), 0, limits - 1)
     right, bottom = np.clip(np.ceil(points.max(axis=0) + around).astype(int), (left + 1, top + 1), limits)
     part = source.pixels[top:bottom, left:right]
-    if max(part.shape) > LONGEST:
+    height, width = part.shape[:2]
+    larger = min(max(1.0, 1 / finer), MOST_ENLARGED, LONGEST / max(height, width))
+    if larger < 1:
         return source
-    larger = min(max(1.0, 1 / finer), MOST_ENLARGED, LONGEST / max(part.shape))
-    size = tuple(max(1, round(side * larger)) for side in part.shape[1::-1])
+    size = (max(1, round(width * larger)), max(1, round(height * larger)))
     large = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LANCZOS4), np.uint8)
-    return _moved(source, enhanced(large, enhance), (int(left), int(top)), part.shape[1::-1])
+    return _moved(source, enhanced(large, enhance), (int(left), int(top)), (width, height))
 
 
 def _moved(source: Photograph, pixels: U8, corner: tuple[int, int], size: tuple[int, int]) -> Photograph:

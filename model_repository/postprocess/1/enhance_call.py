@@ -23,7 +23,7 @@ def ask(tiles: U8) -> U8:
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     )
     response = request.exec()
-    if response.has_error():
-        raise RuntimeError(f"enhance: {response.error().message()}")
+    if (error := response.error()) is not None:
+        raise RuntimeError(f"enhance: {error.message()}")
     result: U8 = response.output_tensors()[0].as_numpy()
     return result

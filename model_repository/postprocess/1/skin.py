@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 from covers import HAIR, Covers, Regions, covers_of, scalp_hair
-from face_tensors import check_context, check_places
 from enhancing import Enhance, unchanged
+from face_tensors import check_context, check_places
 from finish import Box, encode, finish
 from layers import paint, take_off
 from light import LINEAR, Light, divided, fit_light, gains

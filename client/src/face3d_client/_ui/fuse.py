@@ -28,8 +28,15 @@ class Fuser:
         self._studio = studio
 
     def fuse(
-        self, source: str | None, target: str | None, consent: str, shape: float, eyes: bool, mouth: bool,
-        enhance: bool, mark: bool,
+        self,
+        source: str | None,
+        target: str | None,
+        consent: str,
+        shape: float,
+        eyes: bool,
+        mouth: bool,
+        enhance: bool,
+        mark: bool,
     ) -> tuple[str | None, str]:
         """Fuse two photographs: the file as the server signed it, and a sentence."""
         if not source or not target or not consent.strip():
