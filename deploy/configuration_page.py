@@ -53,6 +53,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "Textures and meshes": (
         "model_repository/align/1/close_up.py",
         *(f"model_repository/postprocess/1/{name}.py" for name in ("finish", "light", "relief", "covers", "glasses")),
+        "model_repository/postprocess/1/photograph.py",
+        "model_repository/fusion/1/enhancement.py",
     ),
     "Export": ("export/stages/gate.py", "export/models/detector.py", "export/models/texture_split.py"),
 }

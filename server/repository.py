@@ -22,6 +22,10 @@ LARGEST_VERSION = 2**63 - 1
 SWITCHED: Final = frozenset({"fuse"})
 """Ensembles that are served only where the operator has turned them on (``python -m server --fusion``)."""
 
+ASKED: Final[Mapping[str, tuple[str, ...]]] = {"postprocess": ("enhance",), "fusion": ("enhance",)}
+"""Python model -> models in no ensemble that it sends requests of its own to."""
+
+
 # What Triton looks for in a version folder when the configuration names no file, by backend or platform.
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
 _DEFAULT_FILES |= {"tensorrt": "model.plan", "python": "model.py"}
@@ -51,6 +55,11 @@ class Model:
     def steps(self) -> list[str]:
         """Names of the models an ensemble is made of, in the order of its configuration; empty for a leaf."""
         return [step.model_name for step in self.config.ensemble_scheduling.step]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the models that this one sends requests of its own to."""
+        return ASKED.get(self.name, ())
 
     @property
     def versions(self) -> list[int]:
@@ -128,7 +137,7 @@ def read_repository(repository: Path, config_name: str | None = None) -> dict[st
 
 
 def with_steps(models: dict[str, Model], names: Iterable[str]) -> dict[str, Model]:
-    """Return the named models and, for the ensembles among them, the models they are made of.
+    """Return the named models, those that ensembles among them are made of, and those that any of these asks.
 
     Raises:
         RepositoryInvalid: a name is not in the repository.
@@ -138,7 +147,7 @@ def with_steps(models: dict[str, Model], names: Iterable[str]) -> dict[str, Mode
         if name not in models:
             raise RepositoryInvalid(f"there is no model '{name}' in the repository, only {', '.join(models)}.")
         chosen[name] = models[name]
-        chosen |= with_steps(models, models[name].steps)
+        chosen |= with_steps(models, (*models[name].steps, *(asked for asked in models[name].asked if asked in models)))
     return chosen
 
 

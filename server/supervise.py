@@ -30,7 +30,7 @@ from server import metrics_page, probe, stall, stub_processes
 from server.control import Control, ControlError, Unreachable
 from server.errors import ServerError
 from server.metrics_page import counter, counters, gauge
-from server.repository import SWITCHED, covering
+from server.repository import ASKED, SWITCHED, covering
 
 # "Stub process 'regressor_0_0' is not healthy.": the model's name and the numbers of the instance.
 _DEAD_STUB = re.compile(r"Stub process '(?P<instance>[^']+)' is not healthy")
@@ -417,7 +417,7 @@ def what_to_probe(control: Control) -> tuple[str, ...]:
         for name, config in configs.items()
         if config.get("platform") == "ensemble"
     }
-    used = {model for models in steps.values() for model in models}
+    used = {model for models in (*steps.values(), *ASKED.values()) for model in models}
     # Not those that are switched on: a fused picture needs somebody's consent, and takes longer than all else together.
     # The process of the model that only it uses is watched like every other.
     probed = {name: models for name, models in steps.items() if name not in SWITCHED}

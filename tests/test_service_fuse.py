@@ -83,6 +83,18 @@ def test_what_the_mask_leaves_out_is_the_target_s_to_the_bit(made: Answer, portr
     assert (made.pixels[inside] != target[inside]).any(axis=1).mean() > 0.8
 
 
+def test_a_source_of_few_pixels_is_enhanced_on_request(
+    fuse: Fuser, portrait_bytes: bytes, portrait_jpeg: bytes
+) -> None:
+    small = picture(portrait_bytes).resize((200, 200))
+    large = file_of(picture(portrait_jpeg).resize((900, 900)))
+    plain, made = (fuse(file_of(small), large, enhance=enhance, quality_mode="short") for enhance in (False, True))
+    np.testing.assert_array_equal(made.pixels[made.mask == 0], plain.pixels[made.mask == 0])
+    inside = (made.mask == 255) & (plain.mask == 255)
+    apart = np.abs(made.pixels[inside].astype(int) - plain.pixels[inside])
+    assert 0.2 < apart.mean() < 6
+
+
 def test_the_person_is_the_source_s_and_pose_and_expression_are_the_target_s(
     service: Service, made: Answer, portrait_bytes: bytes, portrait_jpeg: bytes
 ) -> None:

@@ -71,6 +71,25 @@ def test_nothing_is_enlarged_beyond_the_photograph(service: Service, portrait_by
     assert not sentences(service.ask(portrait_bytes, outputs=("texture", "texture_warnings")))
 
 
+def test_a_face_of_few_pixels_is_enhanced_on_request(service: Service, close: Image.Image) -> None:
+    small = file_of(close.resize((330, 330), Image.Resampling.BOX))
+    wanted = ("texture", "texture_warnings")
+    plain, made = (service.ask(small, outputs=wanted, sharpen=0.0, upscale=upscale) for upscale in (False, True))
+    assert texture_of(plain).shape == (512, 512, 3)
+    assert texture_of(made).shape == (1024, 1024, 3)
+    enlarged = np.asarray(cv2.resize(texture_of(plain), (1024, 1024), interpolation=cv2.INTER_CUBIC), np.uint8)
+    assert pattern(texture_of(made)) > 1.05 * pattern(enlarged), "it was only enlarged"
+    assert np.abs(texture_of(made).astype(int) - enlarged).mean() < 4, "it shows something else"
+    again = service.ask(small, outputs=wanted, sharpen=0.0, upscale=True, texture_size=2048)
+    assert "1024 texels a side, not of 2048" in sentences(again)
+
+
+def test_a_face_with_its_own_pixels_is_not_enhanced(service: Service, close: Image.Image) -> None:
+    data = file_of(close.resize((1200, 1200)))
+    plain, made = (texture_of(service.ask(data, outputs=("texture",), upscale=upscale)) for upscale in (False, True))
+    np.testing.assert_array_equal(plain, made)
+
+
 def test_a_batch_of_a_small_and_a_large_face_has_textures_of_either_size(
     service: Service, close: Image.Image, portrait_bytes: bytes
 ) -> None:

@@ -17,9 +17,11 @@ U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 Chance = np.random.Generator
 
-PATCH = 96
+PATCH = 64
+# The grid of JPEG's blocks and that of the kept pixels begin anywhere in a face's square.
+GRID = 8
 HELD_OUT = 24  # one picture of so many only measures
-CLEAN = 0.12  # share of samples that are left as they are
+CLEAN, SINGLE = 0.06, 0.5  # shares of samples that are left as they are, and that suffer one kind of harm
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,29 @@ class Harm:
     @classmethod
     def drawn(cls, chance: Chance) -> Harm:
         """Draw one."""
-        if chance.random() < CLEAN:
+        share = chance.random()
+        if share < CLEAN:
             return cls()
+        if share < CLEAN + SINGLE:
+            return cls._single(chance)
         blur = chance.uniform(0.3, 1.8) if chance.random() < 0.4 else 0.0
         motion = (chance.uniform(2, 5), chance.uniform(0, math.pi)) if chance.random() < 0.12 else (0.0, 0.0)
         shrink = math.exp(chance.uniform(0, math.log(3))) if chance.random() < 0.7 else 1.0
         noise = math.exp(chance.uniform(0, math.log(18))) if chance.random() < 0.5 else 0.0
         quality = int(chance.integers(25, 95)) if chance.random() < 0.65 else 100
         return cls(blur, motion, shrink, noise, quality)
+
+    @classmethod
+    def _single(cls, chance: Chance) -> Harm:
+        """Draw one of one kind; compression and few pixels, which are learned slowest, more often."""
+        kind = int(chance.choice(4, p=(0.2, 0.3, 0.2, 0.3)))
+        if kind == 0:
+            return cls(blur=chance.uniform(0.4, 1.8))
+        if kind == 1:
+            return cls(shrink=math.exp(chance.uniform(math.log(1.3), math.log(3))))
+        if kind == 2:
+            return cls(noise=math.exp(chance.uniform(math.log(2), math.log(18))))
+        return cls(quality=int(chance.integers(20, 90)))
 
     def done(self, picture: U8, chance: Chance) -> U8:
         """Harm a picture (h, w, 3)."""
@@ -99,23 +116,26 @@ class Faces:
         self.weights = sides**2 / (sides**2).sum()
 
     def drawn(self, chance: Chance) -> tuple[U8, U8]:
-        """A harmed patch (96, 96, 3) and the true one."""
+        """A harmed patch (64, 64, 3) and the true one."""
         picture = self.pictures[int(chance.choice(len(self.pictures), p=self.weights))]
         # A face's square is served at 256 px, as large as most of these pictures; what is reduced is sharper.
-        scale = math.exp(chance.uniform(math.log(0.55), math.log(1.2)))
-        scale = max(scale, (PATCH + 2) / min(picture.shape[:2]))
-        need = math.ceil(PATCH / scale)
+        scale = math.exp(chance.uniform(math.log(0.45), math.log(1.1)))
+        side = PATCH + GRID
+        need = math.ceil(side / scale)
         height, width = picture.shape[:2]
         # The face is in the middle; its edges belong to it.
         top = int(np.clip(chance.normal(0.5, 0.22), 0, 1) * (height - need))
         left = int(np.clip(chance.normal(0.5, 0.22), 0, 1) * (width - need))
         part = picture[top : top + need, left : left + need]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        truth = np.asarray(cv2.resize(part, (PATCH, PATCH), interpolation=how), np.uint8)
+        truth = np.asarray(cv2.resize(part, (side, side), interpolation=how), np.uint8)
         if chance.random() < 0.5:
             truth = truth[:, ::-1]
         truth = _coloured(np.ascontiguousarray(truth), chance)
-        return Harm.drawn(chance).done(truth, chance), truth
+        worse = Harm.drawn(chance).done(truth, chance)
+        y, x = (int(v) for v in chance.integers(GRID, size=2))
+        inside = np.s_[y : y + PATCH, x : x + PATCH]
+        return worse[inside], truth[inside]
 
 
 def _coloured(picture: U8, chance: Chance) -> U8:

@@ -15,6 +15,8 @@ SHARED = {
     "series.py": ("preprocess/1", "align/1", "merge/1", "steady/1", "postprocess/1", "fusion/1"),
     "arkit_names.py": ("steady/1", "postprocess/1"),
     "tensor_shapes.py": ("align/1", "postprocess/1"),
+    "enhancing.py": ("postprocess/1", "fusion/1"),
+    "enhance_call.py": ("postprocess/1", "fusion/1"),
 }
 """Modules of `shared/` -> version folders that hold a copy."""
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"

@@ -1,4 +1,4 @@
-"""Detector, regressor, parser, texture network, embedder: what flavours share, and what each has of its own."""
+"""The networks: what their flavours share, and what each has of its own."""
 
 from __future__ import annotations
 
@@ -265,7 +265,26 @@ EMBEDDER = Network(
     ),
 )
 
-NETWORKS = (DETECTOR, REGRESSOR, PARSER, TEXTURE, EMBEDDER)
+ENHANCE = Network(
+    name="enhance",
+    title="Part of a face -> the same, sharper and cleaner: see networks/enhance.py. In no ensemble: postprocess and\n"
+    "fusion ask it where a request wants that.",
+    batch=4,
+    batch_reason="The tiles of one 512 px crop.",
+    gpu_batch=4,
+    gpu_batch_reason="The tiles of one 512 px crop. The plan is built for it.",
+    full_reason="",
+    inputs=(Tensor("tile", "UINT8", (3, 320, 320), "RGB; a pixel of the photograph is one to three here."),),
+    outputs=(Tensor("enhanced", "UINT8", (3, 320, 320), "The same part."),),
+    parameters=(
+        Parameter("rows_per_run", "1", "Row by row: several at once leave the caches."),
+        Parameter(
+            "load_on_first_use", "1", "Few requests ask for it: a server does not hold its memory before one does."
+        ),
+    ),
+)
+
+NETWORKS = (DETECTOR, REGRESSOR, PARSER, TEXTURE, EMBEDDER, ENHANCE)
 
 
 def cpu_config(network: Network) -> str:

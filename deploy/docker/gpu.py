@@ -28,7 +28,7 @@ from server.signing import make_test_certificate
 HOME = Path("/opt/face3d")
 PLANS = Path(os.environ.get("FACE3D_PLANS", "/plans"))
 COMMANDS = ("plans", "fetch", "serve", "supervise", "healthy")
-NETWORKS = ("detector", "regressor", "parser", "texture", "embedder")
+NETWORKS = ("detector", "regressor", "parser", "texture", "embedder", "enhance")
 # Triton's own, which `server.supervise` and `server.release` use too.
 TRITON_PORTS = {"http": 8010, "grpc": 8011}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from export.models.base import ExportedModel
 
-MODEL_NAMES = ("detector", "regressor", "parser", "texture", "embedder")
+MODEL_NAMES = ("detector", "regressor", "parser", "texture", "embedder", "enhance")
 """Names in the order of export. The modules import PyTorch; this list does not."""
 
 

@@ -148,6 +148,7 @@ _FILES: Final = (
 )
 # What is measured in one photograph, and so not for a head of several.
 _SKIN: Final = (
+    Parameter("upscale", _flag, "true or false"),
     Parameter("texture_light", _one_of("photo", "albedo"), "photo or albedo"),
     Parameter("detail", _strength, "a number from 0 to 2"),
     Parameter("glasses", _one_of("keep", "remove"), "keep or remove"),
@@ -165,6 +166,7 @@ _FUSION: Final = (
     Parameter("picture_format", _one_of("png", "jpeg"), "png or jpeg"),
     Parameter("quality_mode", _one_of("auto", "short", "long"), "auto, short or long"),
     Parameter("mark", _flag, "true or false"),
+    Parameter("enhance", _flag, "true or false"),
 )
 _PERSON: Final = (
     Parameter("same_person", _cosine, "a number from -1 to 1"),

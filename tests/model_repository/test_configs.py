@@ -116,6 +116,7 @@ def test_the_networks_have_a_flavour_for_gpus() -> None:
         "parser",
         "texture",
         "embedder",
+        "enhance",
     }
 
 

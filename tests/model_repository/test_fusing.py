@@ -32,6 +32,7 @@ pasting = load("fusion", "pasting")
 drawing = load("fusion", "drawing")
 rasterizer = load("fusion", "rasterizer")
 fusion_options = load("fusion", "fusion_options")
+enhancement = load("fusion", "enhancement")
 F32 = NDArray[np.float32]
 FACE_MODEL = Path(__file__).resolve().parents[2] / "weights" / "face_model.npz"
 
@@ -367,3 +368,40 @@ def test_options_are_read_and_others_left_alone() -> None:
     for bad in ('{"shape": true}', '{"shape": "nan"}', '{"eyes": 1}', '{"mark": "maybe"}'):
         with pytest.raises(load("fusion", "fusion_refusals").Refused):
             fusion_options.options_from(bad)
+
+
+def pictured(shapes: F32, side: int, pixels: NDArray[np.uint8]) -> Any:
+    """A photograph whose 224 px crop is ``side`` of its pixels wide, from (20, 30) on."""
+    scale = side / 224
+    context = np.array([0] * 15 + [scale, scale, 20, 30, scale, scale, 20, 30], np.float32)
+    return photographs.Photograph(pixels, (1.0, 1.0), shapes, context, np.full((3, 128, 128), 255, np.uint8))
+
+
+def test_an_enhanced_source_shows_the_same_places_and_is_as_fine_as_the_target(model: HeadModel, region: Any) -> None:
+    source, target = heads(model)
+    rows, columns = np.mgrid[:200, :220]
+    ramps = np.stack([columns, rows, np.full_like(rows, 90)], -1).astype(np.uint8)
+    small = pictured(source, 150, ramps)
+    large = pictured(target, 360, np.zeros((500, 500, 3), np.uint8))
+    asked = []
+
+    def enhance(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        asked.append(len(tiles))
+        return tiles
+
+    made = enhancement.enhanced_source(small, large, region, enhance)
+    assert asked
+    inner = region.vertex[region.inside > 0.9]
+    before, after, goal = (p.project(p.shapes[0][inner]) for p in (small, made, large))
+    assert np.ptp(after, axis=0).max() == pytest.approx(np.ptp(goal, axis=0).max(), rel=0.1)
+    columns, rows = after.astype(np.float32).T
+    found = cv2.remap(made.pixels, columns[None], rows[None], cv2.INTER_LINEAR)[0]
+    np.testing.assert_allclose(found[:, :2], before, atol=1.5)
+    np.testing.assert_allclose(made.to_crop(after), small.to_crop(before), atol=0.02)
+
+
+def test_a_source_that_is_fine_enough_stays(model: HeadModel, region: Any) -> None:
+    source, target = heads(model)
+    large = pictured(source, 420, np.zeros((500, 500, 3), np.uint8))
+    small = pictured(target, 200, np.zeros((300, 300, 3), np.uint8))
+    assert enhancement.enhanced_source(large, small, region, lambda tiles: tiles) is large

@@ -33,7 +33,7 @@ def test_every_network_is_measured_outside_of_the_repository(
     command = [sys.executable, "measure.py", "--device", "cpu", "--batches", "1", "--seconds", "0.01"]
     subprocess.run([*command, "--out", str(tmp_path / "gpu.json")], cwd=folder, check=True, env={"PATH": "/usr/bin"})
     values = json.loads((tmp_path / "gpu.json").read_text())
-    assert list(values["networks"]) == ["detector", "regressor", "parser", "texture", "embedder"]
+    assert list(values["networks"]) == ["detector", "regressor", "parser", "texture", "embedder", "enhance"]
     for by_batch in values["networks"].values():
         assert by_batch["1"]["fp32"] > 0
         assert by_batch["1"]["products"]["int8"] > 0
@@ -41,7 +41,7 @@ def test_every_network_is_measured_outside_of_the_repository(
     assert "| regressor | 1 |" in report.page()
 
 
-@pytest.mark.parametrize("name", ["detector", "regressor", "parser", "texture", "embedder"])
+@pytest.mark.parametrize("name", ["detector", "regressor", "parser", "texture", "embedder", "enhance"])
 def test_no_tensor_that_a_network_makes_is_made_on_another_device(folder: Path, name: str) -> None:
     network = torch.jit.load(str(folder / f"{name}.pt"))
     before, after = devices(network), set()

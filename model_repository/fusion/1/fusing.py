@@ -9,6 +9,8 @@ import numpy as np
 from blending import blend
 from drawing import draw
 from effort import Effort
+from enhancement import enhanced_source
+from enhancing import Enhance
 from fusion_light import logarithms
 from fusion_options import Options
 from grain import matched
@@ -43,7 +45,9 @@ class Fused(NamedTuple):
     effort: Effort
 
 
-def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, options: Options) -> Fused:
+def fuse(
+    source: Photograph, skin: Skin, target: Photograph, region: Region, options: Options, enhance: Enhance
+) -> Fused:
     """Draw the source's face into the target's picture.
 
     Args:
@@ -52,7 +56,10 @@ def fuse(source: Photograph, skin: Skin, target: Photograph, region: Region, opt
         target: the picture.
         region: the face model's part that is drawn.
         options: of the request.
+        enhance: asks the model of that name; called only where it is asked for.
     """
+    if options.enhance:
+        source = enhanced_source(source, target, region, enhance)
     effort = Effort.of(options.quality_mode, source, target, region)
     posed = fused_shape(source.shapes, target.shapes, region, options.shape)
     drawing = draw(region, posed, source, target, effort.cells)

@@ -25,6 +25,7 @@ class Options:
         picture_format: ``png`` or ``jpeg``.
         quality_mode: ``short``, ``long``, or ``auto``: as `effort.py` decides.
         mark: draw a label into the picture that says what it is.
+        enhance: make the source's face sharper and cleaner where it has fewer pixels than the target's, or hardly more.
     """
 
     shape: float = 1.0
@@ -33,6 +34,7 @@ class Options:
     picture_format: str = "png"
     quality_mode: str = "auto"
     mark: bool = False
+    enhance: bool = False
 
 
 def options_from(parameters: str) -> Options:
@@ -79,4 +81,5 @@ _OPTIONS: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ("picture_format", _one_of(FORMATS), "png or jpeg"),
     ("quality_mode", _one_of(QUALITIES), "auto, short or long"),
     ("mark", _boolean, "true or false"),
+    ("enhance", _boolean, "true or false"),
 )

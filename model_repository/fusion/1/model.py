@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from consent import ConsentRefused, consent_from, log_line
+from enhance_call import ask
 from fusing import fuse
 from fusion_meters import Meters
 from fusion_options import options_from
@@ -80,7 +81,7 @@ class TritonPythonModel:
         start = time.perf_counter()
         statement, options = consent_from(parameters), options_from(parameters)
         source, target = photographs_of(tensors, self._region)
-        result = fuse(source, source_skin(tensors), target, self._region, options)
+        result = fuse(source, source_skin(tensors), target, self._region, options, ask)
         pixels = draw_mark(result.pixels) if options.mark else result.pixels
         kind = options.picture_format
         signed = self._signer.sign(encoded(pixels, kind), MEDIA_TYPES[kind], statement)

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from enhancing import Enhance, unchanged
 from face_tensors import check_context, check_expression, check_places, check_shapes
 from figure import Figure
 from finish import HALVED, MIME, encode
@@ -32,8 +33,12 @@ class Files:
     A thumbnail is taken from the tensors where a step before has already made it.
     """
 
-    def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
+    def __init__(
+        self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options, enhance: Enhance = unchanged
+    ) -> None:
         """Take the tensors of the configuration, without the batch dimension; any may be missing.
+
+        ``enhance`` asks the model of that name, where `upscale` needs it.
 
         Raises:
             Refused: ``BadOption``, the face model has no shapes for the rig.
@@ -41,7 +46,7 @@ class Files:
         self._surface = surface
         self._tensors = tensors
         self._options = options
-        self._skin = Skin(surface, tensors, options)
+        self._skin = Skin(surface, tensors, options, enhance)
         if options.rig != "none" and surface.head is None:
             raise Refused(
                 "BadOption",

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import triton_python_backend_utils as pb_utils
 from columns import FILES, WARNINGS, column
+from enhance_call import ask
 from face_tensors import check_inputs
 from files import Files
 from meters import Meters
@@ -81,7 +82,7 @@ class TritonPythonModel:
             check_inputs(tensors)
             options = options_from(request.parameters())
             rows = [
-                Files(self._surface, dict(zip(tensors, values, strict=True)), options)
+                Files(self._surface, dict(zip(tensors, values, strict=True)), options, ask)
                 for values in zip(*tensors.values(), strict=True)
             ]
             outputs = {name: [self._output(row, name) for row in rows] for name in _wanted(request)}

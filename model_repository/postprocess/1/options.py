@@ -44,6 +44,7 @@ class Options:
         texture_format: ``png`` or ``jpeg`` for both the texture file and the one in the mesh; None for a PNG file and
             a JPEG in the mesh, which halves the mesh without a visible difference.
         texture_size: side of the texture in pixels, as far as the photograph has the pixels for it; None: up to 1024.
+        upscale: enhance a face of few pixels, whose texture has up to 1024 texels a side then.
         texture_light: ``photo``, as photographed, or ``albedo``: the light is taken out.
         detail: strength of the skin's relief, a normal map in the mesh; 0 for none.
         glasses: ``keep`` what the photograph shows of them, or ``remove`` them: filled like other covered skin.
@@ -59,6 +60,7 @@ class Options:
     sharpen: float = 0.3
     texture_format: str | None = None
     texture_size: int | None = None
+    upscale: bool = False
     texture_light: str = "photo"
     detail: float = 0.0
     glasses: str = "keep"
@@ -137,6 +139,7 @@ _OPTIONS = (
     ("sharpen", _share, "a number from 0 to 1"),
     ("texture_format", lambda value: _one_of(FORMATS, value), "png or jpeg"),
     ("texture_size", _side, f"a whole number from {SMALLEST_TEXTURE} to {LARGEST_TEXTURE}"),
+    ("upscale", _boolean, "true or false"),
     ("texture_light", lambda value: _one_of(LIGHTS, value), "photo or albedo"),
     ("detail", lambda value: _share(value, STRONGEST_DETAIL), f"a number from 0 to {STRONGEST_DETAIL:g}"),
     ("glasses", lambda value: _one_of(GLASSES, value), "keep or remove"),

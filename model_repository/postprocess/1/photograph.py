@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
 import numpy as np
+from enhancing import Enhance, enhanced
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -18,10 +19,14 @@ CROP, CROP_HD, USUAL_TEXTURE = 224, 512, 1024
 # Side of the texture of a face of few pixels, and source pixels for one of the larger crop up to which a face is one: a
 # texel of 512 covers fewer than one of the source then. The texture network has the same rule.
 SMALL_TEXTURE, COARSE = 512, 0.75
+# Pixels of the crop for one of the photograph up to which the enhancement network has learned to enlarge.
+MOST_ENLARGED = 3.0
 # Rows of a texture that are worked on at a time, so that beside it only bytes are kept of it.
 STRIP = 128
 # How much of a texel has to be seen for it to count.
 LEAST = 1 / 255
+# Pixels of the crop around what is seen of it that are enhanced with it.
+AROUND = 8
 # Texels of the table around what is seen that its colours reach: by enlarging and by sharpening.
 RIM = 3
 # Sides of a texture that the photograph limits are multiples of this.
@@ -39,6 +44,7 @@ class Photograph:
         scale, shift: float64 [2], from places in the 224 px crop (x, y) to places in ``pixels``.
         gain: how much finer than the 512 px crop ``pixels`` are; 1 for the crop itself.
         coarse: the crop was enlarged from so few pixels that a texture of `SMALL_TEXTURE` holds all of them.
+        photographed: pixels of the photograph for one of the 512 px crop.
     """
 
     places: F32
@@ -47,6 +53,7 @@ class Photograph:
     shift: NDArray[np.float64]
     gain: float = 1.0
     coarse: bool = False
+    photographed: float = 1.0
 
     @classmethod
     def of(cls, places: F32, context: F32, crop_hd: U8, close_up: U8, close_up_camera: F32) -> Photograph:
@@ -57,8 +64,8 @@ class Photograph:
         else:
             pixels, (large, large_at) = np.asarray(cv2.merge(list(crop_hd)), np.uint8), cameras[2:]
         scale, shift = cameras[0] / large, (cameras[1] - large_at) / large
-        coarse = bool(cameras[2].max() <= COARSE)
-        return cls(places, pixels, scale, shift, float((cameras[2] / large).min()), coarse)
+        finest = float(cameras[2].max())
+        return cls(places, pixels, scale, shift, float((cameras[2] / large).min()), finest <= COARSE, finest)
 
     @property
     def side(self) -> int:
@@ -95,6 +102,23 @@ class Photograph:
         ratio = picture.shape[0] / CROP
         columns, rows = ((plane + np.float32(0.5)) * np.float32(ratio) - np.float32(0.5) for plane in self.places[:2])
         return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR), np.float32)
+
+    def upscaled(self, enhance: Enhance) -> Photograph:
+        """Enhance the seen skin of a coarse crop, which is good for a texture of `USUAL_TEXTURE` then; others stay."""
+        columns, rows = (self.places[k][self.places[3] > LEAST] * self.scale[k] + self.shift[k] for k in range(2))
+        if not self.coarse or not len(columns):
+            return self
+        limits = np.array(self.pixels.shape[1::-1])
+        left, top = np.clip(np.floor([columns.min(), rows.min()]).astype(int) - AROUND, 0, limits - 1)
+        right, bottom = np.clip(np.ceil([columns.max(), rows.max()]).astype(int) + AROUND, (left + 1, top + 1), limits)
+        part = self.pixels[top:bottom, left:right]
+        smaller = min(1.0, MOST_ENLARGED * self.photographed)
+        size = tuple(max(1, round(side * smaller)) for side in part.shape[1::-1])
+        small = part if smaller == 1 else np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+        better = enhanced(np.ascontiguousarray(small), enhance)
+        pixels = self.pixels.copy()
+        pixels[top:bottom, left:right] = cv2.resize(better, part.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        return replace(self, pixels=pixels, coarse=False)
 
     @cached_property
     def _widened(self) -> dict[int, F32]:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from covers import HAIR, Covers, Regions, covers_of, scalp_hair
+from enhancing import Enhance, unchanged
 from face_tensors import check_context, check_places
 from finish import Box, encode, finish
 from layers import paint, take_off
@@ -41,10 +42,13 @@ class Skin:
         surface: of the face model.
         tensors: those of the configuration, without the batch dimension; any may be missing.
         options: of the request.
+        enhance: asks the model of that name; called only where `upscale` is asked for.
     """
 
-    def __init__(self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options) -> None:
-        self._surface, self._tensors, self._options = surface, tensors, options
+    def __init__(
+        self, surface: Surface, tensors: Mapping[str, NDArray[Any]], options: Options, enhance: Enhance = unchanged
+    ) -> None:
+        self._surface, self._tensors, self._options, self._enhance = surface, tensors, options, enhance
 
     @cached_property
     def finished(self) -> U8:
@@ -103,7 +107,7 @@ class Skin:
             self._surface.lining.paint(image)
         if self._photograph is None:
             return image
-        if self._side > USUAL_TEXTURE:
+        if self._side > USUAL_TEXTURE or (self._options.upscale and self._side > len(image)):
             image = enlarged(image, self._photograph, self._side)
         if "glasses" in self._covers.kinds:
             if self._options.glasses == "keep":
@@ -168,14 +172,16 @@ class Skin:
         """The photograph; None where the request lacks a tensor of it, and no option needs it."""
         options = self._options
         plain = not options.detail and options.texture_light == "photo" and options.hair == "skin"
+        plain = plain and not options.upscale
         if plain and not set(SHOWN) <= set(self._tensors):
             return None
         places, context = self._need("places"), self._need("context")
         check_context(context)
         check_places(places)
-        return Photograph.of(
+        photograph = Photograph.of(
             places, context, self._need("crop_hd"), self._need("close_up"), self._need("close_up_camera")
         )
+        return photograph.upscaled(self._enhance) if options.upscale else photograph
 
     @property
     def _shown(self) -> Photograph:

@@ -58,7 +58,7 @@ def test_the_table_has_the_names_that_the_models_read() -> None:
     choice = read["align"] - {"texture_size"}
     assert table["embed"] == choice
     # Each photograph's main face: an index or a box would mean another face in each; nor has it one photograph's skin.
-    of_one = {"face", "box", "texture_light", "detail", "glasses", "hair"}
+    of_one = {"face", "box", "upscale", "texture_light", "detail", "glasses", "hair"}
     assert table["person"] == (read["align"] | read["merge"] | read["postprocess"]) - of_one
     assert table["track"] == choice | read["steady"] | {"sequence_id", "sequence_start", "sequence_end"}
     fuse = set(inspect.signature(load("fusion", "fusion_options").Options).parameters)
@@ -87,7 +87,7 @@ GOOD: list[tuple[str, Value]] = [
     ("white_balance", 1), ("white_balance", "0"), ("sharpen", 0), ("sharpen", "0.25"), ("sharpen", 1.0),
     ("texture_format", "png"), ("texture_format", "JPEG"), ("texture_size", 64), ("texture_size", 4096),
     ("texture_light", "albedo"), ("detail", 0), ("detail", 2.0), ("detail", "0.5"), ("glasses", "remove"),
-    ("hair", "paint"),
+    ("hair", "paint"), ("upscale", True),
     ("texture_size", "512"), ("pose", "head"), ("pose", "camera"), ("pose", "Neutral"),
     ("pose", "canonical"), ("mesh", "head"), ("mesh", "Face"), ("rig", "arkit"), ("rig", "none"),
     ("expression", "photo"), ("expression", "neutral"), ("likeness", 0), ("likeness", "1.5"), ("likeness", 2.0),
@@ -105,7 +105,7 @@ BAD: list[tuple[str, Value]] = [
     ("box", "1,2,3"), ("box", "3,2,1,4"), ("box", "nan,nan,nan,nan"), ("box", 5), ("box", "0,0,1e308,1e308"),
     ("white_balance", "yes"), ("white_balance", 2), ("sharpen", 1.5), ("sharpen", True), ("sharpen", "x"),
     ("texture_format", "webp"), ("texture_format", 1), ("texture_size", 63), ("texture_size", 4097),
-    ("texture_light", "flat"), ("detail", 2.1), ("detail", True), ("glasses", "off"), ("hair", 1),
+    ("upscale", 2), ("texture_light", "flat"), ("detail", 2.1), ("detail", True), ("glasses", "off"), ("hair", 1),
     ("texture_size", 512.0), ("texture_size", True), ("pose", "sideways"), ("pose", 0),
     ("mesh", "body"), ("mesh", True), ("rig", "vrm"), ("rig", 52), ("expression", "smile"), ("expression", 1),
     ("likeness", 2.1), ("likeness", -1), ("likeness", "nan"), ("likeness", False),

@@ -35,6 +35,7 @@ class FuseOptions(TypedDict, total=False):
         picture_format: of the result, ``"png"`` or ``"jpeg"``.
         quality_mode: ``"short"``, ``"long"``, or ``"auto"``, which goes the short way where that is good enough.
         mark: whether a small label in a corner says that the face was edited (False).
+        enhance: whether a source's face of few pixels is made sharper and cleaner by a network (False).
     """
 
     source_face: int | None
@@ -45,6 +46,7 @@ class FuseOptions(TypedDict, total=False):
     picture_format: PictureFormat | None
     quality_mode: Literal["auto", "short", "long"] | None
     mark: bool | None
+    enhance: bool | None
 
 
 def build_fuse(source: bytes, target: bytes, consent: str, options: FuseOptions) -> Call:

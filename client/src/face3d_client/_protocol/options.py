@@ -108,6 +108,7 @@ class Options(TypedDict, total=False):
         pose: frame of `mesh` (``"canonical"``).
         texture_size: side of the texture in pixels, 64..4096, as far as the photograph has the pixels for it, which a
             warning says. Left out: 1024, or 512 for a small face, without a warning.
+        upscale: enhance a face of few pixels by a network; its texture is up to 1024 wide then (False).
         texture_light: light on the texture (``"photo"``).
         detail: strength of the skin's fine relief, a normal map in `mesh`, 0..2 (0: none).
         glasses: whether the texture keeps them (``"keep"``).
@@ -132,6 +133,7 @@ class Options(TypedDict, total=False):
     expression: Expression | None
     pose: Pose | None
     texture_size: int | None
+    upscale: bool | None
     texture_light: TextureLight | None
     detail: float | None
     glasses: Glasses | None

@@ -28,7 +28,15 @@ class Fuser:
         self._studio = studio
 
     def fuse(
-        self, source: str | None, target: str | None, consent: str, shape: float, eyes: bool, mouth: bool, mark: bool
+        self,
+        source: str | None,
+        target: str | None,
+        consent: str,
+        shape: float,
+        eyes: bool,
+        mouth: bool,
+        enhance: bool,
+        mark: bool,
     ) -> tuple[str | None, str]:
         """Fuse two photographs: the file as the server signed it, and a sentence."""
         if not source or not target or not consent.strip():
@@ -37,6 +45,7 @@ class Fuser:
             shape=float(shape),
             eyes="source" if eyes else "target",
             mouth="source" if mouth else "target",
+            enhance=bool(enhance),
             mark=bool(mark),
         )
         try:
@@ -73,6 +82,7 @@ def add_fuse(gr: Any, fuser: Fuser, uploaded: Callable[[Any], str | None]) -> No
                 shape = gr.Slider(0, 1, 1.0, step=0.05, label="Shape: the photograph's (0) to the face's own (1)")
                 eyes = gr.Checkbox(value=True, label="The face's own eyes")
                 mouth = gr.Checkbox(label="The face's own mouth")
+                enhance = gr.Checkbox(label="Sharpen a face of few pixels")
                 mark = gr.Checkbox(value=True, label="A small visible mark in the corner")
                 ask = gr.Button("Fuse", elem_id="fuse-them")
                 said = gr.Markdown(elem_id="fuse-status")
@@ -86,6 +96,6 @@ def add_fuse(gr: Any, fuser: Fuser, uploaded: Callable[[Any], str | None]) -> No
         return file, gr.update(value=file, interactive=file is not None), words, ""  # consent is asked for each picture
 
     ask.click(
-        fuse, [source, target, consent, shape, eyes, mouth, mark], [answer, download, said, consent],
+        fuse, [source, target, consent, shape, eyes, mouth, enhance, mark], [answer, download, said, consent],
         api_visibility="private",
     )  # fmt: skip

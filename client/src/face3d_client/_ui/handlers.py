@@ -17,9 +17,9 @@ from face3d_client._ui.studio import DOWNLOADS, Studio, Visit, as_markdown, visi
 
 __all__ = ["Handlers"]
 
-# Face alone, rig, without expression, as photographed, white balance, sharpening, texture size; texture without light,
-# relief, without glasses, hair.
-_OPTIONS: Final = 11
+# Face alone, rig, without expression, as photographed, white balance, sharpening, texture size, enhanced; texture
+# without light, relief, without glasses, hair.
+_OPTIONS: Final = 12
 
 
 class Handlers:
@@ -97,7 +97,7 @@ class Handlers:
     def _made(self, visit: Visit, number: int, words: str, values: tuple[Any, ...]) -> list[Any]:
         if not visit.faces:
             return self._nothing(words, visit)
-        face_only, rig, neutral, camera, balance, sharpen, size, albedo, detail, bare, hair = values[:_OPTIONS]
+        face_only, rig, neutral, camera, balance, sharpen, size, upscale, albedo, detail, bare, hair = values[:_OPTIONS]
         options = Options(
             mesh="face" if face_only else "head",
             rig="arkit" if rig else "none",
@@ -106,6 +106,7 @@ class Handlers:
             white_balance=bool(balance),
             sharpen=float(sharpen),
             texture_size=int(size) or None,
+            upscale=bool(upscale),
             texture_light="albedo" if albedo else "photo",
             detail=float(detail),
             glasses="remove" if bare else "keep",

@@ -120,12 +120,13 @@ def _input(gr: Any, uploads: str) -> Input:
         sharpen = gr.Slider(0, 1, 0.3, step=0.1, label="Sharpening")
         sizes = [("as photographed, up to 1024", 0), *((str(side), side) for side in (256, 512, 1024, 2048, 4096))]
         size = gr.Radio(sizes, value=0, label="Texture, pixels")
+        upscale = gr.Checkbox(label="Enhance a face of few pixels")
         albedo = gr.Checkbox(label="Texture without the photograph's light")
         detail = gr.Slider(0, 2, 0, step=0.1, label="Relief of the skin")
         no_glasses = gr.Checkbox(label="Texture without glasses")
         hair = gr.Checkbox(label="Hair on the scalp, where it is seen")
         apply = gr.Button("Make the face again", elem_id="apply")
-    settings = [face_only, rig, neutral, camera, balance, sharpen, size, albedo, detail, no_glasses, hair]
+    settings = [face_only, rig, neutral, camera, balance, sharpen, size, upscale, albedo, detail, no_glasses, hair]
     return Input(photograph, status, faces, threshold, again, settings, apply)
 
 

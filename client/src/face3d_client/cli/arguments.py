@@ -229,6 +229,9 @@ def _head_options(parser: argparse.ArgumentParser) -> None:
 def _skin_options(parser: argparse.ArgumentParser) -> None:
     """Add what concerns the skin of one photograph, which a head of several has no options for."""
     parser.add_argument(
+        "--upscale", action="store_true", default=None, help="enhance a face of few pixels: a texture of up to 1024"
+    )
+    parser.add_argument(
         "--texture-light", choices=("photo", "albedo"), help="albedo: the light is taken out (default: photo)"
     )
     parser.add_argument(

@@ -56,6 +56,9 @@ def add_fuse_options(parser: argparse.ArgumentParser) -> None:
         "--mark", action=argparse.BooleanOptionalAction,
         help="a small visible label that the face was edited (default: on clips only)",
     )  # fmt: skip
+    parser.add_argument(
+        "--enhance", action="store_true", default=None, help="sharpen a source's face of few pixels by a network"
+    )
     parser.add_argument("--format", choices=("png", "jpeg"), default="png", help="of results in a folder (png)")
     parser.add_argument("--mask", action="store_true", help="also which pixels are new: STEM-mask.png")
     parser.add_argument("--max-frames", type=int, default=MAX_FRAMES, metavar="N", help=f"of a clip ({MAX_FRAMES})")
@@ -109,6 +112,7 @@ def _asked(options: argparse.Namespace, form: PictureFormat) -> FuseOptions:
         mouth=options.mouth,
         quality_mode=options.quality,
         mark=options.mark,
+        enhance=options.enhance,
         picture_format=form,
     )
 

@@ -52,6 +52,7 @@ def reconstruct(options: argparse.Namespace) -> int:
             sharpen=options.sharpen,
             likeness=options.likeness,
             texture_size=options.texture_size,
+            upscale=options.upscale,
             texture_light=options.texture_light,
             detail=options.detail,
             glasses=options.glasses,
