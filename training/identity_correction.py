@@ -31,6 +31,7 @@ from networks.head_model import HeadModel, load_face_model
 from networks.identity_correction import FILE, IDENTITY, IdentityCorrection, default_weights
 from training.certainty import Features
 from training.face_model import ORIGIN_CM
+from training.precision import autocast
 from training.raster import interpolate, rasterise
 from training.regressor import SOURCES
 from training.render import MARGIN, SHADES, SIZE, Renderer, _sampled, euler, five_points, vertex_normals
@@ -98,15 +99,16 @@ def heads(a: argparse.Namespace) -> None:
     for _ in tqdm(range(a.count), desc="heads", mininterval=5):
         index = int(renderer.rng.choice(len(renderer.files), p=renderer.weight))
         identity = renderer.identity(index)
-        codes, features = [], []
-        for yaw in YAWS:
-            picture, points = renderer.view(index, identity, np.radians(yaw))
-            inner = picture[MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(2, 0, 1)[None].astype(np.float32)
-            crop, five = torch.from_numpy(inner), torch.from_numpy((points - MARGIN).astype(np.float32))[None]
-            seen = torch.nn.functional.interpolate(crop / 255, size=(a.resolution,) * 2, mode="area")
-            codes.append(look(seen)[1][0, :IDENTITY].numpy())
-            features.append(correction.network.features(correction.chip(crop, five))[0].numpy())
-        rows.append(((renderer.to_modes @ identity).astype(np.float32), codes, features, renderer.files[index]))
+        views = [renderer.view(index, identity, np.radians(yaw)) for yaw in YAWS]
+        pictures, points = (np.stack(column) for column in zip(*views, strict=True))
+        inner = np.ascontiguousarray(pictures[:, MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(0, 3, 1, 2))
+        crops, five = torch.from_numpy(inner).float(), torch.from_numpy((points - MARGIN).astype(np.float32))
+        chips = correction.chip(crops, five)
+        seen = torch.nn.functional.interpolate(crops / 255, size=(a.resolution,) * 2, mode="area")
+        with autocast(crops.device):
+            codes, features = look(seen)[1][:, :IDENTITY], correction.network.features(chips)
+        found = codes.float().numpy(), features.float().numpy()
+        rows.append(((renderer.to_modes @ identity).astype(np.float32), *found, renderer.files[index]))
     names = ("identity", "codes", "features", "files")
     np.savez(a.out, **dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)))
 

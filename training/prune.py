@@ -33,6 +33,7 @@ from networks.camera import project
 from networks.face_model import COEFFICIENTS
 from networks.head_model import AnyFaceModel, load_face_model
 from networks.regressor import Bottleneck, FaceDecoder, ReconstructionNet, Regressor, inner_of, window_of
+from training.precision import autocast
 from training.regressor import (
     EYES,
     PICTURES_A_BATCH,
@@ -171,7 +172,7 @@ class Pupil:
 
     def losses(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute how far the light network's answers lie from the whole one's: in the crop, both shapes, the rest."""
-        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=has_bfloat16(pictures.device)):
+        with autocast(pictures.device):
             with torch.no_grad():
                 wanted = self.teacher(pictures).float()
             given = self.light(pictures).float()
@@ -201,11 +202,6 @@ class Pupil:
             if value.is_floating_point():
                 self.average[key].lerp_(value, 1 - decay)
         return {key: term.item() for key, term in terms.items()}
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether convolutions in bfloat16 are fast: on GPUs, and on processors with AVX-512 (a tenth without)."""
-    return device.type == "cuda" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def teach(pupil: Pupil, material: Material, minutes: float, steps: int) -> int:

@@ -28,6 +28,7 @@ from networks.camera import project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
 from networks.regressor import ReconstructionNet, window_of
 from training.fold import fold, unfold
+from training.precision import autocast
 from training.render import MARGIN, SIZE, five_points_of_teacher
 from training.teacher_map import MAX_SCATTER_MM
 
@@ -495,13 +496,9 @@ class Trainer(Task):
             ]
         )
         seen = photometric(seen, self.rng).contiguous(memory_format=torch.channels_last)
-        with self.precision():
+        with autocast(self.device):
             out = self.net(seen)
         return self.terms(out.float(), renders, pictures)
-
-    def precision(self) -> torch.autocast:
-        """Choose bfloat16 on a GPU, float32 on a CPU: without AMX bfloat16 takes twice the time."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     @torch.no_grad()
     def monitor(self, resolution: int) -> str:
@@ -511,7 +508,7 @@ class Trainer(Task):
         self.net.eval()
         warp = Warp.random(len(self.held), False)
         pictures = warp.picture(self.crops[self.held], resolution).contiguous(memory_format=torch.channels_last)
-        with self.precision():
+        with autocast(self.device):
             out = torch.cat([self.net(part).float() for part in pictures.split(32)])
         placed = project(self.decode(out)[2])[:, self.probes.teacher_probes]
         error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
