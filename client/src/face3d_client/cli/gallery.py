@@ -126,7 +126,8 @@ def _list(options: argparse.Namespace, opened: Gallery) -> int:
         if options.json:
             print_json(vars(person))
         else:
-            print_line(f"{person.name}: {person.faces} vectors, enrolled {person.enrolled}, consent: {person.consent}")
+            vectors = f"{person.faces} vector{'' if person.faces == 1 else 's'}"
+            print_line(f"{person.name}: {vectors}, enrolled {person.enrolled}, consent: {person.consent}")
     return ALL_DONE
 
 
