@@ -24,7 +24,7 @@ WHEELS := $(TOOLS)/wheels
 INSTALLED := $(VENV)/.installed
 EXPORTED := build/export.stamp
 VALIDATORS := $(TOOLS)/validators/.installed
-NETWORKS := detector regressor parser texture embedder
+NETWORKS := detector regressor parser texture embedder enhance
 SOURCES := $(wildcard server networks export training perf deploy client/src tests)
 # The folders that Triton runs as programs of their own, each with its own model.py.
 VERSION_FOLDERS := $(sort $(dir $(wildcard server/backends/*/model.py model_repository/*/*/model.py)))

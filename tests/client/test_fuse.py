@@ -301,11 +301,11 @@ class TestThePage:
         studio = Studio(service, parent=tmp_path)
         fuser = Fuser(service, studio)
         photographs = (str(files["source"]), str(files["target"]))
-        file, words = fuser.fuse(*photographs, " ", 0.5, False, False, True)
+        file, words = fuser.fuse(*photographs, " ", 0.5, False, False, False, True)
         assert (file, "who agreed" in words) == (None, True)
-        file, words = fuser.fuse(photographs[0], str(files["grey"]), STATEMENT, 0.5, False, False, True)
+        file, words = fuser.fuse(photographs[0], str(files["grey"]), STATEMENT, 0.5, False, False, False, True)
         assert (file, "No face" in words) == (None, True)
-        file, _ = fuser.fuse(*photographs, STATEMENT, 0.5, True, False, True)
+        file, _ = fuser.fuse(*photographs, STATEMENT, 0.5, True, False, False, True)
         assert file is not None
         found = read_manifest(file)
         assert found is not None

@@ -35,7 +35,7 @@ from tests.client.visitor import photograph as photograph_of
 
 # Of Gradio and what it calls, in whatever version.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-OPTIONS = (False, True, False, False, False, 0.3, 512, False, 0.0, False, False)
+OPTIONS = (False, True, False, False, False, 0.3, 512, False, False, 0.0, False, False)
 MOVES = (0, 20, 30, 1, 1, *[0.0] * len(MOODS))
 
 
