@@ -161,7 +161,7 @@ def covers_of(parts: U8, regions: Regions, context: F32, crop_hd: U8) -> Covers:
             cv2.resize(np.asarray(part, np.float32), luma.shape[::-1])
             for part in ((other > 0.4) * regions.band, regions.band * np.clip(1.2 - 2 * hair, 0, 1))
         )
-        where = np.asarray(np.maximum(glasses.frames(luma.astype(np.float32), distance) * bare, marked), np.float32)
+        where = np.asarray(np.maximum(glasses.frames(luma, distance, np.asarray(bare, np.float32)), marked), np.float32)
     return Covers(tuple(kinds), where)
 
 

@@ -73,18 +73,32 @@ def are_worn(luma: U8, points: NDArray[np.float64], other: F32, other_points: ND
     return strongest > SURE_EDGE or (strongest > EDGE and there > MARKED)
 
 
-def frames(luma: F32, distance: float) -> F32:
-    """Thin lines of a picture, dark or bright: float32 [h, w], 0..1.
+def frames(luma: U8, distance: float, allowed: F32) -> F32:
+    """Thin lines of a picture, dark or bright, as far as they are allowed: float32 [h, w], 0..1.
 
     Args:
-        luma: float32 [h, w], brightness 0..255.
+        luma: uint8 [h, w], brightness.
         distance: pixels from the eyes to the mouth.
+        allowed: float32 [h, w], 0..1, by which lines are multiplied.
     """
-    logarithm = np.log(cv2.GaussianBlur(luma, (0, 0), 1.0) + 8)
+    found = np.zeros(luma.shape, np.float32)
+    inside = allowed > 0
+    if not inside.any():
+        return found
     side = 2 * max(1, round(THICKEST * distance / 2)) + 1
+    # Lines are looked for around what is allowed only: a closing reads twice the disk's radius beyond, its blur four.
+    beyond = side + 4
+    rows, columns = (_around(np.flatnonzero(inside.any(axis=axis)), beyond) for axis in (1, 0))
+    logarithm = np.log(cv2.GaussianBlur(luma[rows, columns].astype(np.float32), (0, 0), 1.0) + 8)
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     lines = np.maximum(
         cv2.morphologyEx(logarithm, cv2.MORPH_BLACKHAT, disk), cv2.morphologyEx(logarithm, cv2.MORPH_TOPHAT, disk)
     )
     low, high = CONTRAST
-    return np.asarray(np.clip((lines - low) / (high - low), 0, 1), np.float32)
+    found[rows, columns] = np.clip((lines - low) / (high - low), 0, 1) * allowed[rows, columns]
+    return found
+
+
+def _around(used: NDArray[np.intp], beyond: int) -> slice:
+    """From before the first to past the last of the places."""
+    return slice(max(0, int(used[0]) - beyond), int(used[-1]) + 1 + beyond)

@@ -31,11 +31,14 @@ def paint(texture: U8, photograph: Photograph, layer: F32) -> None:
     if not (share > 1 / 255).any():
         return
     side = len(texture)
+    lines, columns = (_reached(share, axis, side) for axis in (1, 0))
     for rows in strips(side):
-        own = photograph.spread(share, side, rows)[..., None]
-        below = texture[rows].astype(np.float32)
-        below += (photograph.sampled(side, rows) - below) * own
-        texture[rows] = np.rint(below)
+        if rows.stop <= lines.start or rows.start >= lines.stop:
+            continue
+        own = photograph.spread(share, side, rows, columns)[..., None]
+        below = texture[rows, columns].astype(np.float32)
+        below += (photograph.sampled(side, rows, columns) - below) * own
+        texture[rows, columns] = np.rint(below)
 
 
 def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | None) -> None:
@@ -74,6 +77,13 @@ def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | N
         own = photograph.spread(share, side, rows)[..., None]
         below = texture[rows].astype(np.float32)
         texture[rows] = np.rint(below + (filled[rows] - below) * own)
+
+
+def _reached(share: F32, axis: int, side: int) -> slice:
+    """Rows (axis 1) or columns (axis 0) of a texture that are not 0 where a table [t, t] is enlarged to it."""
+    used, scale = np.flatnonzero(share.any(axis=axis)), side / len(share)
+    # Interpolation reads one texel of the table to each side.
+    return slice(max(0, int((used[0] - 1) * scale)), min(side, int((used[-1] + 2) * scale) + 1))
 
 
 def _shown(photograph: Photograph, layer: F32) -> F32:

@@ -93,9 +93,9 @@ class Photograph:
         """How much of the texels of these rows is skin of the photograph: float32 [rows, side], 0..1."""
         return self._rows(self._wide(side)[3], side, rows)
 
-    def spread(self, table: F32, side: int, rows: slice) -> F32:
-        """A map of the table [t, t] at the texels of these rows: float32 [rows, side]."""
-        return self._rows(_widened(table, side), side, rows)
+    def spread(self, table: F32, side: int, rows: slice, columns: slice = slice(None)) -> F32:
+        """A map of the table [t, t] at these texels of a texture of ``side``: float32 [rows, columns]."""
+        return self._rows(_widened(table, side)[:, columns], side, rows)
 
     def at_table(self, picture: F32) -> F32:
         """Sample a picture of the 224 px crop, float32 [h, w] or [h, w, c] of any size, at the table's texels."""
