@@ -135,10 +135,12 @@ def test_skin_far_from_the_target_s_is_held_and_brows_are_not() -> None:
     face = square_drawing(80)
     ones, difference = np.ones((80, 80), np.float32), np.zeros((80, 80, 3), np.float32)
     shown = relighting.Shown(ones, ones, ones)
-    assert not relighting._too_different(difference - relighting.DARKER, shown, face).any()
+    near = relighting._too_different(difference - relighting.DARKER, shown, face)
+    np.testing.assert_allclose(near, 0, atol=1e-6)
     held = relighting._too_different(difference - 2 * relighting.DARKER, shown, face)
     np.testing.assert_allclose(held[40, 40], -relighting.HELD_BACK * relighting.DARKER, rtol=0.05)
-    assert held[14, 11] == pytest.approx(0, abs=1e-3)  # a brow, above the eye in row 15
+    assert held[11, 11] > -0.1  # a brow, above the eye in row 15
+    assert held[26, 11] < -0.2  # a shade as far below it
     assert relighting._too_different(difference + 2 * relighting.BRIGHTER, shown, face)[25, 40] > 0.2
 
 
@@ -259,7 +261,7 @@ def test_where_a_face_model_has_no_mouth_every_place_is_far_from_one(model: Head
     without = {**arrays, "triangles": arrays["triangles"][others], "kind": arrays["kind"][others]}
     from_mouth = region_module.Region.from_arrays(without).from_mouth
     assert np.isfinite(from_mouth).all()  # it is interpolated: infinity times no weight is no number
-    assert from_mouth.min() > max(masks.FOLDS[1], masks.BESIDE_LIPS[1], masks.LIPS[1], shape.RIM)
+    assert from_mouth.min() > max(masks.FOLDS[1], masks.LIPS[1], shape.RIM)
 
 
 def test_the_mouth_s_inside_is_coarser_and_ends_where_it_did(model: HeadModel, region: Any) -> None:

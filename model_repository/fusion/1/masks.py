@@ -133,10 +133,10 @@ def brows_and_eyes(drawing: Drawing) -> F32:
     """Eyes with the brows above them, 0..1, cells [rows, columns]."""
     side = max(drawing.eyes.shape)
     wide, tall = (2 * round(share * side) + 1 for share in BROWS)
-    # The kernel's lower half alone: what lies so far above an eye.
+    # The kernel's lower half alone: cells that have an eye so far below them.
     kernel = np.zeros((tall, wide), np.uint8)
     kernel[tall // 2 :] = 1
-    above = cv2.dilate(drawing.eyes, kernel[::-1])
+    above = cv2.dilate(drawing.eyes, kernel)
     return np.maximum(np.asarray(cv2.GaussianBlur(above, (0, 0), 0.012 * side), np.float32), near_eyes(drawing))
 
 
