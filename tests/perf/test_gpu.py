@@ -60,7 +60,7 @@ def devices(network: Any) -> set[str]:
 def test_nothing_new_is_begun_when_time_is_over(folder: Path) -> None:
     found = measure.measure(folder, torch.device("cpu"), [1], seconds=0.01, minutes=0.0)
     assert all(not by_batch for by_batch in found["networks"].values())
-    assert len(found["left_out"]) == 5
+    assert len(found["left_out"]) == 6
 
 
 def test_products_of_a_network_are_listed_for_one_picture() -> None:
