@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     running = Service(on_free_ports(ServerOptions(fusion=True)), PublicOptions(status_port=0))
     with running as service, Face3DClient(service.grpc, timeout=120) as client:
         fuse = partial(client.fuse, source, target, consent=CONSENT, picture_format=options.format)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "source": partial(client.reconstruct, source),
             "target": partial(client.reconstruct, target),
             "pair": fuse,
