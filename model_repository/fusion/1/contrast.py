@@ -77,7 +77,7 @@ def _apart(logs: F32) -> tuple[F32, F32]:
 
 def _energies(lightness: F32, hue: F32) -> F32:
     """Squares of both, [rows, columns, 2]."""
-    return cv2.merge([lightness[..., 0] ** 2, mean_of(hue * hue)])
+    return np.asarray(cv2.merge([lightness[..., 0] ** 2, mean_of(hue * hue)]), np.float32)
 
 
 def _levels(values: F32, weights: F32, side: int) -> list[F32]:

@@ -37,7 +37,7 @@ def disagreeing(difference: F32, mask: F32, seen: F32, drawing: Drawing) -> F32:
     inside = np.pad((mask > 0.5).astype(np.uint8), 1)
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] / side
     depth = np.asarray(depth, np.float32)
-    smooth = cv2.GaussianBlur(difference, (0, 0), SMOOTH * side)
+    smooth = np.asarray(cv2.GaussianBlur(difference, (0, 0), SMOOTH * side), np.float32)
     lightness = mean_of(smooth)
     hue = mean_of(np.abs(smooth - lightness[..., None]))
     rows = np.flatnonzero(drawing.eyes.any(axis=1))
