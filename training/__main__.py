@@ -103,7 +103,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parser-steps", type=int, default=2500)
     parser.add_argument("--parser-heads", type=int, default=1400, help="turned heads that the parser learns from")
     parser.add_argument("--certainty-batches", type=int, default=230, help="of 24 faces")
-    parser.add_argument("--correction-heads", type=int, default=1400, help="heads that correct the identity")
+    parser.add_argument("--correction-heads", type=int, default=4200, help="heads that correct the identity")
     parser.add_argument("--texture-steps", type=int, default=2000)
     parser.add_argument("--scenes", type=int, default=8000, help="canvases that the detector's screen learns from")
     parser.add_argument("--limit", type=int, default=300, help="pictures and heads that measure, of each set")

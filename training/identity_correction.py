@@ -42,7 +42,7 @@ U8 = npt.NDArray[np.uint8]
 YAWS = (0.0, -40.0, 40.0)  # degrees
 PARTS = ((0.24, 0.38, 0.38), ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)))
 """Each view's part in the mean, as `merge` weighs them, and which views are joined."""
-RIDGES = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)  # of inputs of unit variance
+RIDGES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)  # of inputs of unit variance
 FOLDS = 5
 OWN = 0.4  # share of heads with nearly the photographed person's shape
 TILT = np.radians([7.0, 6.0, 5.0])  # standard deviations of pitch, of yaw around the wanted one, and of roll
