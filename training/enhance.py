@@ -28,6 +28,7 @@ from networks.enhance import SIDE, TILE, Enhance, EnhanceNet
 from training.checkpoints import save_state, save_weights
 from training.crops import faces_of, listed
 from training.enhance_data import KINDS, U8, Chance, Faces
+from training.precision import autocast
 from training.perceptual import Perceptual
 
 Corrects = Callable[[torch.Tensor], torch.Tensor]
@@ -158,7 +159,7 @@ def train(a: argparse.Namespace) -> None:
         pool = (pool + [faces.drawn(chance) for _ in range(FRESH if pool else BATCH)])[-POOL:]
         chosen = [pool[int(k)] for k in chance.integers(len(pool), size=BATCH)]
         given, truth = planes([pair[0] for pair in chosen]), planes([pair[1] for pair in chosen])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(given.device):
             made = net(given)
         loss = loss_of(made.float(), truth)
         optimiser.zero_grad(set_to_none=True)
