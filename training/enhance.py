@@ -28,8 +28,8 @@ from networks.enhance import SIDE, TILE, Enhance, EnhanceNet
 from training.checkpoints import save_state, save_weights
 from training.crops import faces_of, listed
 from training.enhance_data import KINDS, U8, Chance, Faces
-from training.precision import autocast
 from training.perceptual import Perceptual
+from training.precision import autocast
 
 Corrects = Callable[[torch.Tensor], torch.Tensor]
 
