@@ -1,8 +1,7 @@
 """The enhancement network: a blurred, noisy, compressed or enlarged face -> the same face, sharper and cleaner.
 
 A small U-Net over 2x2 blocks of pixels that answers a correction of the picture. It is trained for the least error and
-not to please: it makes up no pores and no lashes, and leaves a good picture nearly as it is. Not served: with the
-training it has had it is not enough better than Lanczos (weights/README.md, Limits).
+not to please: it makes up no pores and no lashes, and leaves a good picture nearly as it is.
 """
 
 from __future__ import annotations
