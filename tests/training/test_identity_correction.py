@@ -55,7 +55,7 @@ def test_what_is_fitted_is_read_by_the_regressor_and_brings_the_identity_nearer(
     files = np.array([f"{k // 2}.jpg" for k in range(300)])
     np.savez(tmp_path / "found.npz", identity=identity, codes=codes, features=features, files=files)
     fit(argparse.Namespace(found=[tmp_path / "found.npz"], regressor=regressor))
-    assert capsys.readouterr().out.startswith("ridge 0.2: ")
+    assert capsys.readouterr().out.startswith("ridge 0.05: ")
     found = IdentityCorrection.beside(regressor, load_face_model(tmp_path / "face_model.npz").fingerprint)
     assert found is not None
     values = np.concatenate([codes[:, 0], features[:, 0]], 1)
