@@ -1,4 +1,8 @@
-"""Makes a part of a face sharper and cleaner by the model `enhance`, tile by tile."""
+"""Makes a part of a face sharper and cleaner by the model `enhance`, tile by tile.
+
+The source is deploy/configurations/shared/enhancing.py; `make configs` copies it into the version folders that use it,
+as a version folder is complete by itself.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Asks the model `enhance`, from inside another one (Triton's business logic scripting)."""
+"""Asks the model `enhance`, from inside another one (Triton's business logic scripting).
+
+The source is deploy/configurations/shared/enhance_call.py; `make configs` copies it into the version folders that use
+it, as a version folder is complete by itself.
+"""
 
 from __future__ import annotations
 
