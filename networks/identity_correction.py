@@ -122,6 +122,11 @@ class IdentityCorrection(nn.Module):
 
 
 def returned(points: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Compute `nearest_translation`, rounded."""
+    return rounded(nearest_translation(points, before), TRANSLATION_STEP)
+
+
+def nearest_translation(points: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     """Compute the translations (B, 3) after which the camera sees points (B, P, 3) nearest to others (B, P, 3).
 
     All in decimetres, in the camera frame. With u = x / (10 - z) of ``before``, least squares of
@@ -133,7 +138,7 @@ def returned(points: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     spread = target - centre
     depth = (spread * (wanted - shift)).sum((1, 2)) / (spread * spread).sum((1, 2)).clamp(min=1e-9)
     aside = shift[:, 0] - centre[:, 0] * depth[:, None]
-    return rounded(torch.cat([aside, depth[:, None]], 1), TRANSLATION_STEP)
+    return torch.cat([aside, depth[:, None]], 1)
 
 
 def rounded(values: torch.Tensor, step: float) -> torch.Tensor:

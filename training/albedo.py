@@ -3,7 +3,8 @@
 Colours are read from completed UV textures at the vertices, so no rasteriser is needed. Shading is spherical harmonics
 of the posed normals (`harmonics` below, the family's formula). A picture cannot tell dark skin from dim light: the
 convention here is that a face's mean shading is 1, so tone goes to the albedo. The backbone stays as it is; the two
-heads are linear, hence fitted in closed form (ridge regression on its features).
+heads are linear, hence fitted in closed form (ridge regression on its features). With ``--like`` the face model stays
+as it is, and the heads of a backbone that was trained further learn to answer what those of other weights answer.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from networks.chart import Chart
-from networks.face_model import ALBEDO, FaceModel
+from networks.face_model import ALBEDO, COEFFICIENTS, FaceModel
 from networks.head_model import AnyFaceModel, load_face_model
+from networks.identity_correction import FILE
 from networks.parser import Parser
 from networks.regressor import ReconstructionNet, Regressor
 from networks.texture import TABLE, TextureNet
+from training.corrected import assign
 from training.crops import faces_of, listed
 
 Float = npt.NDArray[np.float64]
@@ -187,9 +190,30 @@ def fit_heads(a: argparse.Namespace, model: AnyFaceModel, crops: list[torch.Tens
     save_file({k: v.contiguous() for k, v in state.items()}, a.regressor, metadata)
 
 
+@torch.no_grad()
+def fit_like(a: argparse.Namespace, model: AnyFaceModel) -> None:
+    """Fit the two heads to what the weights ``a.like`` answer; the regressor's weights are rewritten in place.
+
+    A correction of the identity beside them goes on belonging to them.
+    """
+    other = Regressor.load(a.like, model)
+    files = listed(a.pictures)
+    files = [files[k] for k in np.random.default_rng(a.seed).permutation(len(files))[: a.count]]
+    found = (sample for _, sample in faces_of(a.pictures, files, "faces"))
+    crops = [torch.from_numpy(sample.crop) for sample in found if sample is not None]
+    answers = torch.cat([other.regress(other.picture(crop))[0] for crop in crops]).double()
+    wanted = torch.cat([answers[:, COEFFICIENTS["albedo"]], answers[:, COEFFICIENTS["light"]]], 1)
+    fit_heads(a, model, crops, wanted.numpy())
+    if (beside := a.regressor.with_name(FILE)).is_file():
+        assign(beside, a.regressor)
+
+
 def main(a: argparse.Namespace) -> None:
-    """Run the step; the face model and the regressor's weights are rewritten in place."""
+    """Run the step; the face model (not with ``--like``) and the regressor's weights are rewritten in place."""
     model = load_face_model(a.face_model)
+    if a.like is not None:
+        fit_like(a, model)
+        return
     colours, seen, normals, crops = collect(a, model)
     mean, modes, coefficients, lights = separate(colours, seen, normals)
     skin = Chart.of(model, TABLE).skin
@@ -205,8 +229,12 @@ if __name__ == "__main__":
     parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--face-model", type=Path, required=True)
     parser.add_argument("--regressor", type=Path, required=True)
-    parser.add_argument("--texture", type=Path, required=True)
-    parser.add_argument("--parser", type=Path, required=True)
+    parser.add_argument("--texture", type=Path, help="not with --like")
+    parser.add_argument("--parser", type=Path, help="not with --like")
+    parser.add_argument("--like", type=Path, help="weights whose answers the heads learn")
     parser.add_argument("--count", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
-    main(parser.parse_args())
+    options = parser.parse_args()
+    if options.like is None and None in (options.texture, options.parser):
+        parser.error("give --texture and --parser, or --like")
+    main(options)

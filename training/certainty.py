@@ -88,14 +88,15 @@ def features(a: argparse.Namespace) -> None:
             chosen = task.real[torch.from_numpy(task.rng.integers(len(task.real), size=BATCH))]
             flip, warp = torch.rand(BATCH) < 0.5, Warp.random(BATCH, not calm)
             pictures = task.picture_truth(chosen, flip, warp)
-            seen = warp.picture(mirrored(task.crops[chosen], flip), a.resolution)
+            seen, known = warp.picture(mirrored(task.crops[chosen], flip), a.resolution), task.features[chosen]
         else:
             crops, labels = task.renders.sample(task.rng, BATCH)
             flip, warp = torch.rand(BATCH) < 0.5, Warp.random(BATCH, not calm)
             truth = task.render_truth(labels, flip, warp)
             pictures = None
-            seen = warp.picture(mirrored(crops, flip), a.resolution)
+            seen, known = warp.picture(mirrored(crops, flip), a.resolution), labels["features"]
         found, out = look(seen if calm else photometric(seen, task.rng))
+        out = task.corrected(out, known, flip)
         if pictures is None:
             errors, yaw = errors_of_renders(task, out, truth), truth.angle[:, 1]
         else:
@@ -178,6 +179,9 @@ if __name__ == "__main__":
         looking.add_argument(option, type=Path, required=True)
     looking.add_argument("--resolution", type=int, default=112)
     looking.add_argument("--batches", type=int, default=250, help=f"of {BATCH} faces; every fifth of pictures")
+    looking.add_argument(
+        "--correction", type=Path, help="identity_correction.safetensors that the regressor was trained beneath"
+    )
     looking.add_argument("--renders-only", action="store_true")
     looking.add_argument("--seed", type=int, default=1)
     fitting = commands.add_parser("train")

@@ -26,10 +26,12 @@ from torch import nn
 from networks.alignment import crop_transform
 from networks.camera import project, rotation
 from networks.face_model import COEFFICIENTS, FaceModel
+from networks.identity_correction import nearest_translation
 from networks.regressor import ReconstructionNet, window_of
+from training.corrected import FixedCorrection, assign
 from training.fold import fold, unfold
 from training.precision import autocast
-from training.render import MARGIN, SIZE, five_points_of_teacher
+from training.render import MARGIN, SIZE, five_points, five_points_of_teacher
 from training.teacher_map import MAX_SCATTER_MM
 
 # Pixels between the eyes of an aligned 224 px crop: errors are measured in this unit.
@@ -84,6 +86,7 @@ class Probes(nn.Module):
             ]
         )
         self.shape_probes = slice(0, 450 + 68)
+        self.landmark_probes = slice(450, 450 + 68)
         self.teacher_probes = slice(450 + 68, 450 + 68 + len(self.teacher))
         self.more_probes = slice(450 + 68 + len(self.teacher), len(vertices))
         # The mean face's: what comes off the surface is told from what slides along it.
@@ -359,6 +362,51 @@ class Task:
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(self.crops)))
         held = max(1, min(HELD_OUT, len(order) // 10))
         self.held, self.real = order[:held], order[held:]
+        file = arguments.correction
+        self.correction = None if file is None else FixedCorrection(file, MARGIN, self.device)
+        self.features = torch.zeros(len(self.crops), 2, 0)
+        if self.correction is not None:
+            self.features = self.correction.features(self.crops, self.points_of_pictures())
+        self.refresh()
+
+    def points_of_pictures(self) -> torch.Tensor:
+        """Return the five points (n, 5, 2) of the pictures by the teacher, pixels of the 224 px crop."""
+        five = np.stack([five_points_of_teacher(point) for point in self.points.cpu().double().numpy()])
+        return torch.from_numpy(five.astype(np.float32))
+
+    def refresh(self) -> None:
+        """Find new shards of renders, and what the correction needs of them."""
+        self.renders.refresh()
+        for crops, labels in zip(self.renders.crops, self.renders.labels, strict=True):
+            if "features" not in labels:
+                n = len(crops)
+                if self.correction is None:
+                    labels["features"] = np.zeros((n, 2, 0), np.float32)
+                    continue
+                known = {name: torch.from_numpy(value) for name, value in labels.items()}
+                truth = self.render_truth(known, torch.zeros(n, dtype=torch.bool), Warp.random(n, False))
+                landmarks = truth.seen[:, self.probes.landmark_probes].cpu().numpy()
+                five = torch.from_numpy(np.stack([five_points(one) for one in landmarks]).astype(np.float32))
+                pictures = torch.from_numpy(np.array(crops)).permute(0, 3, 1, 2)
+                labels["features"] = self.correction.features(pictures, five).cpu().numpy()
+
+    def corrected(self, out: torch.Tensor, features: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+        """Correct coefficients (B, 257), as `networks.regressor.Regressor.corrected` does.
+
+        Args:
+            out: of the network.
+            features: (B, 2, 256) of the pictures as they are and mirrored; nothing is corrected without a correction.
+            flip: (B,) bool, which pictures are mirrored.
+        """
+        if self.correction is None:
+            return out
+        features = features[torch.arange(len(out)), flip.long()]
+        parts = list(out.split([80, 174, 3], 1))
+        identity = self.correction.change(parts[0], features)
+        k = self.probes.landmark_probes
+        moved = torch.cat([identity, *parts[1:]], 1)
+        back = nearest_translation(self.decode(moved)[2][:, k], self.decode(out)[2][:, k])
+        return torch.cat([identity, parts[1], parts[2] + back], 1)
 
     def decode(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Decode coefficients (B, 257) to neutral, expressive and posed probes (B, P, 3) dm."""
@@ -498,7 +546,9 @@ class Trainer(Task):
         seen = photometric(seen, self.rng).contiguous(memory_format=torch.channels_last)
         with autocast(self.device):
             out = self.net(seen)
-        return self.terms(out.float(), renders, pictures)
+        known = torch.cat([labels["features"].to(self.device), self.features[chosen]])
+        out = self.corrected(out.float(), known, torch.cat([flip, flip_real]))
+        return self.terms(out, renders, pictures)
 
     @torch.no_grad()
     def monitor(self, resolution: int) -> str:
@@ -510,6 +560,7 @@ class Trainer(Task):
         pictures = warp.picture(self.crops[self.held], resolution).contiguous(memory_format=torch.channels_last)
         with autocast(self.device):
             out = torch.cat([self.net(part).float() for part in pictures.split(32)])
+        out = self.corrected(out, self.features[self.held], torch.zeros(len(out), dtype=torch.bool))
         placed = project(self.decode(out)[2])[:, self.probes.teacher_probes]
         error = (placed - self.points[self.held][:, self.probes.teacher]).norm(dim=2).mean(1) / self.eyes[self.held]
         self.net.load_state_dict(live)
@@ -564,7 +615,7 @@ class Trainer(Task):
             for key, term in terms.items():
                 smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
             if step % 50 == 0:
-                self.renders.refresh()
+                self.refresh()
                 rate = (self.samples - began) / max(spent, 1e-9)
                 parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
                 progress = f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders"
@@ -608,9 +659,14 @@ if __name__ == "__main__":
     parser.add_argument(
         "--freeze", action="store_true", help="normalise by the running statistics, as the served network does"
     )
+    parser.add_argument(
+        "--correction", type=Path, help="identity_correction.safetensors: train beneath it, and write it beside WEIGHTS"
+    )
     parser.add_argument("--larger", type=int, default=1, help="batches so many times as large, for a GPU")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     trained = Trainer(options)
     trained.run()
     write_weights(unfold(trained.average), trained.samples, options.weights, options.resolution)
+    if options.correction is not None:
+        assign(options.correction, options.weights)
