@@ -12,6 +12,7 @@ import itertools
 
 import cv2
 import numpy as np
+from beside import beside
 from channels import mean_of
 from fusion_light import blurred
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def _correction(own: F32, wanted: F32, weights: F32, taken: F32, spared: F32) ->
     """The same at one resolution."""
     side = max(weights.shape)
     total = np.zeros_like(own)
-    levels = (_levels(own, weights, side), _levels(wanted, weights, side))
+    levels = beside(lambda: _levels(own, weights, side), lambda: _levels(wanted, weights, side))
     for scale, (fine, wide), (fine_wanted, wide_wanted) in zip(
         SCALES[1:], itertools.pairwise(levels[0]), itertools.pairwise(levels[1]), strict=True
     ):

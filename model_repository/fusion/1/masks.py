@@ -33,8 +33,8 @@ BROWS = (0.05, 0.13)
 # their middle lids end.
 FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
 # By how much the parser's probability of skin is lower along frames: in a tenth of the cells below the eyes where there
-# are glasses at all, and along their lines. Of 128 photographs the first finds 4 of 6 with frames, and one without.
-SIGN_OF_FRAMES, FRAME_LINES = 0.035, (0.02, 0.07)
+# are glasses at all, below the eye of the weaker side (the edge of a hard shadow is on one), and along their lines.
+SIGN_OF_FRAMES, ON_BOTH_SIDES, FRAME_LINES = 0.035, 0.012, (0.02, 0.07)
 # Probability of hair between which it counts as such, and its rim.
 HAIRY, HAIR_RIM = (0.3, 0.6), 0.025
 # Units of the texture from the opening between the lips: where lips end, where smiles fold the skin.
@@ -167,11 +167,15 @@ def frames(skin: F32, drawing: Drawing) -> F32:
     width = 2 * round(FRAME * side) + 1
     closed = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     lines = np.asarray(closed, np.float32) - skin
-    reach = 2 * round(AROUND_EYES * side) + 1
-    around = cv2.dilate(drawing.eyes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+    away = cv2.distanceTransform((drawing.eyes == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    around = away <= AROUND_EYES * side
     middle = float(np.argwhere(drawing.eyes > 0)[:, 0].mean())
     below = around & (drawing.inside > 0.3) & (np.arange(len(skin))[:, None] > middle + BELOW_EYES * side)
-    if not below.any() or np.percentile(lines[below], 90) < SIGN_OF_FRAMES:
+    left = drawing.uv[..., 0] < 0.5
+    sides = [lines[below & left], lines[below & ~left]]
+    if not all(len(side) and np.percentile(side, 90) >= ON_BOTH_SIDES for side in sides):
+        return np.zeros_like(skin)
+    if np.percentile(lines[below], 90) < SIGN_OF_FRAMES:
         return np.zeros_like(skin)
     return smoothstep(lines, *FRAME_LINES) * around
 

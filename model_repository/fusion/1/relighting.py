@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import fusion_light as light
 import numpy as np
+from beside import beside
 from blending import membrane
 from channels import mean_of
 from contrast import correction
@@ -74,9 +75,11 @@ def relit(over: F32, under: F32, shown: Shown, taken: F32, drawing: Drawing) -> 
         * smoothstep(drawing.facing, 0.1, 0.4)
         * (drawing.inside > 0)
     )
-    first = light.base(light.logarithms(own), drawing.source_normals, both)
-    gain = light.base(light.logarithms(wanted), drawing.normals, both) - first
-    gain = light.bounded(_followed(gain, both))
+    first, second = beside(
+        lambda: light.base(light.logarithms(own), drawing.source_normals, both),
+        lambda: light.base(light.logarithms(wanted), drawing.normals, both),
+    )
+    gain = light.bounded(_followed(second - first, both))
     passed = light.logarithms(light.Passage.between(first, first + gain).of(own))
     rest = light.bounded(light.logarithms(wanted) - passed, EDGE_LIGHTNESS, EDGE_HUE)
     edge, middle = _border(drawing, shown.target * shown.clear)
