@@ -27,8 +27,6 @@ EYE_RIM, MOUTH_RIM = 0.01, 0.006
 NEAR_EYES = 0.04
 # Share of the skin around an eye that has to be seen.
 EYE_SEEN = 0.45
-# Shares of the face's side by which brows reach beyond the eyes, to either side and above.
-BROWS = (0.05, 0.13)
 # Shares of the face's side: of the widest frame of glasses, how far frames reach around the eyes, and how far below
 # their middle lids end.
 FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
@@ -127,17 +125,6 @@ def near_eyes(drawing: Drawing) -> F32:
     side = 2 * round(reach) + 1
     around = cv2.dilate(drawing.eyes, np.ones((side, side), np.uint8))
     return np.asarray(cv2.GaussianBlur(around, (0, 0), max(0.7, reach / 2)), np.float32)
-
-
-def brows_and_eyes(drawing: Drawing) -> F32:
-    """Eyes with the brows above them, 0..1, cells [rows, columns]."""
-    side = max(drawing.eyes.shape)
-    wide, tall = (2 * round(share * side) + 1 for share in BROWS)
-    # The kernel's lower half alone: cells that have an eye so far below them.
-    kernel = np.zeros((tall, wide), np.uint8)
-    kernel[tall // 2 :] = 1
-    above = cv2.dilate(drawing.eyes, kernel)
-    return np.maximum(np.asarray(cv2.GaussianBlur(above, (0, 0), 0.012 * side), np.float32), near_eyes(drawing))
 
 
 def lips_of(drawing: Drawing) -> F32:
