@@ -34,8 +34,8 @@ FEWEST = 12
 HUE_OF_LIGHT = 0.5
 # Logarithms by which lightness and hue are corrected at the border, at most: what differs by more is no skin.
 EDGE_LIGHTNESS, EDGE_HUE = 0.55, 0.15
-# Logarithms by which skin may be darker and brighter than the target's over a breadth of `BROAD` (a deviation, shares of
-# the face's side): what differs by more is hard light, stubble or a shade of the source's, and is taken away. Nose,
+# Logarithms by which skin may be darker and brighter than the target's over a breadth of `BROAD` (a deviation, shares
+# of the face's side): what differs by more is hard light, stubble or a shade of the source's, and is taken away. Nose,
 # nostrils and creases are narrower, and are what a person is known by.
 DARKER, BRIGHTER, BROAD = 0.2, 0.12, 0.06
 # The share of that from which lips are spared, and the share of the face's side over which it is smoothed.
