@@ -190,7 +190,7 @@ def test_a_shape_that_covers_its_picture_many_times_is_refused() -> None:
 
 def test_shades_are_held_to_the_target_s_and_become_them_where_the_expressions_differ() -> None:
     columns = np.arange(100, dtype=np.float32)
-    stripes = np.repeat(np.tile(np.sin(2 * np.pi * columns / 12), (100, 1))[..., None], 3, axis=2).astype(np.float32)
+    stripes = np.repeat(np.tile(np.sin(2 * np.pi * columns / 20), (100, 1))[..., None], 3, axis=2).astype(np.float32)
     none, all_of_it = np.zeros((100, 100), np.float32), np.ones((100, 100), np.float32)
     inner = np.s_[20:-20, 20:-20]
 
