@@ -164,7 +164,7 @@ def frames(skin: F32, drawing: Drawing) -> F32:
         return np.zeros_like(skin)
     if np.percentile(lines[below], 90) < SIGN_OF_FRAMES:
         return np.zeros_like(skin)
-    return smoothstep(lines, *FRAME_LINES) * around
+    return np.asarray(smoothstep(lines, *FRAME_LINES) * around, np.float32)
 
 
 def hidden_skin(source: Photograph, drawing: Drawing) -> F32:
