@@ -151,7 +151,7 @@ def test_frames_of_glasses_are_below_both_eyes_and_a_hard_shadow_below_one(sides
     skin = np.ones((40, 40), np.float32)
     for middle in sides:
         for reach in (3, 6):
-            cv2.ellipse(skin, (middle, 18), (reach, reach), 0, 0, 180, 0.5)
+            cv2.ellipse(skin, (middle, 18), (reach, reach), 0, 0, 180, (0.5,))
     assert bool(masks.frames(skin, face).any()) is found
 
 
