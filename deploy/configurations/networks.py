@@ -21,6 +21,10 @@ GEOMETRY = Tensor(
     "geometry", "FP32", (6,), "Source width, height; source pixels per canvas pixel x, y; per picture pixel x, y."
 )
 
+# Of networks whose requests may have several rows.
+IDLE_LANES = Parameter(
+    "idle_lanes", "2", "A pair's two rows side by side while a core is idle; busy, rows that stay together are cheaper."
+)
 CERTAINTY = Tensor(
     "certainty",
     "FP32",
@@ -96,6 +100,7 @@ DETECTOR = Network(
                 "and each takes 60 MB."
             ),
         ),
+        IDLE_LANES,
         Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format("5 to 19")),
         Parameter(
             "input_range.geometry",
@@ -160,6 +165,7 @@ REGRESSOR = Network(
             "After a run of one face, while others keep every core busy, so that the next has several: four in one "
             "take 0.65 of the time. Less than a single client needs for its next picture.",
         ),
+        IDLE_LANES,
         Parameter("enable_mem_pattern", "0", WITHOUT_PATTERNS.format(10)),
         CONTEXT_RANGE,
     ),
@@ -182,7 +188,10 @@ PARSER = Network(
         ),
     ),
     outputs=(PARTS,),
-    parameters=(Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 12 MB."),),
+    parameters=(
+        Parameter("rows_per_run", "1", "Row by row: eight at once are no faster a face, and take 12 MB."),
+        IDLE_LANES,
+    ),
 )
 
 TEXTURE = Network(

@@ -131,17 +131,28 @@ def test_an_eye_that_is_not_seen_is_told() -> None:
     assert masks.an_eye_is_hidden(face, shown)
 
 
-def test_skin_far_from_the_target_s_is_held_and_brows_are_not() -> None:
+def test_broad_shades_far_from_the_target_s_are_held_and_narrow_ones_are_not() -> None:
     face = square_drawing(80)
     ones, difference = np.ones((80, 80), np.float32), np.zeros((80, 80, 3), np.float32)
     shown = relighting.Shown(ones, ones, ones)
     near = relighting._too_different(difference - relighting.DARKER, shown, face)
     np.testing.assert_allclose(near, 0, atol=1e-6)
-    held = relighting._too_different(difference - 2 * relighting.DARKER, shown, face)
-    np.testing.assert_allclose(held[40, 40], -relighting.HELD_BACK * relighting.DARKER, rtol=0.05)
-    assert held[11, 11] > -0.1  # a brow, above the eye in row 15
-    assert held[26, 11] < -0.2  # a shade as far below it
-    assert relighting._too_different(difference + 2 * relighting.BRIGHTER, shown, face)[25, 40] > 0.2
+    held = relighting._too_different(difference - 3 * relighting.DARKER, shown, face)
+    np.testing.assert_allclose(held[40, 40], -2 * relighting.DARKER, rtol=0.05)
+    assert relighting._too_different(difference + 3 * relighting.BRIGHTER, shown, face)[25, 40] > 0.2
+    crease = difference.copy()
+    crease[40:42] = -3 * relighting.DARKER
+    np.testing.assert_allclose(relighting._too_different(crease, shown, face), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sides", "found"), [((11, 29), True), ((11,), False)])
+def test_frames_of_glasses_are_below_both_eyes_and_a_hard_shadow_below_one(sides: tuple[int, ...], found: bool) -> None:
+    face = square_drawing()
+    skin = np.ones((40, 40), np.float32)
+    for middle in sides:
+        for reach in (3, 6):
+            cv2.ellipse(skin, (middle, 18), (reach, reach), 0, 0, 180, (0.5,))
+    assert bool(masks.frames(skin, face).any()) is found
 
 
 def test_the_nearest_triangle_stands_in_each_cell_in_perspective() -> None:
@@ -179,7 +190,7 @@ def test_a_shape_that_covers_its_picture_many_times_is_refused() -> None:
 
 def test_shades_are_held_to_the_target_s_and_become_them_where_the_expressions_differ() -> None:
     columns = np.arange(100, dtype=np.float32)
-    stripes = np.repeat(np.tile(np.sin(2 * np.pi * columns / 12), (100, 1))[..., None], 3, axis=2).astype(np.float32)
+    stripes = np.repeat(np.tile(np.sin(2 * np.pi * columns / 20), (100, 1))[..., None], 3, axis=2).astype(np.float32)
     none, all_of_it = np.zeros((100, 100), np.float32), np.ones((100, 100), np.float32)
     inner = np.s_[20:-20, 20:-20]
 

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from server.backends.onnxruntime import onnx_session
 from server.backends.onnxruntime.onnx_session import (
     ConfigError,
     OnnxModel,
@@ -194,6 +195,28 @@ class TestRun:
         model = OnnxModel(arithmetic, config(**parameters(**threads)), open_once)
         (result,) = answers(model, [{"x": np.arange(16, dtype=np.float32).reshape(4, 4)}], [["twice"]])
         assert answer(result, "twice") == (2 * np.arange(16).reshape(4, 4)).tolist()
+
+    @pytest.mark.parametrize("rows_per_run", ["0", "1"])
+    def test_rows_of_one_request_run_side_by_side_while_a_core_is_idle(
+        self, arithmetic: Path, monkeypatch: pytest.MonkeyPatch, rows_per_run: str
+    ) -> None:
+        monkeypatch.setattr(onnx_session, "every_core_is_wanted", lambda: False)
+        threads = {"intra_op_thread_count": "1", "rows_per_run": rows_per_run, "idle_lanes": "2"}
+        opener = lambda path, options: BothAtOnce(plain_session(path, options))  # noqa: E731
+        model = OnnxModel(arithmetic, config(**parameters(**threads)), opener)
+        (result,) = answers(model, [{"x": np.arange(16, dtype=np.float32).reshape(4, 4)}], [["twice"]])
+        assert answer(result, "twice") == (2 * np.arange(16).reshape(4, 4)).tolist()
+
+    @pytest.mark.parametrize(("busy", "together"), [(True, 3), (False, 2)])
+    def test_rows_of_one_request_stay_together_while_others_want_every_core(
+        self, counting: Path, monkeypatch: pytest.MonkeyPatch, busy: bool, together: int
+    ) -> None:
+        monkeypatch.setattr(onnx_session, "every_core_is_wanted", lambda: busy)
+        x, y = ({"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in ("x", "y"))
+        threads = {"intra_op_thread_count": "1", "idle_lanes": "2"}
+        model = OnnxModel(counting, config(input=[x], output=[y], **parameters(**threads)))
+        (result,) = answers(model, [{"x": np.ones((3, 1), np.float32)}], [["y"]])
+        assert answer(result, "y")[0][0] == together
 
     def test_holds_no_weights_before_the_first_request_where_it_may_load_late(self, arithmetic: Path) -> None:
         opened: list[weakref.ref[Session]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,8 +49,9 @@ class TritonPythonModel:
             ({t.name(): t.as_numpy() for t in request.inputs()}, request.parameters(), _wanted(request))
             for request in requests
         ]
-        # A face alone need not wait for another thread.
-        answers = [self._answer(work[0])] if len(work) == 1 else list(self._pool.map(self._answer, work))
+        # A face alone need not wait for another thread; the rows of a request alone have them all.
+        alone = len(work) == 1
+        answers = [self._answer(work[0], self._pool.map)] if alone else list(self._pool.map(self._answer, work))
         for answer in answers:
             for event in answer.events:
                 event(self._meters)
@@ -59,15 +61,19 @@ class TritonPythonModel:
         """End the threads."""
         self._pool.shutdown()
 
-    def _answer(self, work: tuple[Tensors, str, set[str]]) -> Answer:
+    def _answer(self, work: tuple[Tensors, str, set[str]], mapped: Callable[..., Iterator[Answer]] = map) -> Answer:
         answer = Answer()
         try:
             tensors, parameters, names = work
             check_inputs(tensors)
             options = options_from(parameters)
-            for index in range(len(tensors["picture"])):
-                with naming_row(index, len(tensors["picture"])):
-                    self._add_row(tensors, index, options, names, answer)
+            rows = len(tensors["picture"])
+            for row in mapped(lambda index: self._row(tensors, index, options, names), range(rows)):
+                answer.events += row.events
+                if row.error is not None:
+                    with naming_row(len(answer.rows), rows):
+                        raise row.error
+                answer.rows += row.rows
         except Refused as error:
             answer.error = error
             answer.note(Meters.refused, error.tag)
@@ -76,12 +82,18 @@ class TritonPythonModel:
             answer.error = error
         return answer
 
-    def _add_row(self, tensors: Tensors, index: int, options: Options, names: set[str], answer: Answer) -> None:
-        face, doubts = self._face(tensors, index, options.for_row(index), answer)
-        cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names, options.texture_size)
+    def _row(self, tensors: Tensors, index: int, options: Options, names: set[str]) -> Answer:
+        row = Answer()
+        try:
+            face, doubts = self._face(tensors, index, options.for_row(index), row)
+            cutout = cut_out(tensors["picture"][index], tensors["geometry"][index], face, names, options.texture_size)
+        except Exception as error:  # the request's, unless a row before has one
+            row.error = error
+            return row
         doubts += cutout.doubts
-        answer.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
-        answer.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})
+        row.note(Meters.aligned, side_of(face), cutout.yaw, [doubt.kind for doubt in doubts])
+        row.rows.append({**cutout.tensors, "warnings": [doubt.sentence.encode() for doubt in doubts]})
+        return row
 
     def _face(self, tensors: Tensors, index: int, options: Options, answer: Answer) -> tuple[Row, list[QualityWarning]]:
         if "choice" in tensors:

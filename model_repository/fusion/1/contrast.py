@@ -1,7 +1,7 @@
 """Gives the drawn face the target's local contrast, band by band.
 
 Hard light, a skin that is made lighter, and a smile leave shades in the source's face that are narrower than its base
-(fusion_light.py) and wider than a wrinkle: sockets, folds, shine, and what is blue or red in them. Their strength is
+(fusion_light.py) and wider than a feature: sockets, folds, shine, and what is blue or red in them. Their strength is
 held to the target's (the local energies of Shih et al. 2014, "Style transfer for headshot portraits"), downwards only.
 Where the two expressions differ, the target's bands take the source's place.
 """
@@ -12,6 +12,7 @@ import itertools
 
 import cv2
 import numpy as np
+from beside import beside
 from channels import mean_of
 from fusion_light import blurred
 from numpy.typing import NDArray
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 
 # Deviations of the Gaussians between which the bands lie, shares of the face's side.
-SCALES = (0.006, 0.012, 0.025, 0.05, 0.09, 0.15)
+SCALES = (0.025, 0.05, 0.09, 0.15)
+# Deviation over which a correction fades where skin ends, likewise.
+FADE = 0.012
 # Deviation of the neighbourhood whose energy counts, in those of the band.
 AROUND = 2.5
 # Least gain of a band, of lightness and of hue, and the energies (squares of logarithms) that are left alone.
@@ -54,7 +57,7 @@ def _correction(own: F32, wanted: F32, weights: F32, taken: F32, spared: F32) ->
     """The same at one resolution."""
     side = max(weights.shape)
     total = np.zeros_like(own)
-    levels = (_levels(own, weights, side), _levels(wanted, weights, side))
+    levels = beside(lambda: _levels(own, weights, side), lambda: _levels(wanted, weights, side))
     for scale, (fine, wide), (fine_wanted, wide_wanted) in zip(
         SCALES[1:], itertools.pairwise(levels[0]), itertools.pairwise(levels[1]), strict=True
     ):
@@ -66,7 +69,7 @@ def _correction(own: F32, wanted: F32, weights: F32, taken: F32, spared: F32) ->
         gains += spared[..., None] * (1 - gains)
         matched = gains[..., :1] * lightness + gains[..., 1:] * hue
         total += matched + taken[..., None] * (goal - matched) - band
-    return np.asarray(total * cv2.GaussianBlur(weights, (0, 0), SCALES[1] * side)[..., None], np.float32)
+    return np.asarray(total * cv2.GaussianBlur(weights, (0, 0), FADE * side)[..., None], np.float32)
 
 
 def _apart(logs: F32) -> tuple[F32, F32]:

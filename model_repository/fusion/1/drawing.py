@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from beside import beside
 from channels import mean_of, unit
 from numpy.typing import NDArray
 from photographs import DISTANCE, Photograph
@@ -109,22 +110,13 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
         source, target: the photographs.
         cells: of the grid along the window's longer side, at most.
     """
-    attributes = np.concatenate(
-        [
-            source.project(source.shapes[0][region.vertex]),
-            target.project(target.shapes[0][region.vertex]),
-            region.uv,
-            region.normals(posed),
-            region.normals(source.shapes[0][region.vertex]),
-            region.from_mouth[:, None],
-            region.inside[:, None],
-        ],
-        axis=1,
-    )
     places = target.project(posed)
     window = _window(places[region.inside > 0], cells)
     shape = (window.rows, window.columns)
-    triangle, weights = rasterized(window.cells(places), DISTANCE - posed[:, 2], region.triangles, *shape)
+    (triangle, weights), attributes = beside(
+        lambda: rasterized(window.cells(places), DISTANCE - posed[:, 2], region.triangles, *shape),
+        lambda: _attributes(region, posed, source, target),
+    )
     met = triangle >= 0
     corners = region.triangles[triangle].T
     first, second, third = (
@@ -156,6 +148,14 @@ def draw(region: Region, posed: F32, source: Photograph, target: Photograph, cel
         eyes=(kind == EYE).astype(np.float32),
         mouth=(kind == MOUTH).astype(np.float32),
     )
+
+
+def _attributes(region: Region, posed: F32, source: Photograph, target: Photograph) -> F32:
+    """What is known of each of M places, float32 [M, 14], in the order of `_COLUMNS`."""
+    of_source, of_target = source.shapes[0][region.vertex], target.shapes[0][region.vertex]
+    columns = [source.project(of_source), target.project(of_target), region.uv, region.normals(posed)]
+    columns += [region.normals(of_source), region.from_mouth[:, None], region.inside[:, None]]
+    return np.concatenate(columns, axis=1)
 
 
 def _window(points: F32, cells: int) -> Window:

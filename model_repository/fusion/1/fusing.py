@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from beside import beside
 from blending import blend
 from drawing import draw
 from effort import Effort
@@ -65,10 +66,14 @@ def fuse(
     drawing = draw(region, posed, source, target, effort.cells)
     window = drawing.window
     here = surroundings(target.pixels, window)
-    under = fetch(target.pixels, window.enlarged(drawing.target)) if options.shape else here
-    over = skin_of(source, skin, drawing)
-    bare = bare_skin(target, drawing, here if effort.refine else None)
-    clear = 1 - hidden_skin(source, drawing)
+    over, (bare, clear, under) = beside(
+        lambda: skin_of(source, skin, drawing),
+        lambda: (
+            bare_skin(target, drawing, here if effort.refine else None),
+            1 - hidden_skin(source, drawing),
+            fetch(target.pixels, window.enlarged(drawing.target)) if options.shape else here,
+        ),
+    )
     shown = Shown(seen_of(skin, drawing), window.reduced(bare) * share_of(target, SKIN, drawing.target), clear)
     apart = mouths_apart(source, target, region) if options.mouth == "target" else 0.0
     lit = relit(over, under, shown, TAKEN * apart * folds_of(drawing), drawing)

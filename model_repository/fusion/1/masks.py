@@ -27,14 +27,12 @@ EYE_RIM, MOUTH_RIM = 0.01, 0.006
 NEAR_EYES = 0.04
 # Share of the skin around an eye that has to be seen.
 EYE_SEEN = 0.45
-# Shares of the face's side by which brows reach beyond the eyes, to either side and above.
-BROWS = (0.05, 0.13)
 # Shares of the face's side: of the widest frame of glasses, how far frames reach around the eyes, and how far below
 # their middle lids end.
 FRAME, AROUND_EYES, BELOW_EYES = 0.035, 0.2, 0.05
 # By how much the parser's probability of skin is lower along frames: in a tenth of the cells below the eyes where there
-# are glasses at all, and along their lines. Of 128 photographs the first finds 4 of 6 with frames, and one without.
-SIGN_OF_FRAMES, FRAME_LINES = 0.035, (0.02, 0.07)
+# are glasses at all, below the eye of the weaker side (the edge of a hard shadow is on one), and along their lines.
+SIGN_OF_FRAMES, ON_BOTH_SIDES, FRAME_LINES = 0.035, 0.012, (0.02, 0.07)
 # Probability of hair between which it counts as such, and its rim.
 HAIRY, HAIR_RIM = (0.3, 0.6), 0.025
 # Units of the texture from the opening between the lips: where lips end, where smiles fold the skin.
@@ -129,17 +127,6 @@ def near_eyes(drawing: Drawing) -> F32:
     return np.asarray(cv2.GaussianBlur(around, (0, 0), max(0.7, reach / 2)), np.float32)
 
 
-def brows_and_eyes(drawing: Drawing) -> F32:
-    """Eyes with the brows above them, 0..1, cells [rows, columns]."""
-    side = max(drawing.eyes.shape)
-    wide, tall = (2 * round(share * side) + 1 for share in BROWS)
-    # The kernel's lower half alone: cells that have an eye so far below them.
-    kernel = np.zeros((tall, wide), np.uint8)
-    kernel[tall // 2 :] = 1
-    above = cv2.dilate(drawing.eyes, kernel)
-    return np.maximum(np.asarray(cv2.GaussianBlur(above, (0, 0), 0.012 * side), np.float32), near_eyes(drawing))
-
-
 def lips_of(drawing: Drawing) -> F32:
     """The lips and what they open to, 0..1, cells [rows, columns]."""
     lips = 1 - smoothstep(drawing.from_mouth, *LIPS)
@@ -167,13 +154,17 @@ def frames(skin: F32, drawing: Drawing) -> F32:
     width = 2 * round(FRAME * side) + 1
     closed = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     lines = np.asarray(closed, np.float32) - skin
-    reach = 2 * round(AROUND_EYES * side) + 1
-    around = cv2.dilate(drawing.eyes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+    away = cv2.distanceTransform((drawing.eyes == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    around = away <= AROUND_EYES * side
     middle = float(np.argwhere(drawing.eyes > 0)[:, 0].mean())
     below = around & (drawing.inside > 0.3) & (np.arange(len(skin))[:, None] > middle + BELOW_EYES * side)
-    if not below.any() or np.percentile(lines[below], 90) < SIGN_OF_FRAMES:
+    left = drawing.uv[..., 0] < 0.5
+    sides = [lines[below & left], lines[below & ~left]]
+    if not all(len(side) and np.percentile(side, 90) >= ON_BOTH_SIDES for side in sides):
         return np.zeros_like(skin)
-    return smoothstep(lines, *FRAME_LINES) * around
+    if np.percentile(lines[below], 90) < SIGN_OF_FRAMES:
+        return np.zeros_like(skin)
+    return np.asarray(smoothstep(lines, *FRAME_LINES) * around, np.float32)
 
 
 def hidden_skin(source: Photograph, drawing: Drawing) -> F32:

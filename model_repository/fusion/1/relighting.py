@@ -7,11 +7,12 @@ from typing import NamedTuple
 import cv2
 import fusion_light as light
 import numpy as np
+from beside import beside
 from blending import membrane
 from channels import mean_of
 from contrast import correction
 from drawing import Drawing
-from masks import EYE_RIM, brows_and_eyes, lips_of, near_eyes, smoothstep, widened
+from masks import EYE_RIM, lips_of, near_eyes, smoothstep, widened
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -33,9 +34,10 @@ FEWEST = 12
 HUE_OF_LIGHT = 0.5
 # Logarithms by which lightness and hue are corrected at the border, at most: what differs by more is no skin.
 EDGE_LIGHTNESS, EDGE_HUE = 0.55, 0.15
-# Logarithms by which skin may be darker and brighter than the target's: what differs by more is hard light, stubble or
-# a shade of the source's. The share of what is beyond that is taken away.
-DARKER, BRIGHTER, HELD_BACK = 0.45, 0.35, 0.85
+# Logarithms by which skin may be darker and brighter than the target's over a breadth of `BROAD` (a deviation, shares
+# of the face's side): what differs by more is hard light, stubble or a shade of the source's, and is taken away. Nose,
+# nostrils and creases are narrower, and are what a person is known by.
+DARKER, BRIGHTER, BROAD = 0.2, 0.12, 0.06
 # The share of that from which lips are spared, and the share of the face's side over which it is smoothed.
 SPARED_LIPS, SMOOTH = 0.6, 0.006
 
@@ -74,9 +76,11 @@ def relit(over: F32, under: F32, shown: Shown, taken: F32, drawing: Drawing) -> 
         * smoothstep(drawing.facing, 0.1, 0.4)
         * (drawing.inside > 0)
     )
-    first = light.base(light.logarithms(own), drawing.source_normals, both)
-    gain = light.base(light.logarithms(wanted), drawing.normals, both) - first
-    gain = light.bounded(_followed(gain, both))
+    first, second = beside(
+        lambda: light.base(light.logarithms(own), drawing.source_normals, both),
+        lambda: light.base(light.logarithms(wanted), drawing.normals, both),
+    )
+    gain = light.bounded(_followed(second - first, both))
     passed = light.logarithms(light.Passage.between(first, first + gain).of(own))
     rest = light.bounded(light.logarithms(wanted) - passed, EDGE_LIGHTNESS, EDGE_HUE)
     edge, middle = _border(drawing, shown.target * shown.clear)
@@ -113,14 +117,14 @@ def _too_different(difference: F32, shown: Shown, drawing: Drawing) -> F32:
     Args:
         difference: float32 [rows, columns, 3], logarithms of the drawn face for those of the target.
         shown: where the target's face is not covered.
-        drawing: where eyes, brows and lips are, which differ as people do.
+        drawing: where lips are, which differ as people do.
     """
-    lightness = mean_of(difference)
-    left = HELD_BACK * (lightness - np.clip(lightness, -DARKER, BRIGHTER))
+    side = max(difference.shape)
+    lightness = np.asarray(cv2.GaussianBlur(mean_of(difference), (0, 0), BROAD * side), np.float32)
+    left = lightness - np.clip(lightness, -DARKER, BRIGHTER)
     where = shown.target * shown.clear * drawing.skin * (drawing.inside > 0)
-    features = np.where(lightness < 0, brows_and_eyes(drawing), widened(drawing.eyes, EYE_RIM))
-    where = where * (1 - features) * (1 - SPARED_LIPS * lips_of(drawing))
-    return np.asarray(cv2.GaussianBlur(left * where, (0, 0), SMOOTH * max(left.shape)), np.float32)
+    where = where * (1 - SPARED_LIPS * lips_of(drawing))
+    return np.asarray(cv2.GaussianBlur(left * where, (0, 0), SMOOTH * side), np.float32)
 
 
 def _with_eyes(change: F32, difference: F32, shown: Shown, drawing: Drawing) -> F32:

@@ -63,6 +63,7 @@ FEW_CORES = 2
 _ROWS = "rows_per_run"
 # The same: parts of a batch that run side by side at least, each on one thread.
 _LANES = "least_lanes"
+_IDLE_LANES = "idle_lanes"
 # The same: rows of several requests that go into one run at most.
 _MOST = "most_rows_together"
 # The same: a pause after a run, see gathering.py.
@@ -184,9 +185,9 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
             backend: intra_op_thread_count, inter_op_thread_count, execution_mode, enable_mem_arena,
             enable_mem_pattern, memory.enable_memory_arena_shrinkage,
             session.use_device_allocator_for_initializers, share_session_between_instances) and
-            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes``, ``most_rows_together``,
-            ``gathering_milliseconds`` and ``load_on_first_use`` are read by the functions of these names,
-            ``input_range.*`` by input_ranges.py.
+            ``optimization.graph.level``. ``rows_per_run``, ``least_lanes``, ``idle_lanes``,
+            ``most_rows_together``, ``gathering_milliseconds`` and ``load_on_first_use`` are read by the functions of
+            these names, ``input_range.*`` by input_ranges.py.
 
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
@@ -197,7 +198,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
         if not name.startswith(_RANGES)
     }
     parameters.pop("face3d_revival", None)  # a supervisor's mark that makes two loads differ
-    for own in (_ROWS, _LANES, _MOST, _GATHERING, _LATE):
+    for own in (_ROWS, _LANES, _IDLE_LANES, _MOST, _GATHERING, _LATE):
         parameters.pop(own, None)
     options, run_options = ort.SessionOptions(), ort.RunOptions()
     options.log_severity_level = 3
@@ -252,6 +253,18 @@ def least_lanes(config: Config) -> int:
         ConfigError: it is not a whole number of at least 0.
     """
     return _own_number(config, _LANES, 1)
+
+
+def idle_lanes(config: Config) -> int:
+    """Read into how many parts side by side the rows of one request go while a core is idle; 1, the default: one.
+
+    For requests of several rows, a pair or the photographs of one person, where a run has one thread. While others want
+    every core, rows that stay together are cheaper.
+
+    Raises:
+        ConfigError: it is not a whole number of at least 0.
+    """
+    return _own_number(config, _IDLE_LANES, 1)
 
 
 def most_rows_together(config: Config) -> int:
@@ -412,6 +425,9 @@ class OnnxModel:
         self._most = most_rows_together(config)
         self.most_rows = self._rows or self._most or max(1, int(config.get("max_batch_size", 0)))
         self._lanes = min(max(options.intra_op_num_threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
+        # Threads inside a run use what is idle already.
+        idle = idle_lanes(config) if options.intra_op_num_threads == 1 else 1
+        self._idle_lanes = min(idle, int(config.get("max_batch_size", 0)))
         self._violation = violation
         self._open = partial(self._open_sessions, opener, path, options)
         self._is_open = False
@@ -432,8 +448,9 @@ class OnnxModel:
         self._session, self._lane = session, lane
         # A session whose outputs differ in size from row to row says how they are joined.
         self._concatenate: Callable[[list[Array]], Array] = getattr(session, "concatenate", np.concatenate)
-        if self._rows and self._lanes > 1:
-            self._pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
+        lanes = max(self._lanes if self._rows else 1, self._idle_lanes)
+        if lanes > 1:
+            self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         self._is_open = True
 
     def run(
@@ -514,7 +531,7 @@ class OnnxModel:
             parts += [(index, {name: v[i : i + self._rows] for name, v in request.items()}) for i in firsts]
             counts[index] = len(firsts)
 
-        side_by_side = self._lanes > 1 and len(parts) > 1
+        side_by_side = len(parts) > 1 and (self._lanes > 1 or self._may_use_idle_cores())
         wide = self._lanes < 2 or (not side_by_side and others_leave_cores(self._lanes))
         session = self._session if wide else self._lane
 
@@ -540,7 +557,7 @@ class OnnxModel:
     def _run_group(self, requests: list[Mapping[str, Array]], wanted: list[Sequence[str]]) -> list[Answer]:
         names = [spec.name for spec in self.outputs if any(spec.name in w for w in wanted)]
         if len(requests) == 1:
-            return [self._run_once(self._session, requests[0], names)]
+            return [self._run_alone(requests[0], names)]
         if not names:
             return [{} for _ in requests]
         outcome = self._run_once(
@@ -552,6 +569,20 @@ class OnnxModel:
         ends = np.cumsum([next(iter(r.values())).shape[0] for r in requests])[:-1]
         pieces = {name: np.split(value, ends) for name, value in outcome.items()}
         return [{name: piece[i] for name, piece in pieces.items() if name in w} for i, w in enumerate(wanted)]
+
+    def _run_alone(self, request: Mapping[str, Array], names: list[str]) -> Answer:
+        """Run one request: its rows together, or side by side where cores are idle (`idle_lanes`)."""
+        rows = next(iter(request.values())).shape[0] if self._batched else 1
+        if rows < 2 or not self._may_use_idle_cores():
+            return self._run_once(self._session, request, names)
+        lanes = min(self._idle_lanes, rows)
+        split = {name: np.array_split(value, lanes) for name, value in request.items()}
+        parts = [{name: pieces[lane] for name, pieces in split.items()} for lane in range(lanes)]
+        answers = self._pool.map(lambda part: self._run_once(self._session, part, names), parts)
+        return _joined(list(answers), self._concatenate)
+
+    def _may_use_idle_cores(self) -> bool:
+        return self._idle_lanes > 1 and not every_core_is_wanted()
 
 
 def _joined(parts: list[Answer], concatenate: Callable[[list[Array]], Array]) -> Answer:
