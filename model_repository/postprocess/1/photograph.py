@@ -205,7 +205,7 @@ def enlarged(texture: U8, photograph: Photograph, side: int) -> U8:
         columns = slice(left, side - left)
         below, share = result[rows, columns], seen[:, columns]
         own = cv2.blendLinear(photograph.sampled(side, rows, columns), below, share, 1 - share)
-        fine = np.asarray(cv2.subtract(own, below, dtype=cv2.CV_16S), np.int16)
-        mirrored = fine[:, ::-1] * np.repeat((1 - share)[..., None], 3, axis=2)
+        fine = cv2.subtract(own, below, dtype=cv2.CV_16S)
+        mirrored = cv2.multiply(cv2.flip(fine, 1), cv2.merge([1 - share] * 3), dtype=cv2.CV_32F)
         result[rows, columns] = cv2.add(own, mirrored, dtype=cv2.CV_8U)
     return result
