@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -217,50 +216,6 @@ class TestRun:
         model = OnnxModel(counting, config(input=[x], output=[y], **parameters(**threads)))
         (result,) = answers(model, [{"x": np.ones((3, 1), np.float32)}], [["y"]])
         assert answer(result, "y")[0][0] == together
-
-    def test_holds_no_weights_before_the_first_request_where_it_may_load_late(self, arithmetic: Path) -> None:
-        opened: list[weakref.ref[Session]] = []
-
-        def noting(path: Path, options: ort.SessionOptions) -> Session:
-            session = plain_session(path, options)
-            opened.append(weakref.ref(session))
-            return session
-
-        model = OnnxModel(arithmetic, config(**parameters(load_on_first_use="1")), noting)
-        assert [session() for session in opened] == [None]  # one was there, to see that it loads
-        (refused,) = answers(model, [{}], [["twice"]])
-        assert isinstance(refused, RequestError)
-        assert len(opened) == 1
-        for _ in range(2):
-            (result,) = answers(model, [{"x": np.ones((1, 4), np.float32)}], [["twice"]])
-            assert answer(result, "twice") == [[2.0] * 4]
-        assert len(opened) == 2
-
-    def test_a_late_load_that_fails_answers_who_waits_for_it_and_is_tried_again(self, arithmetic: Path) -> None:
-        threads: list[int] = []
-
-        def failing_once(path: Path, options: ort.SessionOptions) -> Session:
-            threads.append(options.intra_op_num_threads)
-            if len(threads) == 3:
-                raise MemoryError("no memory for the second session")
-            return plain_session(path, options)
-
-        late = parameters(load_on_first_use="1", rows_per_run="1", intra_op_thread_count="2")
-        model = OnnxModel(arithmetic, config(**late), failing_once)
-        good = {"x": np.ones((1, 4), np.float32)}
-        first, refused, last = answers(model, [good, {}, good], [["twice"]] * 3)
-        assert isinstance(refused, RequestError)
-        for failed in (first, last):
-            assert isinstance(failed, ConfigError)
-            assert "no memory" in str(failed)
-        (result,) = answers(model, [good], [["twice"]])
-        assert answer(result, "twice") == [[2.0] * 4]
-        assert threads[1:] == [2, 1, 2, 1]  # behind the first look at the graph
-
-    def test_says_at_loading_that_a_model_is_damaged_also_where_it_may_load_late(self, tmp_path: Path) -> None:
-        (tmp_path / "model.onnx").write_bytes(b"damaged")
-        with pytest.raises(ConfigError, match="not a model"):
-            OnnxModel(tmp_path / "model.onnx", config(**parameters(load_on_first_use="1")))
 
     def test_answers_the_first_before_it_runs_the_second(self, arithmetic: Path) -> None:
         model = OnnxModel(arithmetic, config(**parameters(intra_op_thread_count="1", rows_per_run="1")))

@@ -109,18 +109,21 @@ def cut(picture: U8, cutout: Window) -> U8:
     size the result is what resizing the whole picture and then cutting would give, but for the last bit.
     """
     rows, cols = picture.shape[:2]
-    crop = np.zeros((cutout.size, cutout.size, 3), np.uint8)
     a0, a1 = max(0, -cutout.left), min(cutout.size, cutout.width - cutout.left)
     b0, b1 = max(0, -cutout.up), min(cutout.size, cutout.height - cutout.up)
     if a0 >= a1 or b0 >= b1:
-        return crop
+        return np.zeros((cutout.size, cutout.size, 3), np.uint8)
     x_box = _span(cutout.left + a0, cutout.left + a1, cols / cutout.width, cols)
     y_box = _span(cutout.up + b0, cutout.up + b1, rows / cutout.height, rows)
     # Only the part that the filter reaches.
     x_part, y_part = _reach(x_box, a1 - a0, cols), _reach(y_box, b1 - b0, rows)
     part = np.ascontiguousarray(picture[slice(*y_part), slice(*x_part)])
     box = (x_box[0] - x_part[0], y_box[0] - y_part[0], x_box[1] - x_part[0], y_box[1] - y_part[0])
-    crop[b0:b1, a0:a1] = resize(part, a1 - a0, b1 - b0, box)
+    seen = resize(part, a1 - a0, b1 - b0, box)
+    if seen.shape[:2] == (cutout.size, cutout.size):
+        return seen
+    crop = np.zeros((cutout.size, cutout.size, 3), np.uint8)
+    crop[b0:b1, a0:a1] = seen
     return crop
 
 

@@ -48,8 +48,9 @@ def weights(start: float, stop: float, size: int, pixels: int) -> csr_matrix:
     value = _cubic(np.abs((at - centres[:, None] + 0.5) / stretch))
     value[at >= last[:, None]] = 0
     value /= value.sum(axis=1, keepdims=True)
-    starts = np.arange(0, value.size + 1, value.shape[1])
-    columns = np.minimum(at, pixels - 1).ravel()
+    # In 32 bits, as SciPy keeps them: it would look at each number to see that it may.
+    starts = np.arange(0, value.size + 1, value.shape[1], dtype=np.int32)
+    columns = np.minimum(at, pixels - 1).astype(np.int32).ravel()
     return csr_matrix((value.ravel().astype(np.float32), columns, starts), (size, pixels))
 
 
@@ -59,5 +60,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bytes(values: F32) -> U8:
-    """Round and clip to 0..255; OpenCV does both in one step."""
-    return np.asarray(cv2.addWeighted(values, 1.0, values, 0.0, 0.0, dtype=cv2.CV_8U), np.uint8)
+    """Round and clip to 0..255; negative ``values`` are lost."""
+    # OpenCV's conversion takes the absolute value, and half of the time of those that do not.
+    cv2.threshold(values, 0, 0, cv2.THRESH_TOZERO, values)
+    return np.asarray(cv2.convertScaleAbs(values), np.uint8)

@@ -8,11 +8,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from chart import Chart
-from grazing import Photograph
 from head_outputs import head_outputs
 from identities import join, most_frontal, weigh
 from merge_options import Options, options_from
@@ -20,7 +18,6 @@ from merge_refusals import Refused
 from meters import Meters
 from numpy.typing import NDArray
 from people import check_one_person
-from person_texture import person_texture
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
 from tile_faces import join as join_faces
 
@@ -35,7 +32,6 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self._same_person = float(parameters["same_person"]["string_value"])
         self._chart = Chart.from_file(Path(args["model_repository"]) / args["model_version"] / "chart.npz")
-        cv2.setNumThreads(1)
         self._meters = Meters()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
@@ -89,6 +85,12 @@ class TritonPythonModel:
 
     def _texture(self, tensors: Tensors) -> Tensors:
         """Put the textures together."""
+        # OpenCV and its 6 MB come with the first person, not with the server.
+        import cv2
+        from grazing import Photograph
+        from person_texture import person_texture
+
+        cv2.setNumThreads(1)
         began = time.perf_counter()
         textures, visibility, shapes, certainty, context, crops, parts = need(tensors, TEXTURE)
         self._chart.check(shapes, np.array([self._chart.fingerprint]))

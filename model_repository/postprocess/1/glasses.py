@@ -23,6 +23,7 @@ BRIDGE = (0.09, 0.28, 0.17)
 SURE_EDGE, EDGE, MARKED = 0.25, 0.15, 0.12
 # Frames: widest line in such distances, and how far it differs from its surroundings in the logarithm of brightness.
 THICKEST, CONTRAST = 0.11, (0.10, 0.22)
+_LEVELS = 256  # steps of a brightness of 8 bits in one of 16
 
 
 def window_of(picture: NDArray[np.generic], points: NDArray[np.float64]) -> F32:
@@ -89,11 +90,17 @@ def frames(luma: U8, distance: float, allowed: F32) -> F32:
     # Lines are looked for around what is allowed only: a closing reads twice the disk's radius beyond, its blur four.
     beyond = side + 4
     rows, columns = (_around(np.flatnonzero(inside.any(axis=axis)), beyond) for axis in (1, 0))
-    logarithm = np.log(cv2.GaussianBlur(luma[rows, columns].astype(np.float32), (0, 0), 1.0) + 8)
+    smooth = cv2.GaussianBlur(luma[rows, columns].astype(np.uint16) * _LEVELS, (0, 0), 1.0)
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    lines = np.maximum(
-        cv2.morphologyEx(logarithm, cv2.MORPH_BLACKHAT, disk), cv2.morphologyEx(logarithm, cv2.MORPH_TOPHAT, disk)
-    )
+    # Logarithms keep the order, so that they may as well be taken of what closing and opening give of whole numbers,
+    # which takes half of the time.
+    opened, here, closed = (
+        np.log(part.astype(np.float32) + np.float32(8 * _LEVELS))
+        for part in (
+            cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk), smooth, cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, disk)
+        )
+    )  # fmt: skip
+    lines = np.maximum(closed - here, here - opened)
     low, high = CONTRAST
     found[rows, columns] = np.clip((lines - low) / (high - low), 0, 1) * allowed[rows, columns]
     return found

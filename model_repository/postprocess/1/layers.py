@@ -27,7 +27,7 @@ def paint(texture: U8, photograph: Photograph, layer: F32) -> None:
         layer: float32 [s, s], 0..1, of the 224 px crop.
     """
     # A texel of the table is several of the texture.
-    share = np.asarray(cv2.GaussianBlur(_shown(photograph, layer), (0, 0), 1.0), np.float32)
+    share = np.asarray(cv2.GaussianBlur(shown_share(photograph, layer), (0, 0), 1.0), np.float32)
     if not (share > 1 / 255).any():
         return
     side = len(texture)
@@ -35,10 +35,9 @@ def paint(texture: U8, photograph: Photograph, layer: F32) -> None:
     for rows in strips(side):
         if rows.stop <= lines.start or rows.start >= lines.stop:
             continue
-        own = photograph.spread(share, side, rows, columns)[..., None]
-        below = texture[rows, columns].astype(np.float32)
-        below += (photograph.sampled(side, rows, columns) - below) * own
-        texture[rows, columns] = np.rint(below)
+        own = photograph.spread(share, side, rows, columns)
+        colours = photograph.sampled(side, rows, columns)
+        texture[rows, columns] = cv2.blendLinear(colours, texture[rows, columns], own, 1 - own)
 
 
 def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | None) -> None:
@@ -50,7 +49,7 @@ def take_off(texture: U8, photograph: Photograph, layer: F32, texels: Texels | N
         layer: float32 [s, s], 0..1, of the 224 px crop.
         texels: tables of the skin, if the face model has them.
     """
-    share = _shown(photograph, layer)
+    share = shown_share(photograph, layer)
     if texels is not None:
         share = share * texels.plain
     holes = cv2.dilate((share > FILLED).astype(np.float32), np.ones((5, 5), np.uint8))
@@ -86,8 +85,8 @@ def _reached(share: F32, axis: int, side: int) -> slice:
     return slice(max(0, int((used[0] - 1) * scale)), min(side, int((used[-1] + 2) * scale) + 1))
 
 
-def _shown(photograph: Photograph, layer: F32) -> F32:
-    """A layer of the crop at the table's texels, as far as the camera sees them."""
+def shown_share(photograph: Photograph, layer: F32) -> F32:
+    """Sample a layer of the 224 px crop, float32 [s, s], at the table's texels, as far as the camera sees them."""
     return np.asarray(
         photograph.at_table(layer) * np.clip((photograph.places[2] - FLAT) / (FACING - FLAT), 0, 1), np.float32
     )

@@ -81,21 +81,18 @@ class Photograph:
 
     def sampled(self, side: int, rows: slice, columns: slice = slice(None)) -> U8:
         """Colours of a part of a texture of ``side`` texels: uint8 [rows, columns, 3], black beyond the photograph."""
-        maps = [
-            self._rows(self._wide(side)[k][:, columns], side, rows) * np.float32(scale) + np.float32(shift)
-            for k, (scale, shift) in enumerate(zip(self.scale, self.shift, strict=True))
-        ]
+        across, down = (_part(plane, side, rows, columns) for plane in self._in_pixels)
         return np.asarray(
-            cv2.remap(self.pixels, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8
+            cv2.remap(self.pixels, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8
         )
 
     def seen(self, side: int, rows: slice) -> F32:
         """How much of the texels of these rows is skin of the photograph: float32 [rows, side], 0..1."""
-        return self._rows(self._wide(side)[3], side, rows)
+        return _part(self.places[3], side, rows)
 
     def spread(self, table: F32, side: int, rows: slice, columns: slice = slice(None)) -> F32:
         """A map of the table [t, t] at these texels of a texture of ``side``: float32 [rows, columns]."""
-        return self._rows(_widened(table, side)[:, columns], side, rows)
+        return _part(table, side, rows, columns)
 
     def at_table(self, picture: F32) -> F32:
         """Sample a picture of the 224 px crop, float32 [h, w] or [h, w, c] of any size, at the table's texels."""
@@ -121,25 +118,48 @@ class Photograph:
         return replace(self, pixels=pixels, coarse=False)
 
     @cached_property
-    def _widened(self) -> dict[int, F32]:
-        return {}
+    def _in_pixels(self) -> tuple[F32, F32]:
+        """Columns and rows of the table's texels in ``pixels``: float32 [t, t] each."""
+        columns, rows = (
+            plane * np.float32(scale) + np.float32(shift)
+            for plane, scale, shift in zip(self.places[:2], self.scale, self.shift, strict=True)
+        )
+        return columns, rows
 
-    def _wide(self, side: int) -> F32:
-        """The places as wide as a texture of ``side`` texels: float32 [4, t, side]."""
-        if side not in self._widened:
-            self._widened[side] = np.stack([_widened(plane, side) for plane in self.places])
-        return self._widened[side]
 
-    def _rows(self, wide: F32, side: int, rows: slice) -> F32:
-        """Interpolate rows of a texture from a map [t, side]; as enlarging the table by bilinear interpolation."""
-        at = np.clip((np.arange(rows.start, rows.stop) + 0.5) * (len(wide) / side) - 0.5, 0, len(wide) - 1)
-        low = at.astype(np.intp)
-        share = (at - low).astype(np.float32)[:, None]
-        below, above = wide[low], wide[np.minimum(low + 1, len(wide) - 1)]
-        above = above - below
-        above *= share
-        above += below
-        return np.ascontiguousarray(above)
+def _part(table: F32, side: int, rows: slice, columns: slice = slice(None)) -> F32:
+    """Interpolate a part of a texture of ``side`` texels from a map [t, t]: as enlarging it by bilinear interpolation.
+
+    Returns:
+        float32 [rows, columns].
+    """
+    count = len(table)
+    if side % count == 0:
+        return _enlarged(table, side // count, rows, columns)
+    at = np.clip((np.arange(rows.start, rows.stop) + 0.5) * (count / side) - 0.5, 0, count - 1)
+    low = at.astype(np.intp)
+    share = (at - low).astype(np.float32)[:, None]
+    near = table[low[0] : low[-1] + 2]
+    wide = cv2.resize(near, (side, len(near)), interpolation=cv2.INTER_LINEAR)[:, columns]
+    low -= low[0]
+    below, above = wide[low], wide[np.minimum(low + 1, len(wide) - 1)]
+    above = above - below
+    above *= share
+    above += below
+    return np.ascontiguousarray(above)
+
+
+def _enlarged(table: F32, scale: int, rows: slice, columns: slice) -> F32:
+    """A part of a map [t, t] that is enlarged by a whole number, in OpenCV's one step: of few more texels than that."""
+    read, kept = [], []
+    for part in (rows, columns):
+        first, last, _ = part.indices(scale * len(table))
+        low, high = max(0, first // scale - 1), min(len(table), -(-last // scale) + 1)
+        read.append(slice(low, high))
+        kept.append(slice(first - low * scale, last - low * scale))
+    near = table[tuple(read)]
+    size = (near.shape[1] * scale, near.shape[0] * scale)
+    return np.ascontiguousarray(cv2.resize(near, size, interpolation=cv2.INTER_LINEAR)[tuple(kept)], np.float32)
 
 
 def box_of(seen: F32) -> tuple[tuple[float, float], tuple[float, float]] | None:
@@ -160,10 +180,6 @@ def strips(side: int) -> Iterator[slice]:
     """The rows of a texture, some at a time."""
     for first in range(0, side, STRIP):
         yield slice(first, min(first + STRIP, side))
-
-
-def _widened(plane: F32, side: int) -> F32:
-    return np.asarray(cv2.resize(plane, (side, len(plane)), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def enlarged(texture: U8, photograph: Photograph, side: int) -> U8:
@@ -189,7 +205,7 @@ def enlarged(texture: U8, photograph: Photograph, side: int) -> U8:
         columns = slice(left, side - left)
         below, share = result[rows, columns], seen[:, columns]
         own = cv2.blendLinear(photograph.sampled(side, rows, columns), below, share, 1 - share)
-        fine = np.asarray(cv2.subtract(own, below, dtype=cv2.CV_16S), np.int16)
-        mirrored = fine[:, ::-1] * np.repeat((1 - share)[..., None], 3, axis=2)
+        fine = cv2.subtract(own, below, dtype=cv2.CV_16S)
+        mirrored = cv2.multiply(cv2.flip(fine, 1), cv2.merge([1 - share] * 3), dtype=cv2.CV_32F)
         result[rows, columns] = cv2.add(own, mirrored, dtype=cv2.CV_8U)
     return result

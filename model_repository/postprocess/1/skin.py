@@ -12,7 +12,7 @@ from covers import HAIR, Covers, Regions, covers_of, scalp_hair
 from enhancing import Enhance, unchanged
 from face_tensors import check_context, check_places
 from finish import Box, encode, finish
-from layers import paint, take_off
+from layers import paint, shown_share, take_off
 from light import LINEAR, Light, divided, fit_light, gains
 from numpy.typing import NDArray
 from options import Options, Refused
@@ -86,8 +86,14 @@ class Skin:
     @property
     def _shown_box(self) -> Box | None:
         """Where the texture has what the photograph shows; None where that may be anywhere."""
-        painted = self._options.hair == "paint" or "glasses" in self._covers.kinds if self._photograph else True
-        return None if painted else box_of(self._shown.places[3])
+        if self._photograph is None or self._options.hair == "paint":
+            return None
+        seen = self._shown.places[3]
+        if "glasses" in self._covers.kinds:
+            if self._options.glasses != "keep":
+                return None
+            seen = np.maximum(seen, shown_share(self._shown, self._covers.glasses))
+        return box_of(seen)
 
     @cached_property
     def _side(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -46,6 +47,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
     _load_decoders()
+    _share_memory()
     _keep_memory()
     exchange.send(control, {"ready": True})
     while True:
@@ -91,6 +93,17 @@ def _load_decoders() -> None:
     warnings.filterwarnings("ignore", module="PIL")
     for kind in FORMATS:
         canvas_of(decode_checked(sample(kind), Limits()))
+
+
+def _share_memory() -> None:
+    """Leave what is loaded by now on pages that the workers share with this process.
+
+    Python's collector writes into every object that it looks at, and so gives each worker a copy: it no longer looks
+    at these. Every module stays as long as the process does, so that there is nothing to collect.
+    """
+    gc.collect()
+    gc.freeze()
+    ctypes.CDLL(None).malloc_trim(0)  # what the samples took
 
 
 def _keep_memory() -> None:

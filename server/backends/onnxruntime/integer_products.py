@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnxruntime as ort
+
+if TYPE_CHECKING:  # see onnx_session.py
+    import onnxruntime as ort
 
 # Entry of a graph's metadata, and its values.
 INTEGER_PRODUCTS = "face3d.integer_products"
@@ -39,6 +41,8 @@ def products_are_exact() -> bool:
     The kernels themselves are asked, with the largest numbers there are: what a processor says of itself may be hidden
     by a sandbox or an emulator, and is told differently by each architecture.
     """
+    import onnxruntime as ort
+
     session = ort.InferenceSession(PROBE, providers=["CPUExecutionProvider"])
     (sums,) = session.run(None, {"x": np.full((2, 8), 255, np.uint8), "w": np.full((8, 8), 127, np.int8)})
     return bool((sums == 255 * 127 * 8).all())
@@ -53,6 +57,8 @@ def open_graph(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     Raises:
         ProcessorError: the graph was judged for processors with VNNI only, and this one's products saturate.
     """
+    import onnxruntime as ort
+
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     judged_for = session.get_modelmeta().custom_metadata_map.get(INTEGER_PRODUCTS)
     if judged_for == ANY_X86 or products_are_exact():

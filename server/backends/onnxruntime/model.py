@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 from gathering import Gathering
 from input_ranges import InputRanges
 from integer_products import ProcessorError, open_graph
+from late_model import LateModel, check_apart
 from numpy.typing import NDArray
 from onnx_session import (
     ConfigError,
@@ -26,7 +27,12 @@ from onnx_session import (
     Session,
     every_core_is_wanted,
     gathering_milliseconds,
+    load_on_first_use,
+    most_rows,
 )
+
+if TYPE_CHECKING:  # see onnx_session.py
+    import onnxruntime as ort
 
 # glibc's numbers for: from this size on, a piece of memory is a mapping of its own; so much may stay free at the end.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
@@ -49,13 +55,17 @@ class TritonPythonModel:
         filename = config.get("default_model_filename") or "model.onnx"
         try:
             path = Path(args["model_repository"]) / args["model_version"] / filename
-            self._model = OnnxModel(path, config, open_session, InputRanges(config).violation)
+            open_model = partial(_opened, path, config, InputRanges(config))
+            self._model: OnnxModel | LateModel
+            if load_on_first_use(config):
+                check_apart(path, config)
+                self._model = LateModel(open_model)
+            else:
+                self._model = open_model()
             pause = gathering_milliseconds(config) / 1000
-            self._gathering = Gathering(pause, self._model.most_rows, every_core_is_wanted)
+            self._gathering = Gathering(pause, most_rows(config), every_core_is_wanted)
         except ValueError as error:  # ConfigError is one
             raise pb_utils.TritonModelException(f"model '{args['model_name']}': {error}") from None
-        # Loading reads the file and packs its weights: what that took, 20 to 30 MB, glibc keeps for later otherwise.
-        ctypes.CDLL(None).malloc_trim(0)
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> None:
         """Answer a batch of requests, errors only where they belong.
@@ -79,6 +89,13 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let go of the session, so that its memory is free before the next version loads."""
         del self._model
+
+
+def _opened(path: Path, config: dict[str, Any], ranges: InputRanges) -> OnnxModel:
+    model = OnnxModel(path, config, open_session, ranges.violation)
+    # Loading reads the file and packs its weights: what that took, 20 to 30 MB, glibc keeps for later otherwise.
+    ctypes.CDLL(None).malloc_trim(0)
+    return model
 
 
 def _rows(inputs: dict[str, NDArray[Any]]) -> int:

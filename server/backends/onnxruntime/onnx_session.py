@@ -14,14 +14,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+# ONNX Runtime holds 10 MB as soon as it is imported: a process whose graph nobody has asked for yet does without it.
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 Array = NDArray[Any]
 Config = Mapping[str, Any]
@@ -43,13 +44,8 @@ _DTYPES: dict[str, tuple[type[np.generic], str]] = {
     "TYPE_FP64": (np.float64, "tensor(double)"),
 }
 
-# `optimization { graph { level } }` as the C++ backend reads it.
-_GRAPH_LEVELS = {
-    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
+# `optimization { graph { level } }` as the C++ backend reads it: names of ``ort.GraphOptimizationLevel``.
+_GRAPH_LEVELS = {-1: "ORT_ENABLE_BASIC", 0: "ORT_ENABLE_ALL", 1: "ORT_ENABLE_EXTENDED", 2: "ORT_DISABLE_ALL"}
 
 _SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 _DEVICE_INITIALIZERS = "session.use_device_allocator_for_initializers"
@@ -92,7 +88,7 @@ class Session(Protocol):
         ...
 
 
-Opener = Callable[[Path, ort.SessionOptions], Session]
+Opener = Callable[[Path, "ort.SessionOptions"], Session]
 
 
 class ConfigError(ValueError):
@@ -192,6 +188,8 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
     Raises:
         ConfigError: a value is out of range, or a parameter has no meaning here.
     """
+    import onnxruntime as ort
+
     parameters = {
         name: str(entry.get("string_value", ""))
         for name, entry in config.get("parameters", {}).items()
@@ -227,7 +225,7 @@ def session_options(config: Config) -> tuple[ort.SessionOptions, ort.RunOptions]
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     if level not in _GRAPH_LEVELS:
         raise ConfigError(f"optimization.graph.level must be one of {sorted(_GRAPH_LEVELS)}, not {level}.")
-    options.graph_optimization_level = _GRAPH_LEVELS[level]
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _GRAPH_LEVELS[level])
     return options, run_options
 
 
@@ -280,6 +278,16 @@ def most_rows_together(config: Config) -> int:
     return _own_number(config, _MOST, 0)
 
 
+def most_rows(config: Config) -> int:
+    """Return how many rows of several requests go into one run at most, by all of the configuration; at least 1.
+
+    Raises:
+        ConfigError: a parameter is not a whole number of at least 0.
+    """
+    most = max(1, int(config.get("max_batch_size", 0)))
+    return rows_per_run(config) or most_rows_together(config) or most
+
+
 def gathering_milliseconds(config: Config) -> int:
     """Read how long a process may pause after a run of one row (`Gathering`); 0, the default: not at all.
 
@@ -290,10 +298,7 @@ def gathering_milliseconds(config: Config) -> int:
 
 
 def load_on_first_use(config: Config) -> bool:
-    """Read whether the weights are left on the disk until somebody asks for them; no, the default.
-
-    For a network that most servers never use: loading then only sees that it would load, and the first request waits
-    for it.
+    """Read whether the weights are left on the disk until somebody asks for them (`LateModel`); no, the default.
 
     Raises:
         ConfigError: it is not 0 or 1.
@@ -376,6 +381,8 @@ def read_specs(session: Session, config: Config) -> tuple[list[TensorSpec], list
 
 def plain_session(path: Path, options: ort.SessionOptions) -> Session:
     """Open a session by ONNX Runtime itself."""
+    import onnxruntime as ort
+
     session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return session
 
@@ -386,6 +393,8 @@ def trial_session(path: Path, opener: Opener = plain_session) -> Session:
     Raises:
         ConfigError: ONNX Runtime cannot load it.
     """
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what is wrong stands in the error
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -397,7 +406,6 @@ class OnnxModel:
 
     Attributes:
         inputs, outputs: of the model.
-        most_rows: of several requests that go into one run.
 
     Args:
         path: the ``model.onnx`` file.
@@ -423,42 +431,30 @@ class OnnxModel:
         self._batched = int(config.get("max_batch_size", 0)) > 0
         self._rows = rows_per_run(config) if self._batched else 0
         self._most = most_rows_together(config)
-        self.most_rows = self._rows or self._most or max(1, int(config.get("max_batch_size", 0)))
         self._lanes = min(max(options.intra_op_num_threads, least_lanes(config)), int(config.get("max_batch_size", 0)))
         # Threads inside a run use what is idle already.
         idle = idle_lanes(config) if options.intra_op_num_threads == 1 else 1
         self._idle_lanes = min(idle, int(config.get("max_batch_size", 0)))
         self._violation = violation
-        self._open = partial(self._open_sessions, opener, path, options)
-        self._is_open = False
-        if not load_on_first_use(config):
-            self._open()
-        known = self._session if self._is_open else trial_session(path, opener)
-        self.inputs, self.outputs = read_specs(known, config)
+        self._open_sessions(opener, path, options)
+        self.inputs, self.outputs = read_specs(self._session, config)
 
     def _open_sessions(self, opener: Opener, path: Path, options: ort.SessionOptions) -> None:
         session = lane = _opened(opener, path, options)
-        threads = options.intra_op_num_threads, options.inter_op_num_threads
         if self._rows and self._lanes > 1 and options.intra_op_num_threads > 1:
             options.intra_op_num_threads = options.inter_op_num_threads = 1
-            try:
-                lane = _opened(opener, path, options)
-            finally:  # the options are those of the next try
-                options.intra_op_num_threads, options.inter_op_num_threads = threads
+            lane = _opened(opener, path, options)
         self._session, self._lane = session, lane
         # A session whose outputs differ in size from row to row says how they are joined.
         self._concatenate: Callable[[list[Array]], Array] = getattr(session, "concatenate", np.concatenate)
         lanes = max(self._lanes if self._rows else 1, self._idle_lanes)
         if lanes > 1:
             self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
-        self._is_open = True
 
     def run(
         self, requests: Sequence[Mapping[str, Array]], wanted: Sequence[Sequence[str]]
     ) -> Iterator[tuple[int, Answer]]:
         """Run requests together: once for each combination of shapes among them, or in parts (`rows_per_run`).
-
-        For one thread at a time, as a stub has it: what is loaded at the first use is loaded without a lock.
 
         Args:
             requests: per request the inputs by name, batch first when the model is batched.
@@ -466,8 +462,7 @@ class OnnxModel:
 
         Yields:
             Each request's number with its outputs by name, or with the exception that concerns it alone, as soon as it
-            is known: in parts, the first requests of a batch are done long before the last. Where the weights are
-            loaded at the first use and that fails, a ConfigError is the answer, and the next call tries again.
+            is known: in parts, the first requests of a batch are done long before the last.
         """
         checked: list[int] = []
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
@@ -485,12 +480,6 @@ class OnnxModel:
             # Without a batch dimension nothing can be put together: every request is a group of its own.
             key = tuple(value.shape[1:] for value in values) if self._batched else ((index,),)
             groups.setdefault(key, []).append(index)
-        if checked and not self._is_open:
-            try:
-                self._open()
-            except ConfigError as error:
-                yield from ((index, error) for index in checked)
-                return
         if self._rows:
             yield from self._run_in_parts({i: requests[i] for i in checked}, wanted)
             return
@@ -544,6 +533,8 @@ class OnnxModel:
             yield index, _joined(list(itertools.islice(outcomes, count)), self._concatenate)
 
     def _run_once(self, session: Session, feed: Mapping[str, Array], names: list[str]) -> Answer:
+        from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
         if not names:
             return {}
         try:

@@ -264,24 +264,27 @@ class PartsSession:
         self, names: Sequence[str] | None, feed: Mapping[str, Array], options: ort.RunOptions | None = None
     ) -> list[Array]:
         """As the session of the whole graph: outputs by name, all of them for None."""
-        attributes = np.stack([self._attributes(shapes[0]) for shapes in feed["shapes"]])
-        fields = np.stack([self._field(rows) for rows in attributes])
+        attributes = [self._attributes(shapes[0]) for shapes in feed["shapes"]]
+        fields = [self._field(rows) for rows in attributes]
         rows = [
             self._row(*row)
             for row in zip(feed["crop_hd"], feed["parts"], attributes, fields, feed["context"][:, -8:], strict=True)
         ]
-        small = {"small": np.stack([row.small for row in rows])}
-        small["small_seen"] = np.stack([row.small_seen for row in rows])[:, None]
+        small = {"small": _batch([row.small for row in rows])}
+        small["small_seen"] = _batch([row.small_seen[None] for row in rows])
         like, guess, gain = self._fill.run(None, small, options)
         colours = [row.colours for row in rows]
-        facing = np.stack([row.facing for row in rows])[:, None]
-        shares = [row.seen * _resized(part[0], self._side) for row, part in zip(rows, like, strict=True)]
-        seen = np.stack(shares)[:, None]
+        seen = _batch([(row.seen * _resized(part[0], self._side))[None] for row, part in zip(rows, like, strict=True)])
         wanted = [output.name for output in self.get_outputs()] if names is None else names
         makers: dict[str, Callable[[], Array]] = {
             "texture": lambda: self._texture(colours, seen, guess, gain),
             "visibility": lambda: self._visibility(seen),
-            "places": lambda: np.concatenate([fields[:, :2], facing, seen], 1),
+            "places": lambda: _batch(
+                [
+                    np.concatenate([field[:2], row.facing[None], share])
+                    for field, row, share in zip(fields, rows, seen, strict=True)
+                ]
+            ),
         }
         return [makers[name]() for name in wanted]
 
@@ -440,9 +443,14 @@ def _blended(first: Array, second: Array, share: Array) -> Array:
     )
 
 
+def _batch(rows: Sequence[Array]) -> Array:
+    """Rows as one array; one row is not copied."""
+    return rows[0][None] if len(rows) == 1 else np.stack(rows)
+
+
 def _bytes(planes: F32) -> U8:
     """Planes (C, h, w) as bytes (h, w, C)."""
-    return _u8(cv2.merge([cv2.convertScaleAbs(plane.clip(0, 255)) for plane in planes]))
+    return _u8(cv2.merge([cv2.convertScaleAbs(cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO)[1]) for plane in planes]))
 
 
 def _around(values: F32, reach: int) -> F32:
