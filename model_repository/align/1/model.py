@@ -68,7 +68,8 @@ class TritonPythonModel:
             check_inputs(tensors)
             options = options_from(parameters)
             rows = len(tensors["picture"])
-            for row in mapped(lambda index: self._row(tensors, index, options, names), range(rows)):
+            side_by_side = mapped if rows > 1 else map
+            for row in side_by_side(lambda index: self._row(tensors, index, options, names), range(rows)):
                 answer.events += row.events
                 if row.error is not None:
                     with naming_row(len(answer.rows), rows):
