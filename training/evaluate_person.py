@@ -5,8 +5,9 @@
 Each head has an identity of its own, as those of `training.render`, and is drawn at every yaw with another expression
 and in another light. Detector, alignment and regressor look at each picture as the service does; the served modules of
 `merge` weigh and join. Errors are millimetres from the true neutral face to the predicted one, as those of
-`training.evaluate`, over the inner and over the narrow face, beside the mean face's. The texture's cover is the share
-of the face's skin that a picture shows, which only heads without painted hair tell (``--skin``).
+`training.evaluate`, over the inner and over the narrow face, beside the mean face's and beside what the network gives
+for the first picture without its correction (`networks.identity_correction`). The texture's cover is the share of the
+face's skin that a picture shows, which only heads without painted hair tell (``--skin``).
 """
 
 from __future__ import annotations
@@ -173,13 +174,16 @@ def served(module: str) -> ModuleType:
 
 
 class Reading(NamedTuple):
-    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm."""
+    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm, and
+    the identity (80,) without its correction.
+    """
 
     sample: Sample
     shapes: npt.NDArray[np.float32]
     coefficients: npt.NDArray[np.float32]
     quality: npt.NDArray[np.float32]
     certainty: float
+    uncorrected: npt.NDArray[np.float32]
 
 
 @torch.no_grad()
@@ -194,8 +198,8 @@ def read(evaluator: Evaluator, find: Finder, picture: U8) -> Reading | None:
     yaw = float(np.degrees(coefficients[225]))
     aligned = np.ascontiguousarray(sample.aligned[0].transpose(1, 2, 0))
     quality = upright.quality(face, whole, (float(picture.shape[1]), float(picture.shape[0])), yaw, aligned)
-    _, certainty = evaluator.regressor.regress(evaluator.regressor.picture(torch.from_numpy(sample.crop)))
-    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(certainty[0, 0]))
+    plain, certainty = evaluator.regressor.regress(evaluator.regressor.picture(torch.from_numpy(sample.crop)))
+    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(certainty[0, 0]), plain[0, :80].numpy())
 
 
 def joined(readings: list[Reading]) -> Any:
@@ -279,7 +283,11 @@ def measure(arguments: argparse.Namespace) -> None:
         if len(readings) < len(arguments.yaws):
             continue
         truth, _ = decoded(judge, person.identity.astype(np.float64), nothing)
-        codes = [*(reading.coefficients[:80] for reading in readings), joined(readings).coefficients[0, :80]]
+        codes = [
+            readings[0].uncorrected,
+            *(reading.coefficients[:80] for reading in readings),
+            joined(readings).coefficients[0, :80],
+        ]
         guesses = [decoded(judge, code.astype(np.float64), nothing)[0] for code in codes]
         errors.append(
             [[shape_error(guess, judge, truth, where) for guess in (*guesses, mean)] for where in (None, narrow)]
@@ -296,19 +304,19 @@ def show(errors: Float, covers: Float, yaws: list[float]) -> None:
     """Print means.
 
     Args:
-        errors: (n, 2, K + 2) mm over the inner and over the narrow face: of the K pictures, of all together, of the
-            mean face.
+        errors: (n, 2, K + 3) mm over the inner and over the narrow face: of the first picture without correction, of
+            the K pictures, of all together, of the mean face.
         covers: (n, 2) shares of the skin.
         yaws: K, degrees.
     """
     print(f"{len(errors)} heads, {len(yaws)} pictures each; error of the neutral face, mm")
-    names = (*(f"yaw {yaw:.0f}" for yaw in yaws), "all together")
+    names = (f"yaw {yaws[0]:.0f}, without correction", *(f"yaw {yaw:.0f}" for yaw in yaws), "all together")
     for where, part in zip(("the inner face", "the narrow face"), errors.transpose(1, 0, 2), strict=True):
         *found, mean = part.mean(0)
         print(f"  {where} (the mean face: {mean:.3f})")
         for name, error in zip(names, found, strict=True):
-            print(f"    {name:14s}: {error:.3f} ({1 - error / mean:.1%} below the mean face, "
-                  f"{1 - error / found[0]:.1%} below the first picture)")  # fmt: skip
+            print(f"    {name:26s}: {error:.3f} ({1 - error / mean:.1%} below the mean face, "
+                  f"{1 - error / found[0]:.1%} below the first picture without correction)")  # fmt: skip
     if len(covers):
         one, whole = covers.mean(0)
         print(

@@ -89,12 +89,6 @@ class Plan:
         self.parser_heads = self.work / "parser-heads.npy"
         self.label = [str(options.teacher or own_teacher()), str(ROOT / "training" / "label.py")]
         self.ready_teacher = None if options.teacher else install_teacher
-        self.frozen, self.beneath = self.work / "regressor-frozen.pt", self.work / "beneath" / "regressor.safetensors"
-        self.regressor_command = (
-            "regressor", "--face-model", self.model, "--teacher-map", self.mapping, "--renders",
-            self.work / "shards" / "r", "--pictures", self.pictures, "--labels", self.labels[TRAINING],
-            "--resolution", options.resolution,
-        )  # fmt: skip
 
     def steps(self) -> list[Step]:
         """Return the steps in their order."""
@@ -108,9 +102,8 @@ class Plan:
             *self._parser(),
             *self._texture_and_screen(),
             *self._albedo(),
-            *self._identity_correction(),
-            *self._regressor_beneath(),
             *self._certainty(),
+            *self._identity_correction(),
             *self._evaluate(),
         ]
 
@@ -186,7 +179,11 @@ class Plan:
     def _regressor(self) -> list[Step]:
         options, work = self.options, self.work
         unfrozen, whole = work / "regressor-first.safetensors", work / "regressor.pt"
-        frozen, command = self.frozen, self.regressor_command
+        frozen = work / "regressor-frozen.pt"
+        command = (
+            "regressor", "--face-model", self.model, "--teacher-map", self.mapping, "--renders", work / "shards" / "r",
+            "--pictures", self.pictures, "--labels", self.labels[TRAINING], "--resolution", options.resolution,
+        )  # fmt: skip
         return [
             Step(
                 "regressor",
@@ -316,6 +313,28 @@ class Plan:
             ),
         ]  # fmt: skip
 
+    def _certainty(self) -> list[Step]:
+        work, regressor = self.work, self.weights / self.trained.name
+        return [
+            Step(
+                "certainty",
+                "the regressor's features and errors",
+                module(
+                    "certainty", "features", "--face-model", self.model, "--teacher-map", self.mapping, "--renders",
+                    work / "shards" / "r", "--pictures", self.pictures, "--labels", self.labels[TRAINING],
+                    "--regressor", regressor, "--resolution", self.options.resolution, "--out", work / "features.npz",
+                    "--batches", self.options.certainty_batches,
+                ),
+                [work / "features.npz"],
+            ),
+            Step(
+                "certainty",
+                "what the regressor says of its errors",
+                module("certainty", "train", work / "features.npz", "--regressor", regressor),
+                [self.weights / "certainty.safetensors"],
+            ),
+        ]  # fmt: skip
+
     def _identity_correction(self) -> list[Step]:
         regressor, found = self.weights / self.trained.name, self.work / "identity-correction.npz"
         drawn = (self.pictures, self.labels[TRAINING], self.heads, found)
@@ -334,67 +353,6 @@ class Plan:
                 "what both say of the identity",
                 module("identity_correction", "--regressor", regressor, "fit", found),
                 [self.weights / "identity_correction.safetensors"],
-            ),
-        ]  # fmt: skip
-
-    def _regressor_beneath(self) -> list[Step]:
-        weights, beneath, checkpoint = self.weights, self.beneath, self.work / "regressor-beneath.pt"
-        correction = weights / "identity_correction.safetensors"
-
-        def begin() -> None:
-            beneath.parent.mkdir(exist_ok=True)
-            if not checkpoint.exists():
-                shutil.copy(self.frozen, checkpoint)
-
-        return [
-            Step(
-                "regressor-beneath",
-                "the regressor, trained beneath the correction of its identity",
-                module(
-                    *self.regressor_command, "--checkpoint", checkpoint, "--weights", beneath, "--samples",
-                    self.options.samples // 6, "--freeze", "--restart", "--rate", 2e-4, "--larger", 2, "--correction",
-                    correction,
-                ),
-                [beneath, beneath.with_name(correction.name)],
-                begin,
-            ),
-            Step(
-                "regressor-beneath",
-                "its heads of albedo and light",
-                module(
-                    "albedo", "--pictures", self.pictures, "--face-model", weights / self.model.name, "--regressor",
-                    beneath, "--like", weights / self.trained.name,
-                ),
-                [beneath.with_name(".complete")],
-            ),
-        ]  # fmt: skip
-
-    def _certainty(self) -> list[Step]:
-        work, regressor = self.work, self.weights / self.trained.name
-        correction = regressor.with_name("identity_correction.safetensors")
-
-        def put() -> None:
-            for path in (regressor, correction):
-                shutil.copy(self.beneath.with_name(path.name), path)
-
-        return [
-            Step(
-                "certainty",
-                "the regressor's features and errors",
-                module(
-                    "certainty", "features", "--face-model", self.model, "--teacher-map", self.mapping, "--renders",
-                    work / "shards" / "r", "--pictures", self.pictures, "--labels", self.labels[TRAINING],
-                    "--regressor", regressor, "--resolution", self.options.resolution, "--out", work / "features.npz",
-                    "--batches", self.options.certainty_batches, "--correction", correction,
-                ),
-                [work / "features.npz"],
-                put,
-            ),
-            Step(
-                "certainty",
-                "what the regressor says of its errors",
-                module("certainty", "train", work / "features.npz", "--regressor", regressor),
-                [self.weights / "certainty.safetensors"],
             ),
         ]  # fmt: skip
 

@@ -42,9 +42,8 @@ def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path
         "texture",
         "screen",
         "albedo",
-        "identity-correction",
-        "regressor-beneath",
         "certainty",
+        "identity-correction",
         "evaluate",
     ]
     for step in steps:
@@ -73,16 +72,7 @@ def test_a_step_reads_what_an_earlier_one_has_written(data: Path, tmp_path: Path
 
 def test_only_the_permissive_pictures_train(data: Path, tmp_path: Path) -> None:
     for step in Plan(parse([str(data), str(tmp_path / "work")])).steps():
-        if step.name in {
-            "regressor",
-            "parser",
-            "texture",
-            "screen",
-            "albedo",
-            "certainty",
-            "identity-correction",
-            "regressor-beneath",
-        }:
+        if step.name in {"regressor", "parser", "texture", "screen", "albedo", "certainty", "identity-correction"}:
             assert not re.search("portraits|others", " ".join(step.command))
 
 
