@@ -29,6 +29,7 @@ from training.fold import fold
 from training.refinement_net import BOTTOM, CELL, COARSE, COLUMNS, DISPLACEMENT, LEFT, ROWS, Grid, RefinementNet
 from training.regressor import (
     EYES,
+    KNOWN,
     PAUSE_SECONDS,
     PictureTruth,
     RenderTruth,
@@ -386,7 +387,7 @@ class Refiner(Task):
             pictures = np.load(path.with_suffix(".npy"))
             crops = torch.from_numpy(pictures).permute(0, 3, 1, 2)
             with np.load(path.with_suffix(".labels.npz"), allow_pickle=False) as data:
-                labels = {key: torch.from_numpy(data[key]) for key in self.renders.labels[0]}
+                labels = {key: torch.from_numpy(data[key]) for key in KNOWN}
             warp = Warp.random(len(crops), False)
             first = torch.cat([self.regressor.net(part) for part in warp.picture(crops, side).split(32)])
             self.held_renders.append((list(pictures), labels, first, warp))
@@ -465,6 +466,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=1, help="looks in training, each from where the last one led")
     parser.add_argument("--restart", action="store_true", help="keep the weights, begin a new schedule")
     parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(correction=None)  # the first answers have theirs already
     options = parser.parse_args()
     trained = Refiner(options)
     trained.run()

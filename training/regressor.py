@@ -41,6 +41,7 @@ MIRROR_DM = 0.03  # a teacher's point without a counterpart this near is left ou
 HEAD_RATE = 1 / 16  # of the learning rate, for heads that read a whole map: sixteen times the inputs move together
 PAUSE_SECONDS = 20.0  # a step that takes longer was stopped from outside: the rest does not count as training
 HELD_OUT = 96  # real pictures that only monitor, or a tenth where there are few
+KNOWN = ("identity", "expression", "angle", "camera")  # of a render, in its file of labels
 # What the shipped weights have seen; written into their metadata.
 SOURCES = (
     "SFHQ-dataset (MIT, SelfishGene), official US portraits (public domain), us18f (CC0); points by MediaPipe Face Mesh"
@@ -154,7 +155,7 @@ class Renders:
                 self.seen.add(path)
                 self.crops.append(np.load(path.with_name(path.name.replace(".labels.npz", ".npy")), mmap_mode="r"))
                 with np.load(path, allow_pickle=False) as data:
-                    self.labels.append({k: data[k] for k in ("identity", "expression", "angle", "camera")})
+                    self.labels.append({key: data[key] for key in KNOWN})
 
     def __len__(self) -> int:
         return sum(map(len, self.crops))
@@ -367,14 +368,14 @@ class Task:
         self.features = torch.zeros(len(self.crops), 2, 0)
         if self.correction is not None:
             self.features = self.correction.features(self.crops, self.points_of_pictures())
-        self.refresh()
+        self.find_renders()
 
     def points_of_pictures(self) -> torch.Tensor:
         """Return the five points (n, 5, 2) of the pictures by the teacher, pixels of the 224 px crop."""
         five = np.stack([five_points_of_teacher(point) for point in self.points.cpu().double().numpy()])
         return torch.from_numpy(five.astype(np.float32))
 
-    def refresh(self) -> None:
+    def find_renders(self) -> None:
         """Find new shards of renders, and what the correction needs of them."""
         self.renders.refresh()
         for crops, labels in zip(self.renders.crops, self.renders.labels, strict=True):
@@ -615,7 +616,7 @@ class Trainer(Task):
             for key, term in terms.items():
                 smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
             if step % 50 == 0:
-                self.refresh()
+                self.find_renders()
                 rate = (self.samples - began) / max(spent, 1e-9)
                 parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
                 progress = f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders"

@@ -84,7 +84,7 @@ def test_renders_that_appear_later_get_their_features(file: Path, tmp_path: Path
     run = run_arguments(tmp_path)
     task = Task(argparse.Namespace(**{**vars(run), "correction": file}))
     shard(run.renders, 1, count=4)
-    task.refresh()
+    task.find_renders()
     assert [labels["features"].shape for labels in task.renders.labels] == [(3, 2, FEATURES), (4, 2, FEATURES)]
     assert Task(run).features.shape[-1] == 0, "nothing is corrected unless it is asked for"
 
