@@ -71,6 +71,12 @@ def fit_light(colour: Float, albedo: Float, basis: Float, weight: Float) -> Floa
     return out
 
 
+def chosen(a: argparse.Namespace) -> list[str]:
+    """Draw the names of ``a.count`` pictures."""
+    files = listed(a.pictures)
+    return [files[k] for k in np.random.default_rng(a.seed).permutation(len(files))[: a.count]]
+
+
 @torch.no_grad()
 def collect(a: argparse.Namespace, model: AnyFaceModel) -> tuple[Float, Float, Float, list[torch.Tensor]]:
     """Collect colours (n, S, 3) 0..255, visibility (n, S), normals (n, S, 3) of the skin's S vertices, and crops."""
@@ -80,9 +86,7 @@ def collect(a: argparse.Namespace, model: AnyFaceModel) -> tuple[Float, Float, F
     uv = model.uv[places_of(model)[Chart.of(model, TABLE).skin]]
     grid = torch.from_numpy(np.stack([uv[:, 0] * 2 - 1, 1 - uv[:, 1] * 2], -1))[None, None].float()
     colours, seen, normals, crops = [], [], [], []
-    files = listed(a.pictures)
-    files = [files[k] for k in np.random.default_rng(a.seed).permutation(len(files))[: a.count]]
-    for _, sample in faces_of(a.pictures, files, "vertex colours"):
+    for _, sample in faces_of(a.pictures, chosen(a), "vertex colours"):
         if sample is None:
             continue
         context = torch.from_numpy(sample.context)
@@ -197,9 +201,7 @@ def fit_like(a: argparse.Namespace, model: AnyFaceModel) -> None:
     A correction of the identity beside them goes on belonging to them.
     """
     other = Regressor.load(a.like, model)
-    files = listed(a.pictures)
-    files = [files[k] for k in np.random.default_rng(a.seed).permutation(len(files))[: a.count]]
-    found = (sample for _, sample in faces_of(a.pictures, files, "faces"))
+    found = (sample for _, sample in faces_of(a.pictures, chosen(a), "faces"))
     crops = [torch.from_numpy(sample.crop) for sample in found if sample is not None]
     answers = torch.cat([other.regress(other.picture(crop))[0] for crop in crops]).double()
     wanted = torch.cat([answers[:, COEFFICIENTS["albedo"]], answers[:, COEFFICIENTS["light"]]], 1)

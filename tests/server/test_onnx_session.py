@@ -201,7 +201,10 @@ class TestRun:
     ) -> None:
         monkeypatch.setattr(onnx_session, "every_core_is_wanted", lambda: False)
         threads = {"intra_op_thread_count": "1", "rows_per_run": rows_per_run, "idle_lanes": "2"}
-        opener = lambda path, options: BothAtOnce(plain_session(path, options))  # noqa: E731
+
+        def opener(path: Path, options: ort.SessionOptions) -> Session:
+            return BothAtOnce(plain_session(path, options))
+
         model = OnnxModel(arithmetic, config(**parameters(**threads)), opener)
         (result,) = answers(model, [{"x": np.arange(16, dtype=np.float32).reshape(4, 4)}], [["twice"]])
         assert answer(result, "twice") == (2 * np.arange(16).reshape(4, 4)).tolist()

@@ -69,7 +69,8 @@ class TritonPythonModel:
             options = options_from(parameters)
             rows = len(tensors["picture"])
             side_by_side = mapped if rows > 1 else map
-            for row in side_by_side(lambda index: self._row(tensors, index, options, names), range(rows)):
+            # All of them, before the request is answered for one that fails: threads read its memory.
+            for row in list(side_by_side(lambda index: self._row(tensors, index, options, names), range(rows))):
                 answer.events += row.events
                 if row.error is not None:
                     with naming_row(len(answer.rows), rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 First = TypeVar("First")
@@ -21,5 +21,8 @@ def beside(first: Callable[[], First], second: Callable[[], Second]) -> tuple[Fi
             wait would be those that are waited for.
     """
     other = _POOL.submit(second)
-    mine = first()
+    try:
+        mine = first()
+    finally:
+        wait([other])  # it reads what belongs to the request, which ends where the first one fails
     return mine, other.result()
