@@ -42,8 +42,8 @@ from training.face_model import ORIGIN_CM
 from training.face_model import build as build_face_model
 from training.raster import interpolate, rasterise
 from training.refinement_net import Refinement, RefinementNet
+from training.registration import MAX_SCATTER_MM
 from training.render import MARGIN, MEDIAPIPE_OF_IBUG, euler
-from training.teacher_map import MAX_SCATTER_MM
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -91,8 +91,8 @@ class Views(Renderer):
 
 @torch.no_grad()
 def heads(a: argparse.Namespace) -> None:
-    """Write identities (n, 80), the regressor's (n, 3, 80), features (n, 3, 256) and the photographs' names (n,)."""
-    renderer, look = Views(a.pictures, a.labels, a.heads, a.seed), Features(a.regressor, a.resolution)
+    """Write what needs no regressor: see `Drawn`."""
+    renderer = Views(a.pictures, a.labels, a.heads, a.seed, teacher_map=a.teacher_map)
     nothing = torch.zeros(IDENTITY + FEATURES, IDENTITY), torch.zeros(IDENTITY)
     correction = IdentityCorrection(DlibResNet.load(default_weights()), *nothing).eval()
     rows = []
@@ -103,14 +103,49 @@ def heads(a: argparse.Namespace) -> None:
         pictures, points = (np.stack(column) for column in zip(*views, strict=True))
         inner = np.ascontiguousarray(pictures[:, MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(0, 3, 1, 2))
         crops, five = torch.from_numpy(inner).float(), torch.from_numpy((points - MARGIN).astype(np.float32))
-        chips = correction.chip(crops, five)
-        seen = torch.nn.functional.interpolate(crops / 255, size=(a.resolution,) * 2, mode="area")
         with autocast(crops.device):
-            codes, features = look(seen)[1][:, :IDENTITY], correction.network.features(chips)
-        found = codes.float().numpy(), features.float().numpy()
-        rows.append(((renderer.to_modes @ identity).astype(np.float32), *found, renderer.files[index]))
-    names = ("identity", "codes", "features", "files")
-    np.savez(a.out, **dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)))
+            features = correction.network.features(correction.chip(crops, five)).float().numpy()
+        seen = torch.nn.functional.interpolate(crops, size=(a.resolution,) * 2, mode="area").round().byte().numpy()
+        rows.append(((renderer.to_modes @ identity).astype(np.float32), seen, features, renderer.files[index]))
+    np.savez(a.out, **dict(zip(Drawn._fields, map(np.array, zip(*rows, strict=True)), strict=True)))
+
+
+class Drawn(NamedTuple):
+    """What is known of n heads, each drawn in three views.
+
+    Attributes:
+        identity: (n, 80) true.
+        seen: uint8 (n, 3, 3, S, S) RGB, the crops at the side at which the regressor sees them.
+        features: (n, 3, 256) dlib's.
+        files: (n,) names of the photographs.
+    """
+
+    identity: F32
+    seen: U8
+    features: F32
+    files: npt.NDArray[np.str_]
+
+    @classmethod
+    def read(cls, paths: list[Path]) -> Drawn:
+        """Read what `heads` wrote into several files."""
+        parts = [np.load(path, allow_pickle=False) for path in paths]
+        return cls(*(np.concatenate([part[name] for part in parts]) for name in cls._fields))
+
+
+@torch.no_grad()
+def codes(regressor: Path, seen: U8) -> F32:
+    """Compute what a regressor says of drawn heads: identities (n, 3, 80), not corrected.
+
+    Args:
+        regressor: its weights.
+        seen: see `Drawn`.
+    """
+    look, found = Features(regressor, seen.shape[-1]), []
+    for views in tqdm(np.array_split(seen, -(-len(seen) // 16)), desc="identities", mininterval=5):
+        pictures = torch.from_numpy(views).flatten(0, 1).float() / 255
+        with autocast(pictures.device):
+            found.append(look(pictures)[1][:, :IDENTITY].float().numpy())
+    return np.concatenate(found).reshape(len(seen), len(YAWS), IDENTITY)
 
 
 def joined(values: F32) -> list[F32]:
@@ -148,15 +183,24 @@ def metric(model: HeadModel) -> Float:
 
 
 def fit(a: argparse.Namespace) -> None:
-    """Fit the map and write it beside the regressor's weights; print the errors of the held-out folds."""
-    parts = [np.load(path) for path in a.found]
-    identity, codes, features, files = (
-        np.concatenate([part[name] for part in parts]) for name in ("identity", "codes", "features", "files")
-    )
-    model = load_face_model(a.regressor.with_name("face_model.npz"))
+    """Fit the map for a regressor and write it beside its weights."""
+    drawn = Drawn.read(a.found)
+    write_correction(a.regressor, drawn, codes(a.regressor, drawn.seen))
+
+
+def write_correction(regressor: Path, drawn: Drawn, found: F32) -> None:
+    """Fit the map and write it beside the regressor's weights; print the errors of the held-out folds.
+
+    Args:
+        regressor: its weights, beside the face model.
+        drawn: n heads.
+        found: (n, 3, 80) the identities that the regressor gives for them.
+    """
+    identity, _, features, files = drawn
+    model = load_face_model(regressor.with_name("face_model.npz"))
     assert isinstance(model, HeadModel)
     root = metric(model)
-    means = joined(np.concatenate([codes, features], 2))
+    means = joined(np.concatenate([found, features], 2))
     values = np.concatenate(means).astype(np.float64)
     wanted = np.tile(identity, (len(means), 1)).astype(np.float64) - values[:, :IDENTITY]
     fold = np.tile(np.unique(files, return_inverse=True)[1] % FOLDS, len(means))
@@ -170,7 +214,7 @@ def fit(a: argparse.Namespace) -> None:
         print(f"ridge {weight}: {np.sqrt(total / len(wanted)):.3f} mm, {before:.3f} before")
     middle, matrix, offset = ridge(values, wanted, min(errors, key=errors.__getitem__))
     metadata = {
-        "regressor": digest(a.regressor),
+        "regressor": digest(regressor),
         "embedder": digest(default_weights()),
         "face_model": str(model.fingerprint),
         "heads": str(len(identity)),
@@ -181,7 +225,7 @@ def fit(a: argparse.Namespace) -> None:
         "matrix": matrix.astype(np.float16),
         "offset": (offset - middle @ matrix).astype(np.float32),
     }
-    save_file(arrays, a.regressor.with_name(FILE), metadata)
+    save_file(arrays, regressor.with_name(FILE), metadata)
 
 
 if __name__ == "__main__":
@@ -196,6 +240,7 @@ if __name__ == "__main__":
     drawing.add_argument("--count", type=int, default=400)
     drawing.add_argument("--resolution", type=int, default=112, help="pixels at which the regressor sees its crop")
     drawing.add_argument("--seed", type=int, default=0)
+    drawing.add_argument("--teacher-map", type=Path, help="register the photographs to the surface by it")
     fitting = commands.add_parser("fit")
     fitting.add_argument("found", type=Path, nargs="+")
     options = parser.parse_args()

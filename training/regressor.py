@@ -30,9 +30,10 @@ from networks.identity_correction import nearest_translation
 from networks.regressor import ReconstructionNet, window_of
 from training.corrected import FixedCorrection, assign
 from training.fold import fold, unfold
+from training.muon import ConvolutionMuon
 from training.precision import autocast
+from training.registration import MAX_SCATTER_MM
 from training.render import MARGIN, SIZE, five_points, five_points_of_teacher
-from training.teacher_map import MAX_SCATTER_MM
 
 # Pixels between the eyes of an aligned 224 px crop: errors are measured in this unit.
 EYES = 65.0
@@ -496,7 +497,14 @@ class Trainer(Task):
         if arguments.freeze:
             fold(self.net)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
-        heads, backbone = self.net.final_layers.parameters(), self.net.backbone.parameters()
+        heads, backbone = self.net.final_layers.parameters(), list(self.net.backbone.parameters())
+        self.muon = None
+        if arguments.muon:
+            # The first convolution, of three channels, is hardly a matrix.
+            matrices = [weights for weights in backbone if weights.dim() == 4 and weights.shape[1] > 3]
+            self.muon = ConvolutionMuon(matrices, arguments.rate)
+            chosen = {id(weights) for weights in matrices}
+            backbone = [weights for weights in backbone if id(weights) not in chosen]
         self.optimiser = torch.optim.AdamW(
             [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": HEAD_RATE if self.net.window > 1 else 1.0}],
             arguments.rate,
@@ -523,6 +531,8 @@ class Trainer(Task):
             self.net.load_state_dict(state["net"])
             self.average = state["average"]
             self.optimiser.load_state_dict(state["optimiser"])
+            if self.muon is not None:
+                self.muon.optimiser.load_state_dict(state["muon"])
         # Not the same random pictures once more.
         torch.manual_seed(self.arguments.seed + self.samples)
         self.rng = np.random.default_rng((self.arguments.seed, self.samples))
@@ -578,6 +588,8 @@ class Trainer(Task):
             "optimiser": self.optimiser.state_dict(),
             "samples": self.samples,
         }
+        if self.muon is not None:
+            state["muon"] = self.muon.optimiser.state_dict()
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
@@ -596,15 +608,16 @@ class Trainer(Task):
             done = max((self.samples - first) / a.samples, spent / (60 * a.minutes))
             if done >= 1:
                 break
+            rate = a.rate * min(1.0, (step + 1) / 150) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
             for group in self.optimiser.param_groups:
-                group["lr"] = (
-                    group["scale"] * a.rate * min(1.0, (step + 1) / 150) * (0.5 * (1 + math.cos(math.pi * done)) + 0.01)
-                )
+                group["lr"] = group["scale"] * rate
             terms = self.losses(a.resolution)
-            self.optimiser.zero_grad(set_to_none=True)
+            self.net.zero_grad(set_to_none=True)
             torch.stack(list(terms.values())).sum().backward()
             nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             self.optimiser.step()
+            if self.muon is not None:
+                self.muon.step(rate)
             step, self.samples = step + 1, self.samples + batch
             old = self.samples // batch  # steps since the very first: a resumed average stays as slow as it was
             decay = min(0.998, old / (old + 20))
@@ -617,9 +630,9 @@ class Trainer(Task):
                 smooth[key] = 0.97 * smooth.get(key, term.item()) + 0.03 * term.item()
             if step % 50 == 0:
                 self.find_renders()
-                rate = (self.samples - began) / max(spent, 1e-9)
+                speed = (self.samples - began) / max(spent, 1e-9)
                 parts = " ".join(f"{k} {v:.4f}" for k, v in smooth.items())
-                progress = f"{done:5.1%} {self.samples} samples {rate:.1f}/s, {len(self.renders)} renders"
+                progress = f"{done:5.1%} {self.samples} samples {speed:.1f}/s, {len(self.renders)} renders"
                 print(f"{progress}: {parts}", flush=True)
             if step % 300 == 0:
                 print(self.monitor(a.resolution), flush=True)
@@ -656,6 +669,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=400_000, help="in all; with --restart, from here on")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (and cool the rate down) by then")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--muon", action="store_true", help="train convolutions by Muon instead of AdamW")
     parser.add_argument("--restart", action="store_true", help="keep the weights, begin a new schedule")
     parser.add_argument(
         "--freeze", action="store_true", help="normalise by the running statistics, as the served network does"

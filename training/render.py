@@ -24,6 +24,7 @@ from training import topology
 from training.face_model import ORIGIN_CM
 from training.face_model import build as build_face_model
 from training.raster import interpolate, rasterise
+from training.registration import Registration, Seen
 
 Float = npt.NDArray[np.float64]
 MARGIN = 32  # pixels around the 224 px crop, room for augmentation
@@ -260,6 +261,7 @@ class Renderer:
         yaw: standard deviation, degrees; cut at 75.
         calm: share of heads that keep only 0.3 of the photographed expression.
         mixture: what else is varied.
+        teacher_map: of `training.teacher_map`; with it photographs are registered to the surface (`Registration`).
     """
 
     def __init__(
@@ -271,6 +273,7 @@ class Renderer:
         yaw: float = 40.0,
         calm: float = 1 / 3,
         mixture: Mixture | None = None,
+        teacher_map: Path | None = None,
     ) -> None:
         self.yaw, self.calm, self.mixture = yaw, calm, mixture or Mixture()
         # Of its own: heads of one seed keep their poses and shapes, whatever the mixture.
@@ -287,6 +290,11 @@ class Renderer:
         weight = np.array([3.0 if sharp[f] else 1.0 for f in self.files])
         self.weight = weight / weight.sum()
         self.cache: dict[int, Source] = {}
+        self.registration = None
+        if teacher_map is not None:
+            neutral = (self.heads.neutral - ORIGIN_CM) / 10
+            photographs = [self.seen(index, self.fitted(index)) for index in range(len(self.files))]
+            self.registration = Registration(teacher_map, self.model.mean.astype(np.float64), neutral, photographs)
         tip = self.heads.neutral[self.heads.landmarks[30]]
         self.inner = np.linalg.norm(self.heads.neutral - tip, axis=1) < 9.0
         # 80 modes from 100: least squares of the exact shape on the face model's basis
@@ -294,15 +302,29 @@ class Renderer:
         source = np.stack([(self.mesh.weights @ m).ravel() for m in np.load(heads)["identity"].astype(np.float64)]) / 10
         self.to_modes = np.linalg.lstsq(basis.T, source.T, rcond=None)[0]
 
+    def fitted(self, index: int) -> Fit:
+        """Fit a head to picture ``index``."""
+        return fit(self.heads, self.points[index] * [1, -1, -1])
+
+    def seen(self, index: int, fitted: Fit) -> Seen:
+        """Return where picture ``index`` shows its head, by the fit and by the teacher."""
+        shape = self.heads.shape(fitted.identity, fitted.expression)
+        placed = fitted.scale * shape @ fitted.turn + fitted.shift
+        roll = np.arctan2(fitted.turn[0, 1], fitted.turn[0, 0])
+        along = np.array([[np.cos(roll), -np.sin(roll)], [-np.sin(roll), -np.cos(roll)]])
+        return Seen(placed[:, :2] * [1, -1], self.points[index, :, :2], along * fitted.scale * 10)
+
     def source(self, index: int) -> Source:
         """Fit a head to picture ``index``; kept, so that each is fitted once."""
         if index not in self.cache:
             picture = np.asarray(cv2.imread(str(self.folder / self.files[index])), np.uint8)
-            fitted = fit(self.heads, self.points[index] * [1, -1, -1])
+            fitted = self.fitted(index)
             shape = self.heads.shape(fitted.identity, fitted.expression)
             placed = fitted.scale * shape @ fitted.turn + fitted.shift
             normals = vertex_normals(placed, self.heads.triangles)
-            facing, places = normals[:, 2], (placed[:, :2] * [1, -1]).astype(np.float32)
+            found = self.seen(index, fitted)
+            where = found.places if self.registration is None else self.registration.moved(found)
+            facing, places = normals[:, 2], where.astype(np.float32)
             grey = cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (0, 0), 1.5)
             seen = cv2.remap(
                 grey,
@@ -466,6 +488,7 @@ if __name__ == "__main__":
     parser.add_argument("--relit", type=float, default=0.0, help="share of heads in another light than photographed")
     parser.add_argument("--own", type=float, default=0.0, help="share of heads with the photographed person's shape")
     parser.add_argument("--turned", type=float, default=0.0, help="share of heads turned by 50 to 90 degrees")
+    parser.add_argument("--teacher-map", type=Path, help="register the photographs to the surface by it")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     drawer = Renderer(
@@ -476,6 +499,7 @@ if __name__ == "__main__":
         arguments.yaw,
         arguments.calm,
         Mixture(arguments.relit, arguments.own, arguments.turned),
+        arguments.teacher_map,
     )
     stem: Path = arguments.output
     for shard in range(arguments.shards):

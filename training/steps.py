@@ -157,7 +157,7 @@ class Plan:
                     f"exact heads {seed}",
                     module(
                         "render", self.pictures, self.labels[TRAINING], self.heads, work / "shards" / "r", "--count",
-                        min(SHARD, options.renders), "--shards", count, "--seed", seed,
+                        min(SHARD, options.renders), "--shards", count, "--seed", seed, "--teacher-map", self.mapping,
                     ),
                     [work / "shards" / f"r-{seed}-{count - 1:03d}.labels.npz"],
                 )
@@ -341,16 +341,16 @@ class Plan:
         return [
             Step(
                 "identity-correction",
-                "what regressor and embedder find in pictures of exact heads",
+                "exact heads from several sides, and what dlib's network sees in them",
                 module(
-                    "identity_correction", "--regressor", regressor, "heads", *drawn,
-                    "--count", self.options.correction_heads, "--resolution", self.options.resolution,
+                    "identity_correction", "heads", *drawn, "--count", self.options.correction_heads,
+                    "--resolution", self.options.resolution, "--teacher-map", self.mapping,
                 ),
                 [found],
             ),
             Step(
                 "identity-correction",
-                "what both say of the identity",
+                "what it says of the identity beyond the regressor",
                 module("identity_correction", "--regressor", regressor, "fit", found),
                 [self.weights / "identity_correction.safetensors"],
             ),

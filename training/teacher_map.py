@@ -17,10 +17,8 @@ from scipy.spatial import cKDTree
 
 from networks.face_model import FaceModel
 from training.raster import interpolate, rasterise
+from training.registration import MAX_SCATTER_MM
 from training.render import MARGIN, SIZE, euler
-
-# A point whose place wanders more than this over the renders (mm, median absolute deviation) slides along the surface.
-MAX_SCATTER_MM = 4.0
 
 
 def export_renders(renders: Path, folder: Path, count: int) -> None:

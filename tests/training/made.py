@@ -40,4 +40,5 @@ def run_arguments(folder: Path) -> argparse.Namespace:
         face_model=folder / "face_model.npz", teacher_map=folder / "map.npz", renders=folder / "r",
         pictures=folder, labels=folder / "labels.npz", checkpoint=folder / "run.pt", resolution=112,
         samples=8, minutes=1e9, rate=1e-3, restart=False, freeze=False, larger=1, seed=0, correction=None,
+        muon=False,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from networks.embedder.dlib_resnet import FEATURES, DlibResNet
 from networks.head_model import load_face_model
 from networks.identity_correction import IDENTITY, IdentityCorrection
-from training.identity_correction import PARTS, fit, joined, ridge
+from training.identity_correction import PARTS, Drawn, joined, ridge, write_correction
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 
@@ -53,8 +52,9 @@ def test_what_is_fitted_is_read_by_the_regressor_and_brings_the_identity_nearer(
     features[..., :IDENTITY] += identity[:, None]  # the embedder sees the person, the regressor half of that
     codes = 0.5 * identity[:, None] + rng.normal(0, 0.1, (300, 3, IDENTITY)).astype(np.float32) + 0.2
     files = np.array([f"{k // 2}.jpg" for k in range(300)])
-    np.savez(tmp_path / "found.npz", identity=identity, codes=codes, features=features, files=files)
-    fit(argparse.Namespace(found=[tmp_path / "found.npz"], regressor=regressor))
+    seen = np.zeros((300, 3, 3, 1, 1), np.uint8)
+    np.savez(tmp_path / "drawn.npz", identity=identity, seen=seen, features=features, files=files)
+    write_correction(regressor, Drawn.read([tmp_path / "drawn.npz"]), codes)
     assert capsys.readouterr().out.startswith("ridge 0.05: ")
     found = IdentityCorrection.beside(regressor, load_face_model(tmp_path / "face_model.npz").fingerprint)
     assert found is not None

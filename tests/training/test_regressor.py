@@ -110,6 +110,25 @@ def test_frozen_normalisations_keep_their_statistics_and_learn_all_the_same(
     assert torch.equal(again.net.state_dict()["backbone.conv1.bias"], after["backbone.conv1.bias"])
 
 
+def test_muon_trains_convolutions_and_goes_on_with_its_momentum(
+    run: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regressor, "ReconstructionNet", ReconstructionNet)
+    run = argparse.Namespace(**{**vars(run), "samples": 4, "resolution": 32, "freeze": True, "muon": True})
+    first = Trainer(run)
+    before = {name: value.clone() for name, value in first.net.state_dict().items()}
+    first.run()
+    after = first.net.state_dict()
+    for name in ("backbone.conv1.weight", "backbone.layer1.0.conv2.weight", "backbone.layer4.2.conv3.bias"):
+        assert not torch.equal(before[name], after[name]), name
+    again = Trainer(argparse.Namespace(**{**vars(run), "samples": 8}))
+    assert first.muon is not None
+    assert again.muon is not None
+    states = (trainer.muon.optimiser.state_dict()["state"] for trainer in (first, again))
+    for mine, other in zip(*(state.values() for state in states), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 def test_shards_that_appear_later_are_found_once(tmp_path: Path) -> None:
     shard(tmp_path / "r", 0)
     renders = Renders(tmp_path / "r")
