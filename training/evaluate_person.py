@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from export.samples import Sample, sample_of, served_alignment
 from export.stages.topology import face_alone
+from networks.embedder.embedder import Embedder, default_weights
 from networks.head_model import HeadModel
 from networks.parser import PARTS, PARTS_SIDE, SKIN
 from training.crops import Finder
@@ -179,8 +180,8 @@ def served(module: str) -> ModuleType:
 
 
 class Reading(NamedTuple):
-    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm, and
-    the identity (80,) without its correction.
+    """What is read in a picture: sample, shapes (3, N, 3) dm, coefficients (257,), quality (4,), certainty in 1/mm, the
+    identity (80,) without its correction, and the embedding (D,).
     """
 
     sample: Sample
@@ -189,6 +190,7 @@ class Reading(NamedTuple):
     quality: npt.NDArray[np.float32]
     certainty: float
     uncorrected: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
 
 
 @torch.no_grad()
@@ -204,7 +206,9 @@ def read(evaluator: Evaluator, find: Finder, picture: U8) -> Reading | None:
     aligned = np.ascontiguousarray(sample.aligned[0].transpose(1, 2, 0))
     quality = upright.quality(face, whole, (float(picture.shape[1]), float(picture.shape[0])), yaw, aligned)
     plain, certainty = evaluator.regressor.regress(evaluator.regressor.picture(torch.from_numpy(sample.crop)))
-    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(certainty[0, 0]), plain[0, :80].numpy())
+    embedding = embedder()(torch.from_numpy(sample.aligned))[0][0].numpy()
+    identity = plain[0, :80].numpy()
+    return Reading(sample, shapes[0].numpy(), coefficients, quality, float(certainty[0, 0]), identity, embedding)
 
 
 def joined(readings: list[Reading]) -> Any:
@@ -214,8 +218,24 @@ def joined(readings: list[Reading]) -> Any:
     score = np.array([reading.sample.context[0, 4] for reading in readings], np.float32)
     certainty = np.array([reading.certainty for reading in readings], np.float32)
     weights = identities.weigh(coefficients, np.stack([reading.quality for reading in readings]), score, certainty)
-    landmarks = chart().landmarks
-    return identities.join(np.stack([reading.shapes for reading in readings]), coefficients, weights, landmarks)
+    shapes, vectors = (np.stack([getattr(one, name) for one in readings]) for name in ("shapes", "embedding"))
+    fingerprints = np.full((len(readings), 1), int(embedder().fingerprint))
+    table = correction()
+    lacking = table and table.lacking(coefficients, weights, vectors, fingerprints, certainty)
+    return identities.join(shapes, coefficients, weights, chart().landmarks, lacking)
+
+
+@functools.cache
+def embedder() -> Embedder:
+    """Load the embedder that is served."""
+    return Embedder.load(default_weights()).eval()
+
+
+@functools.cache
+def correction() -> Any:
+    """Read what the served `merge` knows of several photographs: its `PersonCorrection`, or None."""
+    module = served("person_correction")
+    return module.PersonCorrection.from_file(Path(str(module.__file__)).with_name("chart.npz"))
 
 
 @functools.cache

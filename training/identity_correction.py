@@ -13,7 +13,7 @@ others: several files are fitted together.
 from __future__ import annotations
 
 import argparse
-import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,12 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from export.samples import served_alignment
 from networks.alignment import crop_transform
 from networks.certainty import digest
 from networks.embedder.dlib_resnet import FEATURES, DlibResNet
+from networks.embedder.embedder import Embedder
+from networks.embedder.embedder import default_weights as embedder_weights
 from networks.head_model import HeadModel, load_face_model
 from networks.identity_correction import FILE, IDENTITY, IdentityCorrection, default_weights
 from training.certainty import Features
@@ -95,6 +98,7 @@ def heads(a: argparse.Namespace) -> None:
     renderer = Views(a.pictures, a.labels, a.heads, a.seed, teacher_map=a.teacher_map)
     nothing = torch.zeros(IDENTITY + FEATURES, IDENTITY), torch.zeros(IDENTITY)
     correction = IdentityCorrection(DlibResNet.load(default_weights()), *nothing).eval()
+    embedder, upright = Embedder.load(embedder_weights()).eval(), served_alignment("embedding_crop")
     rows = []
     for _ in tqdm(range(a.count), desc="heads", mininterval=5):
         index = int(renderer.rng.choice(len(renderer.files), p=renderer.weight))
@@ -103,10 +107,16 @@ def heads(a: argparse.Namespace) -> None:
         pictures, points = (np.stack(column) for column in zip(*views, strict=True))
         inner = np.ascontiguousarray(pictures[:, MARGIN:-MARGIN, MARGIN:-MARGIN].transpose(0, 3, 1, 2))
         crops, five = torch.from_numpy(inner).float(), torch.from_numpy((points - MARGIN).astype(np.float32))
+        aligned = [
+            upright.cut_upright(picture, upright.similarity(point)).transpose(2, 0, 1)
+            for picture, point in zip(pictures, points, strict=True)
+        ]
         with autocast(crops.device):
             features = correction.network.features(correction.chip(crops, five)).float().numpy()
+            embeddings = embedder(torch.from_numpy(np.stack(aligned)))[0].float().numpy()
         seen = torch.nn.functional.interpolate(crops, size=(a.resolution,) * 2, mode="area").round().byte().numpy()
-        rows.append(((renderer.to_modes @ identity).astype(np.float32), seen, features, renderer.files[index]))
+        true = (renderer.to_modes @ identity).astype(np.float32)
+        rows.append((true, seen, features, embeddings, renderer.files[index]))
     np.savez(a.out, **dict(zip(Drawn._fields, map(np.array, zip(*rows, strict=True)), strict=True)))
 
 
@@ -117,12 +127,14 @@ class Drawn(NamedTuple):
         identity: (n, 80) true.
         seen: uint8 (n, 3, 3, S, S) RGB, the crops at the side at which the regressor sees them.
         features: (n, 3, 256) dlib's.
+        embeddings: (n, 3, 128) the served embedder's, for `training.person_correction`.
         files: (n,) names of the photographs.
     """
 
     identity: F32
     seen: U8
     features: F32
+    embeddings: F32
     files: npt.NDArray[np.str_]
 
     @classmethod
@@ -167,6 +179,40 @@ def ridge(values: Float, wanted: Float, weight: float) -> tuple[Float, Float, Fl
     return middle, matrix / scale[:, None], offset
 
 
+def folds_of(files: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Deal photographs (n,) out to `FOLDS` folds; all heads of a photograph get into one."""
+    return np.asarray(np.unique(files, return_inverse=True)[1] % FOLDS, np.int64)
+
+
+def best_ridge(
+    values: Float, wanted: Float, fold: npt.NDArray[np.int64], root: Float, weights: Sequence[float] = RIDGES
+) -> tuple[float, Float]:
+    """Choose a ridge's weight by cross-validation; print the errors.
+
+    Args:
+        values: (n, D).
+        wanted: (n, 80).
+        fold: (n,) of each row.
+        root: of `metric`.
+        weights: to choose from.
+
+    Returns:
+        the weight, and what it says of each row (n, 80) when it has learned from the other folds.
+    """
+    before = np.sqrt(np.square(wanted @ root).sum() / len(wanted))
+    errors: dict[float, float] = {}
+    said: dict[float, Float] = {}
+    for weight in weights:
+        said[weight] = np.empty_like(wanted)
+        for k in range(FOLDS):
+            middle, matrix, offset = ridge(values[fold != k], wanted[fold != k], weight)
+            said[weight][fold == k] = (values[fold == k] - middle) @ matrix + offset
+        errors[weight] = float(np.sqrt(np.square((wanted - said[weight]) @ root).sum() / len(wanted)))
+        print(f"ridge {weight}: {errors[weight]:.3f} mm, {before:.3f} before")
+    best = min(errors, key=errors.__getitem__)
+    return best, said[best]
+
+
 def metric(model: HeadModel) -> Float:
     """A root (80, 80) of the squared millimetres that coefficients move the inner face by, size and place aside."""
     tip = model.mean[model.landmarks[30]]
@@ -196,23 +242,15 @@ def write_correction(regressor: Path, drawn: Drawn, found: F32) -> None:
         drawn: n heads.
         found: (n, 3, 80) the identities that the regressor gives for them.
     """
-    identity, _, features, files = drawn
+    identity, features = drawn.identity, drawn.features
     model = load_face_model(regressor.with_name("face_model.npz"))
     assert isinstance(model, HeadModel)
     root = metric(model)
     means = joined(np.concatenate([found, features], 2))
     values = np.concatenate(means).astype(np.float64)
     wanted = np.tile(identity, (len(means), 1)).astype(np.float64) - values[:, :IDENTITY]
-    fold = np.tile(np.unique(files, return_inverse=True)[1] % FOLDS, len(means))
-    errors: dict[float, float] = {}
-    for weight, k in itertools.product(RIDGES, range(FOLDS)):
-        middle, matrix, offset = ridge(values[fold != k], wanted[fold != k], weight)
-        left = wanted[fold == k] - ((values[fold == k] - middle) @ matrix + offset)
-        errors[weight] = errors.get(weight, 0.0) + float(np.square(left @ root).sum())
-    before = np.sqrt(np.square(wanted @ root).sum() / len(wanted))
-    for weight, total in errors.items():
-        print(f"ridge {weight}: {np.sqrt(total / len(wanted)):.3f} mm, {before:.3f} before")
-    middle, matrix, offset = ridge(values, wanted, min(errors, key=errors.__getitem__))
+    weight, _ = best_ridge(values, wanted, np.tile(folds_of(drawn.files), len(means)), root)
+    middle, matrix, offset = ridge(values, wanted, weight)
     metadata = {
         "regressor": digest(regressor),
         "embedder": digest(default_weights()),

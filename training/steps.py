@@ -354,6 +354,12 @@ class Plan:
                 module("identity_correction", "--regressor", regressor, "fit", found),
                 [self.weights / "identity_correction.safetensors"],
             ),
+            Step(
+                "person-correction",
+                "what pictures from the front and from the sides say together",
+                module("person_correction", "--regressor", regressor, found),
+                [self.weights / "person_correction.safetensors"],
+            ),
         ]  # fmt: skip
 
     def _evaluate(self) -> list[Step]:

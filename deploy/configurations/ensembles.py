@@ -310,7 +310,7 @@ PERSON = Ensemble(
                 **same("aligned", "quality"),
             },
         ),
-        Step("embedder", same("aligned"), same("embedding")),
+        Step("embedder", same("aligned"), same("embedding", "embedder")),
         Step(
             "merge",
             {"photo_embedding": "embedding", "photo_crop": "crop"},
@@ -329,6 +329,8 @@ PERSON = Ensemble(
                 "photo_context": "context",
                 "photo_crop_hd": "crop_hd",
                 "photo_quality": "quality",
+                "photo_embedding": "embedding",
+                "photo_embedder": "embedder",
             },
             {
                 "shapes": "shapes",

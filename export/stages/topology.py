@@ -16,11 +16,16 @@ from export.context import ExportContext
 from export.errors import ExportError
 from export.stages.fusion_region import region_arrays
 from export.stages.write import staged
+from networks.certainty import digest
 from networks.chart import Chart
 from networks.face_model import FaceModel
 from networks.head_model import SHAPE_STEP_DM, AnyFaceModel, HeadModel, turn_quads
+from networks.person_correction import FILE as PERSON_CORRECTION
+from networks.person_correction import PersonCorrection
 from networks.texture import TABLE as CHART_TEXELS
 
+# The weights beside which the person's correction lies.
+REGRESSOR = Path(__file__).resolve().parents[2] / "weights" / "regressor.safetensors"
 # The materials of a head in the order of a mesh's primitives.
 MATERIALS = ("skin", "eye_left", "eye_right", "teeth", "mouth", "lashes")
 EYE_FIELDS = ("eye_poles", "eye_centre", "eye_radius", "iris_radius", "lids")
@@ -74,7 +79,9 @@ def _write(
         with np.load(path, allow_pickle=False) as existing:
             same = int(existing["fingerprint"][0]) == model.fingerprint
             layout = int(existing["layout"]) if "layout" in existing.files else 0
-        if same and (layout == LAYOUT or options.version is not None):
+            beside = str(existing["beside"]) if "beside" in existing.files else ""
+        current = layout == LAYOUT and beside == _beside(what)
+        if same and (current or options.version is not None):
             return path
         if not same and (options.version is not None or options.face_model is not None):
             raise ExportError(
@@ -95,9 +102,15 @@ def _write(
     return path
 
 
+def _beside(what: str) -> str:
+    """Digest of the file that arrays are made of beside the face model; empty where there is none."""
+    file = REGRESSOR.with_name(PERSON_CORRECTION)
+    return digest(file) if what == "chart" and file.is_file() else ""
+
+
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}")
-    np.savez_compressed(temporary, **arrays, layout=np.array(LAYOUT))
+    np.savez_compressed(temporary, **arrays, layout=np.array(LAYOUT), beside=np.array(_beside(path.stem)))
     temporary.rename(path)
 
 
@@ -130,6 +143,21 @@ def chart_of(model: AnyFaceModel) -> dict[str, Any]:
         "landmarks": model.landmarks.astype(np.int32),
         "vertices": np.array([len(model.mean)]),
         "fingerprint": np.array([model.fingerprint], np.int64),
+        **_person_correction(model),
+    }
+
+
+def _person_correction(model: AnyFaceModel) -> dict[str, Any]:
+    """What several photographs say together, with the modes (80, N, 3) that it moves; nothing for other face models."""
+    found = PersonCorrection.beside(REGRESSOR)
+    if found is None or found.face_model != model.fingerprint:
+        return {}
+    return {
+        "person_matrix": found.matrix,
+        "person_offset": found.offset,
+        "person_embedder": np.array([found.embedder], np.int64),
+        "modes": np.rint(model.identity / SHAPE_STEP_DM).astype(np.int16),
+        "modes_step": np.array([SHAPE_STEP_DM], np.float32),
     }
 
 

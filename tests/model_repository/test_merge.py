@@ -16,7 +16,7 @@ from tests.model_repository.version_folder import load
 people, identities, textures, photo_tensors, grazing = (
     load("merge", name) for name in ("people", "identities", "textures", "photo_tensors", "grazing")
 )
-chart_module = load("merge", "chart")
+chart_module, correction_module = load("merge", "chart"), load("merge", "person_correction")
 SIDE, TABLE = 128, 64
 LANDMARKS = np.arange(20, dtype=np.int32)  # vertices
 
@@ -87,6 +87,53 @@ def test_the_common_identity_leaves_landmarks_where_they_were_seen(modes: NDArra
     before, after, unmoved = (identities.project(posed, cameras).mean(1) for posed in seen)
     assert np.abs(after - before).max() < 0.3 * np.abs(unmoved - before).max()
     np.testing.assert_allclose(person.shapes, decoded(growing, person.coefficients), atol=1e-4)
+
+
+def correction_of(modes: NDArray[np.float32], embedder: int = 7) -> Any:
+    """A map that adds the difference of turned and frontal embeddings' first number to the first coefficient."""
+    matrix = np.zeros((2 * (80 + 4), 80), np.float32)
+    matrix[160, 0], matrix[164, 0] = -1, 1
+    offset = np.zeros(80, np.float32)
+    offset[1] = 0.5
+    return correction_module.PersonCorrection(matrix, offset, embedder, modes[1:81])
+
+
+def turned_to(*degrees: float) -> NDArray[np.float32]:
+    coefficients = coefficients_of(len(degrees))
+    coefficients[:, 225] = np.radians(degrees)
+    return coefficients
+
+
+def test_photographs_from_the_front_and_from_the_sides_say_more_than_their_mean(modes: NDArray[np.float32]) -> None:
+    coefficients, weights = turned_to(3, -40, 38), np.array([0.2, 0.4, 0.4], np.float32)
+    vectors = np.array([[0.1, 0, 0, 0], [0.5, 0, 0, 0], [0.7, 0, 0, 0]], np.float32)
+    sure, embedder = np.ones(3, np.float32), np.full((3, 1), 7, np.int64)
+    correction = correction_of(modes)
+    lacking = correction.lacking(coefficients, weights, vectors, embedder, sure)
+    assert lacking.identity[:3] == pytest.approx([0.5, 0.5, 0], abs=1e-6)
+    person = identities.join(decoded(modes, coefficients), coefficients, weights, LANDMARKS, lacking)
+    np.testing.assert_allclose(person.shapes, decoded(modes, person.coefficients), atol=1e-4)
+    mean = weights @ coefficients[:, :80]
+    np.testing.assert_allclose(person.coefficients[:, :80], [mean + lacking.identity] * 3, atol=1e-5)
+    # Other weights than it was made for: another embedder, vectors of another size, another regressor.
+    assert correction_of(modes, 8).lacking(coefficients, weights, vectors, embedder, sure) is None
+    assert correction.lacking(coefficients, weights, np.zeros((3, 512), np.float32), embedder, sure) is None
+    assert correction.lacking(coefficients, weights, vectors, embedder, np.zeros(3, np.float32)) is None
+
+
+def test_photographs_of_one_side_keep_their_mean_and_in_between_nothing_jumps(modes: NDArray[np.float32]) -> None:
+    weights, sure, embedder = np.full(2, 0.5, np.float32), np.ones(2, np.float32), np.full((2, 1), 7, np.int64)
+    vectors = np.array([[0.1, 0, 0, 0], [0.5, 0, 0, 0]], np.float32)
+
+    def said(*degrees: float) -> float:
+        found = correction_of(modes).lacking(turned_to(*degrees), weights, vectors, embedder, sure)
+        return 0.0 if found is None else float(found.identity[1])
+
+    assert said(0, 8) == said(35, 45) == 0
+    assert said(0, 40) == pytest.approx(0.5)
+    steps = np.diff([said(0, float(degrees)) for degrees in np.arange(10, 32, 0.5)])
+    assert (steps >= -1e-6).all()
+    assert steps.max() < 0.15
 
 
 def test_half_a_turn_to_the_side_weighs_most_and_a_profile_a_small_or_a_blurred_face_least() -> None:

@@ -44,6 +44,7 @@ def test_every_step_calls_a_program_that_is_there_with_options_it_has(data: Path
         "albedo",
         "certainty",
         "identity-correction",
+        "person-correction",
         "evaluate",
     ]
     for step in steps:

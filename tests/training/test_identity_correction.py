@@ -53,7 +53,9 @@ def test_what_is_fitted_is_read_by_the_regressor_and_brings_the_identity_nearer(
     codes = 0.5 * identity[:, None] + rng.normal(0, 0.1, (300, 3, IDENTITY)).astype(np.float32) + 0.2
     files = np.array([f"{k // 2}.jpg" for k in range(300)])
     seen = np.zeros((300, 3, 3, 1, 1), np.uint8)
-    np.savez(tmp_path / "drawn.npz", identity=identity, seen=seen, features=features, files=files)
+    embeddings = np.zeros((300, 3, 1), np.float32)
+    drawn = Drawn(identity, seen, features, embeddings, files)
+    np.savez(tmp_path / "drawn.npz", **drawn._asdict())
     write_correction(regressor, Drawn.read([tmp_path / "drawn.npz"]), codes)
     assert capsys.readouterr().out.startswith("ridge 0.05: ")
     found = IdentityCorrection.beside(regressor, load_face_model(tmp_path / "face_model.npz").fingerprint)

@@ -39,6 +39,18 @@ class Person(NamedTuple):
     weights: F32
 
 
+class Lacking(NamedTuple):
+    """What the mean identity of several photographs lacks.
+
+    Attributes:
+        identity: float32 [80], coefficients.
+        neutral: float32 [N, 3] decimetres, the same of the neutral shape.
+    """
+
+    identity: F32
+    neutral: F32
+
+
 def weigh(coefficients: F32, quality: F32, score: F32, certainty: F32) -> F32:
     """Weigh K photographs by how sure their identity is: float32 [K], 1 together.
 
@@ -71,7 +83,13 @@ def most_frontal(coefficients: F32, quality: F32) -> int:
     return int((facing**4 * size * np.sqrt(sharpness) * cover).argmax())
 
 
-def join(shapes: F32, coefficients: F32, weights: F32, landmarks: NDArray[np.int32]) -> Person:
+def join(
+    shapes: F32,
+    coefficients: F32,
+    weights: F32,
+    landmarks: NDArray[np.int32],
+    lacking: Lacking | None = None,
+) -> Person:
     """Give K photographs one identity; each one's head moves so that its landmarks stay where they were seen.
 
     Args:
@@ -79,8 +97,11 @@ def join(shapes: F32, coefficients: F32, weights: F32, landmarks: NDArray[np.int
         coefficients: float32 [K, 257].
         weights: float32 [K], 1 together.
         landmarks: int32 [68], vertices.
+        lacking: what is added to their mean identity.
     """
     neutral = np.tensordot(weights, shapes[:, 2], 1)
+    if lacking is not None:
+        neutral = neutral + lacking.neutral
     changes = neutral - shapes[:, 2]
     joined = np.empty_like(shapes)
     joined[:, 2] = neutral
@@ -88,6 +109,8 @@ def join(shapes: F32, coefficients: F32, weights: F32, landmarks: NDArray[np.int
     own = coefficients.copy()
     for part in (IDENTITY, ALBEDO):
         own[:, part] = weights @ coefficients[:, part]
+    if lacking is not None:
+        own[:, IDENTITY] += lacking.identity
     for k, change in enumerate(changes):
         joined[k, 0] = shapes[k, 0] + change @ rotation(coefficients[k, ANGLES])
         step = returned(joined[k, 0, landmarks], shapes[k, 0, landmarks])

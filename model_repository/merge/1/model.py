@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import traceback
@@ -18,6 +19,7 @@ from merge_refusals import Refused
 from meters import Meters
 from numpy.typing import NDArray
 from people import check_one_person
+from person_correction import PersonCorrection
 from photo_tensors import CHECK, IDENTITY, TEXTURE, need
 from tile_faces import join as join_faces
 
@@ -31,7 +33,8 @@ class TritonPythonModel:
         """Read the threshold from the configuration and the chart, which export wrote into this version folder."""
         parameters = json.loads(args["model_config"])["parameters"]
         self._same_person = float(parameters["same_person"]["string_value"])
-        self._chart = Chart.from_file(Path(args["model_repository"]) / args["model_version"] / "chart.npz")
+        self._tables = Path(args["model_repository"]) / args["model_version"] / "chart.npz"
+        self._chart = Chart.from_file(self._tables)
         self._meters = Meters()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
@@ -71,7 +74,9 @@ class TritonPythonModel:
 
     def _identity(self, tensors: Tensors, options: Options) -> Tensors:
         """Give all photographs one identity."""
-        shapes, coefficients, fingerprints, context, crops, quality, certainty = need(tensors, IDENTITY)
+        shapes, coefficients, fingerprints, context, crops, quality, certainty, vectors, embedder = need(
+            tensors, IDENTITY
+        )
         self._chart.check(shapes, fingerprints)
         weights = weigh(coefficients, quality, context[:, 4], certainty[:, 0])
         reference = most_frontal(coefficients, quality) if options.reference is None else options.reference
@@ -79,9 +84,17 @@ class TritonPythonModel:
             raise Refused(
                 "BadOption", f"`reference` is {reference}: {len(shapes)} photographs came, give 0 to {len(shapes) - 1}."
             )
-        person = join(shapes, coefficients, weights, self._chart.landmarks)
+        # One photograph's head is the one that face3d makes of it.
+        correction = self._correction if len(shapes) > 1 else None
+        found = correction and correction.lacking(coefficients, weights, vectors, embedder, certainty[:, 0])
+        person = join(shapes, coefficients, weights, self._chart.landmarks, found)
         self._meters.joined(len(shapes))
         return head_outputs(person, self._chart, reference, fingerprints, context, crops, quality)
+
+    @functools.cached_property
+    def _correction(self) -> PersonCorrection | None:
+        # Its 23 MB come with the first person, not with the server.
+        return PersonCorrection.from_file(self._tables)
 
     def _texture(self, tensors: Tensors) -> Tensors:
         """Put the textures together."""

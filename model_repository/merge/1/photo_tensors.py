@@ -23,7 +23,7 @@ TEXTURE_SIDES = (512, 1024)
 CHECK = ("photo_embedding", "photo_crop")
 IDENTITY = (
     *("photo_shapes", "photo_coefficients", "photo_fingerprint", "photo_context", "photo_crop_hd", "photo_quality"),
-    "photo_certainty",
+    *("photo_certainty", "photo_embedding", "photo_embedder"),
 )
 TEXTURE = (
     *("photo_texture", "photo_visibility", "photo_shapes", "certainty", "photo_context", "photo_crop_hd"),
