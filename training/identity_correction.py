@@ -157,7 +157,7 @@ def codes(regressor: Path, seen: U8) -> F32:
         pictures = torch.from_numpy(views).flatten(0, 1).float() / 255
         with autocast(pictures.device):
             found.append(look(pictures)[1][:, :IDENTITY].float().numpy())
-    return np.concatenate(found).reshape(len(seen), len(YAWS), IDENTITY)
+    return np.asarray(np.concatenate(found).reshape(len(seen), len(YAWS), IDENTITY), np.float32)
 
 
 def joined(values: F32) -> list[F32]:

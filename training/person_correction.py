@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from networks import identity_correction
@@ -111,7 +113,10 @@ def write_correction(regressor: Path, drawn: Drawn, found: F32, embedder: int) -
         "licence": "Apache-2.0",
         "sources": SOURCES,
     }
-    arrays = {"matrix": matrix.astype(np.float16), "offset": (offset - middle @ matrix).astype(np.float32)}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "matrix": matrix.astype(np.float16),
+        "offset": (offset - middle @ matrix).astype(np.float32),
+    }
     save_file(arrays, regressor.with_name(FILE), metadata)
 
 

@@ -35,7 +35,8 @@ def test_what_turned_photographs_alone_tell_is_found(tmp_path: Path, capsys: pyt
     (tmp_path / identity_correction.FILE).write_bytes(b"a correction")
     count, depth = 900, 7
     identity = rng.normal(0, 1, (count, IDENTITY)).astype(np.float32)
-    codes = np.repeat(identity[:, None], 3, 1) + rng.normal(0, 0.05, (count, 3, IDENTITY)).astype(np.float32)
+    noise = rng.normal(0, 0.05, (count, 3, IDENTITY))
+    codes = np.asarray(identity[:, None] + noise, np.float32)
     codes[:, 0, depth] = rng.normal(0, 1, count)  # the frontal picture does not show it
     embeddings = rng.normal(0, 1, (count, 3, 4)).astype(np.float32)
     files = np.array([f"{k // 2}.jpg" for k in range(count)])

@@ -11,7 +11,7 @@ import pytest
 from training.registration import MAX_SCATTER_MM, Registration, Seen
 
 FRAME = np.array([[0.0, -80.0], [-80.0, 0.0]])  # a face that lies on its side, 80 pixels a decimetre
-COMMON, OWN = np.array([0.0, 0.02]), np.array([0.03, 0.0])  # decimetres
+COMMON, OWN, NONE = np.array([0.0, 0.02]), np.array([0.03, 0.0]), np.array([0.0, 0.0])  # decimetres
 
 
 def surface() -> npt.NDArray[np.float64]:
@@ -26,7 +26,7 @@ def registration(tmp_path: Path) -> Registration:
     vertex, scatter = np.zeros(478, np.int32), np.full(478, np.inf, np.float32)
     vertex[:121], scatter[:122] = np.arange(121), MAX_SCATTER_MM / 2
     np.savez(tmp_path / "map.npz", vertex=vertex, scatter_mm=scatter)
-    photographs = [photograph(own) for own in (0 * OWN, OWN, -OWN)]
+    photographs = [photograph(own) for own in (NONE, OWN, -OWN)]
     return Registration(tmp_path / "map.npz", surface(), surface(), photographs)
 
 
@@ -48,5 +48,5 @@ def test_a_photograph_s_own_error_is_made_good_and_the_common_one_stays(registra
 
 
 def test_a_photograph_as_usual_stays_as_it_is(registration: Registration) -> None:
-    seen = photograph(0 * OWN)
+    seen = photograph(NONE)
     np.testing.assert_allclose(registration.moved(seen), seen.places, atol=1e-6)

@@ -124,7 +124,7 @@ def test_muon_trains_convolutions_and_goes_on_with_its_momentum(
     again = Trainer(argparse.Namespace(**{**vars(run), "samples": 8}))
     assert first.muon is not None
     assert again.muon is not None
-    states = (trainer.muon.optimiser.state_dict()["state"] for trainer in (first, again))
+    states = (muon.optimiser.state_dict()["state"] for muon in (first.muon, again.muon))
     for mine, other in zip(*(state.values() for state in states), strict=True):
         torch.testing.assert_close(mine, other)
 

@@ -85,9 +85,10 @@ class TritonPythonModel:
                 "BadOption", f"`reference` is {reference}: {len(shapes)} photographs came, give 0 to {len(shapes) - 1}."
             )
         # One photograph's head is the one that face3d makes of it.
-        correction = self._correction if len(shapes) > 1 else None
-        found = correction and correction.lacking(coefficients, weights, vectors, embedder, certainty[:, 0])
-        person = join(shapes, coefficients, weights, self._chart.landmarks, found)
+        lacking = None
+        if len(shapes) > 1 and self._correction is not None:
+            lacking = self._correction.lacking(coefficients, weights, vectors, embedder, certainty[:, 0])
+        person = join(shapes, coefficients, weights, self._chart.landmarks, lacking)
         self._meters.joined(len(shapes))
         return head_outputs(person, self._chart, reference, fingerprints, context, crops, quality)
 

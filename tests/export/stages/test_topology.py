@@ -1,4 +1,4 @@
-"""What `merge` reads of the face model, with what several photographs say together where that belongs to the weights."""
+"""What `merge` reads of the face model, with what photographs say together where that belongs to the weights."""
 
 from __future__ import annotations
 
