@@ -95,6 +95,8 @@ def test_a_right_request_passes() -> None:
         (image(parameters={"binary": 1}), "has no parameter `binary`"),
         ((IMAGE, dataclasses.replace(CHOICE, raw=bytes(59))), "has 59 bytes: its shape has 60"),
         ((IMAGE, dataclasses.replace(CHOICE, shape=(2, 15), raw=bytes(120))), "differ in their first dimension"),
+        ((IMAGE, dataclasses.replace(CHOICE, shape=(2**48 - 1,) * 2, raw=None, count=1)), "is 281474976710655: send 1"),
+        ((IMAGE, dataclasses.replace(CHOICE, shape=(1, 2**63 - 1), raw=None, count=1)), "[1, 9223372036854775807]"),
         ((IMAGE,) * 17, "17 inputs"),
     ],
 )
