@@ -55,8 +55,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
-# Triton's own port, which only the gateway reaches, ends the server at values in JSON whose dimensions overflow when they
-# are multiplied. The gateway compares shapes with the configuration (`tests/server/gateway/test_checks.py`).
+# Triton's own port, which only the gateway reaches, ends the server at values in JSON whose dimensions overflow when
+# multiplied. The gateway compares shapes with the configuration (`tests/server/gateway/test_checks.py`).
 SHAPES = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), max_size=5).filter(
     lambda dims: math.prod(max(1, abs(size)) for size in dims) < 2**63
 )
