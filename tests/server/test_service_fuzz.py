@@ -164,6 +164,14 @@ def judge(server: EmbeddedServer, attempt: Attempt) -> None:
     assert typed(answer), answer
 
 
+def test_an_optional_input_does_not_stand_for_the_one_that_is_needed(server: EmbeddedServer) -> None:
+    request = messages.ModelInferRequest(model_name="preprocess", raw_input_contents=[b"\0"])
+    request.inputs.add(name="whole", datatype="BOOL", shape=[1, 1])
+    answer = answered(server, request)
+    assert answer.startswith("INVALID_ARGUMENT: [BadImage] the request has no `image`"), answer
+    assert typed(answer)
+
+
 @settings(FUZZ, max_examples=150)
 @given(attempt=attempts())
 def test_wrong_tensors_are_the_fault_of_the_request(server: EmbeddedServer, attempt: Attempt) -> None:
