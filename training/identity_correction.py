@@ -250,20 +250,29 @@ def write_correction(regressor: Path, drawn: Drawn, found: F32) -> None:
     values = np.concatenate(means).astype(np.float64)
     wanted = np.tile(identity, (len(means), 1)).astype(np.float64) - values[:, :IDENTITY]
     weight, _ = best_ridge(values, wanted, np.tile(folds_of(drawn.files), len(means)), root)
-    middle, matrix, offset = ridge(values, wanted, weight)
-    metadata = {
+    about = {
         "regressor": digest(regressor),
         "embedder": digest(default_weights()),
         "face_model": str(model.fingerprint),
         "heads": str(len(identity)),
-        "licence": "Apache-2.0",
-        "sources": SOURCES,
     }
+    save_map(regressor.with_name(FILE), ridge(values, wanted, weight), about)
+
+
+def save_map(path: Path, fitted: tuple[Float, Float, Float], about: dict[str, str]) -> None:
+    """Write what `ridge` found as ``change = values @ matrix + offset``, the matrix in float16.
+
+    Args:
+        path: of the safetensors file.
+        fitted: middle, matrix and offset.
+        about: what it belongs to, for the metadata.
+    """
+    middle, matrix, offset = fitted
     arrays: dict[str, npt.NDArray[Any]] = {
         "matrix": matrix.astype(np.float16),
         "offset": (offset - middle @ matrix).astype(np.float32),
     }
-    save_file(arrays, regressor.with_name(FILE), metadata)
+    save_file(arrays, path, {**about, "licence": "Apache-2.0", "sources": SOURCES})
 
 
 if __name__ == "__main__":

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import save_file
 
 from networks import identity_correction
 from networks.certainty import digest
@@ -36,8 +33,8 @@ from training.identity_correction import (
     joined,
     metric,
     ridge,
+    save_map,
 )
-from training.regressor import SOURCES
 
 TOGETHER = ((0, 1), (0, 2), (0, 1, 2))  # views of one person: the frontal one and turned ones
 RIDGES = (0.2, 0.5, 1.0, 2.0, 4.0)  # of inputs of unit variance
@@ -103,21 +100,14 @@ def write_correction(regressor: Path, drawn: Drawn, found: F32, embedder: int) -
     )
     for views, *errors in zip(TOGETHER, before, after, strict=True):
         print(f"views {views}: {errors[0]:.3f} mm joined, {errors[1]:.3f} corrected")
-    middle, matrix, offset = ridge(values, wanted, weight)
-    metadata = {
+    about = {
         "regressor": digest(regressor),
         "identity_correction": digest(regressor.with_name(identity_correction.FILE)),
         "embedder": str(embedder),
         "face_model": str(model.fingerprint),
         "heads": str(len(drawn.identity)),
-        "licence": "Apache-2.0",
-        "sources": SOURCES,
     }
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "matrix": matrix.astype(np.float16),
-        "offset": (offset - middle @ matrix).astype(np.float32),
-    }
-    save_file(arrays, regressor.with_name(FILE), metadata)
+    save_map(regressor.with_name(FILE), ridge(values, wanted, weight), about)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def markdown(measured: Sequence[Measured], source: str, judged: int, traced: dic
         "marked TensorRT are what plans are built from: their time here says nothing about a GPU, and no plan has been",
         "built.",
         "",
-        f"- Judged on: {source} (the first {judged} for each variant, all for the chain).",
+        f"- Judged on: {source} (the first {judged} for each variant, of textures those of one size; all for the chain).",
         *calibrated_with(),
         f"- Machine: {measured[0].processor}, {len(os.sched_getaffinity(0))} of its cores used, {platform.system()}.",
         *_hidden(measured),
