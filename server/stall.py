@@ -16,6 +16,9 @@ import psutil
 # one whose model's process was stopped while it started, over 40 % while models load. Where the cores have eight
 # times more work than they can do, a process that wants to run still gets 12 % of one.
 _IDLE_SHARE = 0.03
+# Seconds over which the share is taken at least. The kernel counts in steps of 10 ms: within half a second, two of twenty
+# processes that wake up once would already be more than an idle server's share.
+_LEAST = 2.0
 # Seconds between two looks: reading the times of twenty processes takes 2 ms.
 _INTERVAL = 0.5
 
@@ -57,7 +60,8 @@ class StallDetector:
             cpu, waits_for_disk = self._activity()
             size = self._log.stat().st_size if self._log is not None and self._log.exists() else 0
             # It is less where a process has ended: that is a sign of work, too.
-            worked = cpu < self._cpu_at_mark or cpu - self._cpu_at_mark > _IDLE_SHARE * (now - self._mark)
+            idle = _IDLE_SHARE * max(_LEAST, now - self._mark)
+            worked = cpu < self._cpu_at_mark or cpu - self._cpu_at_mark > idle
             if worked or waits_for_disk or size != self._log_size:
                 self._mark, self._cpu_at_mark, self._log_size = now, cpu, size
         return now - self._mark

@@ -204,7 +204,9 @@ def test_gives_a_server_up_that_answers_nothing_three_times(
 
 def test_tells_a_server_that_works_from_one_that_does_nothing(server: EmbeddedServer) -> None:
     """A revival that takes long under load is waited for, one on a server that sleeps is not."""
-    assert not stall.is_working(server.pid)
+    deadline = time.monotonic() + 60
+    while stall.is_working(server.pid):  # what earlier tests asked of it may take its time
+        assert time.monotonic() < deadline, "an idle server counts as one that works"
     stop = threading.Event()
 
     def ask() -> None:
