@@ -16,9 +16,10 @@ import psutil
 # one whose model's process was stopped while it started, over 40 % while models load. Where the cores have eight
 # times more work than they can do, a process that wants to run still gets 12 % of one.
 _IDLE_SHARE = 0.03
-# Seconds over which the share is taken at least. The kernel counts in steps of 10 ms: within half a second, two of twenty
-# processes that wake up once would already be more than an idle server's share.
-_LEAST = 2.0
+# Seconds over which the share is taken at least. The kernel counts in steps of 10 ms: within half a second, two of
+# twenty processes that wake up once would already be more than an idle server's share. No more than
+# `embedded._IDLE_FOR`.
+_LEAST = 1.0
 # Seconds between two looks: reading the times of twenty processes takes 2 ms.
 _INTERVAL = 0.5
 

@@ -372,6 +372,7 @@ def test_a_server_killed_in_mid_batch_and_started_again_loses_nothing(
     )
     again = dataclasses.replace(own_server.options, http_port=http, grpc_port=grpc, metrics_port=metrics)
     words = ["reconstruct", str(folder), "-o", str(out), "--concurrency", "4", "--json", "--protocol", protocol]
+    words += ["--outage", "120"]
     with subprocess.Popen(
         [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"FACE3D_URL": url},
@@ -393,7 +394,7 @@ def test_a_server_killed_in_mid_batch_and_started_again_loses_nothing(
 def test_a_server_that_stays_away_ends_the_batch_with_status_3(tmp_path: Path, own_server: EmbeddedServer) -> None:
     folder, out = tmp_path / "pictures", tmp_path / "out"
     folder.mkdir()
-    for number in range(40):
+    for number in range(200):
         (folder / f"{number:03}.jpg").write_text("SLEEP 0.05")
     words = ["reconstruct", str(folder), "-o", str(out), "--concurrency", "2", "--outage", "1"]
     environment = os.environ | {"FACE3D_URL": own_server.grpc}

@@ -229,7 +229,7 @@ def test_a_full_queue_is_overloaded_and_retried_until_it_has_room(
     url = url_of(stand_in_server, protocol)
     crowd = 2 * stand_in.QUEUE
     with Face3DClient(url, protocol=protocol, retry=Retry(attempts=1)) as impatient:
-        outcomes = list(impatient.map([b"SLEEP 0.05"] * crowd, concurrency=crowd, outputs=["face"]))
+        outcomes = list(impatient.map([b"SLEEP 0.2"] * crowd, concurrency=crowd, outputs=["face"]))
     refused = [outcome.error for outcome in outcomes if outcome.error is not None]
     assert refused
     assert all(isinstance(error, Overloaded) for error in refused)

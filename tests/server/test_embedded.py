@@ -277,12 +277,15 @@ class TestStop:
             os.kill(stub, signal.SIGSTOP)
             os.kill(int(group), signal.SIGKILL)
             parent.kill()
+        deadline = time.monotonic() + 60
+        while processes_in_group(int(group)) != [stub] or stub not in stub_processes.orphans():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         assert stub_processes.orphans()[stub].startswith(prefix)
-        assert processes_in_group(int(group)) == [stub]
         with serving(options(tmp_path)) as server:
             assert server.is_ready("arithmetic")
             assert stub not in stub_processes.orphans()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while processes_in_group(int(group)):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
