@@ -169,7 +169,7 @@ test-fast: $(INSTALLED) ##develop run the tests that need no server and are quic
 	@$(PY) -m pytest -n $(WORKERS) -m "not server and not slow and not soak and not gpu" $(ARGS)
 
 soak: $(EXPORTED) $(VALIDATORS) ##develop run the tests that take many minutes
-	@$(PY) -m pytest -m soak --timeout 3600 $(ARGS)
+	@$(PY) -m pytest -m soak --timeout 3600 --hypothesis-profile default $(ARGS)
 
 check: $(INSTALLED) ##develop ruff, ruff format, mypy --strict
 	@$(PY) -m ruff check .

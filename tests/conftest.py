@@ -14,6 +14,7 @@ from types import CodeType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from server.embedded import EmbeddedServer, ServerOptions, on_free_ports
@@ -26,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# `make test` asks the same questions every time: what passes here passes there. `make soak` draws others.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile("same")
 
 # What the code of a test or fixture names that starts a server, a gateway, a program or a browser.
 _STARTERS = frozenset(
