@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -24,7 +24,6 @@ tile_faces = load("merge", "tile_faces")
 FINE = structure.Limits(size=structure.Size.FINE)
 
 
-@settings(deadline=None)
 @given(
     st.integers(200, 4096),
     st.integers(200, 4096),
